@@ -1,0 +1,150 @@
+//! Keys and values of the maps that both sides use.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Most rings. Each has one reader and is shared by all CPUs that serve its connections.
+pub const MAX_SHARDS: u32 = 4;
+
+/// Names of the maps, as the object file has them.
+pub mod names {
+    /// Cgroup id to [`super::WATCHED`] or [`super::IGNORED`].
+    pub const CGROUPS: &str = "CGROUPS";
+    /// Socket cookie to [`super::FlowState`].
+    pub const FLOWS: &str = "FLOWS";
+    /// Handshakes on their way, direct-mapped.
+    pub const HANDSHAKES: &str = "HANDSHAKES";
+    /// One [`super::Control`].
+    pub const CONTROL: &str = "CONTROL";
+    /// One [`super::LostCounters`] per shard and CPU.
+    pub const LOST: &str = "LOST";
+    /// The rings, by shard.
+    pub const RINGS: [&str; super::MAX_SHARDS as usize] = ["RING_0", "RING_1", "RING_2", "RING_3"];
+}
+
+/// Value in `CGROUPS`: sockets of this cgroup are captured.
+pub const WATCHED: u32 = 1;
+/// Value in `CGROUPS`: sockets of this cgroup are not.
+pub const IGNORED: u32 = 2;
+
+/// Slots in `HANDSHAKES`; a power of two. A collision only loses the early announcement of one connection.
+pub const HANDSHAKE_SLOTS: u32 = 4096;
+
+/// [`FlowState::flags`]: no `sock_ops` state callback is set for this socket, so that its end must be told from its
+/// FIN and RST segments.
+pub const FLOW_UNTRACKED: u32 = 1;
+/// [`FlowState::flags`]: an untracked socket has sent FIN.
+pub const FLOW_FIN_TX: u32 = 2;
+/// [`FlowState::flags`]: an untracked socket has received FIN.
+pub const FLOW_FIN_RX: u32 = 4;
+
+/// Budget: no event at all.
+pub const BUDGET_SILENT: u32 = 0;
+/// Budget: everything the probes can copy.
+pub const BUDGET_FULL: u32 = u32::MAX;
+
+/// What the probes know of a captured socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowState {
+    /// Budgets for sent and received segments: [`BUDGET_SILENT`], or one more than the most payload bytes to copy from
+    /// a segment ([`BUDGET_FULL`]: all).
+    pub budget: [u32; 2],
+    /// The socket's cgroup; 0: not known.
+    pub cgroup: u64,
+    /// Monotonic clock at the last segment, ns.
+    pub last: u64,
+    /// `FLOW_*`.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A handshake on its way at a watched socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Handshake {
+    /// Tag of the socket (its cookie, or a hash of its addresses) XOR `cgroup`: when two CPUs write the same slot at
+    /// once, the mixture matches neither tag.
+    pub mixed: u64,
+    /// The cgroup of the socket.
+    pub cgroup: u64,
+}
+
+/// Shared switches that change at run time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Control {
+    /// Not 0: the reader is about to sleep, the next record must wake it. The probe that does so clears it.
+    pub want_wakeup: u32,
+}
+
+/// Why the probes could not deliver an event: index into [`LostCounters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct LossReason(pub u32);
+
+impl LossReason {
+    /// A segment did not fit into the ring.
+    pub const RING_SEGMENT: Self = Self(0);
+    /// The announcement of a connection did not fit; the next segment tries again.
+    pub const RING_FLOW: Self = Self(1);
+    /// The end of a connection did not fit.
+    pub const RING_CLOSE: Self = Self(2);
+    /// A cgroup that came or went did not fit.
+    pub const RING_CGROUP: Self = Self(3);
+    /// The table of connections is full: the segment is not captured.
+    pub const FLOWS_FULL: Self = Self(4);
+    /// The table of cgroups is full: the ancestors are asked again at the next packet. Costs time, loses nothing.
+    pub const CGROUPS_FULL: Self = Self(5);
+    /// A header could not be read or makes no sense.
+    pub const HEADER: Self = Self(6);
+    /// Payload could not be copied from the packet.
+    pub const COPY: Self = Self(7);
+    /// How many there are.
+    pub const COUNT: usize = 8;
+    /// All of them, with the names that the metric shows.
+    pub const ALL: [(Self, &'static str); Self::COUNT] = [
+        (Self::RING_SEGMENT, "ring_full_segment"),
+        (Self::RING_FLOW, "ring_full_flow"),
+        (Self::RING_CLOSE, "ring_full_close"),
+        (Self::RING_CGROUP, "ring_full_cgroup"),
+        (Self::FLOWS_FULL, "flow_table_full"),
+        (Self::CGROUPS_FULL, "cgroup_table_full"),
+        (Self::HEADER, "unreadable_header"),
+        (Self::COPY, "unreadable_payload"),
+    ];
+}
+
+/// Lost events of one shard on one CPU, by [`LossReason`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LostCounters {
+    /// Counts.
+    pub by_reason: [u64; LossReason::COUNT],
+}
+
+const _: () = {
+    assert!(size_of::<FlowState>() == 32 && align_of::<FlowState>() == 8);
+    assert!(core::mem::offset_of!(FlowState, cgroup) == 8);
+    assert!(core::mem::offset_of!(FlowState, last) == 16);
+    assert!(core::mem::offset_of!(FlowState, flags) == 24);
+    assert!(size_of::<Handshake>() == 16);
+    assert!(size_of::<Control>() == 4);
+    assert!(size_of::<LostCounters>() == 8 * LossReason::COUNT);
+    assert!(HANDSHAKE_SLOTS.is_power_of_two() && MAX_SHARDS.is_power_of_two());
+};
+
+#[cfg(feature = "user")]
+mod user {
+    use super::{Control, FlowState, Handshake, LostCounters};
+
+    // SAFETY: `IntoBytes` proves that there is no padding and `FromBytes` that every bit pattern is valid; all are
+    // `Copy + 'static` and hold no pointer.
+    unsafe impl aya::Pod for FlowState {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Handshake {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Control {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for LostCounters {}
+}

@@ -1,0 +1,457 @@
+//! Basis: forwarded content. A pooler or proxy sends on the request bytes it received, so the tenant of an outbound
+//! request is the tenant whose connection brought the same bytes in.
+//!
+//! The bytes alone are not enough when two tenants have sent the same statement at the same time. What decides is
+//! containment: a forwarded request arrives at the relay before it goes out, and its answer comes back before it is
+//! passed on. So an outbound request is settled when an answer is passed on to a sender of the same bytes while
+//! exactly one outbound request with these request and reply bytes has been answered and not yet passed on; or when as
+//! many answers were passed on as outbound requests wait, and all went to one tenant. Nothing is settled before an
+//! answer is passed on: a sender whose request was lost to us would otherwise lend its work to another. Where several
+//! remain possible the answer is "several", for good.
+//!
+//! Everything compares times, not the order of calls, so a source that merges several rings slightly out of order can
+//! make an answer later or "several", not wrong.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::model::{ConnId, Fingerprint, Nanos, TenantId, UnitNo, WorkloadId};
+
+/// Where requests enter and leave: a workload on this host, or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Relay {
+    /// By its cgroup or by configuration.
+    Workload(WorkloadId),
+    /// By address: all that a capture file knows.
+    Address(IpAddr),
+}
+
+/// A request that entered a relay.
+#[derive(Clone, Copy, Debug)]
+pub struct Inbound {
+    /// The connection it came in on.
+    pub conn: ConnId,
+    /// Its number there.
+    pub request: u64,
+    /// The tenant of that connection; `None`: not known, so it may be anybody's.
+    pub tenant: Option<TenantId>,
+    /// When it was whole.
+    pub begun: Nanos,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    inbound: Inbound,
+    /// When its answer was passed on, and what that was.
+    passed_on: Option<(Nanos, Option<Fingerprint>)>,
+    claimed: bool,
+}
+
+/// A request that left a relay and has been answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Outbound {
+    /// The connection it went out on.
+    pub conn: ConnId,
+    /// The unit of work it belongs to.
+    pub unit: UnitNo,
+    /// When it was whole.
+    pub begun: Nanos,
+    /// When its answer was whole.
+    pub answered: Nanos,
+    /// Fingerprint of the answer; `None`: not seen whole.
+    pub reply: Option<Fingerprint>,
+}
+
+#[derive(Clone, Debug)]
+struct Left {
+    outbound: Outbound,
+    /// Requests it may have come in as.
+    candidates: SmallVec<[(ConnId, u64); 4]>,
+}
+
+/// The origin of an outbound request's unit of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The outbound connection.
+    pub conn: ConnId,
+    /// Its unit of work.
+    pub unit: UnitNo,
+    /// The tenant it came from; `None`: from a connection whose tenant is not known.
+    pub tenant: Option<TenantId>,
+    /// The inbound connection, when one was singled out and not just its tenant.
+    pub origin: Option<ConnId>,
+}
+
+type Key = (Relay, Fingerprint);
+
+impl Entered {
+    fn is(&self, conn: ConnId, request: u64) -> bool {
+        self.inbound.conn == conn && self.inbound.request == request
+    }
+}
+
+impl Left {
+    fn names(&self, e: &Entered) -> bool {
+        self.candidates.contains(&(e.inbound.conn, e.inbound.request))
+    }
+
+    /// Whether the answer passed on to `e` can be this request's.
+    fn fits(&self, e: &Entered, reply: Option<Fingerprint>) -> bool {
+        self.names(e)
+            && match (self.outbound.reply, reply) {
+                (Some(a), Some(b)) => a == b,
+                _ => true,
+            }
+    }
+}
+
+/// Most requests remembered; more and the oldest are forgotten, which makes answers "several" or none.
+const MAX_ENTERED: usize = 65_536;
+/// Most connections told apart as the origin of one request: beyond that it is anybody's.
+const MAX_CANDIDATES: usize = 64;
+/// How long an answered request may still turn out to be an origin, should events come slightly out of order.
+const GRACE: Nanos = Nanos::millis(250);
+/// How long an outbound request waits for its answer to be passed on.
+const PATIENCE: Nanos = Nanos::secs(2);
+
+/// Requests on their way through relays.
+#[derive(Debug, Default)]
+pub struct Forwarding {
+    entered: FxHashMap<Key, SmallVec<[Entered; 2]>>,
+    left: FxHashMap<Key, SmallVec<[Left; 2]>>,
+    /// Keys of both tables in order of time, for forgetting.
+    ageing: VecDeque<(Nanos, Key)>,
+    n_entered: usize,
+    n_forgotten: u64,
+}
+
+impl Forwarding {
+    /// A request has entered `relay`.
+    pub fn enter(&mut self, relay: Relay, print: Fingerprint, inbound: Inbound) {
+        if self.n_entered >= MAX_ENTERED {
+            self.n_forgotten += 1;
+            return;
+        }
+        let list = self.entered.entry((relay, print)).or_default();
+        if list.iter().any(|e| e.is(inbound.conn, inbound.request)) {
+            return;
+        }
+        list.push(Entered { inbound, passed_on: None, claimed: false });
+        self.n_entered += 1;
+    }
+
+    /// An outbound request has been answered. Whether it can have come in through the relay; if so it waits for its
+    /// answer to be passed on.
+    pub fn leave(&mut self, relay: Relay, print: Fingerprint, outbound: Outbound, settled: &mut Vec<Settled>) -> bool {
+        let key = (relay, print);
+        let Some(list) = self.entered.get(&key) else { return false };
+        let candidates: SmallVec<_> = list
+            .iter()
+            .filter(|e| !e.claimed && e.inbound.begun <= outbound.begun)
+            .filter(|e| e.passed_on.is_none_or(|(at, _)| at >= outbound.answered))
+            .map(|e| (e.inbound.conn, e.inbound.request))
+            .take(MAX_CANDIDATES + 1)
+            .collect();
+        if candidates.is_empty() {
+            return false;
+        }
+        if candidates.len() > MAX_CANDIDATES {
+            self.n_forgotten += 1;
+            return true;
+        }
+        self.left.entry(key).or_default().push(Left { outbound, candidates });
+        self.ageing.push_back((outbound.answered, key));
+        self.decide(key, settled);
+        true
+    }
+
+    /// A request that entered `relay` has been answered to its sender.
+    #[expect(clippy::too_many_arguments, reason = "one fact about one request; a struct would be used once")]
+    pub fn passed_on(
+        &mut self,
+        relay: Relay,
+        print: Fingerprint,
+        conn: ConnId,
+        request: u64,
+        at: Nanos,
+        reply: Option<Fingerprint>,
+        settled: &mut Vec<Settled>,
+    ) {
+        self.age(at);
+        let key = (relay, print);
+        let Some(e) = self.entered.get_mut(&key).and_then(|l| l.iter_mut().find(|e| e.is(conn, request))) else {
+            return;
+        };
+        e.passed_on = Some((at, reply));
+        self.ageing.push_back((at, key));
+        self.decide(key, settled);
+    }
+
+    /// Settles what can be settled among the requests with the same bytes.
+    fn decide(&mut self, key: Key, settled: &mut Vec<Settled>) {
+        let (Some(entered), Some(left)) = (self.entered.get_mut(&key), self.left.get_mut(&key)) else { return };
+        // Passed on before the outbound request was answered: not its origin.
+        for l in left.iter_mut() {
+            l.candidates.retain(|&mut (conn, request)| {
+                entered.iter().any(|e| {
+                    e.is(conn, request)
+                        && !e.claimed
+                        && e.passed_on.is_none_or(|(at, _)| at >= l.outbound.answered)
+                })
+            });
+        }
+        left.retain(|l| !l.candidates.is_empty());
+        // One by one: an answer passed on that can only be one outbound request's.
+        let mut at = 0;
+        while let Some(e) = entered.get_mut(at) {
+            at += 1;
+            let Some((_, reply)) = e.passed_on.filter(|_| !e.claimed) else { continue };
+            let mut fitting = left.iter().enumerate().filter(|(_, l)| l.fits(e, reply)).map(|(i, _)| i);
+            if let (Some(only), None) = (fitting.next(), fitting.next()) {
+                e.claimed = true;
+                let (conn, request, tenant) = (e.inbound.conn, e.inbound.request, e.inbound.tenant);
+                let l = left.swap_remove(only);
+                settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: Some(conn) });
+                for l in left.iter_mut() {
+                    l.candidates.retain(|c| *c != (conn, request));
+                }
+                left.retain(|l| !l.candidates.is_empty());
+                // What it took away may decide another.
+                at = 0;
+            }
+        }
+        // All together: every outbound request that waits can only be one tenant's, and as many answers were passed
+        // on as there are requests waiting.
+        let open = |e: &&Entered| e.passed_on.is_some() && !e.claimed;
+        let n_passed_on = entered.iter().filter(open).filter(|e| left.iter().any(|l| l.names(e))).count();
+        let mut tenants = entered.iter().filter(|e| !e.claimed && left.iter().any(|l| l.names(e)));
+        if let Some(tenant) = tenants.next().map(|e| e.inbound.tenant)
+            && n_passed_on == left.len()
+            && tenants.all(|e| e.inbound.tenant == tenant)
+        {
+            for l in left.drain(..) {
+                settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: None });
+            }
+            for e in entered.iter_mut().filter(|e| e.passed_on.is_some()) {
+                e.claimed = true;
+            }
+        }
+        // Everyone it could be has been answered and it is still open: it stays so.
+        left.retain(|l| entered.iter().any(|e| l.names(e) && e.passed_on.is_none()));
+        if left.is_empty() {
+            self.left.remove(&key);
+        }
+    }
+
+    /// Something of what passes through `relay` was lost: who still waits cannot be settled by elimination.
+    pub fn disturbed(&mut self, relay: Relay) {
+        self.left.retain(|(r, _), _| *r != relay);
+    }
+
+    /// Events were lost, and nobody can say whose.
+    pub fn disturbed_all(&mut self) {
+        self.left.clear();
+    }
+
+    /// A connection is gone: its open requests will not be answered.
+    pub fn close(&mut self, relay: Relay, print: Fingerprint, conn: ConnId, at: Nanos) {
+        let key = (relay, print);
+        if let Some(list) = self.entered.get_mut(&key) {
+            for e in list.iter_mut().filter(|e| e.inbound.conn == conn && e.passed_on.is_none()) {
+                // It may have gone out and nobody will be told: whoever else waits cannot be singled out by it.
+                e.claimed = true;
+                e.passed_on = Some((at, None));
+            }
+            self.ageing.push_back((at, key));
+        }
+    }
+
+    /// Forgets what is over.
+    pub fn age(&mut self, now: Nanos) {
+        while let Some(&(at, key)) = self.ageing.front() {
+            if now.since(at) < GRACE {
+                break;
+            }
+            self.ageing.pop_front();
+            if let Some(list) = self.entered.get_mut(&key) {
+                let before = list.len();
+                list.retain(|e| e.passed_on.is_none_or(|(at, _)| now.since(at) < GRACE));
+                self.n_entered -= before - list.len();
+                if list.is_empty() {
+                    self.entered.remove(&key);
+                }
+            }
+            if let Some(waiting) = self.left.get_mut(&key) {
+                let older = |w: &Left| now.since(w.outbound.answered) >= PATIENCE;
+                let keep = waiting.iter().any(|w| !older(w));
+                waiting.retain(|w| !older(w));
+                if waiting.is_empty() {
+                    self.left.remove(&key);
+                } else if keep {
+                    self.ageing.push_back((now, key));
+                }
+            }
+        }
+    }
+
+    /// Requests held, in and out.
+    pub fn len(&self) -> usize {
+        self.n_entered + self.left.values().map(|l| l.len()).sum::<usize>()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Most requests held.
+    pub fn limit(&self) -> usize {
+        MAX_ENTERED
+    }
+
+    /// Requests that found no room.
+    pub fn n_forgotten(&self) -> u64 {
+        self.n_forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELAY: Relay = Relay::Workload(WorkloadId(1));
+    const P: Fingerprint = Fingerprint(7);
+    const A: Option<TenantId> = Some(TenantId(0));
+    const B: Option<TenantId> = Some(TenantId(1));
+
+    fn enter(f: &mut Forwarding, conn: u32, tenant: Option<TenantId>, at: u64) {
+        f.enter(RELAY, P, Inbound { conn: ConnId(conn), request: at, tenant, begun: Nanos(at) });
+    }
+
+    fn out(conn: u32, begun: u64, answered: u64, reply: u64) -> Outbound {
+        Outbound {
+            conn: ConnId(conn),
+            unit: UnitNo(1),
+            begun: Nanos(begun),
+            answered: Nanos(answered),
+            reply: Some(Fingerprint(reply)),
+        }
+    }
+
+    fn leave(f: &mut Forwarding, o: Outbound) -> bool {
+        let mut settled = Vec::new();
+        let forwarded = f.leave(RELAY, P, o, &mut settled);
+        assert!(settled.is_empty(), "nothing settles before an answer is passed on");
+        forwarded
+    }
+
+    fn passed_on(f: &mut Forwarding, conn: u32, request: u64, at: u64, reply: u64) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        f.passed_on(RELAY, P, ConnId(conn), request, Nanos(at), Some(Fingerprint(reply)), &mut settled);
+        settled
+    }
+
+    fn settled(conn: u32, origin: u32, tenant: Option<TenantId>) -> Settled {
+        Settled { conn: ConnId(conn), unit: UnitNo(1), tenant, origin: Some(ConnId(origin)) }
+    }
+
+    #[test]
+    fn one_sender() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 1, A, 10);
+        assert!(leave(&mut f, out(9, 11, 12, 5)));
+        assert_eq!(passed_on(&mut f, 1, 10, 13, 5), [settled(9, 1, A)]);
+    }
+
+    #[test]
+    fn what_entered_later_or_was_answered_before_is_no_origin() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 1, A, 10);
+        enter(&mut f, 2, B, 20);
+        passed_on(&mut f, 1, 10, 13, 5);
+        assert!(!leave(&mut f, out(9, 15, 18, 5)));
+        assert!(leave(&mut f, out(9, 21, 22, 5)));
+        assert_eq!(passed_on(&mut f, 2, 20, 23, 5), [settled(9, 2, B)]);
+    }
+
+    #[test]
+    fn the_answer_passed_on_decides_between_two_senders() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 1, A, 10);
+        enter(&mut f, 2, B, 11);
+        assert!(leave(&mut f, out(9, 12, 14, 5)));
+        assert_eq!(passed_on(&mut f, 2, 11, 15, 5), [settled(9, 2, B)]);
+    }
+
+    #[test]
+    fn two_answers_under_way_are_told_apart_by_their_bytes() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 1, A, 10);
+        enter(&mut f, 2, B, 11);
+        leave(&mut f, out(8, 12, 14, 5));
+        leave(&mut f, out(9, 12, 14, 6));
+        assert_eq!(passed_on(&mut f, 2, 11, 15, 6), [settled(9, 2, B)]);
+        assert_eq!(passed_on(&mut f, 1, 10, 16, 5), [settled(8, 1, A)]);
+    }
+
+    #[test]
+    fn two_equal_answers_under_way_stay_undecided() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 1, A, 10);
+        enter(&mut f, 2, B, 11);
+        leave(&mut f, out(8, 12, 14, 5));
+        leave(&mut f, out(9, 12, 14, 5));
+        assert!(passed_on(&mut f, 2, 11, 15, 5).is_empty());
+        assert!(passed_on(&mut f, 1, 10, 16, 5).is_empty());
+        // … and do not stand in the way of what comes next.
+        enter(&mut f, 1, A, 20);
+        leave(&mut f, out(8, 21, 22, 5));
+        assert_eq!(passed_on(&mut f, 1, 20, 23, 5), [settled(8, 1, A)]);
+    }
+
+    #[test]
+    fn equal_answers_of_one_tenant_are_settled_together() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 1, A, 10);
+        enter(&mut f, 2, A, 11);
+        leave(&mut f, out(8, 12, 14, 5));
+        leave(&mut f, out(9, 12, 14, 5));
+        assert!(passed_on(&mut f, 2, 11, 15, 5).is_empty());
+        let both = passed_on(&mut f, 1, 10, 16, 5);
+        assert_eq!(both.len(), 2);
+        assert!(both.iter().all(|s| s.tenant == A && s.origin.is_none()));
+    }
+
+    #[test]
+    fn a_lost_request_does_not_lend_its_work_to_another_sender() {
+        let mut f = Forwarding::default();
+        // B's request was lost. A's waits for a connection while B's goes out and is answered.
+        enter(&mut f, 1, A, 10);
+        leave(&mut f, out(9, 12, 14, 5));
+        leave(&mut f, out(9, 15, 17, 5));
+        assert!(passed_on(&mut f, 1, 10, 18, 5).is_empty());
+    }
+
+    #[test]
+    fn an_unknown_sender_may_be_anybody() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 1, A, 10);
+        enter(&mut f, 2, None, 11);
+        leave(&mut f, out(9, 12, 14, 5));
+        assert_eq!(passed_on(&mut f, 2, 11, 15, 5), [settled(9, 2, None)]);
+    }
+
+    #[test]
+    fn everything_is_forgotten_in_time() {
+        let mut f = Forwarding::default();
+        for i in 0..1000 {
+            enter(&mut f, i, A, u64::from(i));
+            passed_on(&mut f, i, u64::from(i), u64::from(i) + 1, 1);
+        }
+        f.age(Nanos::secs(10));
+        assert!(f.is_empty());
+    }
+}

@@ -1,0 +1,124 @@
+//! Decoders: bytes of one connection in, operations out. One folder per protocol; none knows another.
+//!
+//! A decoder is sans-IO, never panics, holds a stated maximum of memory, and gives the same calls however the bytes
+//! are cut. What leaves through [`Sink`] is identifiers, shapes, fingerprints and counts: payload and secrets stop here.
+
+pub mod infer;
+pub mod postgres;
+
+use crate::model::{Claim, Fingerprint, Nanos, Operation, Protocol, Side, Slot, Sym, TxStatus};
+
+/// Contiguous bytes of one direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// When the kernel handled the last of them.
+    pub at: Nanos,
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// The chunk's end is the end of a segment as its sender wrote it: senders mostly write whole messages, which
+    /// helps to find the next message after a gap. A hint, never needed for correctness.
+    pub ends_segment: bool,
+}
+
+/// Why a connection's state is not fully known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Disturbance {
+    /// The connection is older than the agent.
+    MidStream,
+    /// Bytes are missing where they matter.
+    Gap,
+    /// The peer said something the protocol does not allow.
+    Malformed,
+}
+
+impl Disturbance {
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MidStream => "mid_stream",
+            Self::Gap => "gap",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// How a connection was opened at protocol level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionStart {
+    /// When the server accepted it.
+    pub at: Nanos,
+    /// The user it authenticated as.
+    pub user: Fingerprint,
+    /// The database or namespace it chose.
+    pub database: Fingerprint,
+}
+
+/// Where a decoder's results go. Calls come in wire order; see each method for when.
+pub trait Sink {
+    /// Whom `value` in `slot` names on this service. `name` is the setting's name in lower case for
+    /// [`Slot::Setting`], else empty.
+    fn claim(&mut self, slot: Slot, name: &str, value: &str) -> Claim;
+
+    /// Whether a setting of this lower-case name binds whatever its value (so an unreadable value matters).
+    fn setting_binds(&self, name: &str) -> bool;
+
+    /// Interns a name. Never a literal.
+    fn intern(&mut self, name: &str) -> Sym;
+
+    /// The session was accepted. Its start-up bindings follow as [`Operation`]s with `Scope::Startup`.
+    fn started(&mut self, start: SessionStart);
+
+    /// A request is complete on the wire: the unit of work has begun if none was open. `print` covers what a proxy
+    /// forwards unchanged (statement text, parameters), not what it rewrites (statement names); `None` if unreadable.
+    fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>);
+
+    /// An operation of a request has ended (also: was skipped, or its reply was lost).
+    fn done(&mut self, op: &Operation);
+
+    /// Every operation of the request has ended. `print` covers its reply; `None` if not seen whole.
+    fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>);
+
+    /// The server told the transaction's state; `Idle` ends the unit of work.
+    fn status(&mut self, at: Nanos, status: TxStatus);
+
+    /// Something was missed: what the connection has proved is unknown until the next acknowledged binding.
+    fn disturbed(&mut self, at: Nanos, why: Disturbance);
+
+    /// The rest cannot be read (TLS accepted, another protocol). Nothing more comes.
+    fn opaque(&mut self, at: Nanos, why: &'static str);
+
+    /// Malformed input, for the counter. `kind` is a short constant name.
+    fn decode_error(&mut self, kind: &'static str);
+}
+
+/// How many bytes of each segment a decoder needs copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appetite {
+    /// None: the direction says nothing to this decoder any more.
+    Nothing,
+    /// The first so many bytes.
+    Head(u32),
+    /// All.
+    Everything,
+}
+
+/// A protocol's state machine over both directions of one connection.
+pub trait Decoder: Send {
+    /// Which protocol.
+    fn protocol(&self) -> Protocol;
+
+    /// More bytes of one direction. A request's bytes come before the reply's, as on the wire.
+    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink);
+
+    /// `n` bytes of one direction are missing at this point: lost, or cut at capture.
+    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink);
+
+    /// The connection ended: what is outstanding will not be answered.
+    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink);
+
+    /// What it wants copied from `from`'s segments from now on.
+    fn appetite(&self, from: Side) -> Appetite;
+
+    /// Bytes held now, for the memory bound.
+    fn memory(&self) -> usize;
+}

@@ -1,0 +1,458 @@
+//! A statement with its values: what it did, said in operations.
+
+use std::borrow::Cow;
+use std::hash::Hasher;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use super::names;
+use super::scan::Literal;
+use super::shape::{Act, Generations, Lasting, Sure, Template};
+use super::value::{Read, Value, literal_text, truth};
+use crate::decode::Sink;
+use crate::model::claim::Salt;
+use crate::model::operation::ResetScope;
+use crate::model::{Claim, Effect, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym};
+
+/// A literal that a template needs; `None`: not readable. Never leaves the decoder.
+#[derive(Clone, Debug)]
+pub(crate) struct LiteralText(Option<Box<str>>);
+
+impl LiteralText {
+    pub(super) fn read(text: &[u8], literal: &Literal) -> Self {
+        Self(literal_text(text, literal).map(Into::into))
+    }
+}
+
+/// One statement: its template and the literals that its acts need.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) template: Rc<Template>,
+    pub(crate) literals: SmallVec<[(u16, LiteralText); 0]>,
+}
+
+impl Plan {
+    /// Bytes held beyond the struct itself; the template is shared.
+    pub(crate) fn memory(&self) -> usize {
+        self.literals.capacity() * size_of::<(u16, LiteralText)>()
+            + self.literals.iter().map(|(_, l)| l.0.as_ref().map_or(0, |t| t.len())).sum::<usize>()
+    }
+}
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// What it does; `None` if that could not be read.
+    pub(crate) plan: Option<Plan>,
+    /// Hash of what Parse said, without the name; `None` if not seen whole.
+    pub(crate) print: Option<u64>,
+}
+
+/// Prepared statements remembered per connection: at most twice as many; the ones unused longest go first.
+const PREPARED: usize = 2048;
+/// Most bytes of literals that prepared statements of one connection may hold.
+const PREPARED_BYTES: usize = 1 << 20;
+
+/// What a session remembers between statements.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    salt: Salt,
+    prepared: Generations<Rc<Prepared>>,
+    prepared_bytes: usize,
+    /// A cursor was declared whose query binds when it is fetched from.
+    pub(crate) armed_cursor: bool,
+    /// The session began with a role, so that `SET ROLE NONE` is not the way back to the start.
+    pub(crate) startup_role: bool,
+}
+
+impl Memory {
+    pub(crate) fn new(salt: Salt) -> Self {
+        Self {
+            salt,
+            prepared: Generations::new(PREPARED),
+            prepared_bytes: 0,
+            armed_cursor: false,
+            startup_role: false,
+        }
+    }
+
+    /// Something was missed: nothing that was prepared or declared is sure any more.
+    pub(crate) fn forget(&mut self) {
+        self.prepared.clear();
+        self.prepared_bytes = 0;
+        self.armed_cursor = true;
+    }
+
+    /// The key of a statement's or portal's name. Salted: names come from anybody.
+    pub(crate) fn key(&self, name: &[u8]) -> u64 {
+        let mut h = self.salt.hasher();
+        h.write(name);
+        h.finish()
+    }
+
+    pub(crate) fn prepared(&mut self, key: u64) -> Option<Rc<Prepared>> {
+        self.prepared.get(key)
+    }
+
+    pub(crate) fn prepare(&mut self, key: u64, statement: Rc<Prepared>) {
+        self.prepared_bytes += statement.plan.as_ref().map_or(0, Plan::memory);
+        if self.prepared_bytes > PREPARED_BYTES {
+            self.prepared.clear();
+            self.prepared_bytes = statement.plan.as_ref().map_or(0, Plan::memory);
+        }
+        self.prepared.insert(key, statement);
+    }
+
+    pub(crate) fn deallocate(&mut self, key: u64) {
+        self.prepared.remove(key);
+    }
+
+    pub(crate) fn deallocate_all(&mut self) {
+        self.prepared.clear();
+        self.prepared_bytes = 0;
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.prepared.memory() + self.prepared.len() * size_of::<Prepared>() + self.prepared_bytes
+    }
+}
+
+/// A parameter that a statement's acts need.
+pub(crate) type Param = (u16, Read<'static>);
+
+/// How a statement went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) request: u64,
+    pub(crate) begun: Nanos,
+    pub(crate) ended: Nanos,
+    pub(crate) outcome: Outcome,
+    /// The CommandComplete tag, if there was one.
+    pub(crate) tag: &'a [u8],
+    /// A portal that gave rows and has more.
+    pub(crate) suspended: bool,
+    /// The server said 25P01 while it ran.
+    pub(crate) warned: bool,
+}
+
+impl Call<'_> {
+    /// Rows given or changed; `None` if not known.
+    fn rows(&self) -> Option<u64> {
+        if self.suspended {
+            return Some(1);
+        }
+        let last = self.tag.rsplit(|b| *b == b' ').next()?;
+        std::str::from_utf8(last).ok()?.parse().ok()
+    }
+}
+
+/// Says what a statement did, act by act, and then that it touched data if it did.
+pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut Memory, sink: &mut dyn Sink) {
+    let template = &plan.template;
+    let (verb, target) = match template.symbols.get() {
+        Some(known) => known,
+        None => {
+            let new = (intern(sink, &template.verb), intern(sink, &template.target));
+            template.symbols.set(Some(new));
+            new
+        }
+    };
+    let mut run = Run { plan, params, call, verb, sink, n_said: 0 };
+    let mut unknown = template.unknown;
+    let mut inner: Option<Rc<Prepared>> = None;
+    for act in &template.acts {
+        match act {
+            Act::Set { name, value, lasting, sure } => run.set(name, value, lasting, *sure, memory),
+            Act::Reset { name, lasting } => run.reset_name(name, lasting),
+            Act::ResetAll => run.reset(ResetScope::Settings, Scope::Session, Sym::EMPTY),
+            Act::DiscardAll => {
+                run.reset(ResetScope::Everything, Scope::Session, Sym::EMPTY);
+                if call.outcome == Outcome::Ok {
+                    memory.deallocate_all();
+                }
+            }
+            Act::Begin => run.say(OpKind::Control, Sym::EMPTY, Effect::Begin),
+            // A failed transaction answers COMMIT with ROLLBACK.
+            Act::Commit if call.tag == b"ROLLBACK" => run.say(OpKind::Control, Sym::EMPTY, Effect::Rollback),
+            Act::Commit => run.say(OpKind::Control, Sym::EMPTY, Effect::Commit),
+            Act::Rollback => run.say(OpKind::Control, Sym::EMPTY, Effect::Rollback),
+            Act::Savepoint(name) => run.savepoint(name, Effect::Savepoint),
+            Act::RollbackTo(name) => run.savepoint(name, Effect::RollbackTo),
+            Act::Release(name) => run.savepoint(name, Effect::Release),
+            Act::Prepare { name, inner } => {
+                if call.outcome == Outcome::Ok {
+                    let literals = plan.literals.iter().filter(|(i, _)| inner.literals.contains(i)).cloned().collect();
+                    let statement = Plan { template: inner.clone(), literals };
+                    let key = memory.key(name.as_bytes());
+                    memory.prepare(key, Rc::new(Prepared { plan: Some(statement), print: None }));
+                }
+            }
+            Act::Deallocate(name) => {
+                if call.outcome == Outcome::Ok {
+                    match name {
+                        Some(name) => memory.deallocate(memory.key(name.as_bytes())),
+                        None => memory.deallocate_all(),
+                    }
+                }
+            }
+            Act::Execute { name, args } => {
+                let known = memory.prepared(memory.key(name.as_bytes())).filter(|p| {
+                    // An EXECUTE inside a prepared statement could go round in a circle.
+                    p.plan.as_ref().is_some_and(|p| !p.template.acts.iter().any(|a| matches!(a, Act::Execute { .. })))
+                });
+                if let Some(Plan { template, literals }) = known.as_ref().and_then(|p| p.plan.as_ref()) {
+                    let params = template
+                        .params
+                        .iter()
+                        .map(|(i, _)| {
+                            let arg = usize::from(*i).checked_sub(1).and_then(|i| args.get(i));
+                            (*i, arg.map_or(Read::Unreadable, |v| run.owned(v)))
+                        })
+                        .collect::<SmallVec<[Param; 2]>>();
+                    let inner_plan = Plan { template: template.clone(), literals: literals.clone() };
+                    let mut nested = Run { plan: &inner_plan, params: &params, call, verb, sink: run.sink, n_said: 0 };
+                    for act in &template.acts {
+                        match act {
+                            Act::Set { name, value, lasting, sure } => nested.set(name, value, lasting, *sure, memory),
+                            _ => unknown = true,
+                        }
+                    }
+                    run.n_said += nested.n_said;
+                    unknown |= template.unknown;
+                    inner = known;
+                } else {
+                    unknown = true;
+                }
+            }
+            Act::Code(i) => match run.literal(*i) {
+                Read::Text(code) => unknown |= names::code_may_bind(&code),
+                _ => unknown = true,
+            },
+            Act::ArmCursor => memory.armed_cursor |= call.outcome != Outcome::Error,
+            Act::RunCursor => unknown |= memory.armed_cursor,
+        }
+    }
+    let (data, target) = match inner.as_ref().and_then(|p| p.plan.as_ref()) {
+        Some(p) => (p.template.data, intern(run.sink, &p.template.target)),
+        None => (template.data, target),
+    };
+    if data || unknown || run.n_said == 0 {
+        let kind = if data { OpKind::Data } else { OpKind::Control };
+        run.say(kind, target, if unknown { Effect::Unknown } else { Effect::None });
+    }
+}
+
+fn intern(sink: &mut dyn Sink, name: &str) -> Sym {
+    if name.is_empty() { Sym::EMPTY } else { sink.intern(name) }
+}
+
+/// The slot of a setting (lower-case name), and whether an unreadable value in it matters.
+pub(crate) fn slot_of(sink: &mut dyn Sink, name: &str) -> (Slot, bool) {
+    match name {
+        "role" => (Slot::Role, true),
+        "session_authorization" => (Slot::SessionUser, true),
+        "search_path" => (Slot::SearchPath, true),
+        _ => {
+            let binds = sink.setting_binds(name);
+            (Slot::Setting(sink.intern(name)), binds)
+        }
+    }
+}
+
+/// Whether a setting's value can name a tenant at all: the server's own settings, which have no dot, cannot.
+pub(crate) fn can_name_tenant(name: &str, binds: bool) -> bool {
+    binds || name.contains('.')
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    params: &'a [Param],
+    call: &'a Call<'a>,
+    verb: Sym,
+    sink: &'a mut dyn Sink,
+    n_said: usize,
+}
+
+impl Run<'_> {
+    fn say(&mut self, kind: OpKind, target: Sym, effect: Effect) {
+        self.n_said += 1;
+        let local = matches!(
+            effect,
+            Effect::Bind { scope: Scope::Transaction, .. } | Effect::Reset { scope: Scope::Transaction, .. }
+        );
+        self.sink.done(&Operation {
+            request: self.call.request,
+            begun: self.call.begun,
+            ended: self.call.ended,
+            from: Side::Client,
+            kind,
+            verb: self.verb,
+            target,
+            effect,
+            outcome: self.call.outcome,
+            warned_ineffective: local && self.call.warned,
+        });
+    }
+
+    fn savepoint(&mut self, name: &str, effect: fn(Sym) -> Effect) {
+        let name = self.sink.intern(name);
+        self.say(OpKind::Control, name, effect(name));
+    }
+
+    fn reset(&mut self, what: ResetScope, scope: Scope, target: Sym) {
+        self.say(OpKind::Reset, target, Effect::Reset { what, scope });
+    }
+
+    fn literal(&self, number: u16) -> Read<'_> {
+        match self.plan.literals.iter().find(|(i, _)| *i == number) {
+            Some((_, LiteralText(Some(text)))) => Read::Text(Cow::Borrowed(text)),
+            _ => Read::Unreadable,
+        }
+    }
+
+    fn read<'v>(&'v self, value: &'v Value) -> Read<'v> {
+        match value {
+            Value::Fixed(text) => Read::Text(Cow::Borrowed(text)),
+            Value::Literal(i) => self.literal(*i),
+            Value::Negative(i) => match self.literal(*i) {
+                Read::Text(t) => Read::Text(Cow::Owned(format!("-{t}"))),
+                other => other,
+            },
+            Value::Param(n, _) => match self.params.iter().find(|(i, _)| i == n) {
+                Some((_, Read::Text(t))) => Read::Text(Cow::Borrowed(t)),
+                Some((_, Read::Null)) => Read::Null,
+                _ => Read::Unreadable,
+            },
+            Value::Null => Read::Null,
+            Value::List(parts) => {
+                let mut joined = String::new();
+                for part in parts {
+                    let Read::Text(text) = self.read(part) else { return Read::Unreadable };
+                    if !joined.is_empty() {
+                        joined.push_str(", ");
+                    }
+                    joined.push_str(&text);
+                }
+                Read::Text(Cow::Owned(joined))
+            }
+            Value::Computed => Read::Unreadable,
+        }
+    }
+
+    fn owned(&self, value: &Value) -> Read<'static> {
+        match self.read(value) {
+            Read::Text(t) => Read::Text(Cow::Owned(t.into_owned())),
+            Read::Null => Read::Null,
+            Read::Unreadable => Read::Unreadable,
+        }
+    }
+
+    fn scope(&self, lasting: &Lasting) -> Option<Scope> {
+        match lasting {
+            Lasting::Session => Some(Scope::Session),
+            Lasting::Transaction => Some(Scope::Transaction),
+            Lasting::If(flag) => {
+                self.read(flag).truth().map(|local| if local { Scope::Transaction } else { Scope::Session })
+            }
+        }
+    }
+
+    /// The setting that `name` says, in lower case; `None` after an answer was given for one that cannot be read.
+    fn setting(&mut self, name: &Value) -> Option<String> {
+        match self.read(name) {
+            Read::Text(text) => return Some(text.to_lowercase()),
+            // The server refuses it.
+            Read::Null => self.say(OpKind::Control, Sym::EMPTY, Effect::None),
+            Read::Unreadable => self.say(OpKind::Control, Sym::EMPTY, Effect::Unknown),
+        }
+        None
+    }
+
+    fn set(&mut self, name: &Value, value: &Value, lasting: &Lasting, sure: Sure, memory: &Memory) {
+        let Some(name) = self.setting(name) else { return };
+        let (slot, binds) = slot_of(self.sink, &name);
+        let target = target_of(self.sink, slot);
+        let value = self.owned(value);
+        let matters = binds || matches!(value, Read::Text(_) | Read::Null) && can_name_tenant(&name, binds);
+        if !matters {
+            self.say(OpKind::Control, target, Effect::None);
+            return;
+        }
+        // A failed call has no rows to count; whether it ran does not matter.
+        let ran = sure == Sure::Always || self.call.outcome == Outcome::Error || self.call.rows().is_some_and(|n| n > 0);
+        let Some(scope) = self.scope(lasting).filter(|_| ran) else {
+            self.say(OpKind::Control, target, Effect::Unknown);
+            return;
+        };
+        let value = match value {
+            // set_config with NULL takes the setting back to its default.
+            Read::Null => {
+                self.reset_slot(slot, scope, target);
+                return;
+            }
+            Read::Text(text) => Some(text),
+            Read::Unreadable => None,
+        };
+        // `none` is not a role, but the way back to the session user.
+        if slot == Slot::Role && value.as_deref() == Some("none") {
+            self.reset(ResetScope::Slot(slot), scope, target);
+            if memory.startup_role {
+                let effect = Effect::Bind { slot, claim: Claim::Cleared, scope, strength: Strength::V2 };
+                self.say(OpKind::Control, target, effect);
+            }
+            return;
+        }
+        let claim = match value {
+            Some(text) => self.sink.claim(slot, if matches!(slot, Slot::Setting(_)) { &name } else { "" }, &text),
+            None => Claim::Unreadable,
+        };
+        let kind = if claim == Claim::Neutral { OpKind::Control } else { OpKind::Bind };
+        self.say(kind, target, Effect::Bind { slot, claim, scope, strength: Strength::V2 });
+        self.role_follows(slot, scope);
+    }
+
+    fn reset_name(&mut self, name: &Value, lasting: &Lasting) {
+        let Some(name) = self.setting(name) else { return };
+        let (slot, binds) = slot_of(self.sink, &name);
+        let target = target_of(self.sink, slot);
+        if !can_name_tenant(&name, binds) {
+            self.say(OpKind::Control, target, Effect::None);
+            return;
+        }
+        let Some(scope) = self.scope(lasting) else {
+            self.say(OpKind::Control, target, Effect::Unknown);
+            return;
+        };
+        self.reset_slot(slot, scope, target);
+    }
+
+    fn reset_slot(&mut self, slot: Slot, scope: Scope, target: Sym) {
+        self.reset(ResetScope::Slot(slot), scope, target);
+        self.role_follows(slot, scope);
+    }
+
+    /// A new session user implies `SET ROLE NONE` (domain document, section 1.1).
+    fn role_follows(&mut self, slot: Slot, scope: Scope) {
+        if slot == Slot::SessionUser {
+            let role = self.sink.intern("role");
+            self.reset(ResetScope::Slot(Slot::Role), scope, role);
+        }
+    }
+}
+
+fn target_of(sink: &mut dyn Sink, slot: Slot) -> Sym {
+    match slot {
+        Slot::Setting(name) => name,
+        Slot::Role => sink.intern("role"),
+        Slot::SessionUser => sink.intern("session_authorization"),
+        Slot::SearchPath => sink.intern("search_path"),
+        Slot::User => sink.intern("user"),
+        Slot::Database => sink.intern("database"),
+    }
+}
+
+/// Whether `text` switches something on, as the server reads it.
+pub(crate) fn is_on(text: &str) -> bool {
+    truth(text) == Some(true)
+}

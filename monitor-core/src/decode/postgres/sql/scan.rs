@@ -1,0 +1,596 @@
+//! The pre-scan: one pass over SQL text gives the end of a statement, its shape and where its literals are.
+//!
+//! The shape is the statement in a canonical spelling: comments dropped, one space between tokens, unquoted words in
+//! lower case, and each literal replaced by its number in the statement (`'0'` for a string, `1` for a number). Long
+//! lists of literals and repeated rows of literals are cut short, so that the length of a list makes no new shape.
+//! The shape holds no value of the statement, is valid SQL where the statement was, and is what the parsers read.
+//! Lexical rules: PostgreSQL manual, section 4.1.
+
+use std::ops::Range;
+
+/// How a literal is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// `'…'`: a quote is doubled.
+    Plain,
+    /// `E'…'`: backslash escapes too.
+    Escaped,
+    /// `$tag$…$tag$`: verbatim.
+    Dollar,
+    /// A number: verbatim.
+    Number,
+    /// `U&'…'`, `B'…'`, `X'…'`, or parts on several lines: read by nobody here.
+    Other,
+}
+
+/// A literal that the shape numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Literal {
+    /// Where its content is in the text, without quotes.
+    pub(crate) at: Range<usize>,
+    /// How it is written.
+    pub(crate) writing: Writing,
+}
+
+/// What one scan found. Reused from statement to statement, so that the steady state does not allocate.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    /// The shape.
+    pub(crate) shape: Vec<u8>,
+    /// Literals by number.
+    pub(crate) literals: Vec<Literal>,
+    /// Tokens in the shape.
+    pub(crate) n_tokens: usize,
+    /// The text ended inside a string, comment or quoted name.
+    pub(crate) unterminated: bool,
+    /// The statement ended with a semicolon rather than with the text.
+    pub(crate) closed: bool,
+    list: List,
+}
+
+/// Longest run of literals in one list that the shape keeps.
+const LIST: usize = 8;
+/// Rows of nothing but literals that the shape keeps of each run of such rows.
+const ROWS: usize = 2;
+
+/// Progress through lists and rows of literals.
+#[derive(Debug, Default)]
+struct List {
+    /// Elements in the current run of `literal , literal , …`; reset by any other token.
+    run: usize,
+    /// What the last token was.
+    last: Last,
+    /// An open parenthesis that may begin a row: lengths of shape, literals and tokens before it.
+    row: Option<(usize, usize, usize)>,
+    /// Rows seen one after the other.
+    n_rows: usize,
+    /// Where the comma before the row began, to drop it with the row.
+    comma: (usize, usize, usize),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Last {
+    #[default]
+    Other,
+    Element,
+    Comma,
+    RowEnd,
+    RowComma,
+}
+
+impl Scan {
+    /// Scans one statement from `from` on; gives where the next one begins. `backslash`: plain strings have backslash
+    /// escapes too (`standard_conforming_strings = off`).
+    pub(crate) fn statement(&mut self, text: &[u8], from: usize, backslash: bool) -> usize {
+        self.shape.clear();
+        self.literals.clear();
+        self.n_tokens = 0;
+        self.unterminated = false;
+        self.closed = false;
+        self.list = List::default();
+        let mut at = from;
+        let mut depth = 0usize;
+        // `BEGIN ATOMIC … END` bodies of SQL functions hold semicolons.
+        let mut atomic = 0usize;
+        let mut last_word = Word::Other;
+        while let Some(&b) = text.get(at) {
+            let start = at;
+            match b {
+                b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => {
+                    at += 1;
+                    continue;
+                }
+                b'-' if text.get(at + 1) == Some(&b'-') => {
+                    at = line_end(text, at);
+                    continue;
+                }
+                b'/' if text.get(at + 1) == Some(&b'*') => {
+                    at = self.comment_end(text, at);
+                    continue;
+                }
+                b';' if depth == 0 && atomic == 0 => {
+                    self.closed = true;
+                    return at + 1;
+                }
+                b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => {
+                    if let Some(end) = self.prefixed_string(text, at) {
+                        at = end;
+                        last_word = Word::Other;
+                        continue;
+                    }
+                    at = word_end(text, at);
+                    let kept = self.word(text.get(start..at).unwrap_or_default());
+                    let word = Word::of(kept);
+                    match (word, last_word) {
+                        (Word::Atomic, Word::Begin) => atomic += 1,
+                        (Word::Case, _) if atomic > 0 => atomic += 1,
+                        (Word::End, _) => atomic = atomic.saturating_sub(1),
+                        _ => {}
+                    }
+                    last_word = word;
+                    continue;
+                }
+                b'\'' => {
+                    let (end, body, several) = self.string_end(text, at, backslash);
+                    let writing = match (several, backslash) {
+                        (true, _) => Writing::Other,
+                        (_, true) => Writing::Escaped,
+                        (_, false) => Writing::Plain,
+                    };
+                    self.literal(body, writing);
+                    at = end;
+                }
+                b'"' => at = self.quoted_name(text, at),
+                b'$' => at = self.dollar(text, at),
+                b'0'..=b'9' => {
+                    at = number_end(text, at);
+                    self.literal(start..at, Writing::Number);
+                }
+                b'.' if text.get(at + 1).is_some_and(u8::is_ascii_digit) => {
+                    at = number_end(text, at);
+                    self.literal(start..at, Writing::Number);
+                }
+                b'(' => {
+                    depth += 1;
+                    at += 1;
+                    self.open();
+                }
+                b')' => {
+                    depth = depth.saturating_sub(1);
+                    at += 1;
+                    self.close();
+                }
+                b',' => {
+                    at += 1;
+                    self.comma();
+                }
+                _ => {
+                    at = operator_end(text, at);
+                    self.token(text.get(start..at).unwrap_or_default());
+                }
+            }
+            last_word = Word::Other;
+        }
+        at
+    }
+
+    /// A token that is no part of a list of literals.
+    fn token(&mut self, token: &[u8]) {
+        self.list.last = Last::Other;
+        self.list.row = None;
+        self.list.n_rows = 0;
+        self.push(token);
+    }
+
+    fn push(&mut self, token: &[u8]) {
+        if !self.shape.is_empty() {
+            self.shape.push(b' ');
+        }
+        self.shape.extend_from_slice(token);
+        self.n_tokens += 1;
+    }
+
+    /// An unquoted word, in lower case; gives it as kept.
+    fn word(&mut self, word: &[u8]) -> &[u8] {
+        self.token(word);
+        let start = self.shape.len().saturating_sub(word.len());
+        let kept = self.shape.get_mut(start..).unwrap_or_default();
+        kept.make_ascii_lowercase();
+        kept
+    }
+
+    /// Whether a further element of the current list still belongs to the shape. If not, its comma is dropped.
+    fn keep_element(&mut self) -> bool {
+        self.list.run = if self.list.last == Last::Comma { self.list.run + 1 } else { 1 };
+        self.list.last = Last::Element;
+        if self.list.run <= LIST {
+            return true;
+        }
+        self.shape.truncate(self.list.comma.0);
+        self.n_tokens = self.list.comma.2;
+        false
+    }
+
+    fn literal(&mut self, at: Range<usize>, writing: Writing) {
+        if !self.keep_element() {
+            return;
+        }
+        let number = self.literals.len();
+        self.literals.push(Literal { at, writing });
+        if !self.shape.is_empty() {
+            self.shape.push(b' ');
+        }
+        let quote = writing != Writing::Number;
+        if quote {
+            self.shape.push(b'\'');
+        }
+        push_decimal(&mut self.shape, number);
+        if quote {
+            self.shape.push(b'\'');
+        }
+        self.n_tokens += 1;
+    }
+
+    fn comma(&mut self) {
+        let before = (self.shape.len(), self.literals.len(), self.n_tokens);
+        let last = match self.list.last {
+            Last::Element => Last::Comma,
+            Last::RowEnd => Last::RowComma,
+            _ => Last::Other,
+        };
+        if last == Last::Other {
+            self.list.row = None;
+            self.list.n_rows = 0;
+        }
+        self.list.last = last;
+        self.list.comma = before;
+        self.push(b",");
+    }
+
+    fn open(&mut self) {
+        let after_row = self.list.last == Last::RowComma;
+        let before = if after_row { self.list.comma } else { (self.shape.len(), self.literals.len(), self.n_tokens) };
+        if !after_row {
+            self.list.n_rows = 0;
+        }
+        self.list.row = Some(before);
+        self.list.last = Last::Other;
+        self.push(b"(");
+    }
+
+    fn close(&mut self) {
+        let simple = self.list.last == Last::Element;
+        match self.list.row.take() {
+            Some((shape, literals, tokens)) if simple => {
+                self.list.n_rows += 1;
+                self.push(b")");
+                if self.list.n_rows > ROWS {
+                    self.shape.truncate(shape);
+                    self.literals.truncate(literals);
+                    self.n_tokens = tokens;
+                }
+                self.list.last = Last::RowEnd;
+            }
+            _ => self.token(b")"),
+        }
+    }
+
+    /// Skips a block comment, which may nest.
+    fn comment_end(&mut self, text: &[u8], from: usize) -> usize {
+        let mut depth = 0usize;
+        let mut at = from;
+        loop {
+            match (text.get(at), text.get(at + 1)) {
+                (Some(b'/'), Some(b'*')) => {
+                    depth += 1;
+                    at += 2;
+                }
+                (Some(b'*'), Some(b'/')) => {
+                    depth -= 1;
+                    at += 2;
+                    if depth == 0 {
+                        return at;
+                    }
+                }
+                (Some(_), _) => at += 1,
+                (None, _) => {
+                    self.unterminated = true;
+                    return text.len();
+                }
+            }
+        }
+    }
+
+    /// `E'…'`, `N'…'`, `B'…'`, `X'…'`, `U&'…'` and `U&"…"`.
+    fn prefixed_string(&mut self, text: &[u8], at: usize) -> Option<usize> {
+        let next = *text.get(at + 1)?;
+        let (quote, writing) = match (text.get(at)?, next) {
+            (b'e' | b'E', b'\'') => (at + 1, Writing::Escaped),
+            (b'n' | b'N', b'\'') => (at + 1, Writing::Plain),
+            (b'b' | b'B' | b'x' | b'X', b'\'') => (at + 1, Writing::Other),
+            (b'u' | b'U', b'&') => match text.get(at + 2) {
+                Some(b'\'') => (at + 2, Writing::Other),
+                Some(b'"') => return Some(self.quoted_name(text, at + 2)),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let (end, body, several) = self.string_end(text, quote, writing == Writing::Escaped);
+        self.literal(body, if several { Writing::Other } else { writing });
+        Some(end)
+    }
+
+    /// The end of a string that opens at `quote`, its body, and whether it goes on in a further part after a line
+    /// break (PostgreSQL joins these).
+    fn string_end(&mut self, text: &[u8], quote: usize, backslash: bool) -> (usize, Range<usize>, bool) {
+        let mut several = false;
+        let mut at = quote + 1;
+        let first = at;
+        loop {
+            let rest = text.get(at..).unwrap_or_default();
+            let found = if backslash { memchr::memchr2(b'\'', b'\\', rest) } else { memchr::memchr(b'\'', rest) };
+            let Some(found) = found else {
+                self.unterminated = true;
+                return (text.len(), first..text.len(), several);
+            };
+            at += found;
+            if text.get(at) == Some(&b'\\') {
+                at += 2;
+                continue;
+            }
+            if text.get(at + 1) == Some(&b'\'') {
+                at += 2;
+                continue;
+            }
+            let end = at + 1;
+            match continuation(text, end) {
+                Some(open) => {
+                    several = true;
+                    at = open + 1;
+                }
+                None => return (end, first..at, several),
+            }
+        }
+    }
+
+    /// A quoted name, kept as it is written.
+    fn quoted_name(&mut self, text: &[u8], quote: usize) -> usize {
+        let mut at = quote + 1;
+        loop {
+            match memchr::memchr(b'"', text.get(at..).unwrap_or_default()) {
+                None => {
+                    self.unterminated = true;
+                    return text.len();
+                }
+                Some(found) => {
+                    at += found + 1;
+                    if text.get(at) == Some(&b'"') {
+                        at += 1;
+                        continue;
+                    }
+                    self.token(text.get(quote..at).unwrap_or_default());
+                    return at;
+                }
+            }
+        }
+    }
+
+    /// `$1`, `$tag$…$tag$`, or a lone dollar sign.
+    fn dollar(&mut self, text: &[u8], start: usize) -> usize {
+        let mut at = start + 1;
+        if text.get(at).is_some_and(u8::is_ascii_digit) {
+            while text.get(at).is_some_and(u8::is_ascii_digit) {
+                at += 1;
+            }
+            if self.keep_element() {
+                self.push(text.get(start..at).unwrap_or_default());
+            }
+            return at;
+        }
+        let tag_end = match text.get(at) {
+            Some(b'$') => at,
+            Some(b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..) => {
+                while text.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b >= 0x80) {
+                    at += 1;
+                }
+                at
+            }
+            _ => start,
+        };
+        if tag_end == start || text.get(tag_end) != Some(&b'$') {
+            self.token(b"$");
+            return start + 1;
+        }
+        let tag = text.get(start..=tag_end).unwrap_or_default();
+        let body = tag_end + 1;
+        match memchr::memmem::find(text.get(body..).unwrap_or_default(), tag) {
+            Some(len) => {
+                self.literal(body..body + len, Writing::Dollar);
+                body + len + tag.len()
+            }
+            None => {
+                self.literal(body..text.len(), Writing::Other);
+                self.unterminated = true;
+                text.len()
+            }
+        }
+    }
+}
+
+/// The words that matter for finding a statement's end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Begin,
+    Atomic,
+    Case,
+    End,
+    Other,
+}
+
+impl Word {
+    fn of(word: &[u8]) -> Self {
+        match word {
+            b"begin" => Self::Begin,
+            b"atomic" => Self::Atomic,
+            b"case" => Self::Case,
+            b"end" => Self::End,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn line_end(text: &[u8], from: usize) -> usize {
+    memchr::memchr2(b'\n', b'\r', text.get(from..).unwrap_or_default()).map_or(text.len(), |n| from + n)
+}
+
+fn word_end(text: &[u8], from: usize) -> usize {
+    let rest = text.get(from..).unwrap_or_default();
+    let n = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..)).count();
+    from + n.max(1)
+}
+
+fn number_end(text: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(&b) = text.get(at) {
+        let exponent = at > from && matches!(text.get(at - 1), Some(b'e' | b'E'));
+        match b {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' => at += 1,
+            // `1..10` in a loop is two tokens to the server, and none of ours.
+            b'.' if text.get(at + 1) != Some(&b'.') => at += 1,
+            b'+' | b'-' if exponent && text.get(at + 1).is_some_and(u8::is_ascii_digit) => at += 1,
+            _ => break,
+        }
+    }
+    at.max(from + 1)
+}
+
+/// An operator, by the server's rules: no comment inside, and no sign at its end unless it has a special character.
+fn operator_end(text: &[u8], from: usize) -> usize {
+    const OPERATOR: &[u8] = b"+-*/<>=~!@#%^&|`?:";
+    let mut end = from;
+    while let Some(b) = text.get(end) {
+        let comment = matches!((b, text.get(end + 1)), (b'-', Some(b'-')) | (b'/', Some(b'*')));
+        if !OPERATOR.contains(b) || (comment && end > from) {
+            break;
+        }
+        end += 1;
+    }
+    let run = text.get(from..end).unwrap_or_default();
+    if !run.iter().any(|b| b"~!@#%^&|`?".contains(b)) {
+        while end > from + 1 && matches!(text.get(end - 1), Some(b'+' | b'-')) {
+            end -= 1;
+        }
+    }
+    end.max(from + 1)
+}
+
+/// Where the next part of a string opens, if it goes on after a line break.
+fn continuation(text: &[u8], from: usize) -> Option<usize> {
+    let rest = text.get(from..)?;
+    let gap = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+    let (white, after) = rest.split_at_checked(gap)?;
+    (white.contains(&b'\n') && after.first() == Some(&b'\'')).then_some(from + gap)
+}
+
+fn push_decimal(out: &mut Vec<u8>, n: usize) {
+    if n >= 10 {
+        push_decimal(out, n / 10);
+    }
+    out.push(b'0' + u8::try_from(n % 10).unwrap_or(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes(text: &str) -> Vec<(String, Vec<String>)> {
+        let mut scan = Scan::default();
+        let mut out = Vec::new();
+        let mut at = 0;
+        while at < text.len() {
+            at = scan.statement(text.as_bytes(), at, false);
+            if scan.n_tokens > 0 {
+                let literals = scan.literals.iter().map(|l| text[l.at.clone()].to_owned()).collect();
+                out.push((String::from_utf8(scan.shape.clone()).unwrap(), literals));
+            }
+        }
+        out
+    }
+
+    fn shape(text: &str) -> String {
+        let mut all = shapes(text);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0).0
+    }
+
+    #[test]
+    fn literals_space_case_and_comments_make_no_shape() {
+        let a = shape("SELECT * FROM Orders WHERE id = 12 AND name='it''s' -- note\n");
+        let b = shape("select  *\nfrom orders /* traceparent='00-ab' /* nested */ */ where id=7 and name = 'x';");
+        assert_eq!(a, "select * from orders where id = 0 and name = '1'");
+        assert_eq!(a, b);
+        assert_ne!(shape("SELECT * FROM \"Orders\""), shape("SELECT * FROM orders"));
+        assert_ne!(shape("SELECT 1"), shape("SELECT '1'"));
+    }
+
+    #[test]
+    fn every_way_to_write_a_string() {
+        let all = shapes(r#"select E'a\'b', $$it's; fine$$, $t$ $$ $t$, U&'\0061', b'01', n'c', 'a' "#);
+        assert_eq!(all[0].0, "select '0' , '1' , '2' , '3' , '4' , '5' , '6'");
+        assert_eq!(all[0].1, [r"a\'b", "it's; fine", " $$ ", r"\0061", "01", "c", "a"]);
+        assert_eq!(shapes("select 'a'\n  'b'")[0].0, "select '0'");
+        assert_eq!(shapes("select 'a' 'b'")[0].0, "select '0' '1'");
+    }
+
+    #[test]
+    fn statements_end_at_semicolons_outside_everything() {
+        let all = shapes("select ';'; select $$;$$ ;; create rule r as on insert to t do (select 1; select 2); x");
+        let texts: Vec<&str> = all.iter().map(|s| s.0.as_str()).collect();
+        let rule = "create rule r as on insert to t do ( select 0 ; select 1 )";
+        assert_eq!(texts, ["select '0'", "select '0'", rule, "x"]);
+        let body = "create function f() returns int begin atomic select case when true then 1 end; select 2; end; y";
+        assert_eq!(shapes(body).len(), 2);
+        assert_eq!(shapes("begin; commit; end; abort").len(), 4);
+    }
+
+    #[test]
+    fn lists_and_rows_of_any_length_have_one_shape() {
+        let list = |n: i32| {
+            let items: Vec<String> = (0..n).map(|i| format!("${}", i + 1)).collect();
+            shape(&format!("select * from t where id in ({}) and x = $99", items.join(",")))
+        };
+        assert_eq!(list(9), list(500));
+        assert_ne!(list(2), list(3));
+        let rows = |n: i32| {
+            let rows: Vec<String> = (0..n).map(|i| format!("({i},'{i}')")).collect();
+            shape(&format!("insert into t values {} returning id", rows.join(", ")))
+        };
+        assert_eq!(rows(3), rows(400));
+        assert_eq!(rows(3), "insert into t values ( 0 , '1' ) , ( 2 , '3' ) returning id");
+        // A literal after a cut list still has the right number.
+        let all = shapes("insert into t values (1),(2),(3) returning set_config('a','b',true)");
+        assert!(all[0].0.ends_with("set_config ( '2' , '3' , true )"), "{}", all[0].0);
+        assert_eq!(all[0].1, ["1", "2", "a", "b"]);
+        // A row that calls something is never cut.
+        let calls = shape("values (set_config('a','b',true)),(set_config('a','b',true)),(set_config('a','b',true))");
+        assert_eq!(calls.matches("set_config").count(), 3);
+    }
+
+    #[test]
+    fn operators_and_numbers() {
+        assert_eq!(shape("select a=-1, b->>'x', c::int, 1.5e-3, .5 , d<->$1"), {
+            "select a = - 0 , b ->> '1' , c :: int , 2 , 3 , d <-> $1"
+        });
+        assert_eq!(shape("select 1--2"), "select 0");
+        assert_eq!(shape("select a*/*c*/b"), "select a * b");
+    }
+
+    #[test]
+    fn an_unterminated_text_says_so() {
+        for text in ["select 'a", "select \"a", "select /* a", "select $a$ b", "select E'a\\'"] {
+            let mut scan = Scan::default();
+            assert_eq!(scan.statement(text.as_bytes(), 0, false), text.len());
+            assert!(scan.unterminated, "{text}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a rule found, as integers; and how the steps of its evidence read.
+
+use std::net::SocketAddr;
+
+use smallvec::SmallVec;
+
+use super::{Use, World};
+use crate::model::{
+    Basis, Bound, Claim, EvidenceClass, Nanos, OtherUse, Scope, ServiceId, Severity, Slot, SocketCookie, Sym, TenantId,
+    WorkloadId,
+};
+
+/// Where something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The service, unless the rule speaks of a workload alone.
+    pub service: Option<ServiceId>,
+    /// The workload that used it.
+    pub workload: Option<WorkloadId>,
+    /// The connection, if it is about one: cookie, own address, peer address of the watched socket.
+    pub flow: Option<(SocketCookie, SocketAddr, SocketAddr)>,
+}
+
+/// What a step of the evidence is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// An acknowledged binding.
+    Bind(Bound),
+    /// A transaction-scoped binding outside a transaction; whether the server warned.
+    LocalBind(Slot, bool),
+    /// An operation: verb and target.
+    Operation(Sym, Sym),
+    /// So many data operations.
+    Count(u64),
+    /// Plain words.
+    Words(&'static str),
+}
+
+/// One step of the evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// When.
+    pub at: Nanos,
+    /// Kind of step.
+    pub what: &'static str,
+    /// About what.
+    pub detail: Detail,
+    /// The tenant it speaks of.
+    pub tenant: Option<TenantId>,
+    /// How that is known.
+    pub basis: Option<Basis>,
+}
+
+impl Step {
+    /// The data operation that a finding is about.
+    pub fn of_use(u: &Use) -> Self {
+        let a = u.answer.attribution();
+        Self {
+            at: u.at,
+            what: "data",
+            detail: Detail::Operation(u.verb, u.target),
+            tenant: a.map(|a| a.tenant),
+            basis: a.map(|a| a.basis),
+        }
+    }
+
+    /// The other tenant's earlier use.
+    pub fn of_other(o: &OtherUse) -> Self {
+        Self {
+            at: o.at,
+            what: "data",
+            detail: Detail::Operation(o.verb, o.target),
+            tenant: Some(o.tenant),
+            basis: Some(o.basis),
+        }
+    }
+
+    /// A binding and whom it names.
+    pub fn of_binding(bound: &Bound, tenant: Option<TenantId>) -> Self {
+        Self { at: bound.at, what: "bind", detail: Detail::Bind(*bound), tenant, basis: Some(Basis::Binding) }
+    }
+
+    /// The step in words: identifiers and shapes only.
+    pub fn words(&self, world: &World<'_>) -> String {
+        match self.detail {
+            Detail::Bind(bound) => {
+                let scope = match bound.scope {
+                    Scope::Transaction => "transaction scope",
+                    Scope::Session => "session scope",
+                    Scope::Startup => "set at connect",
+                };
+                let learned = match bound.claim {
+                    Claim::Opaque(_) => "; the value is no known tenant's name, taken for the tenant it went with",
+                    _ => "",
+                };
+                format!("{} acknowledged, {scope}{learned}", slot_words(bound.slot, world))
+            }
+            Detail::LocalBind(slot, warned) => {
+                let how = if warned {
+                    "the server warned that it has no effect outside a transaction (25P01)"
+                } else {
+                    "its transaction ended at once"
+                };
+                format!("{} for the transaction only; {how}", slot_words(slot, world))
+            }
+            Detail::Operation(verb, target) => {
+                let (verb, target) = (world.names.name(verb), world.names.name(target));
+                if target.is_empty() { verb.to_owned() } else { format!("{verb} {target}") }
+            }
+            Detail::Count(n) => format!("{n} data operations"),
+            Detail::Words(words) => words.to_owned(),
+        }
+    }
+}
+
+/// A slot in words.
+pub fn slot_words(slot: Slot, world: &World<'_>) -> String {
+    match slot {
+        Slot::Setting(name) => format!("setting {}", world.names.name(name)),
+        Slot::Role => "role".to_owned(),
+        Slot::SessionUser => "session authorization".to_owned(),
+        Slot::User => "user of the connection".to_owned(),
+        Slot::Database => "database of the connection".to_owned(),
+        Slot::SearchPath => "search_path".to_owned(),
+    }
+}
+
+/// Something a rule found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// The rule's id.
+    pub rule: &'static str,
+    /// How bad, before configuration and class have their say.
+    pub severity: Severity,
+    /// How the tenants are known: the weakest of what it rests on.
+    pub class: EvidenceClass,
+    /// When.
+    pub at: Nanos,
+    /// Where.
+    pub site: Site,
+    /// For whom the operation was.
+    pub used: Option<TenantId>,
+    /// Whom the connection was bound to, or who used it before.
+    pub bound: Option<TenantId>,
+    /// What was seen, oldest first.
+    pub steps: SmallVec<[Step; 3]>,
+}

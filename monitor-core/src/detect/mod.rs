@@ -1,0 +1,191 @@
+//! Rules: judged operations in, findings out. One file per rule in [`rules`]; [`RULES`] is the visible list.
+//!
+//! A rule is a pure function over events with bounded state. It answers one of three things: silence ([`Outcome::Clear`]),
+//! a [`Hit`], or "not enough to tell" ([`Outcome::Insufficient`]), because silence and safety are different answers.
+//! Hits are integers; words are made from them only when a finding is new ([`store`]).
+
+mod hit;
+pub mod rules;
+mod store;
+
+pub use hit::{Detail, Hit, Site, Step};
+pub use store::{FindingEvent, Store};
+
+use smallvec::SmallVec;
+
+use crate::model::{
+    Answer, Bound, ConnId, Directory, Interner, Nanos, OtherUse, Ruling, Service, ServiceId, Severity, Slot, Sym,
+    TenantId, TenantTable,
+};
+
+/// What is fixed about a rule.
+#[derive(Debug)]
+pub struct RuleInfo {
+    /// Permanent id.
+    pub id: &'static str,
+    /// Usual severity; single findings may be milder.
+    pub severity: Severity,
+    /// What must be seen for the rule to speak.
+    pub needs: &'static str,
+    /// What it means when it does.
+    pub why: &'static str,
+    /// What to do about it.
+    pub remediation: &'static str,
+    /// Where the rule comes from.
+    pub source: &'static str,
+}
+
+/// A binding in force at a data operation, and who made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveBinding {
+    /// The binding.
+    pub bound: Bound,
+    /// The tenant of the unit of work that made it.
+    pub author: Option<TenantId>,
+    /// The relay's client connection that made it.
+    pub client: Option<ConnId>,
+}
+
+/// One judged data operation.
+#[derive(Clone, Debug)]
+pub struct Use {
+    /// Where.
+    pub site: Site,
+    /// When its reply ended.
+    pub at: Nanos,
+    /// What.
+    pub verb: Sym,
+    /// About what.
+    pub target: Sym,
+    /// For whom.
+    pub answer: Answer,
+    /// The verdict.
+    pub ruling: Ruling,
+    /// The latest earlier use of the connection by another tenant.
+    pub other: Option<OtherUse>,
+    /// Bindings in force.
+    pub live: SmallVec<[LiveBinding; 2]>,
+}
+
+/// A transaction-scoped binding that was gone before it could cover anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Ineffective {
+    /// Where.
+    pub site: Site,
+    /// When it was acknowledged.
+    pub at: Nanos,
+    /// What it set.
+    pub slot: Slot,
+    /// The server warned (SQLSTATE 25P01).
+    pub warned: bool,
+    /// For whom it was.
+    pub answer: Answer,
+    /// The data operation that went uncovered, when there was one: when, verb, target.
+    pub uncovered: Option<(Nanos, Sym, Sym)>,
+}
+
+/// What rules see.
+#[derive(Debug)]
+pub enum RuleEvent<'a> {
+    /// A judged data operation.
+    Use(&'a Use),
+    /// A binding without effect.
+    Ineffective(&'a Ineffective),
+    /// Time has passed: about once a second.
+    Tick(Nanos),
+    /// The input has ended: what waits for more can decide with what there is.
+    End(Nanos),
+}
+
+/// What rules may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// The service map.
+    pub services: &'a [Service],
+    /// Who is where.
+    pub directory: &'a Directory,
+    /// Tenants by name.
+    pub tenants: &'a TenantTable,
+    /// All other names.
+    pub names: &'a Interner,
+    /// Workloads that accept connections from others.
+    pub servers: &'a dyn ServerSet,
+}
+
+/// Which workloads have been seen to serve.
+pub trait ServerSet: std::fmt::Debug {
+    /// Whether `workload` accepts connections from other workloads.
+    fn serves(&self, workload: crate::model::WorkloadId) -> bool;
+}
+
+impl<'a> World<'a> {
+    /// The service behind `id`.
+    pub fn service(&self, id: ServiceId) -> Option<&'a Service> {
+        self.services.get(id.0 as usize)
+    }
+
+    /// A tenant's name.
+    pub fn tenant(&self, id: Option<TenantId>) -> &'a str {
+        id.map_or("an unknown tenant", |t| self.tenants.name(t))
+    }
+}
+
+/// What a rule made of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing wrong, as far as this rule can tell.
+    Clear,
+    /// Hits were pushed.
+    Found,
+    /// It would have something to say, but what it needs is not known.
+    Insufficient(&'static str),
+}
+
+/// A detector with a permanent id.
+pub trait Rule: std::fmt::Debug {
+    /// What is fixed about it.
+    fn info(&self) -> &'static RuleInfo;
+
+    /// Looks at one event.
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome;
+
+    /// The sentence of a new finding: what the host saw and what it means. Names only.
+    fn message(&self, hit: &Hit, world: &World<'_>) -> String;
+}
+
+/// Every rule, in the order of the documentation.
+pub static RULES: &[&RuleInfo] = &[
+    &rules::pool_reuse_unrevalidated::INFO,
+    &rules::pool_stale_binding::INFO,
+    &rules::local_set_ineffective::INFO,
+    &rules::session_set_under_pooler::INFO,
+    &rules::shared_service_unpartitioned::INFO,
+    &rules::tenant_label_missing::INFO,
+];
+
+/// A fresh set of all rules.
+pub fn all() -> Vec<Box<dyn Rule>> {
+    vec![
+        Box::new(rules::pool_reuse_unrevalidated::PoolReuseUnrevalidated),
+        Box::new(rules::pool_stale_binding::PoolStaleBinding),
+        Box::new(rules::local_set_ineffective::LocalSetIneffective),
+        Box::new(rules::session_set_under_pooler::SessionSetUnderPooler),
+        Box::new(rules::shared_service_unpartitioned::SharedServiceUnpartitioned::default()),
+        Box::new(rules::tenant_label_missing::TenantLabelMissing::default()),
+    ]
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_listed_once_and_in_order() {
+        let built: Vec<_> = all().iter().map(|r| r.info().id).collect();
+        let listed: Vec<_> = RULES.iter().map(|r| r.id).collect();
+        assert_eq!(built, listed);
+    }
+}

@@ -1,0 +1,87 @@
+//! Rule: `pool-stale-binding`.
+//!
+//! A data operation ran for one tenant while an acknowledged binding in force named another: the server answered with
+//! the other tenant's rows, role or schema.
+//!
+//! Source: seed 0, myth 1; domain document §0 (stale-bound) and incidents 2 and 3 of §4.
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::model::{Severity, Verdict};
+
+/// What is fixed about it.
+pub static INFO: RuleInfo = RuleInfo {
+    id: "pool-stale-binding",
+    severity: Severity::Critical,
+    needs: "a decoded protocol with bindings, and the tenant of the use by container, relay or binding",
+    why: "An operation for one tenant ran on a connection whose acknowledged binding named another. The server \
+          enforces the binding, so the operation worked on the other tenant's data.",
+    remediation: "Bind at checkout and reset at return: BEGIN; SELECT set_config('app.tenant_id', $1, true); …; COMMIT. \
+                  Behind a transaction pooler never SET for the session.",
+    source: "domain document §0: verdict stale-bound",
+};
+
+/// The rule.
+#[derive(Debug)]
+pub struct PoolStaleBinding;
+
+impl Rule for PoolStaleBinding {
+    fn info(&self) -> &'static RuleInfo {
+        &INFO
+    }
+
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        let RuleEvent::Use(u) = event else { return Outcome::Clear };
+        match u.ruling.verdict {
+            Verdict::StaleBound => {}
+            Verdict::Indeterminate => return Outcome::Insufficient("verdict is indeterminate"),
+            _ => return Outcome::Clear,
+        }
+        let (Some(attribution), Some(bound)) = (u.answer.attribution(), u.ruling.binding) else {
+            return Outcome::Insufficient("no tenant");
+        };
+        let steps: SmallVec<[Step; 3]> = smallvec![Step::of_binding(&bound, u.ruling.other), Step::of_use(u)];
+        hits.push(Hit {
+            rule: INFO.id,
+            severity: Severity::Critical,
+            class: attribution.basis.class(),
+            at: u.at,
+            site: u.site,
+            used: Some(attribution.tenant),
+            bound: u.ruling.other,
+            steps,
+        });
+        Outcome::Found
+    }
+
+    fn message(&self, hit: &Hit, world: &World<'_>) -> String {
+        let (used, bound) = (world.tenant(hit.used), world.tenant(hit.bound));
+        format!("An operation for {used} ran on a connection whose binding in force names {bound}.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::testing::*;
+
+    #[test]
+    fn positive_the_binding_names_another() {
+        let hits = run(&mut PoolStaleBinding, &a_use(Verdict::StaleBound));
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].bound), (Severity::Critical, Some(B), Some(A)));
+    }
+
+    #[test]
+    fn near_miss_unbound_is_another_rules() {
+        for verdict in [Verdict::Revalidated, Verdict::SingleTenant, Verdict::Unbound, Verdict::ResetOnly] {
+            assert!(run(&mut PoolStaleBinding, &a_use(verdict)).is_empty());
+        }
+    }
+
+    #[test]
+    fn lossy_indeterminate_is_not_enough() {
+        let mut rule = PoolStaleBinding;
+        assert_eq!(outcome(&mut rule, &a_use(Verdict::Indeterminate)), Outcome::Insufficient("verdict is indeterminate"));
+    }
+}

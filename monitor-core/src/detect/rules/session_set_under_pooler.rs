@@ -1,0 +1,105 @@
+//! Rule: `session-set-under-pooler`.
+//!
+//! A client of a transaction pooler bound a server connection for its whole session, and the pooler then gave that
+//! connection to another client with the binding still in force. Poolers track only a handful of settings
+//! (PgBouncer: those the server reports), never a custom one or a role.
+//!
+//! Source: domain document §1.1 (PgBouncer), §2, and incident 2 of §4.
+
+use smallvec::smallvec;
+
+use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::model::{Scope, Severity, Verdict};
+
+/// What is fixed about it.
+pub static INFO: RuleInfo = RuleInfo {
+    id: "session-set-under-pooler",
+    severity: Severity::High,
+    needs: "both sides of the pooler on this host",
+    why: "A tenant binding made for the session stayed on a server connection that the pooler handed to another client. \
+          Which tenant a statement runs as then depends on who used the connection last.",
+    remediation: "Bind for the transaction (SET LOCAL, set_config(…, true)); or pool per session; or set \
+                  server_reset_query_always=1.",
+    source: "domain document §2",
+};
+
+/// The rule.
+#[derive(Debug)]
+pub struct SessionSetUnderPooler;
+
+impl Rule for SessionSetUnderPooler {
+    fn info(&self) -> &'static RuleInfo {
+        &INFO
+    }
+
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        let RuleEvent::Use(u) = event else { return Outcome::Clear };
+        let Some(attribution) = u.answer.attribution() else { return Outcome::Insufficient("no tenant") };
+        if u.ruling.verdict == Verdict::Indeterminate {
+            return Outcome::Insufficient("verdict is indeterminate");
+        }
+        // Only a relay's connections have clients behind them.
+        let Some(client) = attribution.client else { return Outcome::Clear };
+        let left_behind = u.live.iter().find(|l| {
+            l.bound.scope == Scope::Session && l.author.is_some() && l.client.is_some_and(|other| other != client)
+        });
+        let Some(left) = left_behind else { return Outcome::Clear };
+        let crossed = left.author != Some(attribution.tenant);
+        hits.push(Hit {
+            rule: INFO.id,
+            severity: if crossed { Severity::High } else { Severity::Medium },
+            class: attribution.basis.class(),
+            at: u.at,
+            site: u.site,
+            used: Some(attribution.tenant),
+            bound: left.author,
+            steps: smallvec![Step::of_binding(&left.bound, left.author), Step::of_use(u)],
+        });
+        Outcome::Found
+    }
+
+    fn message(&self, hit: &Hit, world: &World<'_>) -> String {
+        let (used, bound) = (world.tenant(hit.used), world.tenant(hit.bound));
+        if hit.used == hit.bound {
+            format!(
+                "A client of {bound} bound a pooled server connection for its session; the pooler gave it to another \
+                 client of the same tenant with the binding still in force."
+            )
+        } else {
+            format!(
+                "A client of {bound} bound a pooled server connection for its session; the pooler gave it to a client \
+                 of {used} with the binding still in force."
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::testing::*;
+    use crate::model::ConnId;
+
+    #[test]
+    fn positive_another_client_meets_the_binding() {
+        let hits = run(&mut SessionSetUnderPooler, &relayed_use(Scope::Session, ConnId(1), A));
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].bound), (Severity::High, Some(B), Some(A)));
+        let hits = run(&mut SessionSetUnderPooler, &relayed_use(Scope::Session, ConnId(1), B));
+        assert_eq!(hits[0].severity, Severity::Medium);
+    }
+
+    #[test]
+    fn near_miss_same_client_or_transaction_scope() {
+        assert!(run(&mut SessionSetUnderPooler, &relayed_use(Scope::Session, ConnId(2), B)).is_empty());
+        assert!(run(&mut SessionSetUnderPooler, &relayed_use(Scope::Transaction, ConnId(1), A)).is_empty());
+    }
+
+    #[test]
+    fn lossy_an_unsettled_author_is_nobody() {
+        let mut u = relayed_use(Scope::Session, ConnId(1), A);
+        u.live[0].author = None;
+        assert!(run(&mut SessionSetUnderPooler, &u).is_empty());
+        u.ruling.verdict = Verdict::Indeterminate;
+        assert_eq!(outcome(&mut SessionSetUnderPooler, &u), Outcome::Insufficient("verdict is indeterminate"));
+    }
+}

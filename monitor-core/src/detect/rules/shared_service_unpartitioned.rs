@@ -1,0 +1,167 @@
+//! Rule: `shared-service-unpartitioned`.
+//!
+//! Two tenants or more use one service, and no binding to a tenant was ever seen on it: not per operation, not per
+//! transaction, not by the credentials of its connections. "Secure islands, insecure bridges."
+//!
+//! Milder, for the record: a service that does bind, but at which tenants were seen to cross.
+//!
+//! Source: seed 0, myth 5 (shared service audit); seed 2, mistake 4; domain document §2.
+
+use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
+
+use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::model::{EvidenceClass, Nanos, Service, ServiceId, Severity, TenantId, TenantUse};
+
+/// What is fixed about it.
+pub static INFO: RuleInfo = RuleInfo {
+    id: "shared-service-unpartitioned",
+    severity: Severity::Medium,
+    needs: "a decoded protocol, and clients of two labelled tenants",
+    why: "Several tenants reach this service and nothing on the wire ever tells it for whom it works: no binding, no \
+          credential of the tenant's own. Whatever keeps them apart is inside the applications.",
+    remediation: "Partition the service by tenant (row-level security with a bound tenant, a role or database per \
+                  tenant), or declare what enforces it and suppress this finding with a reason.",
+    source: "seed 0, myth 5; domain document §2",
+};
+
+/// Fewest data operations of a tenant before its lack of bindings means anything.
+const ENOUGH: u64 = 3;
+/// How long a service must have been shared before that.
+const SETTLED: Nanos = Nanos::secs(2);
+
+/// The rule.
+#[derive(Debug, Default)]
+pub struct SharedServiceUnpartitioned {
+    /// Services reported, and whether as unpartitioned (else: as crossed).
+    reported: FxHashSet<(ServiceId, bool)>,
+}
+
+impl Rule for SharedServiceUnpartitioned {
+    fn info(&self) -> &'static RuleInfo {
+        &INFO
+    }
+
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        let (now, ended) = match *event {
+            RuleEvent::Tick(now) => (now, false),
+            RuleEvent::End(now) => (now, true),
+            RuleEvent::Use(_) | RuleEvent::Ineffective(_) => return Outcome::Clear,
+        };
+        let before = hits.len();
+        for (index, service) in (0u32..).zip(world.services) {
+            let id = ServiceId(index);
+            let Some(severity) = severity(service, now, ended) else { continue };
+            if self.reported.insert((id, severity == Severity::Medium)) {
+                hits.push(hit(id, service, severity, now));
+            }
+        }
+        if hits.len() > before { Outcome::Found } else { Outcome::Clear }
+    }
+
+    fn message(&self, hit: &Hit, world: &World<'_>) -> String {
+        let service = hit.site.service.and_then(|s| world.service(s));
+        let n = service.map_or(0, |s| s.tenants.len());
+        if hit.severity == Severity::Info {
+            format!("{n} tenants share this service; it is bound to tenants, but uses of it were seen to cross.")
+        } else {
+            format!("{n} tenants share this service and no binding to a tenant was ever seen on it.")
+        }
+    }
+}
+
+fn severity(service: &Service, now: Nanos, ended: bool) -> Option<Severity> {
+    let settled = service.shared_since.is_some_and(|since| ended || now.since(since) >= SETTLED);
+    if service.relay || !settled {
+        return None;
+    }
+    let active: Vec<&TenantUse> = service.tenants.values().filter(|t| t.n_data() >= ENOUGH).collect();
+    if active.len() < 2 {
+        return None;
+    }
+    if service.n_bindings == 0 && share_credentials(&active) {
+        return Some(Severity::Medium);
+    }
+    (service.n_findings > 0).then_some(Severity::Info)
+}
+
+/// Whether two of the tenants come in with the same user and database. Credentials of their own are a partition that
+/// the server enforces.
+fn share_credentials(tenants: &[&TenantUse]) -> bool {
+    tenants.iter().enumerate().any(|(i, a)| {
+        tenants.iter().skip(i + 1).any(|b| a.credentials.iter().any(|c| b.credentials.contains(c)))
+    })
+}
+
+fn hit(id: ServiceId, service: &Service, severity: Severity, now: Nanos) -> Hit {
+    let mut tenants: SmallVec<[(TenantId, &TenantUse); 4]> = service.tenants.iter().map(|(t, u)| (*t, u)).collect();
+    tenants.sort_by_key(|(t, u)| (u.first_seen, *t));
+    let steps = tenants
+        .iter()
+        .take(3)
+        .map(|(tenant, u)| Step {
+            at: u.last_seen,
+            what: "data",
+            detail: Detail::Count(u.n_data()),
+            tenant: Some(*tenant),
+            basis: None,
+        })
+        .collect();
+    Hit {
+        rule: INFO.id,
+        severity,
+        class: EvidenceClass::Endpoint,
+        at: now,
+        site: Site { service: Some(id), workload: service.workload, flow: None },
+        used: None,
+        bound: None,
+        steps,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::testing::*;
+    use crate::model::Fingerprint;
+
+    fn after(service: Service) -> Vec<Hit> {
+        let mut rule = SharedServiceUnpartitioned::default();
+        run_on(&mut rule, &RuleEvent::Tick(Nanos::secs(10)), &[service])
+    }
+
+    #[test]
+    fn positive_two_tenants_and_never_a_binding() {
+        let hits = after(shared_service());
+        assert_eq!(hits[0].severity, Severity::Medium);
+        // Said once, however long it goes on.
+        let mut rule = SharedServiceUnpartitioned::default();
+        let services = [shared_service()];
+        run_on(&mut rule, &RuleEvent::Tick(Nanos::secs(10)), &services);
+        assert!(run_on(&mut rule, &RuleEvent::Tick(Nanos::secs(11)), &services).is_empty());
+    }
+
+    #[test]
+    fn near_miss_a_binding_a_relay_or_credentials_of_their_own() {
+        let mut bound = shared_service();
+        bound.n_bindings = 1;
+        assert!(after(bound).is_empty());
+        let mut relay = shared_service();
+        relay.relay = true;
+        assert!(after(relay).is_empty());
+        let mut apart = shared_service();
+        if let Some(t) = apart.tenants.get_mut(&B) {
+            t.credentials = [(Fingerprint(8), Fingerprint(9))].into_iter().collect();
+        }
+        assert!(after(apart).is_empty());
+    }
+
+    #[test]
+    fn lossy_unknown_credentials_are_not_shared_ones() {
+        let mut unknown = shared_service();
+        for t in unknown.tenants.values_mut() {
+            t.credentials.clear();
+        }
+        assert!(after(unknown).is_empty());
+    }
+}

@@ -1,0 +1,239 @@
+//! Findings: deduplicated by fingerprint, counted instead of repeated, suppressed where the operator said so.
+
+use rustc_hash::FxHashMap;
+
+use super::{Hit, Rule, Step, World};
+use crate::model::settings::{RuleSpec, Suppression};
+use crate::model::{
+    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceId, ServiceRef, Severity, TenantId, TenantPair,
+    WorkloadId, WorkloadRef,
+};
+
+/// Why a finding is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FindingEvent {
+    /// First time.
+    New,
+    /// It happened again since it was last handed out; at most once a minute.
+    Repeated,
+    /// The input has ended and it had happened again.
+    Ended,
+}
+
+type Key = (&'static str, Option<ServiceId>, Option<WorkloadId>, Option<TenantId>, Option<TenantId>);
+
+#[derive(Debug)]
+struct Entry {
+    finding: Finding,
+    suppressed: bool,
+    handed_out: Nanos,
+    dirty: bool,
+}
+
+/// How often a repeated finding is handed out again.
+const AGAIN: Nanos = Nanos::secs(60);
+/// Most different findings held.
+const MAX_FINDINGS: usize = 10_000;
+
+/// The findings so far.
+#[derive(Debug)]
+pub struct Store {
+    entries: Vec<Entry>,
+    by_key: FxHashMap<Key, usize>,
+    rules: Vec<RuleSpec>,
+    suppress: Vec<Suppression>,
+    n_suppressed: u64,
+    n_forgotten: u64,
+}
+
+impl Store {
+    /// An empty store with the operator's decisions.
+    pub fn new(rules: Vec<RuleSpec>, suppress: Vec<Suppression>) -> Self {
+        Self {
+            entries: Vec::new(),
+            by_key: FxHashMap::default(),
+            rules,
+            suppress,
+            n_suppressed: 0,
+            n_forgotten: 0,
+        }
+    }
+
+    /// Whether the operator left `rule` on.
+    pub fn enabled(&self, rule: &str) -> bool {
+        self.rules.iter().find(|r| r.rule == rule).is_none_or(|r| r.enabled)
+    }
+
+    /// Counts a hit; hands its finding to `out` when that is due. Says how severe the finding is, unless suppressed.
+    pub fn add(
+        &mut self,
+        hit: &Hit,
+        rule: &dyn Rule,
+        world: &World<'_>,
+        out: &mut dyn FnMut(&Finding, FindingEvent),
+    ) -> Option<Severity> {
+        let key = (hit.rule, hit.site.service, hit.site.workload, hit.used, hit.bound);
+        if let Some(&at) = self.by_key.get(&key) {
+            let entry = self.entries.get_mut(at)?;
+            let f = &mut entry.finding;
+            f.count += 1;
+            f.last_seen = f.last_seen.max(hit.at);
+            let severity = severity_of(&self.rules, hit);
+            // What happens again may be worse, or better known, than the first time.
+            let worse = severity > f.severity || hit.class > f.class;
+            f.severity = f.severity.max(severity);
+            f.class = f.class.max(hit.class);
+            entry.dirty = true;
+            if entry.suppressed {
+                self.n_suppressed += 1;
+                return None;
+            }
+            if worse || hit.at.since(entry.handed_out) >= AGAIN {
+                entry.handed_out = hit.at;
+                entry.dirty = false;
+                out(&entry.finding, FindingEvent::Repeated);
+            }
+            return Some(entry.finding.severity);
+        }
+        if self.entries.len() >= MAX_FINDINGS {
+            self.n_forgotten += 1;
+            return None;
+        }
+        let mut finding = describe(hit, rule, world, severity_of(&self.rules, hit));
+        let mut suppressed = false;
+        if let Some(s) = self.suppress.iter().find(|s| covers(s, &finding)) {
+            if hit.at < s.until {
+                suppressed = true;
+                self.n_suppressed += 1;
+            } else {
+                finding.message.push_str(" (A suppression of this finding has expired.)");
+            }
+        }
+        if !suppressed {
+            out(&finding, FindingEvent::New);
+        }
+        let severity = finding.severity;
+        self.by_key.insert(key, self.entries.len());
+        self.entries.push(Entry { finding, suppressed, handed_out: hit.at, dirty: false });
+        (!suppressed).then_some(severity)
+    }
+
+    /// Hands out what has repeated: all of it when the input `ended`, else what is due.
+    pub fn flush(&mut self, now: Nanos, ended: bool, out: &mut dyn FnMut(&Finding, FindingEvent)) {
+        for entry in self.entries.iter_mut().filter(|e| e.dirty && !e.suppressed) {
+            if ended || now.since(entry.handed_out) >= AGAIN {
+                entry.handed_out = now;
+                entry.dirty = false;
+                out(&entry.finding, if ended { FindingEvent::Ended } else { FindingEvent::Repeated });
+            }
+        }
+    }
+
+    /// Every finding that is not suppressed, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Finding> {
+        self.entries.iter().filter(|e| !e.suppressed).map(|e| &e.finding)
+    }
+
+    /// Different findings held.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Most different findings held.
+    pub fn limit(&self) -> usize {
+        MAX_FINDINGS
+    }
+
+    /// Hits that a suppression kept silent.
+    pub fn n_suppressed(&self) -> u64 {
+        self.n_suppressed
+    }
+
+    /// Hits that found no room.
+    pub fn n_forgotten(&self) -> u64 {
+        self.n_forgotten
+    }
+}
+
+/// The operator's severity, else the hit's; inference alone never goes beyond medium.
+fn severity_of(rules: &[RuleSpec], hit: &Hit) -> Severity {
+    let wanted = rules.iter().find(|r| r.rule == hit.rule).and_then(|r| r.severity).unwrap_or(hit.severity);
+    if hit.class == EvidenceClass::Inferred { wanted.min(Severity::Medium) } else { wanted }
+}
+
+fn covers(s: &Suppression, f: &Finding) -> bool {
+    let tenants = [f.tenants.used.as_deref(), f.tenants.bound.as_deref()];
+    s.rule == f.rule
+        && s.service.as_ref().is_none_or(|name| f.service.as_ref().is_some_and(|x| x.name == *name))
+        && s.tenant.as_ref().is_none_or(|name| tenants.contains(&Some(name.as_str())))
+        && s.finding.as_ref().is_none_or(|id| f.id == *id)
+}
+
+fn describe(hit: &Hit, rule: &dyn Rule, world: &World<'_>, severity: Severity) -> Finding {
+    let service = hit.site.service.and_then(|s| world.service(s)).map(|s| ServiceRef {
+        name: world.names.name(s.name).to_owned(),
+        protocol: s.protocol.name(),
+        address: Some(s.address),
+    });
+    let workload = hit.site.workload.and_then(|w| world.directory.get(w)).map_or_else(WorkloadRef::default, |w| {
+        let cgroup = world.names.name(w.cgroup);
+        WorkloadRef {
+            name: world.names.name(w.name).to_owned(),
+            cgroup: (!cgroup.is_empty()).then(|| cgroup.to_owned()),
+        }
+    });
+    let name = |t: Option<TenantId>| t.map(|t| world.tenants.name(t).to_owned());
+    let tenants = TenantPair { used: name(hit.used), bound: name(hit.bound) };
+    let id = fingerprint(&[
+        hit.rule,
+        &workload.name,
+        workload.cgroup.as_deref().unwrap_or_default(),
+        service.as_ref().map_or("", |s| &s.name),
+        service.as_ref().map_or("", |s| s.protocol),
+        tenants.used.as_deref().unwrap_or_default(),
+        tenants.bound.as_deref().unwrap_or_default(),
+    ]);
+    Finding {
+        id,
+        rule: hit.rule,
+        severity,
+        class: hit.class,
+        first_seen: hit.steps.last().map_or(hit.at, |s| s.at.min(hit.at)),
+        last_seen: hit.at,
+        count: 1,
+        tenants,
+        workload,
+        service,
+        flow: hit.site.flow.map(|(cookie, local, peer)| FlowRef { cookie, local, peer }),
+        evidence: hit.steps.iter().map(|s| evidence(s, world)).collect(),
+        message: rule.message(hit, world),
+        remediation: rule.info().remediation,
+    }
+}
+
+fn evidence(step: &Step, world: &World<'_>) -> Evidence {
+    Evidence {
+        at: step.at,
+        what: step.what,
+        detail: step.words(world),
+        tenant: step.tenant.map(|t| world.tenants.name(t).to_owned()),
+        basis: step.basis.map(|b| b.name()),
+    }
+}
+
+/// 128 bits over the parts, as 32 hexadecimal digits: stable across runs, hosts and versions.
+fn fingerprint(parts: &[&str]) -> String {
+    use std::hash::Hasher as _;
+    let mut h = siphasher::sip128::SipHasher24::new_with_keys(0x6c65_6173_6577_6172, 0x6465_6e2f_6669_6e64);
+    for part in parts {
+        h.write(part.as_bytes());
+        h.write_u8(0);
+    }
+    let h = siphasher::sip128::Hasher128::finish128(&h);
+    format!("{:016x}{:016x}", h.h1, h.h2)
+}

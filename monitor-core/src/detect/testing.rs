@@ -1,0 +1,156 @@
+//! A small world for the rules' own tests.
+
+use smallvec::smallvec;
+
+use super::{Hit, Ineffective, LiveBinding, Outcome, Rule, RuleEvent, ServerSet, Site, Use, World};
+use crate::model::{
+    Answer, Attribution, Basis, Bound, Claim, ConnId, Directory, Fingerprint, Interner, Nanos, OtherUse, Protocol,
+    Ruling, Scope, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, UnitNo, Verdict, Workload,
+    WorkloadId,
+};
+
+pub(crate) const A: TenantId = TenantId(0);
+pub(crate) const B: TenantId = TenantId(1);
+pub(crate) const SELECT: Sym = Sym(2);
+pub(crate) const ORDERS: Sym = Sym(3);
+pub(crate) const LABELLED: WorkloadId = WorkloadId(0);
+pub(crate) const SERVER: WorkloadId = WorkloadId(1);
+pub(crate) const UNLABELLED: WorkloadId = WorkloadId(2);
+pub(crate) const REMOTE: WorkloadId = WorkloadId(3);
+
+const SITE: Site = Site { service: Some(ServiceId(0)), workload: Some(SERVER), flow: None };
+
+#[derive(Debug)]
+struct OnlyTheServer;
+
+impl ServerSet for OnlyTheServer {
+    fn serves(&self, workload: WorkloadId) -> bool {
+        workload == SERVER
+    }
+}
+
+fn bound(scope: Scope) -> Bound {
+    Bound {
+        slot: Slot::Setting(Sym(4)),
+        claim: Claim::Tenant(A),
+        scope,
+        strength: Strength::V2,
+        at: Nanos(5),
+        unit: UnitNo(1),
+    }
+}
+
+/// A data operation for B after one for A, with this verdict.
+pub(crate) fn a_use(verdict: Verdict) -> Use {
+    Use {
+        site: SITE,
+        at: Nanos(20),
+        verb: SELECT,
+        target: ORDERS,
+        answer: Answer::Tenant(Attribution { tenant: B, basis: Basis::ForwardedContent, client: Some(ConnId(2)) }),
+        ruling: Ruling {
+            verdict,
+            other: Some(A),
+            binding: (verdict == Verdict::StaleBound).then(|| bound(Scope::Session)),
+            learned: None,
+        },
+        other: Some(OtherUse {
+            tenant: A,
+            basis: Basis::ForwardedContent,
+            order: 1,
+            at: Nanos(10),
+            verb: SELECT,
+            target: ORDERS,
+        }),
+        live: smallvec![],
+    }
+}
+
+/// An operation for B through client connection 2, met by a binding that `client` of `author` made.
+pub(crate) fn relayed_use(scope: Scope, client: ConnId, author: TenantId) -> Use {
+    let mut u = a_use(Verdict::StaleBound);
+    u.live = smallvec![LiveBinding { bound: bound(scope), author: Some(author), client: Some(client) }];
+    u
+}
+
+pub(crate) fn ineffective(warned: bool) -> Ineffective {
+    Ineffective {
+        site: SITE,
+        at: Nanos(5),
+        slot: Slot::Setting(Sym(4)),
+        warned,
+        answer: Answer::Tenant(Attribution { tenant: A, basis: Basis::OwnContainer, client: None }),
+        uncovered: None,
+    }
+}
+
+/// A service that A and B have used for eight seconds with the same credentials and no binding.
+pub(crate) fn shared_service() -> Service {
+    let mut verdicts = [0; Verdict::ALL.len()];
+    verdicts[1] = 5;
+    let used = TenantUse {
+        first_seen: Nanos::secs(1),
+        last_seen: Nanos::secs(9),
+        verdicts,
+        credentials: [(Fingerprint(1), Fingerprint(2))].into_iter().collect(),
+        ..TenantUse::default()
+    };
+    Service {
+        name: ORDERS,
+        protocol: Protocol::Postgres,
+        address: "127.0.0.1:5432".parse().unwrap(),
+        workload: Some(SERVER),
+        minimum: Strength::V2,
+        spec: None,
+        relay: false,
+        tenants: [(A, used.clone()), (B, used)].into_iter().collect(),
+        clients: Default::default(),
+        n_unattributed: 0,
+        unlabelled: Default::default(),
+        shared_since: Some(Nanos::secs(2)),
+        n_findings: 0,
+        n_bindings: 0,
+    }
+}
+
+pub(crate) fn run_on(rule: &mut dyn Rule, event: &RuleEvent<'_>, services: &[Service]) -> Vec<Hit> {
+    with_world(services, |world| {
+        let mut hits = Vec::new();
+        let outcome = rule.on_event(event, world, &mut hits);
+        assert_eq!(outcome == Outcome::Found, !hits.is_empty());
+        for hit in &hits {
+            assert!(!rule.message(hit, world).is_empty());
+        }
+        hits
+    })
+}
+
+pub(crate) fn run_event(rule: &mut dyn Rule, event: &RuleEvent<'_>) -> Vec<Hit> {
+    run_on(rule, event, &[shared_service()])
+}
+
+pub(crate) fn run(rule: &mut dyn Rule, u: &Use) -> Vec<Hit> {
+    run_event(rule, &RuleEvent::Use(u))
+}
+
+pub(crate) fn outcome(rule: &mut dyn Rule, u: &Use) -> Outcome {
+    with_world(&[shared_service()], |world| rule.on_event(&RuleEvent::Use(u), world, &mut Vec::new()))
+}
+
+fn with_world<T>(services: &[Service], f: impl FnOnce(&World<'_>) -> T) -> T {
+    let mut names = Interner::new(64);
+    for name in ["SELECT", "orders", "app.tenant_id"] {
+        names.intern(name);
+    }
+    let mut tenants = TenantTable::default();
+    tenants.intern("acme");
+    tenants.intern("globex");
+    let mut directory = Directory::default();
+    for (name, tenant, cgroup) in
+        [("acme", Some(A), "/a"), ("gateway", None, "/g"), ("job", None, "/j"), ("10.0.0.9", None, "")]
+    {
+        let (name, cgroup) = (names.intern(name), names.intern(cgroup));
+        directory.workload(Workload { name, cgroup, tenant, conflicting: false, bare: cgroup == Sym::EMPTY, role: None });
+    }
+    f(&World { services, directory: &directory, tenants: &tenants, names: &names, servers: &OnlyTheServer })
+}

@@ -1,0 +1,224 @@
+//! One connection: its ends, its bytes, and what is known of its units of work.
+
+use std::net::SocketAddr;
+
+use smallvec::SmallVec;
+
+use crate::attribute::forwarded::Relay;
+use crate::decode::{Appetite, Decoder, SessionStart};
+use crate::ledger::{Ledger, View};
+use crate::model::{
+    Answer, Attribution, CgroupId, ConnId, Fingerprint, Nanos, Operation, OtherUse, Protocol, ServiceId, Side, Slot,
+    SocketCookie, UnitNo, WorkloadId,
+};
+use crate::stream::Reassembler;
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) addr: SocketAddr,
+    /// The watched socket at this end, while it lives.
+    pub(super) cookie: Option<SocketCookie>,
+    /// Its cgroup, if the source knows one.
+    pub(super) cgroup: Option<CgroupId>,
+    pub(super) workload: Option<WorkloadId>,
+    /// A socket at this end is or was watched.
+    pub(super) watched: bool,
+    /// Sequence number of the first byte this end sends, if seen.
+    pub(super) start: Option<u32>,
+    /// What was last asked for at this socket (sent, received).
+    pub(super) budget: (Appetite, Appetite),
+}
+
+impl End {
+    pub(super) fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            cookie: None,
+            cgroup: None,
+            workload: None,
+            watched: false,
+            start: None,
+            budget: (Appetite::Everything, Appetite::Everything),
+        }
+    }
+}
+
+/// Bytes kept while the protocol is not known yet.
+#[derive(Debug, Default)]
+pub(super) struct Undecided {
+    /// Per side as the stream knows it: bytes, time of the last, and where segments ended.
+    pub(super) chunks: Vec<(Side, Nanos, Vec<u8>, bool)>,
+    pub(super) held: usize,
+}
+
+/// How far the application protocol is known.
+pub(super) enum App {
+    Undecided(Undecided),
+    Decoding(Box<dyn Decoder>),
+    Opaque,
+}
+
+/// A request without its answer yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub(super) request: u64,
+    pub(super) begun: Nanos,
+    pub(super) print: Option<Fingerprint>,
+    /// Entered into the relay's table.
+    pub(super) entered: bool,
+}
+
+/// An operation whose tenant is not known yet.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) unit: UnitNo,
+    pub(super) op: Operation,
+    /// Bindings at the operation, for data.
+    pub(super) view: Option<View>,
+}
+
+/// For whom a past unit of work was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PastUnit {
+    pub(super) no: UnitNo,
+    pub(super) attribution: Attribution,
+}
+
+/// A binding for the transaction only, made in the current unit and not yet used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalBind {
+    pub(super) slot: Slot,
+    pub(super) at: Nanos,
+    pub(super) warned: bool,
+}
+
+/// The current unit of work: from the first request after idle to the next idle.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unit {
+    pub(super) no: UnitNo,
+    pub(super) open: bool,
+    /// Some request of it came in through a relay.
+    pub(super) forwarded: bool,
+    /// An explicit transaction was begun in it.
+    pub(super) explicit: bool,
+    pub(super) local: Option<LocalBind>,
+}
+
+/// Most units remembered for whom they were.
+pub(super) const MAX_PAST: usize = 32;
+/// Most operations that wait for their tenant on one connection.
+pub(super) const MAX_PENDING: usize = 256;
+/// Most requests without an answer on one connection that attribution follows.
+pub(super) const MAX_OPEN: usize = 256;
+/// Most tenants remembered as users of one connection.
+pub(super) const MAX_USERS: usize = 32;
+
+/// What attribution, ledger and rules know of one connection.
+pub(super) struct Core {
+    pub(super) id: ConnId,
+    pub(super) protocol: Protocol,
+    pub(super) service: Option<ServiceId>,
+    pub(super) client: SocketAddr,
+    pub(super) server: SocketAddr,
+    pub(super) client_workload: Option<WorkloadId>,
+    /// The watched socket findings point to: cookie, own address, peer address.
+    pub(super) flow: Option<(SocketCookie, SocketAddr, SocketAddr)>,
+    /// Tenant of the client's container or address.
+    pub(super) endpoint: Option<Attribution>,
+    /// Where its requests go in, if that may be a relay.
+    pub(super) enters: Option<Relay>,
+    /// Where its requests come out of, if that may be a relay.
+    pub(super) leaves: Option<Relay>,
+    pub(super) mid_stream: bool,
+    pub(super) session: Option<SessionStart>,
+    pub(super) ledger: Ledger,
+    pub(super) unit: Unit,
+    pub(super) open: SmallVec<[Open; 1]>,
+    pub(super) pending: Vec<Pending>,
+    pub(super) past: SmallVec<[PastUnit; 2]>,
+    /// Who used it, with their latest use.
+    pub(super) users: SmallVec<[OtherUse; 1]>,
+    /// Whoever used it last.
+    pub(super) last_user: Option<crate::model::TenantId>,
+    /// A local binding that covered nothing, until it is known whether something went uncovered.
+    pub(super) ineffective: Option<(LocalBind, Answer)>,
+}
+
+impl Core {
+    pub(super) fn new(id: ConnId, client: SocketAddr, server: SocketAddr) -> Self {
+        Self {
+            id,
+            protocol: Protocol::Unknown,
+            service: None,
+            client,
+            server,
+            client_workload: None,
+            flow: None,
+            endpoint: None,
+            enters: None,
+            leaves: None,
+            mid_stream: false,
+            session: None,
+            ledger: Ledger::new(),
+            unit: Unit::default(),
+            open: SmallVec::new(),
+            pending: Vec::new(),
+            past: SmallVec::new(),
+            users: SmallVec::new(),
+            last_user: None,
+            ineffective: None,
+        }
+    }
+
+    /// For whom unit `no` was, if that is known.
+    pub(super) fn attribution_of(&self, no: UnitNo) -> Option<Attribution> {
+        self.endpoint.or_else(|| self.past.iter().find(|p| p.no == no).map(|p| p.attribution))
+    }
+
+    /// Remembers for whom a unit was. A second, different answer for the same unit makes it unknown.
+    pub(super) fn remember(&mut self, no: UnitNo, attribution: Attribution) {
+        if let Some(at) = self.past.iter().position(|p| p.no == no) {
+            if let Some(p) = self.past.get_mut(at) {
+                if p.attribution.tenant != attribution.tenant {
+                    self.past.remove(at);
+                } else if p.attribution.client != attribution.client {
+                    p.attribution.client = p.attribution.client.or(attribution.client);
+                }
+            }
+            return;
+        }
+        if self.past.len() >= MAX_PAST {
+            self.past.remove(0);
+        }
+        self.past.push(PastUnit { no, attribution });
+    }
+}
+
+/// One connection.
+pub(super) struct Conn {
+    /// The first-seen socket's own end, then the other.
+    pub(super) ends: [End; 2],
+    /// Which end is the client, if known.
+    pub(super) client: Option<usize>,
+    /// [`Side::Client`] stands for `ends[0]`.
+    pub(super) stream: Reassembler,
+    pub(super) app: App,
+    pub(super) core: Core,
+    pub(super) last_active: Nanos,
+}
+
+impl Conn {
+    /// The protocol side that a stream side stands for.
+    pub(super) fn side(&self, stream_side: Side) -> Side {
+        if self.client == Some(1) { stream_side.other() } else { stream_side }
+    }
+
+    /// Index of the end that a stream side stands for.
+    pub(super) fn index(stream_side: Side) -> usize {
+        match stream_side {
+            Side::Client => 0,
+            Side::Server => 1,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The engine: composes the rooms. Events in, findings and operations out; one thread, no clock.
+
+mod conn;
+mod output;
+mod session;
+mod shared;
+mod stats;
+mod table;
+
+pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, WorkloadFact};
+pub use stats::{Stats, TableLevel};
+
+use crate::detect::RuleEvent;
+use crate::model::identity::AddressRule;
+use crate::model::{CgroupId, Event, Finding, Nanos, Settings};
+
+use shared::Shared;
+use table::Table;
+
+/// How long an operation waits for its tenant before it is nobody's.
+const PATIENCE: Nanos = Nanos::secs(2);
+/// How often timeouts are looked at.
+const TURN: Nanos = Nanos::millis(250);
+
+/// The pure pipeline from events to findings.
+pub struct Engine {
+    shared: Shared,
+    table: Table,
+    last_turn: Nanos,
+    last_tick: Nanos,
+}
+
+impl Engine {
+    /// An engine with the operator's decisions.
+    pub fn new(settings: Settings) -> Self {
+        let table = Table::new(settings.limits);
+        Self { shared: Shared::new(settings), table, last_turn: Nanos(0), last_tick: Nanos(0) }
+    }
+
+    /// Handles one event.
+    pub fn handle(&mut self, event: &Event<'_>, out: &mut dyn Output) {
+        match *event {
+            Event::Segment(ref segment) => self.table.segment(segment, &mut self.shared, out),
+            Event::Opened { at, cookie, cgroup, local, peer, role, tx_start, rx_start } => {
+                let opened = table::Opened { at, cookie, cgroup, local, peer, role, tx_start, rx_start };
+                self.table.opened(&opened, &mut self.shared, out);
+            }
+            Event::Closed { at, cookie, .. } => self.table.closed(at, cookie, &mut self.shared, out),
+            Event::Lost { stage, reason, count, .. } => {
+                *self.shared.stats.lost.entry((stage, reason)).or_default() += count;
+                // Somebody's request may be among it: nobody can be singled out by elimination now.
+                self.shared.forwarding.disturbed_all();
+            }
+            // Identity comes through `learn_cgroup`, once somebody has looked the path up.
+            Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}
+        }
+        self.table.settle(&mut self.shared, out);
+        let now = event.at();
+        if now.since(self.last_turn) >= TURN {
+            self.last_turn = now;
+            self.turn(now, out);
+        }
+    }
+
+    /// Timeouts, and the rules' sense of time.
+    fn turn(&mut self, now: Nanos, out: &mut dyn Output) {
+        self.shared.forwarding.age(now);
+        self.table.expire(now, PATIENCE, &mut self.shared, out);
+        if now.since(self.last_tick) >= Nanos::secs(1) {
+            self.last_tick = now;
+            self.shared.detect(&RuleEvent::Tick(now), out);
+            self.shared.store.flush(now, false, &mut |f, e| out.finding(f, e));
+        }
+    }
+
+    /// Identity found out who lives in a cgroup.
+    pub fn learn_cgroup(&mut self, _at: Nanos, id: CgroupId, fact: &WorkloadFact) {
+        let workload = self.shared.workload(fact);
+        self.shared.directory.learn_cgroup(id, workload);
+        self.table.identified(id, &mut self.shared);
+    }
+
+    /// A cgroup is gone.
+    pub fn forget_cgroup(&mut self, _at: Nanos, id: CgroupId) {
+        self.shared.directory.forget_cgroup(id);
+    }
+
+    /// The configuration says who is behind an address.
+    pub fn add_address(&mut self, fact: &AddressFact) {
+        let workload = self.shared.workload(&fact.fact);
+        let rule = AddressRule { net: fact.net, prefix: fact.prefix, port: fact.port, workload };
+        self.shared.directory.add_address(rule);
+    }
+
+    /// The input has ended at `at`: everything that waits is decided with what there is.
+    pub fn finish(&mut self, at: Nanos, out: &mut dyn Output) {
+        self.table.finish(at, &mut self.shared, out);
+        self.shared.detect(&RuleEvent::End(at), out);
+        self.shared.store.flush(at, true, &mut |f, e| out.finding(f, e));
+    }
+
+    /// Counters and levels.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Bounded tables, with how full they are.
+    pub fn tables(&self) -> Vec<TableLevel> {
+        let s = &self.shared;
+        let shapes = s.postgres.borrow();
+        vec![
+            TableLevel { table: "flows", entries: self.table.len(), limit: s.settings.limits.flows },
+            TableLevel { table: "stream_bytes", entries: self.table.memory(), limit: s.settings.limits.memory },
+            TableLevel { table: "names", entries: s.names.len(), limit: s.names.limit() },
+            TableLevel { table: "findings", entries: s.store.len(), limit: s.store.limit() },
+            TableLevel { table: "services", entries: s.services.len(), limit: s.settings.limits.services },
+            TableLevel { table: "forwarded_requests", entries: s.forwarding.len(), limit: s.forwarding.limit() },
+            TableLevel { table: "statement_shapes", entries: shapes.len(), limit: shapes.limit() },
+        ]
+    }
+
+    /// Findings so far, suppressed ones left out, oldest first.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.shared.store.iter()
+    }
+
+    /// The name of a service, for a metric label.
+    pub fn service_name(&self, id: crate::model::ServiceId) -> &str {
+        self.shared.services.get(id.0 as usize).map_or("_other", |s| self.shared.names.name(s.name))
+    }
+
+    /// The name of a tenant, for a metric label.
+    pub fn tenant_name(&self, id: crate::model::TenantId) -> &str {
+        self.shared.tenants.name(id)
+    }
+
+    /// Distinct tenants seen on each service since `since`: service, protocol, tenants.
+    pub fn tenants_per_service(&self, since: Nanos) -> Vec<(&str, &'static str, usize)> {
+        let s = &self.shared;
+        s.services.iter().map(|v| (s.names.name(v.name), v.protocol.name(), v.tenants_since(since))).collect()
+    }
+
+    /// The discovered service map.
+    pub fn services(&self) -> Vec<ServiceView> {
+        let s = &self.shared;
+        s.services
+            .iter()
+            .map(|service| {
+                let mut tenants: Vec<_> = service.tenants.iter().collect();
+                tenants.sort_by_key(|(t, u)| (u.first_seen, **t));
+                ServiceView {
+                    name: s.names.name(service.name).to_owned(),
+                    protocol: service.protocol.name(),
+                    address: service.address,
+                    workload: service
+                        .workload
+                        .and_then(|w| s.directory.get(w))
+                        .map(|w| s.names.name(w.name).to_owned()),
+                    relay: service.relay,
+                    tenants: tenants.into_iter().map(|(t, u)| shared::tenant_view(s, *t, u)).collect(),
+                    unattributed: service.n_unattributed,
+                    bindings: service.n_bindings,
+                }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

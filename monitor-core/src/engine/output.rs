@@ -1,0 +1,106 @@
+//! What the engine hands out.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::decode::Appetite;
+use crate::detect::FindingEvent;
+use crate::model::{Answer, Finding, Nanos, Operation, Protocol, ServiceRole, SocketCookie, Verdict};
+
+/// Receives the engine's results.
+pub trait Output {
+    /// A finding is new, has repeated, or is told for the last time.
+    fn finding(&mut self, finding: &Finding, event: FindingEvent);
+
+    /// One decoded operation, judged. Only called when `Settings::operations` is on.
+    fn operation(&mut self, op: &OperationView<'_>) {
+        let _ = op;
+    }
+
+    /// How much of a socket's segments is wanted from now on: sent and received.
+    fn capture(&mut self, cookie: SocketCookie, tx: Appetite, rx: Appetite) {
+        let _ = (cookie, tx, rx);
+    }
+}
+
+/// One operation, for `replay --operations`.
+#[derive(Clone, Copy, Debug)]
+pub struct OperationView<'a> {
+    /// Client and server address.
+    pub flow: (SocketAddr, SocketAddr),
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The operation.
+    pub op: &'a Operation,
+    /// Its verb.
+    pub verb: &'a str,
+    /// Its target; empty when there is none.
+    pub target: &'a str,
+    /// For whom it was.
+    pub answer: Answer,
+    /// That tenant's name.
+    pub tenant: Option<&'a str>,
+    /// The verdict; `None` for anything but data.
+    pub verdict: Verdict,
+}
+
+/// Who is behind a cgroup or an address, as identity found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadFact {
+    /// Its name.
+    pub name: String,
+    /// Path of its outermost cgroup below the cgroup v2 root; empty for an address.
+    pub cgroup: String,
+    /// Tenant labels: none, one, or several that contradict.
+    pub tenants: Vec<String>,
+    /// Its role, if declared.
+    pub role: Option<ServiceRole>,
+}
+
+/// Who is behind an address, by configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressFact {
+    /// Network address.
+    pub net: IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+    /// Only this port, if given.
+    pub port: Option<u16>,
+    /// Who is there.
+    pub fact: WorkloadFact,
+}
+
+/// One service of the discovered service map.
+#[derive(Clone, Debug)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// Its protocol.
+    pub protocol: &'static str,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The workload behind it.
+    pub workload: Option<String>,
+    /// It passes requests on unchanged (a pooler or proxy).
+    pub relay: bool,
+    /// Tenants that used it, by name.
+    pub tenants: Vec<TenantView>,
+    /// Data operations for no known tenant.
+    pub unattributed: u64,
+    /// Acknowledged bindings, whoever made them.
+    pub bindings: u64,
+}
+
+/// One tenant's use of a service.
+#[derive(Clone, Debug)]
+pub struct TenantView {
+    /// The tenant.
+    pub tenant: String,
+    /// First data operation.
+    pub first_seen: Nanos,
+    /// Last data operation.
+    pub last_seen: Nanos,
+    /// Data operations by verdict.
+    pub verdicts: Vec<(&'static str, u64)>,
+    /// Acknowledged bindings that named it, by slot.
+    pub bindings: Vec<(String, u64)>,
+}

@@ -1,0 +1,55 @@
+//! Plain counters of the engine. The agent turns them into metrics; nothing here formats or locks.
+
+use rustc_hash::FxHashMap;
+
+use crate::model::{EvidenceClass, LossStage, OpKind, Protocol, ServiceId, Severity, TenantId, Verdict};
+
+/// Counters and levels, all since the start.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Operations by service, protocol, kind and verdict.
+    pub operations: FxHashMap<(ServiceId, Protocol, OpKind, Verdict), u64>,
+    /// Data operations whose tenant differs from the connection's previous one, by service, protocol and verdict.
+    pub switches: FxHashMap<(ServiceId, Protocol, Verdict), u64>,
+    /// Hits by rule, severity, class, service and use-tenant, suppressed ones left out.
+    pub findings: FxHashMap<(&'static str, Severity, EvidenceClass, Option<ServiceId>, Option<TenantId>), u64>,
+    /// Malformed input by protocol and kind.
+    pub decode_errors: FxHashMap<(Protocol, &'static str), u64>,
+    /// Disturbances of connection state by kind.
+    pub disturbances: FxHashMap<&'static str, u64>,
+    /// Lost events by stage and reason.
+    pub lost: FxHashMap<(LossStage, &'static str), u64>,
+    /// Times a rule had not enough to tell, by rule and reason.
+    pub insufficient: FxHashMap<(&'static str, &'static str), u64>,
+    /// Live connections that a decoder reads.
+    pub flows_decoded: u64,
+    /// Live connections that nobody can read.
+    pub flows_opaque: u64,
+    /// Live connections not yet told apart.
+    pub flows_undecided: u64,
+    /// Live connections older than the agent (also counted as decoded or opaque).
+    pub flows_mid_stream: u64,
+    /// Bytes a decoder has read.
+    pub bytes_decoded: u64,
+    /// Bytes nobody can read.
+    pub bytes_opaque: u64,
+    /// Bytes cut at capture.
+    pub bytes_truncated: u64,
+    /// Bytes lost.
+    pub bytes_lost: u64,
+    /// Connections dropped because a bound was reached.
+    pub flows_evicted: u64,
+    /// Events whose flow was never announced.
+    pub orphans: u64,
+}
+
+/// A bounded table: entries and limit, for the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableLevel {
+    /// Its name.
+    pub table: &'static str,
+    /// Entries now.
+    pub entries: usize,
+    /// Most entries.
+    pub limit: usize,
+}

@@ -1,0 +1,70 @@
+//! The verdict on one data operation: the table of the domain document, section 0.
+
+use super::{Certainty, View};
+use crate::model::{Bound, Claim, OpaqueId, OtherUse, Ruling, TenantId, UnitNo, Verdict};
+
+/// What the verdict depends on besides the view.
+pub struct Question<'a> {
+    /// The connection at the operation.
+    pub view: &'a View,
+    /// The unit of work the operation belongs to.
+    pub unit: UnitNo,
+    /// For whom it is.
+    pub tenant: TenantId,
+    /// For whom an earlier unit of this connection was, if known.
+    pub author: &'a dyn Fn(UnitNo) -> Option<TenantId>,
+    /// Whom an opaque value has consistently gone with on this service, if anybody.
+    pub alias: &'a dyn Fn(OpaqueId) -> Option<TenantId>,
+    /// The latest earlier use by another tenant.
+    pub other: Option<OtherUse>,
+    /// This workload has been seen to bind for whole sessions on this service. Where it never does, what lies beneath
+    /// an ended transaction's binding cannot be a binding that we missed.
+    pub binds_sessions: bool,
+}
+
+/// Judges one data operation.
+pub fn judge(q: &Question<'_>) -> Ruling {
+    let ruling = |verdict, other, binding| Ruling { verdict, other, binding, learned: None };
+    if q.view.certainty == Certainty::None && q.view.live.is_empty() {
+        return ruling(Verdict::Indeterminate, None, None);
+    }
+
+    // Somebody else's name in force outweighs everything: one slot may be fresh and another left behind.
+    let names = |b: &Bound| match b.claim {
+        Claim::Tenant(t) => Some(t),
+        // This very unit chose the value for its tenant: it speaks for itself, whatever it meant elsewhere …
+        Claim::Opaque(_) if b.unit == q.unit => Some(q.tenant),
+        // … else it speaks for whom it has consistently gone with, or for whom the unit that set it worked.
+        Claim::Opaque(id) => (q.alias)(id).or_else(|| (q.author)(b.unit)),
+        _ => None,
+    };
+    let mut own = None;
+    let mut nobody = None;
+    for bound in &q.view.live {
+        match names(bound) {
+            Some(t) if t != q.tenant => return ruling(Verdict::StaleBound, Some(t), Some(*bound)),
+            Some(_) => own = own.or(Some(*bound)),
+            None => nobody = nobody.or(Some(*bound)),
+        }
+    }
+    if let Some(bound) = own {
+        let learned = match bound.claim {
+            Claim::Opaque(id) if bound.unit == q.unit => Some(id),
+            _ => None,
+        };
+        return Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned };
+    }
+    // Something is bound and nobody knows whom it names.
+    if nobody.is_some() || q.view.certainty == Certainty::None {
+        return ruling(Verdict::Indeterminate, None, nobody);
+    }
+    if q.view.certainty == Certainty::OnlyWhatIsLive && q.binds_sessions {
+        return ruling(Verdict::Indeterminate, None, None);
+    }
+    match q.other {
+        None if q.view.certainty == Certainty::Whole => ruling(Verdict::SingleTenant, None, None),
+        None => ruling(Verdict::Indeterminate, None, None),
+        Some(other) if q.view.last_reset > other.order => ruling(Verdict::ResetOnly, Some(other.tenant), None),
+        Some(other) => ruling(Verdict::Unbound, Some(other.tenant), None),
+    }
+}

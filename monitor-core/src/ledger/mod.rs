@@ -1,0 +1,248 @@
+//! The ledger: what has this connection proved about the tenant it is used for?
+//!
+//! One [`Ledger`] per connection, driven by acknowledged operations. It keeps every slot's start-up, session and
+//! transaction value, undoes what a rollback undoes, and answers one question: which bindings are live at this data
+//! operation? [`judge`] turns that answer and the use-tenant into a verdict (domain document, section 0).
+
+mod judge;
+mod slots;
+
+pub use judge::{Question, judge};
+
+use smallvec::SmallVec;
+
+use slots::Slots;
+
+use crate::model::{Bound, Claim, Effect, Nanos, ResetScope, Scope, Strength, Sym, TxStatus, UnitNo};
+
+/// Why the state of a connection is not fully known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Everything since the connection's start was seen.
+    Fully,
+    /// Something was missed and nothing has been acknowledged since.
+    Nothing,
+    /// Something was missed; a binding has been acknowledged since, so what is live now is known, but not what lies
+    /// beneath it.
+    SinceBinding,
+}
+
+/// What a rollback returns to.
+#[derive(Clone, Debug)]
+struct Saved {
+    slots: Slots,
+    known: Known,
+}
+
+/// Most savepoints remembered in one transaction; beyond that the connection is not known until its next binding.
+const MAX_SAVEPOINTS: usize = 32;
+
+/// What a connection has proved.
+#[derive(Debug)]
+pub struct Ledger {
+    slots: Slots,
+    /// Start-up values were seen.
+    start_known: bool,
+    known: Known,
+    /// The slots as they were before the open transaction changed them.
+    before: Option<Box<Saved>>,
+    savepoints: Vec<(Sym, Saved)>,
+    failed: bool,
+    /// Number of the last data operation or reset, to order them.
+    clock: u32,
+    last_reset: u32,
+}
+
+/// The bindings that were live at one data operation.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Live bindings that say something about a tenant.
+    pub live: SmallVec<[Bound; 2]>,
+    /// Whether the answer is whole.
+    pub certainty: Certainty,
+    /// Order of this operation among the connection's uses and resets.
+    pub order: u32,
+    /// Order of the last reset; 0: none.
+    pub last_reset: u32,
+}
+
+/// How far a [`View`] can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// Nothing was missed that matters.
+    Whole,
+    /// Live bindings are known; where there is none, an older one that was not seen may still hold.
+    OnlyWhatIsLive,
+    /// Nothing is known.
+    None,
+}
+
+impl Ledger {
+    /// A ledger for a connection seen from its start.
+    pub fn new() -> Self {
+        Self {
+            slots: Slots::default(),
+            start_known: true,
+            known: Known::Fully,
+            before: None,
+            savepoints: Vec::new(),
+            failed: false,
+            clock: 0,
+            last_reset: 0,
+        }
+    }
+
+    /// Something was missed: nothing is known until the next acknowledged binding. `start_missed` when the
+    /// connection's beginning was.
+    pub fn disturb(&mut self, start_missed: bool) {
+        self.known = Known::Nothing;
+        self.start_known &= !start_missed;
+        self.slots.forget();
+        self.before = None;
+        self.savepoints.clear();
+        self.failed = false;
+    }
+
+    /// Applies what an acknowledged operation of unit `unit` changed.
+    pub fn apply(&mut self, effect: &Effect, at: Nanos, unit: UnitNo) {
+        match *effect {
+            Effect::None => {}
+            Effect::Bind { slot, claim, scope, strength } => {
+                self.remember();
+                if claim == Claim::Unreadable {
+                    self.disturb(false);
+                    return;
+                }
+                self.slots.bind(Bound { slot, claim, scope, strength, at, unit });
+                match (scope, self.known) {
+                    // A start-up value is part of the beginning, not a proof after a gap.
+                    (Scope::Startup, _) | (_, Known::Fully) => {}
+                    (Scope::Session, _) if self.start_known => self.known = Known::Fully,
+                    _ => self.known = Known::SinceBinding,
+                }
+            }
+            Effect::Reset { what, scope } => {
+                self.remember();
+                if scope != Scope::Transaction {
+                    self.clock += 1;
+                    self.last_reset = self.clock;
+                }
+                match what {
+                    ResetScope::Slot(slot) => self.slots.reset(slot, scope),
+                    ResetScope::Settings => self.slots.reset_settings(),
+                    ResetScope::Everything => self.slots.reset_all(),
+                }
+                // What it returns to was never seen.
+                if !self.start_known {
+                    self.known = Known::Nothing;
+                }
+            }
+            // A transaction's extent is told by its end: what changes before that is undone or kept then.
+            Effect::Begin => {}
+            Effect::Commit => self.end(false),
+            Effect::Rollback => self.end(true),
+            Effect::Savepoint(name) => {
+                self.remember();
+                if self.savepoints.len() < MAX_SAVEPOINTS {
+                    let saved = self.saved();
+                    self.savepoints.push((name, saved));
+                } else {
+                    self.disturb(false);
+                }
+            }
+            Effect::RollbackTo(name) => {
+                self.failed = false;
+                match self.savepoints.iter().rposition(|(n, _)| *n == name) {
+                    Some(at) => {
+                        self.savepoints.truncate(at + 1);
+                        if let Some((_, saved)) = self.savepoints.last() {
+                            self.slots = saved.slots.clone();
+                            self.known = saved.known;
+                        }
+                    }
+                    // Set before we looked: what it undoes is not known.
+                    None => self.disturb(false),
+                }
+            }
+            Effect::Release(name) => {
+                if let Some(at) = self.savepoints.iter().rposition(|(n, _)| *n == name) {
+                    self.savepoints.truncate(at);
+                }
+            }
+            Effect::Unknown => self.disturb(false),
+        }
+    }
+
+    /// An operation failed: what the open transaction changed will be undone.
+    pub fn failed(&mut self) {
+        self.failed = true;
+    }
+
+    /// The server told the transaction's state.
+    pub fn status(&mut self, status: TxStatus) {
+        match status {
+            // An implicit transaction (several statements up to one Sync) ends here; an explicit one has ended with
+            // its COMMIT or ROLLBACK already, and this is a second, empty end.
+            TxStatus::Idle => {
+                let undo = self.failed;
+                self.end(undo);
+            }
+            TxStatus::Open => {}
+            TxStatus::Failed => self.failed = true,
+        }
+    }
+
+    /// The slots before the transaction's first change, for its rollback.
+    fn remember(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(Box::new(self.saved()));
+        }
+    }
+
+    fn saved(&self) -> Saved {
+        Saved { slots: self.slots.clone(), known: self.known }
+    }
+
+    fn end(&mut self, undo: bool) {
+        if let Some(before) = self.before.take() {
+            if undo {
+                self.slots = before.slots;
+                self.known = before.known;
+            }
+        }
+        self.slots.end_transaction();
+        self.savepoints.clear();
+        self.failed = false;
+    }
+
+    /// What is live for a data operation happening now. Counts it among the connection's uses.
+    pub fn view(&mut self, minimum: Strength) -> View {
+        self.clock += 1;
+        View {
+            live: self.slots.live().filter(|b| b.strength >= minimum).collect(),
+            certainty: match self.known {
+                Known::Fully => Certainty::Whole,
+                Known::SinceBinding => Certainty::OnlyWhatIsLive,
+                Known::Nothing => Certainty::None,
+            },
+            order: self.clock,
+            last_reset: self.last_reset,
+        }
+    }
+
+    /// Bytes held beyond the struct itself, about.
+    pub fn memory(&self) -> usize {
+        self.slots.memory()
+            + self.before.as_ref().map_or(0, |b| size_of::<Saved>() + b.slots.memory())
+            + self.savepoints.capacity() * size_of::<(Sym, Saved)>()
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Whom a bound value names: known tenants by name or alias, unknown ones by an opaque id.
+
+use std::hash::Hasher;
+
+use rustc_hash::FxHashMap;
+use siphasher::sip::SipHasher13;
+
+use super::{Fingerprint, Slot, TenantId};
+
+/// A value that binds, but is no known tenant's name: equal values give equal ids, and the value cannot be had back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OpaqueId(pub u64);
+
+/// Whom a value names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// Says nothing about a tenant.
+    Neutral,
+    /// Names a known tenant.
+    Tenant(TenantId),
+    /// Names somebody unknown.
+    Opaque(OpaqueId),
+    /// Empty: names nobody any more.
+    Cleared,
+    /// Would name somebody, but could not be read (truncated, computed by the server).
+    Unreadable,
+}
+
+/// Salted 64-bit hash of content, for equality only. Flooding needs the salt.
+#[derive(Clone, Copy, Debug)]
+pub struct Salt(pub u64, pub u64);
+
+impl Salt {
+    /// A hasher with this salt.
+    pub fn hasher(self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
+
+    /// Fingerprint of one byte string.
+    pub fn fingerprint(self, bytes: &[u8]) -> Fingerprint {
+        let mut h = self.hasher();
+        h.write(bytes);
+        Fingerprint(h.finish())
+    }
+}
+
+/// The tenants known by name. Names and aliases compare without regard to case.
+#[derive(Clone, Debug, Default)]
+pub struct TenantTable {
+    names: Vec<String>,
+    exact: FxHashMap<String, TenantId>,
+    /// Names as word sequences, for recognition inside identifiers (`tenant_acme_corp`), longest first.
+    words: Vec<(Vec<String>, TenantId)>,
+}
+
+impl TenantTable {
+    /// The tenant called `name`, new or known.
+    pub fn intern(&mut self, name: &str) -> TenantId {
+        let key = name.to_lowercase();
+        if let Some(&id) = self.exact.get(&key) {
+            return id;
+        }
+        let id = TenantId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        self.names.push(name.to_owned());
+        self.add_spelling(id, key);
+        id
+    }
+
+    /// Another spelling of `tenant` on the wire. The first owner of a spelling keeps it.
+    pub fn alias(&mut self, tenant: TenantId, spelling: &str) {
+        let key = spelling.to_lowercase();
+        if !key.is_empty() && !self.exact.contains_key(&key) {
+            self.add_spelling(tenant, key);
+        }
+    }
+
+    fn add_spelling(&mut self, id: TenantId, key: String) {
+        let words: Vec<String> = words_of(&key).map(str::to_owned).collect();
+        if !words.is_empty() {
+            self.words.push((words, id));
+            self.words.sort_by_key(|(w, id)| (std::cmp::Reverse(w.len()), id.0));
+        }
+        self.exact.insert(key, id);
+    }
+
+    /// The tenant whose name or alias is exactly `value`.
+    pub fn exact(&self, value: &str) -> Option<TenantId> {
+        self.exact.get(&value.to_lowercase()).copied()
+    }
+
+    /// The tenant whose name `identifier` is or contains as whole words (`tenant_acme`, `acme-rw`). `None` when no
+    /// tenant or more than one equally long one is named.
+    pub fn within(&self, identifier: &str) -> Option<TenantId> {
+        if let Some(id) = self.exact(identifier) {
+            return Some(id);
+        }
+        let lower = identifier.to_lowercase();
+        let have: Vec<&str> = words_of(&lower).collect();
+        let mut best: Option<(usize, TenantId)> = None;
+        for (name, id) in &self.words {
+            if best.is_some_and(|(len, _)| name.len() < len) {
+                break;
+            }
+            if have.windows(name.len()).any(|w| w.iter().zip(name).all(|(a, b)| a == b)) {
+                match best {
+                    Some((_, other)) if other != *id => return None,
+                    _ => best = Some((name.len(), *id)),
+                }
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    /// The name of `tenant`.
+    pub fn name(&self, tenant: TenantId) -> &str {
+        self.names.get(tenant.0 as usize).map_or("_other", |n| n)
+    }
+
+    /// Tenants known.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether no tenant is known.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
+fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty())
+}
+
+/// What binds on one service: settings, roles and users, by configuration or by the defaults of the interface page.
+#[derive(Clone, Debug, Default)]
+pub struct BindPolicy {
+    /// Settings that bind, in lower case. `None`: any custom setting (a name with a dot) whose name speaks of a tenant,
+    /// organisation, account or customer, or whose value is a known tenant's name.
+    pub gucs: Option<Vec<String>>,
+    /// Role patterns with `{tenant}`. `None`: roles that contain a known tenant's name as whole words.
+    pub roles: Option<Vec<String>>,
+    /// User patterns with `{tenant}`. `None`: as for roles.
+    pub users: Option<Vec<String>>,
+}
+
+impl BindPolicy {
+    /// Whether a setting of this (lower-case) name binds whatever its value.
+    pub fn setting_binds(&self, name: &str) -> bool {
+        match &self.gucs {
+            Some(list) => list.iter().any(|g| g == name),
+            None => name.contains('.') && speaks_of_tenant(name),
+        }
+    }
+
+    /// Whom `value` in `slot` names. `name` is the setting's name in lower case, and unused for other slots.
+    pub fn claim(&self, tenants: &TenantTable, salt: Salt, slot: Slot, name: &str, value: &str) -> Claim {
+        let opaque = || {
+            let mut h = salt.hasher();
+            h.write(match slot {
+                Slot::Setting(_) => name.as_bytes(),
+                Slot::Role | Slot::SessionUser | Slot::User => b"\0user",
+                Slot::Database | Slot::SearchPath => b"\0schema",
+            });
+            h.write_u8(0);
+            h.write(value.as_bytes());
+            Claim::Opaque(OpaqueId(h.finish()))
+        };
+        match slot {
+            Slot::Setting(_) if self.setting_binds(name) => {
+                if value.is_empty() {
+                    Claim::Cleared
+                } else if let Some(id) = tenants.exact(value).or_else(|| tenants.within(value)) {
+                    Claim::Tenant(id)
+                } else if is_switch(value) && !name.ends_with("id") && self.gucs.is_none() {
+                    Claim::Neutral
+                } else {
+                    opaque()
+                }
+            }
+            Slot::Setting(_) if self.gucs.is_none() && name.contains('.') => {
+                tenants.exact(value).map_or(Claim::Neutral, Claim::Tenant)
+            }
+            Slot::Setting(_) => Claim::Neutral,
+            Slot::Role | Slot::SessionUser | Slot::User => {
+                let patterns = if slot == Slot::Role { &self.roles } else { &self.users };
+                match patterns {
+                    None => tenants.within(value).map_or(Claim::Neutral, Claim::Tenant),
+                    Some(list) => match list.iter().find_map(|p| captured(p, value)) {
+                        Some(t) => tenants.exact(t).map_or_else(opaque, Claim::Tenant),
+                        None => Claim::Neutral,
+                    },
+                }
+            }
+            Slot::Database | Slot::SearchPath => tenants.within(value).map_or(Claim::Neutral, Claim::Tenant),
+        }
+    }
+}
+
+/// What `{tenant}` stands for when `value` matches `pattern`.
+fn captured<'v>(pattern: &str, value: &'v str) -> Option<&'v str> {
+    let (before, after) = pattern.split_once("{tenant}")?;
+    let inner = value.strip_prefix(before)?.strip_suffix(after)?;
+    (!inner.is_empty()).then_some(inner)
+}
+
+/// Whether a (lower-case) setting name speaks of a tenant, organisation, account or customer.
+fn speaks_of_tenant(name: &str) -> bool {
+    ["tenant", "organisation", "organization", "customer", "account"].iter().any(|w| name.contains(w))
+        || words_of(name).any(|w| matches!(w, "org" | "orgid"))
+}
+
+fn is_switch(value: &str) -> bool {
+    ["on", "off", "true", "false", "yes", "no", "0", "1", "none", "null", "strict", "default"]
+        .iter()
+        .any(|s| value.eq_ignore_ascii_case(s))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Sym;
+
+    fn claim(policy: &BindPolicy, slot: Slot, name: &str, value: &str) -> Claim {
+        let mut tenants = TenantTable::default();
+        let acme = tenants.intern("acme");
+        tenants.intern("acme-east");
+        tenants.alias(acme, "org_42");
+        policy.claim(&tenants, Salt(1, 2), slot, name, value)
+    }
+
+    #[test]
+    fn settings_bind_by_name_or_by_a_known_value() {
+        let p = BindPolicy::default();
+        let s = Slot::Setting(Sym(9));
+        assert_eq!(claim(&p, s, "app.tenant_id", "ACME"), Claim::Tenant(TenantId(0)));
+        assert_eq!(claim(&p, s, "app.tenant_id", "org_42"), Claim::Tenant(TenantId(0)));
+        assert_eq!(claim(&p, s, "app.who", "acme"), Claim::Tenant(TenantId(0)));
+        assert_eq!(claim(&p, s, "app.who", "7"), Claim::Neutral);
+        assert!(matches!(claim(&p, s, "app.tenant_id", "7"), Claim::Opaque(_)));
+        assert_eq!(claim(&p, s, "app.tenant_id", ""), Claim::Cleared);
+        assert_eq!(claim(&p, s, "app.tenant_isolation", "on"), Claim::Neutral);
+        assert_eq!(claim(&p, s, "statement_timeout", "acme"), Claim::Neutral);
+    }
+
+    #[test]
+    fn roles_bind_by_whole_words_and_the_longest_name_wins() {
+        let p = BindPolicy::default();
+        assert_eq!(claim(&p, Slot::Role, "", "tenant_acme"), Claim::Tenant(TenantId(0)));
+        assert_eq!(claim(&p, Slot::Role, "", "tenant_acme_east"), Claim::Tenant(TenantId(1)));
+        assert_eq!(claim(&p, Slot::Role, "", "acmeology"), Claim::Neutral);
+        assert_eq!(claim(&p, Slot::Role, "", "app_rw"), Claim::Neutral);
+    }
+
+    #[test]
+    fn configured_patterns_replace_the_defaults() {
+        let p = BindPolicy {
+            gucs: Some(vec!["x.y".into()]),
+            roles: Some(vec!["t_{tenant}_rw".into()]),
+            users: None,
+        };
+        let s = Slot::Setting(Sym(9));
+        assert_eq!(claim(&p, s, "app.tenant_id", "acme"), Claim::Neutral);
+        assert_eq!(claim(&p, s, "x.y", "acme"), Claim::Tenant(TenantId(0)));
+        assert_eq!(claim(&p, Slot::Role, "", "t_acme_rw"), Claim::Tenant(TenantId(0)));
+        assert!(matches!(claim(&p, Slot::Role, "", "t_9_rw"), Claim::Opaque(_)));
+        assert_eq!(claim(&p, Slot::Role, "", "tenant_acme"), Claim::Neutral);
+    }
+}

@@ -1,0 +1,39 @@
+//! Newtypes for every identifier, so that none is taken for another.
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub $inner);
+    };
+}
+
+id!(
+    /// The kernel's socket cookie: unique for the socket's life, not ordered (kernel commit 07881ccbf40c).
+    /// Captures that have no cookie number their flows themselves.
+    SocketCookie(u64)
+);
+id!(
+    /// The kernel's cgroup v2 id: the inode number of the cgroup's directory.
+    CgroupId(u64)
+);
+id!(
+    /// One connection seen at one socket.
+    FlowId(u32)
+);
+id!(
+    /// One connection, whichever of its sockets are watched on this host.
+    ConnId(u32)
+);
+id!(
+    /// The container, pod or unit behind a cgroup or an address.
+    WorkloadId(u32)
+);
+id!(
+    /// What workloads connect to: a listening endpoint and its protocol.
+    ServiceId(u32)
+);
+id!(
+    /// An isolation unit: a tenant by its configured or discovered name.
+    TenantId(u32)
+);

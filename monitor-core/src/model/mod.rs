@@ -1,0 +1,27 @@
+//! The vocabulary every room shares. Imports no room.
+
+pub mod attribution;
+pub mod claim;
+pub mod event;
+pub mod finding;
+pub mod identity;
+pub mod ids;
+pub mod intern;
+pub mod operation;
+pub mod settings;
+pub mod service;
+pub mod time;
+pub mod verdict;
+
+pub use attribution::{Answer, Attribution, Basis};
+pub use claim::{BindPolicy, Claim, OpaqueId, Salt, TenantTable};
+pub use event::{CloseReason, Direction, Event, LossStage, Role, Segment};
+pub use finding::{Evidence, EvidenceClass, Finding, FlowRef, ServiceRef, Severity, TenantPair, WorkloadRef};
+pub use identity::{Directory, ServiceRole, Workload};
+pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, WorkloadId};
+pub use intern::{Interner, Sym};
+pub use operation::{Effect, Fingerprint, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength, TxStatus};
+pub use service::{Service, TenantUse};
+pub use settings::Settings;
+pub use time::Nanos;
+pub use verdict::{Bound, OtherUse, Ruling, UnitNo, Verdict};

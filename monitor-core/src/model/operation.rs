@@ -1,0 +1,242 @@
+//! Operations: what decoders make of requests and replies, in one vocabulary for all protocols.
+
+use super::{Claim, Nanos, Sym};
+
+/// The application protocols the core can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// Not yet known.
+    Unknown,
+    /// Readable by nobody here: TLS, or no known protocol.
+    Opaque,
+    /// PostgreSQL frontend/backend protocol, version 3.
+    Postgres,
+}
+
+impl Protocol {
+    /// The name in findings, metrics and configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Opaque => "opaque",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The end that connected.
+    Client,
+    /// The end that accepted.
+    Server,
+}
+
+impl Side {
+    /// The other end.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+
+    /// The name in operations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// What an operation does, whatever its protocol calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OpKind {
+    /// Names a tenant, or tries to.
+    Bind,
+    /// Takes a binding back to the start-up state.
+    Reset,
+    /// Touches tenant data.
+    Data,
+    /// Neither: transaction control, settings, health checks.
+    Control,
+    /// Lists what there is.
+    Discover,
+    /// Hands a message to a queue.
+    Publish,
+    /// Receives a message from a queue.
+    Deliver,
+    /// Confirms one.
+    Ack,
+}
+
+impl OpKind {
+    /// The name in operations and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Reset => "reset",
+            Self::Data => "data",
+            Self::Control => "control",
+            Self::Discover => "discover",
+            Self::Publish => "publish",
+            Self::Deliver => "deliver",
+            Self::Ack => "ack",
+        }
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The server said so.
+    Ok,
+    /// The server refused or failed.
+    Error,
+    /// The reply was not seen, or not whole.
+    Unknown,
+}
+
+impl Outcome {
+    /// The name in operations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How strong a binding is (domain document, section 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Strength {
+    /// A bare label.
+    V1,
+    /// A selector that the server enforces.
+    V2,
+    /// A credential that the server verifies.
+    V3,
+}
+
+/// How long a binding lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// To the transaction's end.
+    Transaction,
+    /// Until changed or reset.
+    Session,
+    /// The value the connection was opened with: what a reset returns to.
+    Startup,
+}
+
+/// What is bound: the thing that carries the tenant. Each slot holds its own value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Slot {
+    /// A named setting (`app.tenant_id`); the name in lower case.
+    Setting(Sym),
+    /// `SET ROLE`.
+    Role,
+    /// `SET SESSION AUTHORIZATION`.
+    SessionUser,
+    /// The user the connection authenticated as.
+    User,
+    /// The database or schema chosen at connect.
+    Database,
+    /// `search_path`.
+    SearchPath,
+}
+
+/// What a reset takes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResetScope {
+    /// One slot, to its start-up value.
+    Slot(Slot),
+    /// Every setting, but not role or session user (PostgreSQL `RESET ALL`, GUC_NO_RESET_ALL).
+    Settings,
+    /// Everything, role and session user included (PostgreSQL `DISCARD ALL`).
+    Everything,
+}
+
+/// What an operation changes in what its connection has proved. Applied only when the operation succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// A slot takes a value.
+    Bind {
+        /// The slot.
+        slot: Slot,
+        /// Whom the value names.
+        claim: Claim,
+        /// How long it lasts.
+        scope: Scope,
+        /// How strong it is.
+        strength: Strength,
+    },
+    /// Values return to start-up values. A reset is never a re-validation.
+    Reset {
+        /// Which.
+        what: ResetScope,
+        /// `SET LOCAL x TO DEFAULT` and its like end with the transaction.
+        scope: Scope,
+    },
+    /// An explicit transaction begins.
+    Begin,
+    /// It ends and what it set stays.
+    Commit,
+    /// It ends and what it set is undone.
+    Rollback,
+    /// A savepoint with this name is set.
+    Savepoint(Sym),
+    /// What was set since that savepoint is undone; the savepoint stays.
+    RollbackTo(Sym),
+    /// The savepoint is forgotten, what was set since stays.
+    Release(Sym),
+    /// It may have bound or reset something that could not be read (a truncated statement, an unknown prepared
+    /// statement, a procedure): nothing is known until the next acknowledged binding.
+    Unknown,
+}
+
+/// Salted hash of bytes or of a value: equal content, equal fingerprint. Never the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub u64);
+
+/// Transaction status after a unit of work's part (PostgreSQL ReadyForQuery).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TxStatus {
+    /// No transaction is open: the connection may change hands.
+    Idle,
+    /// Inside a transaction.
+    Open,
+    /// Inside a transaction that has failed.
+    Failed,
+}
+
+/// One request and its reply. A request with several statements gives one operation each.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// Number of the request on its connection, counted from 1. Matches [`Operation`]s to their `begun` call.
+    pub request: u64,
+    /// When the request's last byte was seen.
+    pub begun: Nanos,
+    /// When the reply that ended it was seen.
+    pub ended: Nanos,
+    /// Who began it.
+    pub from: Side,
+    /// What it does.
+    pub kind: OpKind,
+    /// As the protocol names it (`SELECT`, `SET ROLE`). Interned, never a literal.
+    pub verb: Sym,
+    /// What it is about: table, setting, key prefix. [`Sym::EMPTY`] when there is none.
+    pub target: Sym,
+    /// What it changes in the ledger when it succeeds.
+    pub effect: Effect,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The server said that a transaction-scoped setting has no effect outside a transaction (SQLSTATE 25P01).
+    pub warned_ineffective: bool,
+}

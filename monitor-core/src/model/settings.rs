@@ -1,0 +1,112 @@
+//! What the operator decided, as values. The agent's `config` makes this from YAML.
+
+use std::net::IpAddr;
+
+use super::claim::Salt;
+use super::{BindPolicy, Nanos, Protocol, Severity, Strength};
+
+/// A tenant by configuration.
+#[derive(Clone, Debug)]
+pub struct TenantSpec {
+    /// Its name.
+    pub name: String,
+    /// Other spellings on the wire.
+    pub aliases: Vec<String>,
+}
+
+/// A service by configuration: first match wins.
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// Its name.
+    pub name: String,
+    /// Listening port, if given.
+    pub port: Option<u16>,
+    /// Network (address, prefix bits), if given.
+    pub net: Option<(IpAddr, u8)>,
+    /// Protocol, if declared; a hint that the bytes may contradict.
+    pub protocol: Option<Protocol>,
+    /// Weakest binding that counts; `None`: the protocol's default.
+    pub minimum: Option<Strength>,
+    /// What binds.
+    pub policy: BindPolicy,
+}
+
+/// A rule by configuration.
+#[derive(Clone, Debug)]
+pub struct RuleSpec {
+    /// Its id.
+    pub rule: String,
+    /// Off when false.
+    pub enabled: bool,
+    /// Severity instead of the rule's own.
+    pub severity: Option<Severity>,
+}
+
+/// An accepted exception.
+#[derive(Clone, Debug)]
+pub struct Suppression {
+    /// The rule's id.
+    pub rule: String,
+    /// Only this service, by name.
+    pub service: Option<String>,
+    /// Only this tenant (as user or as bound), by name.
+    pub tenant: Option<String>,
+    /// Only this finding, by id.
+    pub finding: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Ends here; afterwards findings come again and say so.
+    pub until: Nanos,
+}
+
+/// Bounds on memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most flows followed at once.
+    pub flows: usize,
+    /// Most memory for streams, decoders and tables, in bytes.
+    pub memory: usize,
+    /// Most tenants told apart in metrics.
+    pub tenants: usize,
+    /// Most services told apart.
+    pub services: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { flows: 100_000, memory: 256 << 20, tenants: 200, services: 200 }
+    }
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Tenants.
+    pub tenants: Vec<TenantSpec>,
+    /// Services.
+    pub services: Vec<ServiceSpec>,
+    /// Rules.
+    pub rules: Vec<RuleSpec>,
+    /// Exceptions.
+    pub suppress: Vec<Suppression>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Salt of every fingerprint: random in a live agent, fixed in a replay. Never shows in output.
+    pub salt: Salt,
+    /// Whether operations are handed out one by one (`replay --operations`).
+    pub operations: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tenants: Vec::new(),
+            services: Vec::new(),
+            rules: Vec::new(),
+            suppress: Vec::new(),
+            limits: Limits::default(),
+            salt: Salt(0, 0),
+            operations: false,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What egress and ingress share: a segment of a watched socket, on its way to the ring.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_socket_cookie, bpf_ktime_get_ns};
+use monitor_common::maps::{BUDGET_FULL, BUDGET_SILENT, FLOW_UNTRACKED, FlowState};
+use monitor_common::records::{
+    FLOW_CLIENT, FLOW_LISTENER, FLOW_NO_CLOSE, FLOW_TX_START, Kind, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX,
+    SegmentHeader, TAIL,
+};
+
+use crate::emit::Ring;
+use crate::flow::{self, Announcement, Tuple};
+use crate::knobs::{KNOB_PAYLOAD_CAP, KNOB_THREADS};
+use crate::maps::FLOWS;
+use crate::packet::{ACK, FIN, RST, SYN, Segment, parse};
+use crate::watch::watched;
+
+/// `BPF_TCP_LISTEN`.
+const LISTEN: u32 = 10;
+
+/// Both hooks. `RX`: the socket receives.
+#[inline(always)]
+pub(crate) fn run<const RX: bool>(skb: *mut __sk_buff) {
+    let Some(cgroup) = watched(skb) else { return };
+    let Some(segment) = parse(skb) else { return };
+    if segment.len == 0 {
+        // Bare acknowledgements say nothing that the next segment does not say too.
+        if segment.flags & (SYN | FIN | RST) != 0 {
+            control::<RX>(skb, cgroup, &segment);
+        }
+        return;
+    }
+    if segment.flags & SYN != 0 {
+        // Fast open: payload in the SYN.
+        control::<RX>(skb, cgroup, &segment);
+    }
+    if RX && listens(skb) {
+        handshake_payload(skb, cgroup, &segment);
+        return;
+    }
+    // SAFETY: the context as the kernel gave it.
+    let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    let flow = match FLOWS.get_ptr_mut(&cookie) {
+        Some(flow) => flow,
+        None => {
+            if !first_seen::<RX>(skb, cgroup, cookie, &segment) {
+                return;
+            }
+            match FLOWS.get_ptr_mut(&cookie) {
+                Some(flow) => flow,
+                None => return,
+            }
+        }
+    };
+    // SAFETY: FLOWS is not preallocated: its elements are freed only after a grace period. Another CPU may write the
+    // same fields; any of the values will do.
+    let (budget, flags) = unsafe { ((*flow).budget[RX as usize], (*flow).flags) };
+    if budget != BUDGET_SILENT {
+        // SAFETY: the time has no preconditions.
+        let at = unsafe { bpf_ktime_get_ns() };
+        // SAFETY: as above.
+        unsafe { (*flow).last = at };
+        deliver::<RX>(skb, cookie, at, budget, &segment);
+    }
+    if flags & FLOW_UNTRACKED != 0 && segment.flags & (FIN | RST) != 0 {
+        flow::ends(cookie, flow, segment.flags, RX);
+    }
+}
+
+#[inline(always)]
+fn deliver<const RX: bool>(skb: *mut __sk_buff, cookie: u64, at: u64, budget: u32, segment: &Segment) {
+    let ring = Ring::of(cookie);
+    let cap = KNOB_PAYLOAD_CAP.load();
+    let mut n = segment.len;
+    if n > budget - 1 {
+        n = budget - 1;
+    }
+    let mut len = segment.len;
+    let mut tail = false;
+    if n > cap {
+        n = cap;
+        // Whoever wants everything gets the end too: that is where the end of a reply stands.
+        if budget == BUDGET_FULL && cap > TAIL {
+            tail = true;
+            len -= TAIL;
+            if n > len {
+                n = len;
+            }
+        }
+    }
+    // A SYN takes the sequence number before the first byte.
+    let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
+    let header = SegmentHeader {
+        kind: Kind::SEGMENT,
+        flags: if RX { SEGMENT_RX } else { 0 } | if segment.flags & ACK != 0 { SEGMENT_ACK } else { 0 },
+        len,
+        captured: 0,
+        seq,
+        ack: segment.ack,
+        cookie,
+        at,
+        thread: thread::<RX>(),
+        reserved: 0,
+    };
+    ring.segment(skb, segment.payload, n, &header);
+    if tail {
+        let header = SegmentHeader { len: TAIL, seq: seq.wrapping_add(len), ..header };
+        ring.segment(skb, segment.payload + len, TAIL, &header);
+    }
+}
+
+/// The sending thread. On ingress it would be whoever runs the softirq.
+#[inline(always)]
+fn thread<const RX: bool>() -> u32 {
+    if RX || KNOB_THREADS.load() == 0 {
+        return 0;
+    }
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_pid_tgid() as u32 }
+}
+
+/// Whether the packet came to a listening socket: the one that completes a handshake does when the client's
+/// acknowledgement carries payload (deferred accept, fast open, a lost bare acknowledgement).
+#[inline(always)]
+fn listens(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a field of the context; the verifier wants the pointer compared with null before it is used.
+    unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        !sk.is_null() && (*sk).state == LISTEN
+    }
+}
+
+/// SYN, FIN and RST.
+#[inline(never)]
+fn control<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32 {
+    if segment.flags & SYN != 0 {
+        if segment.flags & ACK != 0 {
+            return 0;
+        }
+        if RX {
+            let mut tuple = Tuple::EMPTY;
+            if tuple.read(skb, segment, true) {
+                flow::handshake_begins(tuple.tag(), cgroup);
+            }
+        } else {
+            // SAFETY: the context as the kernel gave it.
+            flow::handshake_begins(unsafe { bpf_get_socket_cookie(skb.cast()) }, cgroup);
+        }
+        return 0;
+    }
+    // SAFETY: the context as the kernel gave it.
+    let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    if let Some(flow) = FLOWS.get_ptr_mut(&cookie) {
+        flow::ends(cookie, flow, segment.flags, RX);
+    }
+    0
+}
+
+/// First segment of a socket that `sock_ops` has not announced: older than the agent, or its handshake was lost.
+#[inline(never)]
+fn first_seen<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, segment: &Segment) -> bool {
+    let mut tuple = Tuple::EMPTY;
+    if !tuple.read(skb, segment, RX) {
+        return false;
+    }
+    let syn = !RX && segment.flags & SYN != 0;
+    let what = Announcement {
+        cookie,
+        cgroup,
+        flags: FLOW_NO_CLOSE | if syn { FLOW_CLIENT | FLOW_TX_START } else { 0 },
+        tx_start: segment.seq.wrapping_add(1),
+        rx_start: 0,
+    };
+    let state: FlowState = flow::state(cgroup, FLOW_UNTRACKED);
+    flow::announce(&tuple, &what, Some(state))
+}
+
+/// Payload that reaches the listener before the connection has a socket: its addresses, then the payload, under a tag
+/// instead of a cookie. The agent joins it with the connection when that is announced.
+#[inline(never)]
+fn handshake_payload(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32 {
+    let mut tuple = Tuple::EMPTY;
+    if !tuple.read(skb, segment, true) {
+        return 0;
+    }
+    let tag = tuple.tag();
+    let what = Announcement { cookie: tag, cgroup, flags: FLOW_LISTENER, tx_start: 0, rx_start: 0 };
+    if !flow::announce(&tuple, &what, None) {
+        return 0;
+    }
+    let cap = KNOB_PAYLOAD_CAP.load();
+    let header = SegmentHeader {
+        kind: Kind::SEGMENT,
+        flags: SEGMENT_RX | SEGMENT_LISTENER | if segment.flags & ACK != 0 { SEGMENT_ACK } else { 0 },
+        len: segment.len,
+        captured: 0,
+        seq: segment.seq.wrapping_add((segment.flags & SYN != 0) as u32),
+        ack: segment.ack,
+        cookie: tag,
+        // SAFETY: the time has no preconditions.
+        at: unsafe { bpf_ktime_get_ns() },
+        thread: 0,
+        reserved: 0,
+    };
+    Ring::of(tag).segment(skb, segment.payload, if segment.len > cap { cap } else { segment.len }, &header);
+    0
+}

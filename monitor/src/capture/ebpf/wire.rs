@@ -1,0 +1,278 @@
+//! Ring records, read with suspicion: every length is checked, and what does not fit is an error, never a guess.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use monitor_common::records::{
+    CgroupRecord, CloseRecord, FLOW_CLIENT, FLOW_LISTENER, FLOW_NO_CLOSE, FLOW_RX_START, FLOW_SERVER, FLOW_TX_START,
+    FLOW_V6, FlowRecord, Kind, PATH_ROOM, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX, SegmentHeader,
+};
+use monitor_core::model::{Direction, Role};
+use zerocopy::FromBytes;
+
+/// One record. Times are of the kernel's monotonic clock, ns.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Record<'a> {
+    Segment(SegmentRecord<'a>),
+    Flow(Flow),
+    Close { at: u64, cookie: u64 },
+    /// `path`: `None` when it was cut or unreadable.
+    CgroupMade { at: u64, path: Option<&'a str> },
+    CgroupRemoved { at: u64, path: Option<&'a str> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentRecord<'a> {
+    pub(super) at: u64,
+    /// A tag when `listener`.
+    pub(super) cookie: u64,
+    pub(super) dir: Direction,
+    pub(super) seq: u32,
+    pub(super) ack: Option<u32>,
+    pub(super) len: u32,
+    pub(super) bytes: &'a [u8],
+    pub(super) listener: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flow {
+    pub(super) at: u64,
+    /// A tag when `listener`.
+    pub(super) cookie: u64,
+    pub(super) cgroup: Option<u64>,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) role: Role,
+    pub(super) tx_start: Option<u32>,
+    pub(super) rx_start: Option<u32>,
+    pub(super) listener: bool,
+    /// Its end is not told by `sock_ops`.
+    pub(super) no_close: bool,
+}
+
+/// Why a record cannot be read: the probes and the agent do not belong together, or memory was overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("record of unknown kind {0:#x}")]
+    Kind(u32),
+    #[error("record of kind {kind:#x} has {len} bytes")]
+    Short { kind: u32, len: usize },
+    #[error("segment record says {captured} bytes captured of {len}, and has room for {room}")]
+    Lengths { captured: u32, len: u32, room: usize },
+    #[error("path length {0}")]
+    Path(u32),
+}
+
+fn kind(bytes: &[u8]) -> Result<Kind, Malformed> {
+    match Kind::read_from_prefix(bytes) {
+        Ok((kind, _)) => Ok(kind),
+        Err(_) => Err(Malformed::Short { kind: 0, len: bytes.len() }),
+    }
+}
+
+/// The time of a record, to merge rings by; 0 if it has none that can be read.
+pub(super) fn time(bytes: &[u8]) -> u64 {
+    let offset = match kind(bytes) {
+        Ok(Kind::SEGMENT) => std::mem::offset_of!(SegmentHeader, at),
+        Ok(Kind::FLOW) => std::mem::offset_of!(FlowRecord, at),
+        Ok(Kind::CLOSE) => std::mem::offset_of!(CloseRecord, at),
+        Ok(Kind::CGROUP_MADE | Kind::CGROUP_REMOVED) => std::mem::offset_of!(CgroupRecord, at),
+        _ => return 0,
+    };
+    bytes.get(offset..).and_then(|b| b.first_chunk::<8>()).map_or(0, |b| u64::from_ne_bytes(*b))
+}
+
+/// Reads one record.
+pub(super) fn read(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
+    let kind = kind(bytes)?;
+    let short = Malformed::Short { kind: kind.0, len: bytes.len() };
+    match kind {
+        Kind::SEGMENT => {
+            let (h, room) = SegmentHeader::read_from_prefix(bytes).map_err(|_| short)?;
+            let payload = usize::try_from(h.captured).ok().and_then(|n| room.get(..n));
+            match payload {
+                Some(payload) if h.captured <= h.len => Ok(Record::Segment(SegmentRecord {
+                    at: h.at,
+                    cookie: h.cookie,
+                    dir: if h.flags & SEGMENT_RX != 0 { Direction::Rx } else { Direction::Tx },
+                    seq: h.seq,
+                    ack: (h.flags & SEGMENT_ACK != 0).then_some(h.ack),
+                    len: h.len,
+                    bytes: payload,
+                    listener: h.flags & SEGMENT_LISTENER != 0,
+                })),
+                _ => Err(Malformed::Lengths { captured: h.captured, len: h.len, room: room.len() }),
+            }
+        }
+        Kind::FLOW => {
+            let (r, _) = FlowRecord::read_from_prefix(bytes).map_err(|_| short)?;
+            let v6 = r.flags & FLOW_V6 != 0;
+            Ok(Record::Flow(Flow {
+                at: r.at,
+                cookie: r.cookie,
+                cgroup: (r.cgroup != 0).then_some(r.cgroup),
+                local: SocketAddr::new(address(&r.local, v6), r.local_port),
+                peer: SocketAddr::new(address(&r.peer, v6), r.peer_port),
+                role: match r.flags & (FLOW_CLIENT | FLOW_SERVER) {
+                    FLOW_CLIENT => Role::Client,
+                    FLOW_SERVER => Role::Server,
+                    _ => Role::Unknown,
+                },
+                tx_start: (r.flags & FLOW_TX_START != 0).then_some(r.tx_start),
+                rx_start: (r.flags & FLOW_RX_START != 0).then_some(r.rx_start),
+                listener: r.flags & FLOW_LISTENER != 0,
+                no_close: r.flags & FLOW_NO_CLOSE != 0,
+            }))
+        }
+        Kind::CLOSE => {
+            let (r, _) = CloseRecord::read_from_prefix(bytes).map_err(|_| short)?;
+            Ok(Record::Close { at: r.at, cookie: r.cookie })
+        }
+        Kind::CGROUP_MADE | Kind::CGROUP_REMOVED => {
+            // The path is borrowed from the ring, so the record is not read as a whole.
+            let at = bytes.get(8..).and_then(|b| b.first_chunk::<8>()).map(|b| u64::from_ne_bytes(*b)).ok_or(short)?;
+            let len = bytes.get(4..).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_ne_bytes(*b)).ok_or(short)?;
+            let room = bytes.get(16..16 + PATH_ROOM).ok_or(short)?;
+            let path = path(room, len)?;
+            Ok(match kind {
+                Kind::CGROUP_MADE => Record::CgroupMade { at, path },
+                _ => Record::CgroupRemoved { at, path },
+            })
+        }
+        Kind(other) => Err(Malformed::Kind(other)),
+    }
+}
+
+fn path(room: &[u8], len: u32) -> Result<Option<&str>, Malformed> {
+    let n = usize::try_from(len).unwrap_or(usize::MAX);
+    if n > PATH_ROOM {
+        return Err(Malformed::Path(len));
+    }
+    // With its NUL. A path that fills the room may be cut; one that is no text cannot name a directory we know.
+    if n < 2 || n == PATH_ROOM {
+        return Ok(None);
+    }
+    Ok(room.get(..n - 1).and_then(|b| std::str::from_utf8(b).ok()))
+}
+
+fn address(bytes: &[u8; 16], v6: bool) -> IpAddr {
+    match bytes.first_chunk::<4>() {
+        Some(v4) if !v6 => IpAddr::from(*v4),
+        // A v4-mapped address is the IPv4 address that the packets carry.
+        _ => IpAddr::V6(Ipv6Addr::from(*bytes)).to_canonical(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::IntoBytes;
+
+    fn segment(captured: u32, len: u32, payload: &[u8]) -> Vec<u8> {
+        let header = SegmentHeader {
+            kind: Kind::SEGMENT,
+            flags: SEGMENT_RX | SEGMENT_ACK,
+            len,
+            captured,
+            seq: 7,
+            ack: 9,
+            cookie: 42,
+            at: 1000,
+            thread: 0,
+            reserved: 0,
+        };
+        [header.as_bytes(), payload].concat()
+    }
+
+    fn flow(flags: u32, local: [u8; 16]) -> Vec<u8> {
+        FlowRecord {
+            kind: Kind::FLOW,
+            flags,
+            cookie: 42,
+            at: 1001,
+            cgroup: 5,
+            local,
+            peer: [127, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            local_port: 5432,
+            peer_port: 40000,
+            tx_start: 100,
+            rx_start: 200,
+            reserved: 0,
+        }
+        .as_bytes()
+        .to_vec()
+    }
+
+    fn cgroup(path: &str, path_len: u32) -> Vec<u8> {
+        let mut room = [0xee; PATH_ROOM];
+        room[..path.len()].copy_from_slice(path.as_bytes());
+        CgroupRecord { kind: Kind::CGROUP_MADE, path_len, at: 1002, path: room }.as_bytes().to_vec()
+    }
+
+    #[test]
+    fn reads_a_segment() {
+        let bytes = segment(3, 10, b"abc-slack");
+        let Ok(Record::Segment(s)) = read(&bytes) else { panic!() };
+        assert_eq!((s.at, s.cookie, s.dir, s.seq, s.ack, s.len), (1000, 42, Direction::Rx, 7, Some(9), 10));
+        assert_eq!(s.bytes, b"abc");
+        assert_eq!(time(&bytes), 1000);
+    }
+
+    #[test]
+    fn refuses_lengths_that_do_not_fit() {
+        for (captured, len) in [(4, 10), (u32::MAX, u32::MAX), (3, 2)] {
+            let bytes = segment(captured, len, b"abc");
+            assert_eq!(read(&bytes), Err(Malformed::Lengths { captured, len, room: 3 }));
+        }
+    }
+
+    #[test]
+    fn reads_a_flow() {
+        let mut v4 = [0; 16];
+        v4[..4].copy_from_slice(&[127, 0, 0, 1]);
+        let bytes = flow(FLOW_SERVER | FLOW_TX_START, v4);
+        let Ok(Record::Flow(f)) = read(&bytes) else { panic!() };
+        assert_eq!(f.local, "127.0.0.1:5432".parse().unwrap());
+        assert_eq!(f.peer, "127.0.0.2:40000".parse().unwrap());
+        assert_eq!((f.role, f.tx_start, f.rx_start, f.cgroup), (Role::Server, Some(100), None, Some(5)));
+        assert_eq!(time(&bytes), 1001);
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        let mapped = "::ffff:10.0.0.1".parse::<Ipv6Addr>().unwrap().octets();
+        let bytes = flow(FLOW_V6, mapped);
+        let Ok(Record::Flow(f)) = read(&bytes) else { panic!() };
+        assert_eq!(f.local, "10.0.0.1:5432".parse().unwrap());
+    }
+
+    #[test]
+    fn reads_paths() {
+        let bytes = cgroup("/a/b", 5);
+        assert_eq!(read(&bytes), Ok(Record::CgroupMade { at: 1002, path: Some("/a/b") }));
+        assert_eq!(time(&bytes), 1002);
+        for len in [0, 1, 256] {
+            assert_eq!(read(&cgroup("/a/b", len)), Ok(Record::CgroupMade { at: 1002, path: None }));
+        }
+        assert_eq!(read(&cgroup("/a/b", 257)), Err(Malformed::Path(257)));
+        assert_eq!(read(&cgroup("/a/b", u32::MAX)), Err(Malformed::Path(u32::MAX)));
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let close = CloseRecord { kind: Kind::CLOSE, reserved: 0, cookie: 1, at: 2 };
+        for whole in [segment(3, 3, b"abc"), flow(0, [0; 16]), cgroup("/a", 3), close.as_bytes().to_vec()] {
+            assert!(read(&whole).is_ok());
+            for n in 0..whole.len() {
+                assert!(read(&whole[..n]).is_err(), "{n} of {}", whole.len());
+                let _ = time(&whole[..n]);
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_are_refused() {
+        assert_eq!(read(&[0; 64]), Err(Malformed::Kind(0)));
+        assert_eq!(read(&[0xff; 64]), Err(Malformed::Kind(u32::MAX)));
+        assert_eq!(time(&[0xff; 64]), 0);
+    }
+}

@@ -1,0 +1,312 @@
+//! Which connection a captured segment belongs to: every 4-tuple's incarnations become flows of their own.
+//!
+//! A capture has no sockets, so each flow is told as if it had been seen at the client's.
+
+use std::collections::HashMap;
+
+use monitor_core::model::{
+    CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie,
+};
+
+use super::link::{Endpoint, TcpPacket};
+
+/// Connections followed at once, the recently ended included. About 130 bytes each.
+pub(super) const MAX_FLOWS: usize = 131_072;
+
+/// How long a tuple is remembered after its connection ended: what comes later is another connection. Linux's
+/// TIME-WAIT is 60 s.
+const LINGER: Nanos = Nanos::secs(60);
+
+/// A segment that ends at most this far before the end of an ended stream is a late copy. Larger than any receive
+/// window in use.
+const LATE_WINDOW: u32 = 1 << 26;
+
+struct Flow {
+    cookie: SocketCookie,
+    local: Endpoint,
+    tx_start: Option<u32>,
+    rx_start: Option<u32>,
+    tx: Half,
+    rx: Half,
+    open: bool,
+    last: Nanos,
+    /// Number of the packet that came last: the order of eviction, unlike `last` unique.
+    last_packet: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Half {
+    /// Sequence number after the furthest byte seen.
+    end: Option<u32>,
+    fin: bool,
+}
+
+impl Half {
+    fn reach(&mut self, end: u32) {
+        if self.end.is_none_or(|e| end.wrapping_sub(e) as i32 > 0) {
+            self.end = Some(end);
+        }
+    }
+
+    /// True when a segment that ends at `end` can only be a copy of what this half has seen.
+    fn is_late(&self, end: u32) -> bool {
+        self.end.is_some_and(|e| e.wrapping_sub(end) < LATE_WINDOW)
+    }
+}
+
+/// The connections of a capture.
+pub(super) struct Flows {
+    // Hashed with a random key: a capture is hostile input and could be made of colliding tuples. Iteration order is
+    // never seen outside.
+    table: HashMap<(Endpoint, Endpoint), Flow>,
+    capacity: usize,
+    n_cookies: u64,
+    n_packets: u64,
+}
+
+impl Flows {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { table: HashMap::new(), capacity: capacity.max(16), n_cookies: 0, n_packets: 0 }
+    }
+
+    /// Connections remembered, and how many may be.
+    pub(super) fn fill(&self) -> (u64, u64) {
+        (self.table.len() as u64, self.capacity as u64)
+    }
+
+    /// Takes one segment and tells what it means.
+    pub(super) fn packet(&mut self, at: Nanos, p: &TcpPacket<'_>, sink: &mut dyn FnMut(Event<'_>)) {
+        self.n_packets += 1;
+        let key = if p.src <= p.dst { (p.src, p.dst) } else { (p.dst, p.src) };
+        // The first byte after a SYN has the number after it.
+        let first = if p.syn { p.seq.wrapping_add(1) } else { p.seq };
+        let n_packets = self.n_packets;
+        let known = self.table.get_mut(&key);
+
+        let fresh = match &known {
+            None if p.rst => return,
+            None if p.syn && p.ack => Some(Fresh::from_syn_ack(p)),
+            None if p.syn => Some(Fresh::from_syn(p)),
+            None if p.len > 0 => Some(Fresh::mid_stream(p)),
+            // Bare acknowledgements and FINs of a connection never seen say nothing.
+            None => return,
+            Some(flow) => match flow.judge(at, p, first) {
+                Judgement::Same => None,
+                Judgement::Ignore => return,
+                Judgement::Other(fresh) => Some(fresh),
+            },
+        };
+
+        let flow = match (fresh, known) {
+            (None, Some(flow)) => flow,
+            (None, None) => return,
+            (Some(fresh), Some(flow)) => {
+                if flow.open {
+                    sink(Event::Closed { at, cookie: flow.cookie, reason: CloseReason::Closed });
+                }
+                self.n_cookies += 1;
+                *flow = fresh.open(SocketCookie(self.n_cookies), at, p, sink);
+                flow
+            }
+            (Some(fresh), None) => {
+                if self.table.len() >= self.capacity {
+                    self.evict(at, sink);
+                }
+                self.n_cookies += 1;
+                let flow = fresh.open(SocketCookie(self.n_cookies), at, p, sink);
+                self.table.entry(key).or_insert(flow)
+            }
+        };
+        flow.last = at;
+        flow.last_packet = n_packets;
+        flow.advance(at, p, first, sink);
+    }
+
+    /// The capture has ended: so has everything still open, in the order it was opened.
+    pub(super) fn finish(&mut self, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) {
+        let mut open: Vec<SocketCookie> =
+            self.table.values().filter(|f| f.open).map(|f| f.cookie).collect();
+        open.sort_unstable();
+        self.table.clear();
+        for cookie in open {
+            sink(Event::Closed { at, cookie, reason: CloseReason::EndOfInput });
+        }
+    }
+
+    /// Makes room: forgets the sixteenth of the flows that was idle longest, so that the search is paid for by many
+    /// new flows.
+    fn evict(&mut self, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) {
+        let mut ages: Vec<u64> = self.table.values().map(|f| f.last_packet).collect();
+        let n = (ages.len() / 16).max(1);
+        let (_, &mut newest, _) = ages.select_nth_unstable(n - 1);
+        let mut lost = Vec::new();
+        self.table.retain(|_, f| {
+            let keep = f.last_packet > newest;
+            if !keep && f.open {
+                lost.push(f.cookie);
+            }
+            keep
+        });
+        lost.sort_unstable();
+        for &cookie in &lost {
+            sink(Event::Closed { at, cookie, reason: CloseReason::EndOfInput });
+        }
+        if !lost.is_empty() {
+            sink(Event::Lost {
+                at,
+                stage: LossStage::Agent,
+                reason: "capture_flows_full",
+                count: lost.len() as u64,
+            });
+        }
+    }
+}
+
+enum Judgement {
+    /// Belongs to the flow.
+    Same,
+    /// Belongs to the flow, and there is nothing more to learn from it.
+    Ignore,
+    /// Belongs to another connection on the same tuple.
+    Other(Fresh),
+}
+
+impl Flow {
+    fn judge(&self, at: Nanos, p: &TcpPacket<'_>, first: u32) -> Judgement {
+        let from_local = p.src == self.local;
+        let same_start = |start: Option<u32>| start == Some(first);
+        if p.syn && !p.ack {
+            return match (from_local && same_start(self.tx_start), self.open) {
+                (true, true) => Judgement::Same,
+                (true, false) => Judgement::Ignore,
+                (false, _) => Judgement::Other(Fresh::from_syn(p)),
+            };
+        }
+        if p.syn {
+            // The server may acknowledge data sent with the SYN (RFC 7413), hence not only the SYN itself.
+            let answers = !from_local
+                && self
+                    .tx_start
+                    .is_some_and(|s| p.ack_number.wrapping_sub(s) <= u32::from(u16::MAX))
+                && (self.rx_start.is_none() || same_start(self.rx_start));
+            return match (answers, self.open) {
+                (true, true) => Judgement::Same,
+                (true, false) => Judgement::Ignore,
+                (false, _) => Judgement::Other(Fresh::from_syn_ack(p)),
+            };
+        }
+        if self.open {
+            return Judgement::Same;
+        }
+        if p.len == 0 {
+            return Judgement::Ignore;
+        }
+        let half = if from_local { &self.tx } else { &self.rx };
+        if at.since(self.last) <= LINGER && half.is_late(first.wrapping_add(p.len)) {
+            return Judgement::Ignore;
+        }
+        // New bytes on a tuple whose connection had ended: its successor's handshake is missing from the capture, or
+        // the reset was not one the receiver believed.
+        Judgement::Other(Fresh::mid_stream(p))
+    }
+
+    fn advance(
+        &mut self,
+        at: Nanos,
+        p: &TcpPacket<'_>,
+        first: u32,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) {
+        let from_local = p.src == self.local;
+        if p.syn && p.ack && !from_local && self.rx_start.is_none() {
+            self.rx_start = Some(first);
+            self.announce(at, p.src, sink);
+        }
+        let dir = if from_local { Direction::Tx } else { Direction::Rx };
+        let half = if from_local { &mut self.tx } else { &mut self.rx };
+        let end = first.wrapping_add(p.len);
+        if p.len > 0 {
+            half.reach(end);
+            sink(Event::Segment(Segment {
+                at,
+                cookie: self.cookie,
+                dir,
+                seq: first,
+                ack: p.ack.then_some(p.ack_number),
+                len: p.len,
+                bytes: p.bytes,
+            }));
+        }
+        if p.fin {
+            half.reach(end);
+            half.fin = true;
+        }
+        if p.rst || (self.tx.fin && self.rx.fin) {
+            self.open = false;
+            sink(Event::Closed { at, cookie: self.cookie, reason: CloseReason::Closed });
+        }
+    }
+
+    fn announce(&self, at: Nanos, peer: Endpoint, sink: &mut dyn FnMut(Event<'_>)) {
+        sink(Event::Opened {
+            at,
+            cookie: self.cookie,
+            cgroup: None,
+            local: self.local.to_addr(),
+            peer: peer.to_addr(),
+            role: if self.tx_start.is_some() { Role::Client } else { Role::Unknown },
+            tx_start: self.tx_start,
+            rx_start: self.rx_start,
+        });
+    }
+}
+
+/// What the first packet of a connection tells about it.
+struct Fresh {
+    local: Endpoint,
+    peer: Endpoint,
+    tx_start: Option<u32>,
+    rx_start: Option<u32>,
+}
+
+impl Fresh {
+    fn from_syn(p: &TcpPacket<'_>) -> Self {
+        Self { local: p.src, peer: p.dst, tx_start: Some(p.seq.wrapping_add(1)), rx_start: None }
+    }
+
+    fn from_syn_ack(p: &TcpPacket<'_>) -> Self {
+        Self {
+            local: p.dst,
+            peer: p.src,
+            tx_start: Some(p.ack_number),
+            rx_start: Some(p.seq.wrapping_add(1)),
+        }
+    }
+
+    fn mid_stream(p: &TcpPacket<'_>) -> Self {
+        Self { local: p.src, peer: p.dst, tx_start: None, rx_start: None }
+    }
+
+    fn open(
+        self,
+        cookie: SocketCookie,
+        at: Nanos,
+        p: &TcpPacket<'_>,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Flow {
+        debug_assert!(p.syn || p.len > 0);
+        let flow = Flow {
+            cookie,
+            local: self.local,
+            tx_start: self.tx_start,
+            rx_start: self.rx_start,
+            tx: Half { end: self.tx_start, fin: false },
+            rx: Half { end: self.rx_start, fin: false },
+            open: true,
+            last: at,
+            last_packet: 0,
+        };
+        flow.announce(at, self.peer, sink);
+        flow
+    }
+}

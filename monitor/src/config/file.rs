@@ -1,0 +1,237 @@
+//! The configuration file, key by key. Field names and comments here are the documentation: the JSON schema carries
+//! them.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::located::{Located, Table};
+
+/// Configuration of leasewarden, version 1. Everything but `version` may be left out.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "leasewarden configuration")]
+pub(super) struct File {
+    /// Version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub(super) version: Located<u32>,
+    /// Who is behind a cgroup or an address.
+    pub(super) identity: Option<Identity>,
+    /// Tenants by name, with other spellings of theirs. Tenants that identity names need not be here.
+    #[serde(default)]
+    pub(super) tenants: Vec<Tenant>,
+    /// Services to name, or to judge otherwise than by default. First match wins.
+    #[serde(default)]
+    pub(super) services: Vec<Service>,
+    /// Rules to switch off, or to give another severity, by rule id.
+    #[serde(default)]
+    pub(super) rules: Table<Rule>,
+    /// Accepted exceptions, each with a reason and an end.
+    #[serde(default)]
+    pub(super) suppress: Vec<Suppress>,
+    /// Bounds on memory.
+    pub(super) limits: Option<Limits>,
+    /// Where findings and metrics go.
+    pub(super) export: Option<Export>,
+}
+
+/// Who is behind a cgroup or an address.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity {
+    /// First match wins. What matches nothing here is named after its cgroup path.
+    #[serde(default, rename = "static")]
+    pub(super) statics: Vec<Static>,
+    /// Path patterns that name a tenant where nothing in `static` matches; replaces the default list
+    /// `tenant-{tenant}.slice`, `tenants-{tenant}.slice`, `tenant-{tenant}`, `/tenants/{tenant}/`. A pattern without
+    /// `/` is compared with each directory name on the path, one with `/` with consecutive ones.
+    pub(super) patterns: Option<Vec<Located<String>>>,
+}
+
+/// Who is behind one cgroup pattern or one network.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Static {
+    /// What it applies to.
+    #[serde(rename = "match")]
+    pub(super) matches: Located<StaticMatch>,
+    /// The tenant it runs for.
+    pub(super) tenant: Option<Located<String>>,
+    /// What it is to tenants; by evidence if left out.
+    pub(super) role: Option<RoleName>,
+    /// Its name; taken from the path if left out.
+    pub(super) workload: Option<Located<String>>,
+}
+
+/// A cgroup pattern, or an address with an optional port.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StaticMatch {
+    /// Glob on the path below the cgroup v2 root. Covers everything nested below the directories it matches; a
+    /// closing `/**` also covers the directory itself.
+    pub(super) cgroup: Option<Located<String>>,
+    /// An address, or a network such as `10.1.0.0/24`.
+    pub(super) ip: Option<Located<String>>,
+    /// Only this TCP port; with `ip` only.
+    pub(super) port: Option<Located<u16>>,
+}
+
+/// What a workload is to tenants.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RoleName {
+    /// Runs for one tenant.
+    Runtime,
+    /// Serves many tenants and calls other services for them.
+    Shared,
+    /// Serves, and calls nothing for tenants.
+    Service,
+}
+
+/// A tenant.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tenant {
+    /// Its name, as findings show it.
+    pub(super) name: Located<String>,
+    /// Other spellings of this tenant on the wire. Case does not matter.
+    #[serde(default)]
+    pub(super) aliases: Vec<Located<String>>,
+}
+
+/// A service.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Service {
+    /// Its name, as findings and metrics show it.
+    pub(super) name: Located<String>,
+    /// Where it listens.
+    #[serde(rename = "match")]
+    pub(super) matches: Located<ServiceMatch>,
+    /// Its protocol; found from the bytes if left out.
+    pub(super) protocol: Option<ProtocolName>,
+    /// What re-validates a tenant on it.
+    pub(super) revalidation: Option<Revalidation>,
+}
+
+/// Where a service listens.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceMatch {
+    /// Its TCP port.
+    pub(super) port: Option<Located<u16>>,
+    /// Its address, or a network such as `10.1.0.0/24`.
+    pub(super) ip: Option<Located<String>>,
+}
+
+/// A protocol that leasewarden decodes.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ProtocolName {
+    /// PostgreSQL, wire protocol 3.
+    Postgres,
+}
+
+/// What re-validates a tenant on a service. What is left out has a working default.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revalidation {
+    /// Weakest binding that counts.
+    pub(super) minimum: Option<StrengthName>,
+    /// Settings that bind; by default every custom setting whose name speaks of a tenant or whose value is one.
+    pub(super) gucs: Option<Vec<Located<String>>>,
+    /// Role patterns that bind, with `{tenant}`; by default every role that contains a tenant's name.
+    pub(super) roles: Option<Vec<Located<String>>>,
+    /// User patterns that bind, with `{tenant}`; by default every user that contains a tenant's name.
+    pub(super) users: Option<Vec<Located<String>>>,
+}
+
+/// How strong a binding is.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub(super) enum StrengthName {
+    /// A bare label.
+    V1,
+    /// A selector that the server enforces.
+    V2,
+    /// A credential that the server verifies.
+    V3,
+}
+
+/// What to change in a rule.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    /// `false` switches it off.
+    #[serde(default = "yes")]
+    pub(super) enabled: bool,
+    /// Severity instead of the rule's own.
+    pub(super) severity: Option<SeverityName>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SeverityName {
+    /// For the record.
+    Info,
+    /// Worth a look some day.
+    Low,
+    /// Worth a look this week.
+    Medium,
+    /// Isolation is broken under conditions.
+    High,
+    /// Isolation is broken now.
+    Critical,
+}
+
+/// An accepted exception.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Suppress {
+    /// The rule's id.
+    pub(super) rule: Located<String>,
+    /// Only at this service, by name.
+    pub(super) service: Option<Located<String>>,
+    /// Only for this tenant, by name.
+    pub(super) tenant: Option<Located<String>>,
+    /// Only this finding, by id.
+    pub(super) finding: Option<Located<String>>,
+    /// Why it is accepted.
+    pub(super) reason: Located<String>,
+    /// Last day it is accepted (UTC), such as `2027-06-30`.
+    pub(super) until: Located<String>,
+}
+
+/// Bounds on memory.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Most connections followed at once. Default 100000.
+    #[schemars(range(min = 16, max = 10_000_000))]
+    pub(super) flows: Option<Located<u32>>,
+    /// Most memory for streams, decoders and tables, in MiB. Default 256.
+    #[schemars(range(min = 16, max = 1_048_576))]
+    pub(super) memory_mb: Option<Located<u32>>,
+    /// Most tenants told apart in metrics. Default 200.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) tenants: Option<Located<u32>>,
+    /// Most services told apart. Default 200.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) services: Option<Located<u32>>,
+    /// Size of each ring buffer between kernel and agent, in KiB: a power of two. Chosen by the agent if left out.
+    #[schemars(range(min = 4, max = 1_048_576))]
+    pub(super) ring_kb: Option<Located<u32>>,
+}
+
+/// Where findings and metrics go.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Export {
+    /// Address and port of the HTTP server, or `off`. Default `127.0.0.1:9464`.
+    pub(super) listen: Option<Located<String>>,
+    /// File that findings are appended to, as JSON lines.
+    pub(super) findings: Option<Located<String>>,
+}

@@ -1,0 +1,111 @@
+//! Configuration: YAML, `version: 1`. Read into a located tree, typed, checked, and turned into [`Settings`].
+//!
+//! ```text
+//! text ─▶ tree (every node knows its place) ─▶ file (typed keys) ─▶ check (meaning) ─▶ Config
+//! ```
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use monitor_core::model::{Nanos, Settings};
+
+mod catalogue;
+mod check;
+mod file;
+mod located;
+mod problem;
+mod schema;
+mod tree;
+
+pub use problem::{ConfigError, Pos, Problem};
+pub use schema::schema;
+
+use crate::identity::IdentityConfig;
+
+/// Largest configuration file accepted, in bytes.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Where the HTTP server listens unless the configuration says otherwise.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the core needs. Salt and `operations` are the caller's to set.
+    pub settings: Settings,
+    /// Who is behind a cgroup or an address.
+    pub identity: IdentityConfig,
+    /// Where the HTTP server listens; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// File that findings are appended to.
+    pub findings: Option<PathBuf>,
+    /// Size of each ring buffer in KiB, if configured.
+    pub ring_kb: Option<u32>,
+    /// What is not wrong, but should be known: expired suppressions, rules of other versions.
+    pub warnings: Vec<Problem>,
+}
+
+impl Default for Config {
+    /// The embedded default policy: every key at its default.
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            identity: IdentityConfig::default(),
+            listen: Some(DEFAULT_LISTEN),
+            findings: None,
+            ring_kb: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file. `now` decides which suppressions have expired.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is wrong; then all that is wrong is in the error.
+    pub fn load(path: &Path, now: Nanos) -> Result<Self, ConfigError> {
+        let unreadable = |error| ConfigError::unreadable(path, error);
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let mut text = String::new();
+        // One byte more than allowed, so that a longer file, or one that grows, is noticed.
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > MAX_FILE {
+            let size = std::fs::metadata(path).map_or(text.len() as u64, |m| m.len());
+            return Err(ConfigError::TooLarge { file: path.display().to_string(), size, limit: MAX_FILE });
+        }
+        Self::parse(&text, now)
+            .map_err(|problems| ConfigError::Wrong { file: path.display().to_string(), problems })
+    }
+
+    /// Checks a configuration text. `now` decides which suppressions have expired.
+    ///
+    /// # Errors
+    /// All that is wrong, in file order.
+    pub fn parse(text: &str, now: Nanos) -> Result<Self, Vec<Problem>> {
+        let mut root = tree::parse(text).map_err(|p| vec![p])?;
+        if matches!(root.value, tree::Value::Null) {
+            // An empty file, or comments only: say what is missing rather than that nothing is no mapping.
+            root.value = tree::Value::Map(tree::Map::default());
+            root.at = Pos { line: 1, column: 1 };
+        }
+        let (file, mut problems) = located::read::<file::File>(root);
+        let Some(file) = file else {
+            problems.sort_by_key(|p| p.at);
+            return Err(problems);
+        };
+        let whole = problems.is_empty();
+        let mut checked = check::check(file, now, whole);
+        problems.append(&mut checked.problems);
+        if problems.is_empty() {
+            Ok(checked.config)
+        } else {
+            problems.sort_by_key(|p| p.at);
+            Err(problems)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

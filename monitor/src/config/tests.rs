@@ -1,0 +1,103 @@
+//! Broken configurations and what is said of them: `tests/config/*.yaml` beside `*.txt`. `UPDATE_EXPECT=1` blesses.
+
+use super::*;
+use crate::testing::{blessing, repository};
+
+/// 2026-11-21T00:00:00Z.
+const NOW: Nanos = Nanos(1_795_219_200_000_000_000);
+
+fn said(name: &str, text: &str) -> String {
+    let file = format!("{name}.yaml");
+    let lines: Vec<String> = match Config::parse(text, NOW) {
+        Ok(config) => std::iter::once("ok".to_owned())
+            .chain(config.warnings.iter().map(|w| format!("warning: {}", w.render(&file))))
+            .collect(),
+        Err(problems) => problems.iter().map(|p| p.render(&file)).collect(),
+    };
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn every_fixture_is_answered_as_recorded() {
+    let dir = repository("monitor/tests/config");
+    let mut names: Vec<String> = std::fs::read_dir(&dir)
+        .unwrap()
+        .filter_map(|e| Some(e.unwrap().file_name().to_str()?.strip_suffix(".yaml")?.to_owned()))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 12, "fixtures are missing: {names:?}");
+    let mut wrong = Vec::new();
+    for name in names {
+        let text = std::fs::read_to_string(dir.join(format!("{name}.yaml"))).unwrap();
+        let actual = said(&name, &text);
+        let expected = dir.join(format!("{name}.txt"));
+        if blessing() {
+            std::fs::write(expected, actual).unwrap();
+        } else if std::fs::read_to_string(expected).unwrap_or_default() != actual {
+            wrong.push(format!("--- {name}\n{actual}"));
+        }
+    }
+    assert!(wrong.is_empty(), "not as recorded:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_documented_example_is_valid_and_means_what_it_says() {
+    let page = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let config = Config::parse(example, NOW).unwrap();
+    assert_eq!(config.settings.tenants.len(), 1);
+    assert_eq!(config.settings.services.len(), 1);
+    assert_eq!(config.settings.services.first().unwrap().port, Some(5432));
+    assert_eq!(config.settings.limits.flows, 100_000);
+    assert_eq!(config.findings.as_deref(), Some(Path::new("/var/log/leasewarden/findings.jsonl")));
+    assert_eq!(config.identity.statics.len(), 3);
+    assert_eq!(config.identity.resolve("/tenants/acme/x").name, "acme-agent");
+    assert_eq!(config.identity.addresses().len(), 1);
+}
+
+#[test]
+fn the_default_is_what_an_empty_version_1_says() {
+    let parsed = Config::parse("version: 1\n", NOW).unwrap();
+    assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+    assert_eq!(parsed.listen, Some(DEFAULT_LISTEN));
+}
+
+#[test]
+fn off_switches_the_server_off() {
+    assert_eq!(Config::parse("version: 1\nexport: { listen: off }\n", NOW).unwrap().listen, None);
+}
+
+#[test]
+fn a_suppression_lasts_through_its_last_day() {
+    let text = "version: 1\nsuppress:\n  - { rule: pool-stale-binding, reason: r, until: 2026-11-21 }\n";
+    let config = Config::parse(text, NOW).unwrap();
+    assert!(config.warnings.is_empty());
+    assert_eq!(config.settings.suppress.first().unwrap().until, Nanos(NOW.0 + 86_400_000_000_000));
+}
+
+#[test]
+fn hostile_text_is_answered_and_never_panics() {
+    let bomb = "a: &a [1,1,1,1,1,1,1,1,1]\n".to_owned()
+        + &('b'..='j')
+            .zip('a'..)
+            .map(|(c, p)| format!("{c}: &{c} [{}]\n", vec![format!("*{p}"); 9].join(",")))
+            .collect::<String>();
+    for text in [bomb.as_str(), &"[".repeat(10_000), &"{a: ".repeat(3_000), "\0", "version: !!binary 1", "&a *a", "- - - -"] {
+        assert!(Config::parse(text, NOW).is_err(), "{:.40}", text);
+    }
+    let example = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
+    let example = example.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    for end in (0..example.len()).filter(|i| example.is_char_boundary(*i)) {
+        let _ = Config::parse(example.get(..end).unwrap(), NOW);
+    }
+}
+
+#[test]
+fn a_missing_or_huge_file_is_one_clear_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Config::load(&dir.path().join("none.yaml"), NOW).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read configuration ") && error.contains("No such file"), "{error}");
+    let huge = dir.path().join("huge.yaml");
+    std::fs::File::create(&huge).unwrap().set_len(MAX_FILE + 1).unwrap();
+    assert!(Config::load(&huge, NOW).unwrap_err().to_string().contains("at most 4194304"));
+}

@@ -1,0 +1,175 @@
+//! What the HTTP server shows: written by the engine's thread at most once a second or per finding, read by requests.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use monitor_core::model::{Finding, Nanos, Severity};
+
+use crate::metrics::Metrics;
+
+/// Most findings shown over HTTP; the ones not seen for longest go first.
+pub const MAX_FINDINGS: usize = 10_000;
+
+/// Whether the agent does its work.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Readiness {
+    /// The hooks that capture cannot do without are attached.
+    pub hooks: bool,
+    /// Every cgroup that existed at the start is known.
+    pub identity: bool,
+    /// Coverage that is lost, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+}
+
+impl Readiness {
+    /// Whether it is ready.
+    pub fn ready(&self) -> bool {
+        self.hooks && self.identity
+    }
+}
+
+/// Which findings are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only of this rule.
+    pub rule: Option<String>,
+    /// Only with this tenant, as user or as bound.
+    pub tenant: Option<String>,
+    /// Only of this severity.
+    pub severity: Option<Severity>,
+}
+
+impl Filter {
+    fn passes(&self, f: &Finding) -> bool {
+        let tenants = [f.tenants.used.as_deref(), f.tenants.bound.as_deref()];
+        self.rule.as_ref().is_none_or(|r| *r == f.rule)
+            && self.tenant.as_ref().is_none_or(|t| tenants.contains(&Some(t.as_str())))
+            && self.severity.is_none_or(|s| s == f.severity)
+    }
+}
+
+/// Findings by id, with their order in time.
+#[derive(Debug, Default)]
+struct Findings {
+    by_id: HashMap<String, Arc<Finding>>,
+    by_time: BTreeSet<(Nanos, String)>,
+}
+
+impl Findings {
+    fn put(&mut self, f: &Finding) {
+        if let Some(old) = self.by_id.insert(f.id.clone(), Arc::new(f.clone())) {
+            self.by_time.remove(&(old.last_seen, old.id.clone()));
+        }
+        self.by_time.insert((f.last_seen, f.id.clone()));
+        while self.by_id.len() > MAX_FINDINGS {
+            let Some((_, id)) = self.by_time.pop_first() else { break };
+            self.by_id.remove(&id);
+        }
+    }
+
+    fn newest(&self, filter: &Filter, limit: usize) -> Vec<Arc<Finding>> {
+        let all = self.by_time.iter().rev().filter_map(|(_, id)| self.by_id.get(id));
+        all.filter(|f| filter.passes(f)).take(limit).cloned().collect()
+    }
+}
+
+/// Shared between the engine's thread and the HTTP server.
+#[derive(Debug)]
+pub struct Shared {
+    metrics: Arc<Metrics>,
+    findings: Mutex<Findings>,
+    services: Mutex<Arc<str>>,
+    readiness: Mutex<Readiness>,
+}
+
+/// A poisoned lock only means that a thread ended while it held it; what it guards is replaced as a whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Nothing yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            findings: Mutex::default(),
+            services: Mutex::new("[]".into()),
+            readiness: Mutex::default(),
+        }
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Adds or updates a finding.
+    pub fn put_finding(&self, f: &Finding) {
+        locked(&self.findings).put(f);
+    }
+
+    /// Findings, newest first.
+    pub fn findings(&self, filter: &Filter, limit: usize) -> Vec<Arc<Finding>> {
+        locked(&self.findings).newest(filter, limit)
+    }
+
+    /// Replaces the service map (a JSON array).
+    pub fn set_services(&self, json: String) {
+        *locked(&self.services) = json.into();
+    }
+
+    /// The service map as JSON.
+    pub fn services(&self) -> Arc<str> {
+        locked(&self.services).clone()
+    }
+
+    /// Replaces the readiness.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        *locked(&self.readiness) = readiness;
+    }
+
+    /// The readiness.
+    pub fn readiness(&self) -> Readiness {
+        locked(&self.readiness).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::sample;
+
+    #[test]
+    fn newest_first_bounded_and_updated_in_place() {
+        let mut all = Findings::default();
+        for i in 0..MAX_FINDINGS as u64 + 5 {
+            let mut f = sample::finding();
+            f.id = format!("{i}");
+            f.last_seen = Nanos(i);
+            all.put(&f);
+        }
+        let mut again = sample::finding();
+        again.id = "7".into();
+        again.last_seen = Nanos(1 << 40);
+        again.count = 9;
+        all.put(&again);
+        assert_eq!(all.by_id.len(), MAX_FINDINGS);
+        assert_eq!(all.by_time.len(), MAX_FINDINGS);
+        let newest = all.newest(&Filter::default(), 2);
+        assert_eq!(newest.iter().map(|f| (f.id.as_str(), f.count)).collect::<Vec<_>>(), [("7", 9), ("10004", 3)]);
+        assert!(!all.by_id.contains_key("4"), "the oldest went first");
+    }
+
+    #[test]
+    fn filters_are_exact() {
+        let mut all = Findings::default();
+        all.put(&sample::finding());
+        let count = |filter: Filter| all.newest(&filter, 10).len();
+        assert_eq!(count(Filter { tenant: Some("acme".into()), ..Filter::default() }), 1);
+        assert_eq!(count(Filter { tenant: Some("globex".into()), ..Filter::default() }), 1);
+        assert_eq!(count(Filter { tenant: Some("acm".into()), ..Filter::default() }), 0);
+        assert_eq!(count(Filter { rule: Some("pool-stale-binding".into()), ..Filter::default() }), 1);
+        assert_eq!(count(Filter { severity: Some(Severity::High), ..Filter::default() }), 0);
+    }
+}

@@ -1,0 +1,146 @@
+//! Every metric, declared once: name, kind, labels, meaning. Registration, `docs/metrics.md` and the dashboards' test
+//! all read this list.
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Only ever grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// A metric's declaration.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Info {
+    /// Full name.
+    pub name: &'static str,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Its labels, in order.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal $kind:ident [$($label:literal),*];)*) => {
+        /// A metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Metric {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        /// Every metric, in the order of [`Metric`].
+        pub const ALL: &[Info] = &[
+            $(Info {
+                name: concat!("leasewarden_", $name),
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                // The doc comment is the help text; a comment's leading space is not part of it.
+                help: concat!($($doc),*).trim_ascii_start(),
+            },)*
+        ];
+    };
+}
+
+metrics! {
+    /// Hits of rules that were not suppressed: a finding counts once each time it happens.
+    FindingsTotal = "findings_total" Counter ["rule", "severity", "evidence_class", "service", "tenant"];
+    /// Decoded operations, by what the ledger says of them.
+    OperationsTotal = "operations_total" Counter ["service", "protocol", "kind", "verdict"];
+    /// Data operations on a connection whose previous data operation was another tenant's.
+    TenantSwitchesTotal = "tenant_switches_total" Counter ["service", "protocol", "verdict"];
+    /// Distinct tenants seen at a service in the last hour.
+    SharedServiceTenants = "shared_service_tenants" Gauge ["service", "protocol"];
+    /// Connections followed, by what can be read of them.
+    Flows = "flows" Gauge ["state"];
+    /// Payload bytes, by what became of them: decoded, opaque (TLS, unknown protocol), truncated at capture, lost.
+    CoverageBytesTotal = "coverage_bytes_total" Counter ["class"];
+    /// Captured TCP segments, as the watched socket sees them.
+    CaptureSegmentsTotal = "capture_segments_total" Counter ["direction"];
+    /// Captured payload bytes, as the watched socket sees them.
+    CaptureBytesTotal = "capture_bytes_total" Counter ["direction"];
+    /// Events that were not delivered or not kept, by where and why.
+    EventsLostTotal = "events_lost_total" Counter ["stage", "reason"];
+    /// Malformed protocol input.
+    DecodeErrorsTotal = "decode_errors_total" Counter ["protocol", "kind"];
+    /// Times a connection's state became unknown: joined mid-stream, bytes missing, malformed input.
+    FlowDisturbancesTotal = "flow_disturbances_total" Counter ["kind"];
+    /// Times a rule had not enough to tell: silence, not safety.
+    RuleInsufficientTotal = "rule_insufficient_total" Counter ["rule", "reason"];
+    /// Whether a kernel hook is attached (1) or its coverage is lost (0).
+    HookAttached = "hook_attached" Gauge ["hook"];
+    /// Run time of a kernel program, while the kernel's BPF statistics are on.
+    BpfRunSecondsTotal = "bpf_run_seconds_total" Counter ["program"];
+    /// Runs of a kernel program, while the kernel's BPF statistics are on.
+    BpfRunsTotal = "bpf_runs_total" Counter ["program"];
+    /// Seconds from the kernel time of the last byte to the finding.
+    DetectionDelaySeconds = "detection_delay_seconds" Histogram [];
+    /// Entries of a bounded table.
+    TableEntries = "table_entries" Gauge ["table"];
+    /// Most entries of a bounded table.
+    TableLimit = "table_limit" Gauge ["table"];
+    /// 1; what is running is in the labels.
+    BuildInfo = "build_info" Gauge ["version", "revision", "kernel"];
+}
+
+impl Metric {
+    /// Its declaration.
+    pub fn info(self) -> &'static Info {
+        // The enum and the list come from one macro: the index is always in range.
+        ALL.get(self as usize).unwrap_or(&UNDECLARED)
+    }
+}
+
+const UNDECLARED: Info = Info { name: "leasewarden_undeclared", kind: Kind::Gauge, labels: &[], help: "" };
+
+/// The list as JSON, with a final newline.
+pub fn json() -> String {
+    let mut text = serde_json::to_string_pretty(ALL).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The list as `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut out = String::from(
+        "# Metrics\n\nServed in the Prometheus text format on `/metrics` of `export.listen`. This page is generated from the\n\
+         declarations in the code (`cargo xtask docs`).\n\n\
+         Label values are bounded: at most `limits.tenants` tenants and `limits.services` services are told apart, further\n\
+         ones share `_other`. Absent ones are empty.\n\n\
+         | Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
+    );
+    for m in ALL {
+        let kind = format!("{:?}", m.kind).to_lowercase();
+        let labels = if m.labels.is_empty() { "—".to_owned() } else { m.labels.join(", ") };
+        out.push_str(&format!("| `{}` | {kind} | {labels} | {} |\n", m.name, m.help));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_page_is_current() {
+        crate::testing::assert_current("docs/metrics.md", &markdown());
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let mut seen = std::collections::HashSet::new();
+        for m in ALL {
+            assert!(seen.insert(m.name), "{} is declared twice", m.name);
+            assert_eq!(m.kind == Kind::Counter, m.name.ends_with("_total"), "{}", m.name);
+            assert!(!m.help.is_empty() && m.help.ends_with(['.', 's', 'd', 'g']), "{}", m.name);
+        }
+        assert_eq!(Metric::BuildInfo.info().name, "leasewarden_build_info");
+        assert_eq!(Metric::FindingsTotal.info().name, "leasewarden_findings_total");
+    }
+}

@@ -1,0 +1,254 @@
+//! From the engine's and the source's counters to metrics, about once a second.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use monitor_core::engine::Engine;
+use monitor_core::model::{LossStage, Nanos};
+
+use super::{Metric, Metrics};
+use crate::capture::SourceStats;
+
+/// What further tenants and services share when a label has as many values as configured.
+const OTHER: &str = "_other";
+
+/// How far back a tenant counts as using a service.
+const RECENT: Nanos = Nanos::secs(3600);
+
+/// Label values told apart, up to a limit: first come, first kept.
+#[derive(Debug)]
+struct Bounded {
+    seen: HashSet<String>,
+    limit: usize,
+}
+
+impl Bounded {
+    fn new(limit: usize) -> Self {
+        Self { seen: HashSet::new(), limit }
+    }
+
+    fn label<'v>(&mut self, value: &'v str) -> &'v str {
+        if value.is_empty() || self.seen.contains(value) {
+            return value;
+        }
+        if self.seen.len() >= self.limit {
+            return OTHER;
+        }
+        self.seen.insert(value.to_owned());
+        value
+    }
+}
+
+/// What the numbers are read from.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The source's counters.
+    pub source: &'a SourceStats,
+    /// Lines that could not be written, by sink.
+    pub unwritten: u64,
+    /// Now.
+    pub now: Nanos,
+}
+
+impl std::fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// Copies counters into [`Metrics`].
+#[derive(Debug)]
+pub struct Updater {
+    metrics: Arc<Metrics>,
+    tenants: Bounded,
+    services: Bounded,
+}
+
+/// Sums by label values: different services may share `_other`.
+type Sums<'v, const N: usize> = BTreeMap<[&'v str; N], f64>;
+
+impl Updater {
+    /// Tells apart at most so many tenants and services.
+    pub fn new(metrics: Arc<Metrics>, tenants: usize, services: usize) -> Self {
+        Self { metrics, tenants: Bounded::new(tenants), services: Bounded::new(services) }
+    }
+
+    /// Copies everything.
+    pub fn update(&mut self, from: Sources<'_>) {
+        self.engine(from.engine, from.now);
+        self.losses(from);
+        self.source(from.source);
+        let tables = from.engine.tables();
+        for t in &tables {
+            self.table(t.table, to_f64(t.entries), to_f64(t.limit));
+        }
+        let labels = [("metric_tenants", &self.tenants), ("metric_services", &self.services)];
+        for (table, bounded) in labels {
+            self.table(table, to_f64(bounded.seen.len()), to_f64(bounded.limit));
+        }
+    }
+
+    fn set_all<const N: usize>(&self, metric: Metric, sums: &Sums<'_, N>) {
+        for (labels, value) in sums {
+            self.metrics.set(metric, labels, *value);
+        }
+    }
+
+    fn engine(&mut self, engine: &Engine, now: Nanos) {
+        let stats = engine.stats();
+        let mut sums = Sums::new();
+        for (&(service, protocol, kind, verdict), &n) in &stats.operations {
+            let service = self.services.label(engine.service_name(service));
+            *sums.entry([service, protocol.name(), kind.name(), verdict.name()]).or_default() += count(n);
+        }
+        self.set_all(Metric::OperationsTotal, &sums);
+
+        let mut sums = Sums::new();
+        for (&(service, protocol, verdict), &n) in &stats.switches {
+            let service = self.services.label(engine.service_name(service));
+            *sums.entry([service, protocol.name(), verdict.name()]).or_default() += count(n);
+        }
+        self.set_all(Metric::TenantSwitchesTotal, &sums);
+
+        let mut sums = Sums::new();
+        for (&(rule, severity, class, service, tenant), &n) in &stats.findings {
+            let service = service.map_or("", |s| self.services.label(engine.service_name(s)));
+            let tenant = tenant.map_or("", |t| self.tenants.label(engine.tenant_name(t)));
+            *sums.entry([rule, severity.name(), class.name(), service, tenant]).or_default() += count(n);
+        }
+        self.set_all(Metric::FindingsTotal, &sums);
+
+        let mut sums = Sums::new();
+        for (service, protocol, tenants) in engine.tenants_per_service(Nanos(now.0.saturating_sub(RECENT.0))) {
+            // Of services that share a name the busiest speaks: adding them up would count a tenant twice.
+            let most: &mut f64 = sums.entry([self.services.label(service), protocol]).or_default();
+            *most = most.max(to_f64(tenants));
+        }
+        self.set_all(Metric::SharedServiceTenants, &sums);
+
+        for (&(protocol, kind), &n) in &stats.decode_errors {
+            self.metrics.set(Metric::DecodeErrorsTotal, &[protocol.name(), kind], count(n));
+        }
+        for (&kind, &n) in &stats.disturbances {
+            self.metrics.set(Metric::FlowDisturbancesTotal, &[kind], count(n));
+        }
+        for (&(rule, reason), &n) in &stats.insufficient {
+            self.metrics.set(Metric::RuleInsufficientTotal, &[rule, reason], count(n));
+        }
+        for (state, n) in [
+            ("decoded", stats.flows_decoded),
+            ("opaque", stats.flows_opaque),
+            ("undecided", stats.flows_undecided),
+            ("mid_stream", stats.flows_mid_stream),
+        ] {
+            self.metrics.set(Metric::Flows, &[state], count(n));
+        }
+        for (class, n) in [
+            ("decoded", stats.bytes_decoded),
+            ("opaque", stats.bytes_opaque),
+            ("truncated", stats.bytes_truncated),
+            ("lost", stats.bytes_lost),
+        ] {
+            self.metrics.set(Metric::CoverageBytesTotal, &[class], count(n));
+        }
+    }
+
+    /// Losses reach us twice, as events through the engine and as the source's totals: the larger figure counts.
+    fn losses(&self, from: Sources<'_>) {
+        let mut source = Sums::new();
+        for lost in &from.source.lost {
+            *source.entry([stage(lost.stage), lost.reason]).or_default() += count(lost.count);
+        }
+        let stats = from.engine.stats();
+        for (&(at, reason), &n) in &stats.lost {
+            let total: &mut f64 = source.entry([stage(at), reason]).or_default();
+            *total = total.max(count(n));
+        }
+        *source.entry(["agent", "flow_evicted"]).or_default() += count(stats.flows_evicted);
+        *source.entry(["agent", "unannounced_flow"]).or_default() += count(stats.orphans);
+        *source.entry(["export", "unwritten"]).or_default() += count(from.unwritten);
+        self.set_all(Metric::EventsLostTotal, &source);
+    }
+
+    fn source(&self, stats: &SourceStats) {
+        for (direction, segments, bytes) in
+            [("sent", stats.segments[0], stats.bytes[0]), ("received", stats.segments[1], stats.bytes[1])]
+        {
+            self.metrics.set(Metric::CaptureSegmentsTotal, &[direction], count(segments));
+            self.metrics.set(Metric::CaptureBytesTotal, &[direction], count(bytes));
+        }
+        for hook in &stats.hooks {
+            self.metrics.set(Metric::HookAttached, &[hook.hook], f64::from(u8::from(hook.attached)));
+        }
+        for program in &stats.programs {
+            self.metrics.set(Metric::BpfRunsTotal, &[program.program], count(program.runs));
+            self.metrics.set(Metric::BpfRunSecondsTotal, &[program.program], program.time.as_secs_f64());
+        }
+        for t in &stats.tables {
+            self.table(t.table, count(t.entries), count(t.limit));
+        }
+    }
+
+    fn table(&self, table: &str, entries: f64, limit: f64) {
+        self.metrics.set(Metric::TableEntries, &[table], entries);
+        self.metrics.set(Metric::TableLimit, &[table], limit);
+    }
+}
+
+fn stage(stage: LossStage) -> &'static str {
+    match stage {
+        LossStage::Kernel => "kernel",
+        LossStage::Agent => "agent",
+        LossStage::Capture => "capture",
+    }
+}
+
+/// Prometheus counts in floating point: exact up to 2^53.
+fn count(n: u64) -> f64 {
+    n as f64
+}
+
+fn to_f64(n: usize) -> f64 {
+    n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{HookStatus, LossCount};
+    use monitor_core::model::Settings;
+
+    #[test]
+    fn label_values_are_bounded() {
+        let mut b = Bounded::new(2);
+        assert_eq!([b.label("a"), b.label("b"), b.label("c"), b.label("a"), b.label("")], ["a", "b", OTHER, "a", ""]);
+    }
+
+    #[test]
+    fn source_counters_become_metrics() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let mut updater = Updater::new(metrics.clone(), 10, 10);
+        let engine = Engine::new(Settings::default());
+        let lost = |shard, count| LossCount { stage: LossStage::Kernel, reason: "ring_full", shard: Some(shard), count };
+        let source = SourceStats {
+            segments: [3, 4],
+            lost: vec![lost(0, 5), lost(1, 6)],
+            hooks: vec![HookStatus { hook: "sock_ops", attached: false, problem: None }],
+            ..SourceStats::default()
+        };
+        updater.update(Sources { engine: &engine, source: &source, unwritten: 2, now: Nanos(0) });
+        updater.update(Sources { engine: &engine, source: &source, unwritten: 2, now: Nanos(0) });
+        let text = metrics.render().unwrap();
+        for line in [
+            "leasewarden_events_lost_total{reason=\"ring_full\",stage=\"kernel\"} 11",
+            "leasewarden_events_lost_total{reason=\"unwritten\",stage=\"export\"} 2",
+            "leasewarden_capture_segments_total{direction=\"received\"} 4",
+            "leasewarden_hook_attached{hook=\"sock_ops\"} 0",
+            "leasewarden_table_limit{table=\"metric_tenants\"} 10",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Debian packages from other suites than the machine's own, without touching the machine's apt set-up.
+//!
+//! Addresses are never written down here: they come from the machine's own sources, so a mirror or a proxy that works
+//! for the machine works for us.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::sh;
+
+/// Debian's own key ring; used where a source names none.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// One entry of the machine's apt sources.
+#[derive(Debug, PartialEq, Eq)]
+struct Source {
+    uri: String,
+    suites: Vec<String>,
+    components: Vec<String>,
+    signed_by: Option<String>,
+}
+
+/// Reads `deb` lines (the one-line format).
+fn parse_list(text: &str) -> Vec<Source> {
+    text.lines().filter_map(parse_list_line).collect()
+}
+
+fn parse_list_line(line: &str) -> Option<Source> {
+    let rest = line.trim().strip_prefix("deb ")?.trim_start();
+    let (options, rest) = match rest.strip_prefix('[') {
+        Some(inner) => inner.split_once(']')?,
+        None => ("", rest),
+    };
+    let signed_by = options.split_whitespace().find_map(|o| o.strip_prefix("signed-by=")).map(str::to_owned);
+    let mut words = rest.split_whitespace().map(str::to_owned);
+    Some(Source { uri: words.next()?, suites: vec![words.next()?], components: words.collect(), signed_by })
+}
+
+/// Reads stanzas (the deb822 format). A key written out in the file is not taken over: the system's key ring is.
+fn parse_deb822(text: &str) -> Vec<Source> {
+    let mut sources = Vec::new();
+    for stanza in text.split("\n\n") {
+        let field = |name: &str| {
+            stanza.lines().find_map(|line| {
+                let (key, value) = line.split_once(':')?;
+                key.trim().eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+            })
+        };
+        let words = |name: &str| -> Vec<String> {
+            field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+        };
+        let disabled = field("Enabled").is_some_and(|v| v.eq_ignore_ascii_case("no"));
+        if disabled || !words("Types").iter().any(|t| t == "deb") {
+            continue;
+        }
+        for uri in words("URIs") {
+            sources.push(Source {
+                uri,
+                suites: words("Suites"),
+                components: words("Components"),
+                signed_by: field("Signed-By").filter(|v| v.starts_with('/')),
+            });
+        }
+    }
+    sources
+}
+
+fn machine_sources() -> Vec<Source> {
+    let mut sources = fs::read_to_string("/etc/apt/sources.list").map(|t| parse_list(&t)).unwrap_or_default();
+    let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    for path in parts.map(|entry| entry.path()) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("list") => sources.extend(parse_list(&text)),
+            Some("sources") => sources.extend(parse_deb822(&text)),
+            _ => {}
+        }
+    }
+    sources
+}
+
+/// The release's code name, such as `bookworm`.
+///
+/// # Errors
+/// When this is no Debian-family system.
+pub(crate) fn codename() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .map(|name| name.trim_matches('"').to_owned())
+        .filter(|_| Path::new("/usr/bin/apt-get").exists())
+        .context("this is no Debian-family system: install the packages that the README lists by other means")
+}
+
+/// The source line of another suite, derived from the machine's own sources.
+fn source_line(sources: &[Source], codename: &str, suite: &str) -> Option<String> {
+    let security = suite.ends_with("-security");
+    let fits = |s: &&Source| {
+        s.components.iter().any(|c| c == "main")
+            && s.suites.iter().any(|known| {
+                if security { known.ends_with("-security") } else { known == codename }
+            })
+    };
+    let source = sources.iter().find(fits)?;
+    let key = source.signed_by.as_deref().unwrap_or(KEYRING);
+    Some(format!("deb [signed-by={key}] {} {suite} main", source.uri))
+}
+
+/// A private apt: own sources, own package lists, own archive directory.
+pub(crate) struct PrivateApt {
+    dir: PathBuf,
+    status: PathBuf,
+}
+
+impl PrivateApt {
+    /// Reads the package lists of `suites` (fresh ones are kept for a day). With `against_machine` the machine's own
+    /// package status is used, so that [`Self::install`] is possible; without, nothing counts as installed.
+    ///
+    /// # Errors
+    /// When a suite's address cannot be derived or its lists cannot be read.
+    pub(crate) fn open(suites: &[&str], against_machine: bool) -> Result<Self> {
+        let codename = codename()?;
+        let sources = machine_sources();
+        let dir = crate::paths::cache().join("apt").join(suites.join("+"));
+        for sub in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(dir.join(sub)).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let empty = dir.join("status");
+        fs::write(&empty, "")?;
+        let mut list = String::new();
+        for suite in suites {
+            let line = source_line(&sources, &codename, suite).with_context(|| {
+                format!(
+                    "no entry in /etc/apt/sources.list* from which the address of suite {suite} follows \
+                     (wanted: the archive of {codename}{})",
+                    if suite.ends_with("-security") { "-security" } else { "" }
+                )
+            })?;
+            list.push_str(&line);
+            list.push('\n');
+        }
+        let list_file = dir.join("sources.list");
+        let same = fs::read_to_string(&list_file).is_ok_and(|old| old == list);
+        fs::write(&list_file, list)?;
+        let status = if against_machine { PathBuf::from("/var/lib/dpkg/status") } else { empty };
+        let apt = Self { dir, status };
+        let stamp = apt.dir.join("updated");
+        let fresh = fs::metadata(&stamp)
+            .and_then(|m| m.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < 24 * 3600));
+        if !(fresh && same) {
+            sh::note(&format!("reading package lists of {}", suites.join(", ")));
+            sh::quiet(apt.command("apt-get").arg("update"))?;
+            fs::write(&stamp, "")?;
+        }
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let dir = self.dir.display();
+        for option in [
+            format!("Dir::Etc::sourcelist={dir}/sources.list"),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            "Dir::Etc::preferencesparts=-".to_owned(),
+            format!("Dir::State::Lists={dir}/lists"),
+            format!("Dir::State::status={}", self.status.display()),
+            format!("Dir::Cache={dir}/cache"),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::Retries=3".to_owned(),
+            // The archive directory lies in a private folder that apt's own user cannot enter.
+            "APT::Sandbox::User=root".to_owned(),
+        ] {
+            command.arg("-o").arg(option);
+        }
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+        command
+    }
+
+    /// The packages that `package` depends on directly, as apt names them.
+    ///
+    /// # Errors
+    /// When apt does not know the package.
+    pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
+        let text = sh::capture(self.command("apt-cache").args([
+            "depends",
+            "--no-recommends",
+            "--no-suggests",
+            "--no-conflicts",
+            "--no-breaks",
+            "--no-replaces",
+            "--no-enhances",
+            package,
+        ]))?;
+        Ok(text
+            .lines()
+            .filter_map(|line| line.trim().trim_start_matches('|').strip_prefix("Depends: "))
+            .filter(|name| !name.starts_with('<'))
+            .map(|name| name.trim_end_matches(":any").to_owned())
+            .collect())
+    }
+
+    /// Downloads a package and unpacks it below `into`, installing nothing.
+    ///
+    /// # Errors
+    /// When the download or the unpacking fails.
+    pub(crate) fn unpack(&self, package: &str, into: &Path) -> Result<()> {
+        let downloads = self.dir.join("downloads");
+        let _ = fs::remove_dir_all(&downloads);
+        fs::create_dir_all(&downloads)?;
+        fs::create_dir_all(into)?;
+        sh::quiet(self.command("apt-get").args(["download", package]).current_dir(&downloads))?;
+        let deb = fs::read_dir(&downloads)?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|e| e == "deb"))
+            .with_context(|| format!("apt downloaded nothing for {package}"))?;
+        sh::quiet(Command::new("dpkg").arg("-x").arg(&deb).arg(into))?;
+        fs::remove_dir_all(&downloads)?;
+        Ok(())
+    }
+
+    /// Installs packages into the machine from these sources, preferring `suite`.
+    ///
+    /// # Errors
+    /// When apt fails.
+    pub(crate) fn install(&self, suite: &str, packages: &[&str]) -> Result<()> {
+        sh::quiet(self.command("apt-get").args(["install", "-y", "--no-install-recommends", "-t", suite]).args(packages))
+    }
+}
+
+/// Installs packages from the machine's own sources; no service is started, what is configured is kept.
+///
+/// # Errors
+/// When not root, or when apt fails.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let _quiet_services = NoServices::begin()?;
+    let arguments = ["install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"];
+    let install = || sh::quiet(system("apt-get").args(arguments).args(packages));
+    if install().is_ok() {
+        return Ok(());
+    }
+    sh::note("reading the package lists first");
+    sh::quiet(system("apt-get").args(["update", "-o", "Acquire::Retries=3"]))?;
+    install()
+}
+
+/// Whether installing `packages` from the machine's own sources would remove something, or is impossible.
+pub(crate) fn would_break(packages: &[&str]) -> bool {
+    sh::capture(system("apt-get").args(["install", "-s", "--no-install-recommends"]).args(packages))
+        .map_or(true, |plan| plan.lines().any(|line| line.starts_with("Remv ")))
+}
+
+fn system(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+    command
+}
+
+/// While this lives, packages that are installed do not start their services. What was there before comes back.
+pub(crate) struct NoServices {
+    restore: Option<PathBuf>,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    /// # Errors
+    /// When not root.
+    pub(crate) fn begin() -> Result<Self> {
+        if !sh::is_root() {
+            bail!("installing packages needs root: run `sudo -E cargo xtask setup`");
+        }
+        let restore = Path::new(POLICY).exists().then(|| PathBuf::from(format!("{POLICY}.leasewarden-saved")));
+        if let Some(saved) = &restore {
+            fs::rename(POLICY, saved).context("cannot put policy-rc.d aside")?;
+        }
+        fs::write(POLICY, "#!/bin/sh\n# Put here by `cargo xtask setup` while it installs; removed when it is done.\nexit 101\n")?;
+        set_executable(Path::new(POLICY))?;
+        Ok(Self { restore })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(POLICY);
+        if let Some(saved) = &self.restore {
+            let _ = fs::rename(saved, POLICY);
+        }
+    }
+}
+
+fn set_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEB822: &str = "Types: deb\n# a comment\nURIs: http://mirror.example/debian\nSuites: bookworm bookworm-updates\n\
+        Components: main\nSigned-By: /k.gpg\n\nTypes: deb\nURIs: http://sec.example/debian-security\n\
+        Suites: bookworm-security\nComponents: main\nSigned-By: /k.gpg\n";
+
+    #[test]
+    fn other_suites_come_from_the_machines_own_addresses() {
+        let sources = parse_deb822(DEB822);
+        let line = |suite| source_line(&sources, "bookworm", suite);
+        assert_eq!(line("sid").as_deref(), Some("deb [signed-by=/k.gpg] http://mirror.example/debian sid main"));
+        assert_eq!(
+            line("bullseye-security").as_deref(),
+            Some("deb [signed-by=/k.gpg] http://sec.example/debian-security bullseye-security main")
+        );
+        assert_eq!(source_line(&sources, "trixie", "sid"), None, "no archive of this release is configured");
+    }
+
+    #[test]
+    fn one_line_sources_are_read_with_and_without_options() {
+        let sources = parse_list("# x\ndeb http://a/debian bookworm main contrib\ndeb [arch=amd64 signed-by=/k] http://b s main\ndeb-src http://c s main");
+        assert_eq!(sources.len(), 2);
+        assert_eq!(sources[0].components, ["main", "contrib"]);
+        assert_eq!(sources[1].signed_by.as_deref(), Some("/k"));
+    }
+
+    #[test]
+    fn disabled_and_source_stanzas_are_left_out() {
+        assert!(parse_deb822("Types: deb\nEnabled: no\nURIs: http://a\nSuites: s\nComponents: main").is_empty());
+        assert!(parse_deb822("Types: deb-src\nURIs: http://a\nSuites: s\nComponents: main").is_empty());
+    }
+}

@@ -1,0 +1,105 @@
+//! The kernels of the matrix: Debian's cloud images, downloaded and unpacked, never installed, cached outside the
+//! repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::apt::PrivateApt;
+use crate::sh;
+
+/// One kernel series and the suites that may have it, in the order in which they are asked.
+pub(crate) struct Series {
+    /// `major.minor`.
+    pub(crate) name: &'static str,
+    suites: &'static [&'static str],
+}
+
+/// The matrix: the oldest kernel with a ring buffer worth having (5.8 and later) that is still maintained, every
+/// long-term one that Debian builds since, and the newest there is.
+pub(crate) const MATRIX: &[Series] = &[
+    Series { name: "5.10", suites: &["bullseye-security", "bullseye"] },
+    Series { name: "6.1", suites: &["bookworm-security", "bookworm"] },
+    Series { name: "6.12", suites: &["trixie-security", "trixie", "bookworm-backports"] },
+    Series { name: "6.18", suites: &["trixie-backports"] },
+    Series { name: "7.2", suites: &["sid"] },
+];
+
+/// A kernel ready to boot.
+pub(crate) struct Kernel {
+    /// The series asked for.
+    pub(crate) series: &'static str,
+    /// The exact release, such as `6.1.0-37-cloud-amd64`.
+    pub(crate) release: String,
+    /// The compressed image.
+    pub(crate) image: PathBuf,
+}
+
+/// The kernel of a series, from the cache or else from a Debian archive.
+///
+/// # Errors
+/// When no suite has it, or it cannot be downloaded.
+pub(crate) fn fetch(series: &'static Series) -> Result<Kernel> {
+    let dir = crate::paths::cache().join("kernels").join(series.name);
+    let image = dir.join("vmlinuz");
+    let release_file = dir.join("release");
+    if let (true, Ok(release)) = (image.exists(), fs::read_to_string(&release_file)) {
+        return Ok(Kernel { series: series.name, release: release.trim().to_owned(), image });
+    }
+    let mut problems = Vec::new();
+    for suite in series.suites {
+        match download(series.name, suite, &dir) {
+            Ok(release) => {
+                fs::write(&release_file, &release)?;
+                return Ok(Kernel { series: series.name, release, image });
+            }
+            Err(error) => problems.push(format!("{suite}: {error:#}")),
+        }
+    }
+    bail!("no kernel {} to be had:\n  {}", series.name, problems.join("\n  "))
+}
+
+fn download(series: &str, suite: &str, dir: &Path) -> Result<String> {
+    let apt = PrivateApt::open(&[suite], false)?;
+    let package = apt
+        .depends("linux-image-cloud-amd64")?
+        .into_iter()
+        .find(|name| name.starts_with("linux-image-"))
+        .context("linux-image-cloud-amd64 depends on no image")?;
+    let release = package.trim_start_matches("linux-image-").to_owned();
+    if !release.starts_with(&format!("{series}.")) {
+        bail!("has {release}, not {series}");
+    }
+    sh::note(&format!("downloading kernel {release} ({suite})"));
+    let tree = dir.join("tree");
+    let _ = fs::remove_dir_all(&tree);
+    apt.unpack(&package, &tree)?;
+    if find_image(&tree).is_none() {
+        // Since 7.2 the package is empty and depends on the one with the image.
+        let binary = apt
+            .depends(&package)?
+            .into_iter()
+            .find(|name| name.starts_with("linux-binary-"))
+            .with_context(|| format!("{package} holds no image"))?;
+        apt.unpack(&binary, &tree)?;
+    }
+    let image = find_image(&tree).with_context(|| format!("no vmlinuz in {package}"))?;
+    fs::copy(image, dir.join("vmlinuz"))?;
+    fs::remove_dir_all(&tree)?;
+    Ok(release)
+}
+
+/// `boot/vmlinuz-RELEASE`, or `usr/lib/modules/RELEASE/vmlinuz`.
+fn find_image(tree: &Path) -> Option<PathBuf> {
+    let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let in_boot = list(tree.join("boot"))
+        .find(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("vmlinuz-")));
+    in_boot.or_else(|| {
+        ["usr/lib/modules", "lib/modules"]
+            .into_iter()
+            .flat_map(|sub| list(tree.join(sub)))
+            .map(|dir| dir.join("vmlinuz"))
+            .find(|file| file.is_file())
+    })
+}

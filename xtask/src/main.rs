@@ -1,0 +1,70 @@
+//! `cargo xtask VERB`: everything that is done to this repository, one file per verb under `verbs/`.
+
+mod apt;
+mod cpio;
+mod kernels;
+mod paths;
+mod sh;
+mod tidy;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, tests, shows and measures leasewarden.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what `demo` and `test` need (safe to repeat); needs root for packages.
+    Setup(verbs::setup::Args),
+    /// Build the probes and the agent with the probes inside.
+    Build(verbs::build::Args),
+    /// Build, then `leasewarden run ARGS`.
+    Run(verbs::run::Args),
+    /// Show the agent catching a real PgBouncer that mixes two tenants.
+    Demo(verbs::demo::Args),
+    /// Run every test: unit, golden, scenarios with real services, five kernels.
+    Test(verbs::test::Args),
+    /// Formatting, lints, tidy, licences.
+    Check(verbs::check::Args),
+    /// The invariants of ARCHITECTURE.md that a program can test.
+    Tidy(verbs::tidy::Args),
+    /// Boot real kernels in QEMU with the agent inside.
+    Vm(verbs::vm::Args),
+    /// Measure what the agent costs, as ratios within one run.
+    Bench(verbs::bench::Args),
+    /// Regenerate the documents that come from the binary.
+    Docs(verbs::docs::Args),
+    /// Run the fuzz targets.
+    Fuzz(verbs::fuzz::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Setup(args) => verbs::setup::run(&args),
+        Verb::Build(args) => verbs::build::run(&args),
+        Verb::Run(args) => verbs::run::run(&args),
+        Verb::Demo(args) => verbs::demo::run(&args),
+        Verb::Test(args) => verbs::test::run(&args),
+        Verb::Check(args) => verbs::check::run(&args),
+        Verb::Tidy(args) => verbs::tidy::run(&args),
+        Verb::Vm(args) => verbs::vm::run(&args),
+        Verb::Bench(args) => verbs::bench::run(&args),
+        Verb::Docs(args) => verbs::docs::run(&args),
+        Verb::Fuzz(args) => verbs::fuzz::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

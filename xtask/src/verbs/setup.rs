@@ -1,0 +1,268 @@
+//! `setup`: installs what `build`, `demo`, `check` and `test` need, and nothing that is there already.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{apt, paths, sh};
+
+/// The linker for the probes. 0.11 and later want an LLVM installation; this one loads rustc's own.
+const BPF_LINKER: &str = "0.10.4";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only say what is missing; exit 1 when something is.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What a verb needs of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// The BPF toolchain.
+    Build,
+    /// Also the services and the Python environment.
+    Demo,
+    /// Also QEMU and the lint tools.
+    Test,
+}
+
+struct Item {
+    need: Need,
+    name: &'static str,
+    /// Why the machine does not have it, or `None` when it does.
+    missing: fn() -> Option<String>,
+    install: fn() -> Result<()>,
+}
+
+const ITEMS: &[Item] = &[
+    Item { need: Need::Build, name: "a C linker for cargo", missing: no_cc, install: install_cc },
+    Item { need: Need::Build, name: "rust-src", missing: no_rust_src, install: install_rust_src },
+    Item { need: Need::Build, name: "bpf-linker", missing: no_bpf_linker, install: install_bpf_linker },
+    Item { need: Need::Demo, name: "PostgreSQL", missing: no_postgres, install: install_postgres },
+    Item { need: Need::Demo, name: "PgBouncer", missing: no_pgbouncer, install: install_pgbouncer },
+    Item { need: Need::Demo, name: "Redis", missing: no_redis, install: install_redis },
+    Item { need: Need::Demo, name: "Python environment", missing: no_venv, install: install_venv },
+    Item { need: Need::Test, name: "rustfmt and clippy", missing: no_lint_tools, install: install_lint_tools },
+    Item { need: Need::Test, name: "QEMU", missing: no_qemu, install: install_qemu },
+];
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.check {
+        let mut complete = true;
+        for item in ITEMS {
+            let problem = (item.missing)();
+            complete &= problem.is_none();
+            println!("{:<24} {}", item.name, problem.map_or_else(|| "ok".to_owned(), |p| format!("MISSING: {p}")));
+        }
+        if !complete {
+            println!("\nnext: cargo xtask setup (as root, where packages are missing)");
+        }
+        return Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    ensure(Need::Test)?;
+    eprintln!("everything is in place; next: cargo xtask demo, or cargo xtask test");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs what is missing for a verb. Quick when nothing is.
+///
+/// # Errors
+/// Names what could not be installed, and what to do by hand.
+pub(crate) fn ensure(need: Need) -> Result<()> {
+    for item in ITEMS.iter().filter(|item| item.need <= need) {
+        let Some(problem) = (item.missing)() else { continue };
+        sh::step(&format!("installing {} ({problem})", item.name));
+        (item.install)().with_context(|| format!("cannot install {}", item.name))?;
+        if let Some(still) = (item.missing)() {
+            bail!("{} was installed, and yet: {still}", item.name);
+        }
+    }
+    Ok(())
+}
+
+fn missing_program(name: &str) -> Option<String> {
+    paths::find_program(name).is_none().then(|| format!("no program {name}"))
+}
+
+fn no_cc() -> Option<String> {
+    missing_program("cc")
+}
+
+fn install_cc() -> Result<()> {
+    apt::install(&["build-essential"])
+}
+
+fn sysroot() -> Result<PathBuf> {
+    Ok(PathBuf::from(sh::capture(&mut sh::cmd("rustc", ["--print", "sysroot"]))?.trim()))
+}
+
+fn rust_src_dir(sysroot: &Path) -> PathBuf {
+    sysroot.join("lib/rustlib/src/rust")
+}
+
+fn no_rust_src() -> Option<String> {
+    match sysroot() {
+        Err(error) => Some(format!("rustc does not run: {error:#}")),
+        Ok(root) => {
+            (!rust_src_dir(&root).join("library/core/Cargo.toml").exists()).then(|| "the standard library's source".into())
+        }
+    }
+}
+
+fn install_rust_src() -> Result<()> {
+    let by_rustup = sh::quiet(&mut sh::cmd("rustup", ["component", "add", "rust-src"]));
+    let Err(first) = by_rustup else { return Ok(()) };
+    sh::note("rustup could not; trying Debian's package of the same version");
+    rust_src_from_debian().with_context(|| {
+        format!(
+            "`rustup component add rust-src` failed ({first:#}) and Debian's package did not help either; put the \
+             source of this compiler's standard library at $(rustc --print sysroot)/lib/rustlib/src/rust"
+        )
+    })
+}
+
+fn rust_src_from_debian() -> Result<()> {
+    let version = sh::capture(&mut sh::cmd("rustc", ["--version"]))?;
+    let version = version.split_whitespace().nth(1).context("rustc --version says nothing")?.to_owned();
+    let into = paths::cache().join("rust-src").join(&version);
+    let source = into.join(format!("usr/src/rustc-{version}"));
+    let mut tried = Vec::new();
+    for suite in ["trixie-backports", "sid", "forky", "trixie"] {
+        if source.exists() {
+            break;
+        }
+        if let Err(error) = apt::PrivateApt::open(&[suite], false).and_then(|a| a.unpack("rust-src", &into)) {
+            tried.push(format!("{suite}: {error:#}"));
+        } else if !source.exists() {
+            tried.push(format!("{suite}: another version"));
+        }
+    }
+    if !source.exists() {
+        bail!("no suite has rust-src {version}: {}", tried.join("; "));
+    }
+    let link = rust_src_dir(&sysroot()?);
+    fs::create_dir_all(link.parent().context("no parent")?)?;
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(&source, &link).with_context(|| format!("cannot link {}", link.display()))
+}
+
+fn no_bpf_linker() -> Option<String> {
+    let Some(program) = paths::find_program("bpf-linker") else { return Some("no program bpf-linker".into()) };
+    let said = sh::capture(Command::new(program).arg("--version")).unwrap_or_default();
+    let found = said.split_whitespace().nth(1).unwrap_or("of unknown version").to_owned();
+    (found != BPF_LINKER).then(|| format!("bpf-linker is {found}, wanted {BPF_LINKER}"))
+}
+
+fn install_bpf_linker() -> Result<()> {
+    sh::note("about a minute");
+    sh::quiet(sh::cargo().env_remove("CARGO_TARGET_DIR").args([
+        "install",
+        "bpf-linker",
+        "--version",
+        BPF_LINKER,
+        "--locked",
+        "--force",
+        "--no-default-features",
+        "--features",
+        "rust-llvm-22",
+    ]))
+    .context("it needs rustc 1.95 with LLVM 22 (`rustc -vV`), which rust-toolchain or rustup can select")
+}
+
+fn no_postgres() -> Option<String> {
+    match tests::lab::postgres::bin_dir() {
+        Ok(_) => None,
+        Err(error) => Some(format!("{error:#}")),
+    }
+}
+
+fn install_postgres() -> Result<()> {
+    // The package would create and start a cluster of its own: forbid it while this runs, leave the file as it was.
+    apt::install(&["postgresql-common"])?;
+    let config = Path::new("/etc/postgresql-common/createcluster.conf");
+    let before = fs::read_to_string(config).unwrap_or_default();
+    fs::write(config, format!("{before}\ncreate_main_cluster = false\n"))?;
+    let result = apt::install(&["postgresql", "postgresql-client"]);
+    fs::write(config, before)?;
+    result
+}
+
+fn no_pgbouncer() -> Option<String> {
+    missing_program("pgbouncer")
+}
+
+fn install_pgbouncer() -> Result<()> {
+    apt::install(&["pgbouncer"])
+}
+
+fn no_redis() -> Option<String> {
+    missing_program("redis-server")
+}
+
+fn install_redis() -> Result<()> {
+    apt::install(&["redis-server"])
+}
+
+/// The Python environment of the scenario clients.
+pub(crate) fn venv() -> PathBuf {
+    paths::lab().join("venv")
+}
+
+fn requirements() -> PathBuf {
+    paths::root().join("tests/clients/requirements.txt")
+}
+
+fn no_venv() -> Option<String> {
+    let stamp = fs::read(venv().join("requirements.txt")).ok();
+    let wanted = fs::read(requirements()).ok();
+    (stamp.is_none() || stamp != wanted).then(|| "the clients of the scenarios".into())
+}
+
+fn install_venv() -> Result<()> {
+    let can_make = sh::quiet(&mut sh::cmd("python3", ["-c", "import ensurepip, venv"])).is_ok();
+    if !can_make {
+        apt::install(&["python3", "python3-venv"])?;
+    }
+    let dir = venv();
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(paths::lab())?;
+    sh::quiet(Command::new("python3").args(["-m", "venv"]).arg(&dir))?;
+    let pip = dir.join("bin/python");
+    sh::quiet(Command::new(pip).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements()))?;
+    fs::copy(requirements(), dir.join("requirements.txt"))?;
+    Ok(())
+}
+
+fn no_lint_tools() -> Option<String> {
+    ["fmt", "clippy"]
+        .into_iter()
+        .find(|tool| sh::quiet(sh::cargo().args([tool, "--version"])).is_err())
+        .map(|tool| format!("no cargo {tool}"))
+}
+
+fn install_lint_tools() -> Result<()> {
+    sh::quiet(&mut sh::cmd("rustup", ["component", "add", "rustfmt", "clippy"]))
+}
+
+fn no_qemu() -> Option<String> {
+    missing_program("qemu-system-x86_64")
+}
+
+fn install_qemu() -> Result<()> {
+    let packages = ["qemu-system-x86"];
+    if !apt::would_break(&packages) {
+        return apt::install(&packages);
+    }
+    // The machine has newer QEMU tools than its release: take the emulator from where those came from.
+    let codename = apt::codename()?;
+    let backports = format!("{codename}-backports");
+    sh::note(&format!("the release's own would remove packages; taking it from {backports}"));
+    let security = format!("{codename}-security");
+    let suites = [codename.as_str(), security.as_str(), backports.as_str()];
+    let apt = apt::PrivateApt::open(&suites, true)?;
+    let _quiet_services = apt::NoServices::begin()?;
+    apt.install(&backports, &packages)
+}
