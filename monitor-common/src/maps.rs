@@ -11,6 +11,10 @@ pub mod names {
     pub const CGROUPS: &str = "CGROUPS";
     /// Socket cookie to [`super::FlowState`].
     pub const FLOWS: &str = "FLOWS";
+    /// Decisions about cgroups, direct-mapped: [`super::cached_decision`].
+    pub const CGROUP_CACHE: &str = "CGROUP_CACHE";
+    /// Budgets of connections, direct-mapped: [`super::CachedFlow`].
+    pub const FLOW_CACHE: &str = "FLOW_CACHE";
     /// Handshakes on their way, direct-mapped.
     pub const HANDSHAKES: &str = "HANDSHAKES";
     /// One [`super::Control`].
@@ -25,6 +29,40 @@ pub mod names {
 pub const WATCHED: u32 = 1;
 /// Value in `CGROUPS`: sockets of this cgroup are not.
 pub const IGNORED: u32 = 2;
+
+/// Slots in `CGROUP_CACHE`; a power of two.
+pub const CGROUP_CACHE_SLOTS: u32 = 1024;
+/// Slots in `FLOW_CACHE`; a power of two.
+pub const FLOW_CACHE_SLOTS: u32 = 16384;
+
+/// What `CGROUP_CACHE` holds in the slot `id % CGROUP_CACHE_SLOTS` for a decision: one word, so that it is never half
+/// written. Array look-ups cost the probes a few instructions, hash look-ups several calls. Ids that use the two upper
+/// bits are not cached (0); the kernel counts them up from 1.
+pub const fn cached_decision(id: u64, decision: u32) -> u64 {
+    if id >> 62 != 0 { 0 } else { id | (decision as u64) << 62 }
+}
+
+/// Budgets of a connection whose close `sock_ops` tells, in the slot `cookie % FLOW_CACHE_SLOTS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CachedFlow {
+    /// Cookie XOR `budgets`: when two CPUs write the same slot at once, the mixture matches neither cookie.
+    pub mixed: u64,
+    /// Both of [`FlowState::budget`]: the sent one in the lower half.
+    pub budgets: u64,
+}
+
+impl CachedFlow {
+    /// The entry for a connection.
+    pub const fn new(cookie: u64, budget: [u32; 2]) -> Self {
+        let [tx, rx] = budget;
+        let budgets = tx as u64 | (rx as u64) << 32;
+        Self { mixed: cookie ^ budgets, budgets }
+    }
+
+    /// An entry that matches no connection: cookies are not 0.
+    pub const EMPTY: Self = Self { mixed: 0, budgets: 0 };
+}
 
 /// Slots in `HANDSHAKES`; a power of two. A collision only loses the early announcement of one connection.
 pub const HANDSHAKE_SLOTS: u32 = 4096;
@@ -51,7 +89,7 @@ pub struct FlowState {
     pub budget: [u32; 2],
     /// The socket's cgroup; 0: not known.
     pub cgroup: u64,
-    /// Monotonic clock at the last segment, ns.
+    /// Monotonic clock at the last segment, ns; only kept for [`FLOW_UNTRACKED`] sockets.
     pub last: u64,
     /// `FLOW_*`.
     pub flags: u32,
@@ -128,21 +166,25 @@ const _: () = {
     assert!(core::mem::offset_of!(FlowState, cgroup) == 8);
     assert!(core::mem::offset_of!(FlowState, last) == 16);
     assert!(core::mem::offset_of!(FlowState, flags) == 24);
-    assert!(size_of::<Handshake>() == 16);
+    assert!(size_of::<Handshake>() == 16 && size_of::<CachedFlow>() == 16);
     assert!(size_of::<Control>() == 4);
     assert!(size_of::<LostCounters>() == 8 * LossReason::COUNT);
+    assert!(CGROUP_CACHE_SLOTS.is_power_of_two() && FLOW_CACHE_SLOTS.is_power_of_two());
+    assert!(WATCHED > 0 && WATCHED < 4 && IGNORED > 0 && IGNORED < 4);
     assert!(HANDSHAKE_SLOTS.is_power_of_two() && MAX_SHARDS.is_power_of_two());
 };
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Control, FlowState, Handshake, LostCounters};
+    use super::{CachedFlow, Control, FlowState, Handshake, LostCounters};
 
     // SAFETY: `IntoBytes` proves that there is no padding and `FromBytes` that every bit pattern is valid; all are
     // `Copy + 'static` and hold no pointer.
     unsafe impl aya::Pod for FlowState {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Handshake {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for CachedFlow {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Control {}
     // SAFETY: as above.

@@ -151,10 +151,10 @@ const _: () = {
     assert!(core::mem::offset_of!(CloseRecord, at) == 16);
     assert!(size_of::<CgroupRecord>() == 16 + PATH_ROOM);
     assert!(core::mem::offset_of!(CgroupRecord, at) == 8);
-    // Payload tiers are powers of two: the probes bound the length by a mask.
-    let mut i = 1;
-    while i < TIERS.len() {
-        assert!(TIERS[i].is_power_of_two());
-        i += 1;
+    // Payload tiers but the empty one are powers of two: the probes bound the length by a mask.
+    let mut tiers: &[u32] = &TIERS;
+    while let [tier, rest @ ..] = tiers {
+        assert!(*tier == 0 || tier.is_power_of_two());
+        tiers = rest;
     }
 };

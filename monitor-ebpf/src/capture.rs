@@ -40,30 +40,39 @@ pub(crate) fn run<const RX: bool>(skb: *mut __sk_buff) {
     }
     // SAFETY: the context as the kernel gave it.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    let budget = match flow::cached(cookie) {
+        Some(budgets) => (if RX { budgets >> 32 } else { budgets }) as u32,
+        None => not_cached::<RX>(skb, cgroup, cookie, &segment),
+    };
+    if budget != BUDGET_SILENT {
+        // SAFETY: the time has no preconditions.
+        let at = unsafe { bpf_ktime_get_ns() };
+        deliver::<RX>(skb, cookie, at, budget, &segment);
+    }
+    if segment.flags & (FIN | RST) != 0 {
+        // After the payload: this may end an older connection.
+        control::<RX>(skb, cgroup, &segment);
+    }
+}
+
+/// Budget of a connection that is not in the cache, or not even known yet.
+#[inline(never)]
+fn not_cached<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, segment: &Segment) -> u32 {
     let flow = match FLOWS.get_ptr_mut(&cookie) {
         Some(flow) => flow,
         None => {
-            if !first_seen::<RX>(skb, cgroup, cookie, &segment) {
-                return;
-            }
-            match FLOWS.get_ptr_mut(&cookie) {
-                Some(flow) => flow,
-                None => return,
-            }
+            return if first_seen::<RX>(skb, cgroup, cookie, segment) { BUDGET_FULL } else { BUDGET_SILENT };
         }
     };
     // SAFETY: FLOWS is not preallocated: its elements are freed only after a grace period. Another CPU may write the
     // same fields; any of the values will do.
-    let (budget, flags) = unsafe { ((*flow).budget[RX as usize], (*flow).flags) };
-    if budget != BUDGET_SILENT {
-        // SAFETY: the time has no preconditions.
-        let at = unsafe { bpf_ktime_get_ns() };
-        // SAFETY: as above.
-        unsafe { (*flow).last = at };
-        deliver::<RX>(skb, cookie, at, budget, &segment);
-    }
-    if flags & FLOW_UNTRACKED != 0 && segment.flags & (FIN | RST) != 0 {
-        flow::ends(cookie, flow, segment.flags, RX);
+    unsafe {
+        if (*flow).flags & FLOW_UNTRACKED != 0 {
+            (*flow).last = bpf_ktime_get_ns();
+        } else {
+            flow::cache(cookie, &*flow);
+        }
+        (*flow).budget[RX as usize]
     }
 }
 
@@ -157,7 +166,7 @@ fn control<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) 
 }
 
 /// First segment of a socket that `sock_ops` has not announced: older than the agent, or its handshake was lost.
-#[inline(never)]
+#[inline(always)]
 fn first_seen<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, segment: &Segment) -> bool {
     let mut tuple = Tuple::EMPTY;
     if !tuple.read(skb, segment, RX) {

@@ -30,11 +30,7 @@ fn report(ctx: &RawTracePointContext, kind: Kind) -> i32 {
     // leaves is not meant to be read (`path_len`).
     unsafe {
         let record = room.record;
-        let n = bpf_probe_read_kernel_str(
-            (&raw mut (*record).path).cast(),
-            PATH_ROOM as u32,
-            path.cast(),
-        );
+        let n = bpf_probe_read_kernel_str((&raw mut (*record).path).cast(), PATH_ROOM as u32, path.cast());
         (*record).kind = kind;
         (*record).path_len = if n > 0 { n as u32 } else { 0 };
         (*record).at = bpf_ktime_get_ns();

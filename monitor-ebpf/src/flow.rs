@@ -3,13 +3,14 @@
 use aya_ebpf::bindings::{__sk_buff, BPF_ANY};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use monitor_common::maps::{
-    BUDGET_FULL, FLOW_FIN_RX, FLOW_FIN_TX, FLOW_UNTRACKED, FlowState, HANDSHAKE_SLOTS, Handshake, LossReason,
+    BUDGET_FULL, CachedFlow, FLOW_CACHE_SLOTS, FLOW_FIN_RX, FLOW_FIN_TX, FLOW_UNTRACKED, FlowState, HANDSHAKE_SLOTS,
+    Handshake, LossReason,
 };
 use monitor_common::records::{CloseRecord, FLOW_V6, FlowRecord, Kind};
 
 use crate::emit::Ring;
 use crate::knobs::KNOB_SEED;
-use crate::maps::{FLOWS, HANDSHAKES};
+use crate::maps::{FLOW_CACHE, FLOWS, HANDSHAKES};
 use crate::packet::{self, FIN, RST, Segment};
 
 /// The two ends of a connection, seen from the socket. IPv4 in the first word. Words only, as in `Segment`.
@@ -143,8 +144,34 @@ pub(crate) fn announce(tuple: &Tuple, what: &Announcement, state: Option<FlowSta
         room.discard(LossReason::FLOWS_FULL);
         return false;
     }
+    if let Some(state) = state {
+        cache(what.cookie, &state);
+    }
     room.submit();
     true
+}
+
+/// Budgets of a connection, if the cache has them.
+#[inline(always)]
+pub(crate) fn cached(cookie: u64) -> Option<u64> {
+    let slot = FLOW_CACHE.get(cookie as u32 & (FLOW_CACHE_SLOTS - 1))?;
+    (slot.mixed ^ slot.budgets == cookie).then_some(slot.budgets)
+}
+
+/// Puts a connection into the cache, unless the probes must look at its whole state each time.
+#[inline(always)]
+pub(crate) fn cache(cookie: u64, state: &FlowState) {
+    if state.flags & FLOW_UNTRACKED == 0 {
+        put(cookie, CachedFlow::new(cookie, state.budget));
+    }
+}
+
+#[inline(always)]
+fn put(cookie: u64, entry: CachedFlow) {
+    if let Some(slot) = FLOW_CACHE.get_ptr_mut(cookie as u32 & (FLOW_CACHE_SLOTS - 1)) {
+        // SAFETY: array elements live as long as the map; a torn write is found out by `mixed`.
+        unsafe { slot.write(entry) };
+    }
 }
 
 /// State of a connection that begins to be captured, with full budgets.
@@ -177,6 +204,9 @@ pub(crate) fn ends(cookie: u64, flow: *mut FlowState, tcp_flags: u32, received: 
 pub(crate) fn closed(cookie: u64) {
     if FLOWS.remove(&cookie).is_err() {
         return;
+    }
+    if cached(cookie).is_some() {
+        put(cookie, CachedFlow::EMPTY);
     }
     let Some(room) = Ring::of(cookie).reserve::<CloseRecord>(LossReason::RING_CLOSE) else { return };
     // SAFETY: the time has no preconditions.

@@ -5,12 +5,19 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use monitor_common::maps::{Control, FlowState, HANDSHAKE_SLOTS, Handshake, LostCounters, MAX_SHARDS};
+use monitor_common::maps::{
+    CGROUP_CACHE_SLOTS, CachedFlow, Control, FLOW_CACHE_SLOTS, FlowState, HANDSHAKE_SLOTS, Handshake, LostCounters,
+    MAX_SHARDS,
+};
 
 #[map]
 pub(crate) static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static FLOWS: HashMap<u64, FlowState> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static CGROUP_CACHE: Array<u64> = Array::with_max_entries(CGROUP_CACHE_SLOTS, 0);
+#[map]
+pub(crate) static FLOW_CACHE: Array<CachedFlow> = Array::with_max_entries(FLOW_CACHE_SLOTS, 0);
 #[map]
 pub(crate) static HANDSHAKES: Array<Handshake> = Array::with_max_entries(HANDSHAKE_SLOTS, 0);
 #[map]

@@ -48,8 +48,7 @@ fn established(ops: *mut bpf_sock_ops, active: bool) {
     let tag = if active { cookie } else { tuple.tag() };
     let Some(cgroup) = flow::handshake_of(tag) else { return };
     // SAFETY: fields of the context.
-    let (tx_start, rx_start, callbacks) =
-        unsafe { ((*ops).snd_nxt, (*ops).rcv_nxt, (*ops).bpf_sock_ops_cb_flags) };
+    let (tx_start, rx_start, callbacks) = unsafe { ((*ops).snd_nxt, (*ops).rcv_nxt, (*ops).bpf_sock_ops_cb_flags) };
     // SAFETY: the context as the kernel gave it.
     let no_close = unsafe { bpf_sock_ops_cb_flags_set(ops, (callbacks | STATE_FLAG) as i32) } != 0;
     // Fast open has sent payload with the SYN: it is announced already, with its true start.

@@ -2,32 +2,50 @@
 
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id};
-use monitor_common::maps::{IGNORED, LossReason, WATCHED};
+use monitor_common::maps::{CGROUP_CACHE_SLOTS, IGNORED, LossReason, WATCHED, cached_decision};
 
 use crate::emit::lost;
 use crate::knobs::KNOB_WATCH_UNKNOWN;
-use crate::maps::CGROUPS;
+use crate::maps::{CGROUP_CACHE, CGROUPS};
 
 /// Deepest cgroup whose ancestors are looked at. Kubernetes nests about seven deep.
 const DEPTH: i32 = 16;
 const EEXIST: i32 = -17;
 
-/// The socket's cgroup, if it is watched. One look-up in the steady state.
+/// The socket's cgroup, if it is watched. One look-up in an array in the steady state.
 #[inline(always)]
 pub(crate) fn watched(skb: *mut __sk_buff) -> Option<u64> {
     // SAFETY: the context as the kernel gave it.
     let id = unsafe { bpf_skb_cgroup_id(skb) };
+    if let Some(slot) = CGROUP_CACHE.get(id as u32 & (CGROUP_CACHE_SLOTS - 1)) {
+        if *slot == cached_decision(id, IGNORED) {
+            return None;
+        }
+        if *slot == cached_decision(id, WATCHED) {
+            return Some(id);
+        }
+    }
+    (not_cached(skb, id) == WATCHED).then_some(id)
+}
+
+/// From the whole table, and into the cache.
+#[inline(never)]
+fn not_cached(skb: *mut __sk_buff, id: u64) -> u32 {
     // SAFETY: the map is not preallocated, so elements are freed only after a grace period.
     let verdict = match unsafe { CGROUPS.get(&id) } {
         Some(verdict) => *verdict,
         None => inherited(skb, id),
     };
-    (verdict == WATCHED).then_some(id)
+    if let Some(slot) = CGROUP_CACHE.get_ptr_mut(id as u32 & (CGROUP_CACHE_SLOTS - 1)) {
+        // SAFETY: array elements live as long as the map; one word is written whole.
+        unsafe { slot.write_volatile(cached_decision(id, verdict)) };
+    }
+    verdict
 }
 
 /// A cgroup nobody has decided about: what holds for its nearest ancestor, noted under its own id. The agent
 /// overwrites the note when it hears of the cgroup.
-#[inline(never)]
+#[inline(always)]
 fn inherited(skb: *mut __sk_buff, id: u64) -> u32 {
     let mut verdict = 0;
     let mut nested = false;
@@ -38,7 +56,7 @@ fn inherited(skb: *mut __sk_buff, id: u64) -> u32 {
         let ancestor = unsafe { bpf_skb_ancestor_cgroup_id(skb, level) };
         if ancestor != 0 {
             nested = true;
-            // SAFETY: as in `watched`.
+            // SAFETY: as in `not_cached`.
             if let Some(found) = unsafe { CGROUPS.get(&ancestor) } {
                 verdict = *found;
                 break;

@@ -21,5 +21,8 @@ pub(crate) fn assert_current(path: &str, generated: &str) {
         return;
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == generated, "{path} is not current: run `UPDATE_EXPECT=1 cargo test -p monitor` and look at the change");
+    assert!(
+        committed == generated,
+        "{path} is not current: run `UPDATE_EXPECT=1 cargo test -p monitor` and look at the change"
+    );
 }

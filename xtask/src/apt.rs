@@ -180,6 +180,15 @@ impl PrivateApt {
         command
     }
 
+    /// Names of the packages that begin so.
+    ///
+    /// # Errors
+    /// When apt fails.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let text = sh::capture(self.command("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
     /// The packages that `package` depends on directly, as apt names them.
     ///
     /// # Errors

@@ -62,15 +62,9 @@ pub(crate) fn fetch(series: &'static Series) -> Result<Kernel> {
 
 fn download(series: &str, suite: &str, dir: &Path) -> Result<String> {
     let apt = PrivateApt::open(&[suite], false)?;
-    let package = apt
-        .depends("linux-image-cloud-amd64")?
-        .into_iter()
-        .find(|name| name.starts_with("linux-image-"))
-        .context("linux-image-cloud-amd64 depends on no image")?;
-    let release = package.trim_start_matches("linux-image-").to_owned();
-    if !release.starts_with(&format!("{series}.")) {
-        bail!("has {release}, not {series}");
-    }
+    // Not through `linux-image-cloud-amd64`: a suite goes on to the next series while it still has the last one.
+    let release = newest(series, &apt.names("linux-image-")?).with_context(|| format!("has no {series}"))?;
+    let package = format!("linux-image-{release}");
     sh::note(&format!("downloading kernel {release} ({suite})"));
     let tree = dir.join("tree");
     let _ = fs::remove_dir_all(&tree);
@@ -90,6 +84,19 @@ fn download(series: &str, suite: &str, dir: &Path) -> Result<String> {
     Ok(release)
 }
 
+/// The newest cloud release of a series among package names.
+fn newest(series: &str, names: &[String]) -> Option<String> {
+    let numbers = |release: &str| -> Vec<u64> {
+        release.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
+    };
+    names
+        .iter()
+        .filter_map(|name| name.strip_prefix("linux-image-"))
+        .filter(|release| release.starts_with(&format!("{series}.")) && release.ends_with("-cloud-amd64"))
+        .max_by_key(|release| numbers(release))
+        .map(str::to_owned)
+}
+
 /// `boot/vmlinuz-RELEASE`, or `usr/lib/modules/RELEASE/vmlinuz`.
 fn find_image(tree: &Path) -> Option<PathBuf> {
     let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -102,4 +109,18 @@ fn find_image(tree: &Path) -> Option<PathBuf> {
             .map(|dir| dir.join("vmlinuz"))
             .find(|file| file.is_file())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::newest;
+
+    #[test]
+    fn the_newest_release_of_a_series_is_chosen_by_number() {
+        let names = ["6.1.0-9-cloud-amd64", "6.1.0-56-cloud-amd64", "6.12.9+deb13-cloud-amd64", "6.12.10+deb13-amd64"]
+            .map(|release| format!("linux-image-{release}"));
+        assert_eq!(newest("6.1", &names).as_deref(), Some("6.1.0-56-cloud-amd64"));
+        assert_eq!(newest("6.12", &names).as_deref(), Some("6.12.9+deb13-cloud-amd64"));
+        assert_eq!(newest("6.18", &names), None);
+    }
 }

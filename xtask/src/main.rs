@@ -3,6 +3,7 @@
 mod apt;
 mod cpio;
 mod kernels;
+mod licences;
 mod paths;
 mod sh;
 mod tidy;

@@ -102,8 +102,9 @@ pub enum Appetite {
     Everything,
 }
 
-/// A protocol's state machine over both directions of one connection.
-pub trait Decoder: Send {
+/// A protocol's state machine over both directions of one connection. Not [`Send`]: the decoders of one engine share
+/// parsed shapes without a lock, and live on its thread.
+pub trait Decoder {
     /// Which protocol.
     fn protocol(&self) -> Protocol;
 

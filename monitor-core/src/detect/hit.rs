@@ -114,7 +114,7 @@ impl Step {
 }
 
 /// A slot in words.
-pub fn slot_words(slot: Slot, world: &World<'_>) -> String {
+fn slot_words(slot: Slot, world: &World<'_>) -> String {
     match slot {
         Slot::Setting(name) => format!("setting {}", world.names.name(name)),
         Slot::Role => "role".to_owned(),

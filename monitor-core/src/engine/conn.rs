@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use smallvec::SmallVec;
 
 use crate::attribute::forwarded::Relay;
+use crate::decode::infer::{Guess, infer};
 use crate::decode::{Appetite, Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
 use crate::model::{
@@ -50,6 +51,26 @@ pub(super) struct Undecided {
     /// Per side as the stream knows it: bytes, time of the last, and where segments ended.
     pub(super) chunks: Vec<(Side, Nanos, Vec<u8>, bool)>,
     pub(super) held: usize,
+}
+
+impl Undecided {
+    /// What the bytes of one side look like. Of an older connection the first ones may be the end of something, so
+    /// that every later segment is tried as a beginning too.
+    pub(super) fn guess(&self, side: Side, mid_stream: bool) -> Guess {
+        let chunks: SmallVec<[(&[u8], bool); 4]> =
+            self.chunks.iter().filter(|(s, ..)| *s == side).map(|(_, _, bytes, ends)| (bytes.as_slice(), *ends)).collect();
+        let Some(&(_, ends_segment)) = chunks.last() else { return Guess::NeedMore };
+        let mut answer = Guess::NeedMore;
+        for first in 0..if mid_stream { chunks.len() } else { 1 } {
+            let bytes: Vec<u8> = chunks.iter().skip(first).flat_map(|(b, _)| b.iter().copied()).collect();
+            match infer(&bytes, ends_segment, mid_stream) {
+                Guess::NeedMore => {}
+                found @ Guess::Postgres { .. } => return found,
+                opaque @ Guess::Opaque(_) => answer = opaque,
+            }
+        }
+        answer
+    }
 }
 
 /// How far the application protocol is known.
@@ -212,13 +233,5 @@ impl Conn {
     /// The protocol side that a stream side stands for.
     pub(super) fn side(&self, stream_side: Side) -> Side {
         if self.client == Some(1) { stream_side.other() } else { stream_side }
-    }
-
-    /// Index of the end that a stream side stands for.
-    pub(super) fn index(stream_side: Side) -> usize {
-        match stream_side {
-            Side::Client => 0,
-            Side::Server => 1,
-        }
     }
 }

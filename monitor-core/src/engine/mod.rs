@@ -107,7 +107,6 @@ impl Engine {
     /// Bounded tables, with how full they are.
     pub fn tables(&self) -> Vec<TableLevel> {
         let s = &self.shared;
-        let shapes = s.postgres.borrow();
         vec![
             TableLevel { table: "flows", entries: self.table.len(), limit: s.settings.limits.flows },
             TableLevel { table: "stream_bytes", entries: self.table.memory(), limit: s.settings.limits.memory },
@@ -115,7 +114,7 @@ impl Engine {
             TableLevel { table: "findings", entries: s.store.len(), limit: s.store.limit() },
             TableLevel { table: "services", entries: s.services.len(), limit: s.settings.limits.services },
             TableLevel { table: "forwarded_requests", entries: s.forwarding.len(), limit: s.forwarding.limit() },
-            TableLevel { table: "statement_shapes", entries: shapes.len(), limit: shapes.limit() },
+            TableLevel { table: "statement_shapes", entries: s.decoders.postgres.n_shapes(), limit: 4096 },
         ]
     }
 

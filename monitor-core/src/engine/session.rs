@@ -402,8 +402,3 @@ impl Sink for Session<'_> {
         *self.shared.stats.decode_errors.entry((self.core.protocol, kind)).or_default() += 1;
     }
 }
-
-/// Whether a protocol has bindings at all, and so verdicts.
-pub(super) fn binds(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::Postgres)
-}

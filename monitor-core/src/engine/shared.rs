@@ -1,9 +1,7 @@
 //! What all connections share: names, identity, the service map, relays, rules and findings.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -11,7 +9,7 @@ use smallvec::SmallVec;
 use super::output::{OperationView, Output};
 use super::stats::Stats;
 use crate::attribute::forwarded::{Forwarding, Relay, Settled};
-use crate::decode::postgres;
+use crate::decode::infer;
 use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, ServerSet, Store, World};
 use crate::model::{
     Answer, BindPolicy, ConnId, Directory, Interner, Nanos, OpKind, OpaqueId, Operation, Protocol, Service, ServiceId,
@@ -75,7 +73,7 @@ pub(super) struct Shared {
     pub(super) stats: Stats,
     /// Connections with operations that wait for their tenant, oldest first.
     pub(super) waiting: VecDeque<(Nanos, ConnId)>,
-    pub(super) postgres: Rc<RefCell<postgres::Shared>>,
+    pub(super) decoders: infer::Shared,
 }
 
 impl Shared {
@@ -110,7 +108,7 @@ impl Shared {
             store,
             stats: Stats::default(),
             waiting: VecDeque::new(),
-            postgres: Rc::new(RefCell::new(postgres::Shared::new(settings.salt))),
+            decoders: infer::Shared::new(settings.salt),
             settings,
         }
     }

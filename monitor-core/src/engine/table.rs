@@ -14,7 +14,8 @@ use super::session::Session;
 use super::shared::Shared;
 use crate::attribute::forwarded::{Inbound, Relay, Settled};
 use crate::attribute::{self, by_endpoint};
-use crate::decode::{Appetite, Chunk, Disturbance, Sink, infer};
+use crate::decode::infer::{self, Guess};
+use crate::decode::{Appetite, Chunk};
 use crate::model::settings::Limits;
 use crate::model::{
     CgroupId, ConnId, Direction, Nanos, Protocol, Role, Segment, Side, SocketCookie, WorkloadId,
@@ -381,52 +382,32 @@ impl Conn {
     }
 
     /// Tries to tell the protocol from what was kept.
-    fn infer(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
-        let App::Undecided(kept) = &mut self.app else { return };
-        let mut verdict = infer::Guess::NeedMore;
-        let mut client = self.client;
+    fn infer(&mut self, shared: &mut Shared, out: &mut dyn Output) {
+        let App::Undecided(kept) = &self.app else { return };
+        let mut decided = None;
+        let mut unreadable = false;
         for (index, side) in [(0, Side::Client), (1, Side::Server)] {
-            let mut bytes = Vec::new();
-            let mut ends_segment = false;
-            for (s, _, chunk, ends) in &kept.chunks {
-                if *s == side {
-                    bytes.extend_from_slice(chunk);
-                    ends_segment = *ends;
-                }
-            }
-            if bytes.is_empty() {
-                continue;
-            }
-            let started = self.ends.get(index).is_some_and(|e| e.start.is_some());
-            match infer::infer(&bytes, ends_segment, !started) {
-                infer::Guess::Protocol { protocol, frontend } => {
-                    let sender_is_client = if frontend { index } else { 1 - index };
+            let mid_stream = self.ends.get(index).is_none_or(|e| e.start.is_none());
+            match kept.guess(side, mid_stream) {
+                Guess::Postgres { from } => {
+                    let client = if from == Side::Client { index } else { 1 - index };
                     // The handshake knows better who connected; bytes that contradict it are some other protocol's.
-                    if client.is_some_and(|c| c != sender_is_client) {
-                        continue;
-                    }
-                    client = Some(sender_is_client);
-                    verdict = infer::Guess::Protocol { protocol, frontend };
-                    break;
-                }
-                infer::Guess::Opaque(why) => {
-                    // A server's first bytes may be anything; a client's decide.
-                    if client.is_none_or(|c| c == index) {
-                        verdict = infer::Guess::Opaque(why);
+                    if self.client.is_none_or(|c| c == client) {
+                        decided = Some((Protocol::Postgres, client));
+                        break;
                     }
                 }
-                infer::Guess::NeedMore => {}
+                // A server's first bytes may be anything; a client's decide.
+                Guess::Opaque(_) => unreadable |= self.client.is_none_or(|c| c == index),
+                Guess::NeedMore => {}
             }
         }
         let full = kept.held >= MAX_UNDECIDED || kept.chunks.len() >= MAX_UNDECIDED_CHUNKS;
-        match verdict {
-            infer::Guess::Protocol { protocol, .. } => {
-                let App::Undecided(kept) = std::mem::replace(&mut self.app, App::Opaque) else { return };
-                self.decide(protocol, client.unwrap_or(0), kept, at, shared, out);
-            }
-            infer::Guess::Opaque(_) => self.give_up(shared, out),
-            infer::Guess::NeedMore if full => self.give_up(shared, out),
-            infer::Guess::NeedMore => {}
+        if let Some((protocol, client)) = decided {
+            let App::Undecided(kept) = std::mem::replace(&mut self.app, App::Opaque) else { return };
+            self.decide(protocol, client, kept, shared, out);
+        } else if unreadable || full {
+            self.give_up(shared, out);
         }
     }
 
@@ -436,7 +417,6 @@ impl Conn {
         protocol: Protocol,
         client: usize,
         kept: Undecided,
-        at: Nanos,
         shared: &mut Shared,
         out: &mut dyn Output,
     ) {
@@ -451,7 +431,7 @@ impl Conn {
         {
             shared.opens(relay, protocol);
         }
-        let decoder = infer::decoder(protocol, shared.settings.salt, self.core.mid_stream, &shared.postgres);
+        let decoder = infer::decoder(protocol, shared.settings.salt, self.core.mid_stream, &shared.decoders);
         let Some(decoder) = decoder else { return };
         self.app = App::Decoding(decoder);
         shared.stats.flows_undecided = shared.stats.flows_undecided.saturating_sub(1);
@@ -461,8 +441,7 @@ impl Conn {
         shared.stats.bytes_decoded += held;
         if self.core.mid_stream {
             shared.stats.flows_mid_stream += 1;
-            Session { shared: &mut *shared, core: &mut self.core, out: &mut *out, gave_up: false }
-                .disturbed(at, Disturbance::MidStream);
+            self.core.ledger.disturb(true);
         }
         for (side, at, bytes, ends_segment) in kept.chunks {
             self.decode(side, at, &bytes, ends_segment, shared, out);
@@ -593,7 +572,7 @@ impl Deliver for Delivery<'_> {
                 kept.held += taken.len();
                 kept.chunks.push((from, at, taken.to_vec(), ends_segment && taken.len() == bytes.len()));
                 let cut = bytes.len() - taken.len();
-                self.conn.infer(at, self.shared, self.out);
+                self.conn.infer(self.shared, self.out);
                 // What did not fit goes on at once if the decoder is there now.
                 if cut > 0
                     && let App::Decoding(_) = self.conn.app

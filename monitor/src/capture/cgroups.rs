@@ -160,9 +160,7 @@ fn unescape(field: &str) -> String {
     let mut rest = field.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
         let code = behind.first_chunk::<3>().filter(|_| first == b'\\').and_then(|digits| {
-            digits.iter().try_fold(0u16, |n, d| {
-                (b'0'..=b'7').contains(d).then(|| n * 8 + u16::from(d - b'0'))
-            })
+            digits.iter().try_fold(0u16, |n, d| (b'0'..=b'7').contains(d).then(|| n * 8 + u16::from(d - b'0')))
         });
         match code.and_then(|n| u8::try_from(n).ok()) {
             Some(byte) => {

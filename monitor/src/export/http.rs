@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -18,6 +19,9 @@ use super::store::{Filter, MAX_FINDINGS, Shared};
 
 /// Findings listed unless `limit` says otherwise.
 const DEFAULT_LIMIT: usize = 100;
+
+/// An engine that has not come by for so long is stuck (loading the probes on a slow machine takes seconds).
+const STUCK: Duration = Duration::from_secs(30);
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +86,17 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn healthz() -> &'static str {
-    "ok\n"
+/// Alive means that the engine's thread moves: it comes by about once a second, with traffic or without.
+async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+    health(shared.silent_for())
+}
+
+fn health(silent: Duration) -> Response {
+    if silent < STUCK {
+        return "ok\n".into_response();
+    }
+    let message = format!("the engine has not moved for {} s\n", silent.as_secs());
+    (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
@@ -141,14 +154,19 @@ mod tests {
     fn ask(shared: Arc<Shared>, paths: &[&str]) -> Vec<(u16, String, String)> {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = runtime.spawn(serve(listener, shared, async { drop(stopped.await) }));
         let answers = paths
             .iter()
             .map(|path| {
                 let mut stream = TcpStream::connect(address).unwrap();
-                write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+                write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    .unwrap();
                 let mut text = String::new();
                 stream.read_to_string(&mut text).unwrap();
                 let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -170,14 +188,22 @@ mod tests {
         let shared = shared();
         shared.set_services("[{\"name\":\"orders-db\"}]".into());
         shared.metrics().set(crate::metrics::Metric::Flows, &["decoded"], 3.0);
-        let not_ready = ask(shared.clone(), &["/healthz", "/readyz", "/metrics", "/services", "/nothing"]);
+        let not_ready =
+            ask(shared.clone(), &["/healthz", "/readyz", "/metrics", "/services", "/nothing"]);
         assert_eq!(not_ready.iter().map(|a| a.0).collect::<Vec<_>>(), [200, 503, 200, 200, 404]);
         assert!(not_ready[2].1.contains("text/plain; version=0.0.4"), "{}", not_ready[2].1);
         assert!(not_ready[2].2.contains("leasewarden_flows{state=\"decoded\"} 3"));
         assert_eq!(not_ready[3].2, "[{\"name\":\"orders-db\"}]\n");
-        shared.set_readiness(Readiness { hooks: true, identity: true, lost: vec!["hook x".into()] });
+        shared.set_readiness(Readiness {
+            hooks: true,
+            identity: true,
+            lost: vec!["hook x".into()],
+        });
         let ready = ask(shared, &["/readyz"]);
-        assert_eq!((ready[0].0, ready[0].2.as_str()), (200, r#"{"hooks":true,"identity":true,"lost":["hook x"]}"#));
+        assert_eq!(
+            (ready[0].0, ready[0].2.as_str()),
+            (200, r#"{"hooks":true,"identity":true,"lost":["hook x"]}"#)
+        );
     }
 
     #[test]
@@ -211,6 +237,12 @@ mod tests {
         assert!(ids(&answers[3].2).is_empty());
         assert_eq!((answers[4].0, answers[5].0), (400, 400));
         assert!(answers[4].2.contains("info, low, medium, high, critical"));
+    }
+
+    #[test]
+    fn a_stuck_engine_is_not_healthy() {
+        assert_eq!(health(Duration::from_secs(2)).status(), StatusCode::OK);
+        assert_eq!(health(Duration::from_secs(31)).status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]

@@ -66,15 +66,23 @@ pub fn finding(f: &Finding, event: FindingEvent, style: Style) -> String {
     match event {
         FindingEvent::New => block(f, style),
         FindingEvent::Repeated | FindingEvent::Ended => {
-            let head = style.severity(f.severity, &format!(" {:<8} ", f.severity.name().to_uppercase()));
-            format!("{head} {} {} ×{}  {}\n", clock(f.last_seen), style.bold(f.rule), f.count, style.dim(&parties(f)))
+            let head =
+                style.severity(f.severity, &format!(" {:<8} ", f.severity.name().to_uppercase()));
+            format!(
+                "{head} {} {} ×{}  {}\n",
+                clock(f.last_seen),
+                style.bold(f.rule),
+                f.count,
+                style.dim(&parties(f))
+            )
         }
     }
 }
 
 fn block(f: &Finding, style: Style) -> String {
     let mut out = String::new();
-    let severity = style.severity(f.severity, &format!(" {:<8} ", f.severity.name().to_uppercase()));
+    let severity =
+        style.severity(f.severity, &format!(" {:<8} ", f.severity.name().to_uppercase()));
     let times = if f.count > 1 { format!("  ×{}", f.count) } else { String::new() };
     let _ = writeln!(out, "{severity} {} {}{times}", clock(f.last_seen), style.bold(f.rule));
     field(&mut out, style, "", &clean(&f.message));
@@ -87,7 +95,12 @@ fn block(f: &Finding, style: Style) -> String {
             (None, None) => String::new(),
         };
         let label = if i == 0 { "evidence" } else { "" };
-        field(&mut out, style, label, &clean(&format!("{}  {}: {}{whom}", clock(step.at), step.what, step.detail)));
+        field(
+            &mut out,
+            style,
+            label,
+            &clean(&format!("{}  {}: {}{whom}", clock(step.at), step.what, step.detail)),
+        );
     }
     field(&mut out, style, "known by", &format!("{} evidence", f.class.name()));
     field(&mut out, style, "remedy", &clean(f.remediation));
@@ -126,7 +139,8 @@ fn field(out: &mut String, style: Style, label: &str, text: &str) {
     let room = style.width.saturating_sub(INDENT).max(20);
     for (i, line) in wrap(text, room).into_iter().enumerate() {
         let label = if i == 0 { label } else { "" };
-        let _ = writeln!(out, "  {}{line}", style.dim(&format!("{label:<width$}", width = INDENT - 2)));
+        let _ =
+            writeln!(out, "  {}{line}", style.dim(&format!("{label:<width$}", width = INDENT - 2)));
     }
 }
 
@@ -161,8 +175,8 @@ mod tests {
             text,
             "\u{20}CRITICAL  00:00:01.123 pool-stale-binding  ×3\n\
              \x20           globex used a connection that was still bound to acme\n\
-             \x20 where     for globex, bound or last used for acme: mcp-gateway (/shared/gateway)\n\
-             \x20           → orders-db postgres 127.0.0.1:5432\n\
+             \x20 where     for globex, bound or last used for acme: mcp-gateway\n\
+             \x20           (/shared/gateway) → orders-db postgres 127.0.0.1:5432\n\
              \x20 evidence  00:00:00.123  bind: set_config(app.tenant_id) acknowledged, session\n\
              \x20           scope  [acme, by binding]\n\
              \x20           00:00:01.123  data: SELECT orders  [globex, by peer-container]\n\
@@ -178,6 +192,9 @@ mod tests {
         let text = finding(&f, FindingEvent::Repeated, PLAIN);
         assert_eq!(text.lines().count(), 1);
         assert!(!text.contains('\x1b'), "{text}");
-        assert!(finding(&f, FindingEvent::New, Style { colour: true, width: 80 }).contains("\x1b[1;97;41m CRITICAL"));
+        assert!(
+            finding(&f, FindingEvent::New, Style { colour: true, width: 80 })
+                .contains("\x1b[1;97;41m CRITICAL")
+        );
     }
 }

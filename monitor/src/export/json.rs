@@ -74,7 +74,7 @@ struct Step<'a> {
 /// One finding as one line of JSON, without the line break.
 pub fn finding(f: &Finding) -> String {
     let tenant = (f.tenants.used.is_some() || f.tenants.bound.is_some())
-        .then(|| Tenants { used: f.tenants.used.as_deref(), bound: f.tenants.bound.as_deref() });
+        .then_some(Tenants { used: f.tenants.used.as_deref(), bound: f.tenants.bound.as_deref() });
     let value = FindingJson {
         schema: SCHEMA,
         id: &f.id,

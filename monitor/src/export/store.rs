@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use monitor_core::model::{Finding, Nanos, Severity};
 
@@ -81,6 +82,8 @@ pub struct Shared {
     findings: Mutex<Findings>,
     services: Mutex<Arc<str>>,
     readiness: Mutex<Readiness>,
+    /// When the engine's thread last came by.
+    beat: Mutex<Instant>,
 }
 
 /// A poisoned lock only means that a thread ended while it held it; what it guards is replaced as a whole.
@@ -96,6 +99,7 @@ impl Shared {
             findings: Mutex::default(),
             services: Mutex::new("[]".into()),
             readiness: Mutex::default(),
+            beat: Mutex::new(Instant::now()),
         }
     }
 
@@ -107,6 +111,17 @@ impl Shared {
     /// Adds or updates a finding.
     pub fn put_finding(&self, f: &Finding) {
         locked(&self.findings).put(f);
+    }
+
+    /// Brings the counts of repeated findings up to date: they are handed out at most once a minute, and asked for at
+    /// any time. Copies only what has changed.
+    pub fn refresh<'f>(&self, current: impl Iterator<Item = &'f Finding>) {
+        let mut findings = locked(&self.findings);
+        for f in current {
+            if findings.by_id.get(&f.id).is_some_and(|known| known.count != f.count) {
+                findings.put(f);
+            }
+        }
     }
 
     /// Findings, newest first.
@@ -122,6 +137,16 @@ impl Shared {
     /// The service map as JSON.
     pub fn services(&self) -> Arc<str> {
         locked(&self.services).clone()
+    }
+
+    /// The engine's thread is alive.
+    pub fn beat(&self) {
+        *locked(&self.beat) = Instant::now();
+    }
+
+    /// How long ago the engine's thread was last known to be alive.
+    pub fn silent_for(&self) -> Duration {
+        locked(&self.beat).elapsed()
     }
 
     /// Replaces the readiness.
@@ -157,7 +182,10 @@ mod tests {
         assert_eq!(all.by_id.len(), MAX_FINDINGS);
         assert_eq!(all.by_time.len(), MAX_FINDINGS);
         let newest = all.newest(&Filter::default(), 2);
-        assert_eq!(newest.iter().map(|f| (f.id.as_str(), f.count)).collect::<Vec<_>>(), [("7", 9), ("10004", 3)]);
+        assert_eq!(
+            newest.iter().map(|f| (f.id.as_str(), f.count)).collect::<Vec<_>>(),
+            [("7", 9), ("10004", 3)]
+        );
         assert!(!all.by_id.contains_key("4"), "the oldest went first");
     }
 
@@ -169,7 +197,10 @@ mod tests {
         assert_eq!(count(Filter { tenant: Some("acme".into()), ..Filter::default() }), 1);
         assert_eq!(count(Filter { tenant: Some("globex".into()), ..Filter::default() }), 1);
         assert_eq!(count(Filter { tenant: Some("acm".into()), ..Filter::default() }), 0);
-        assert_eq!(count(Filter { rule: Some("pool-stale-binding".into()), ..Filter::default() }), 1);
+        assert_eq!(
+            count(Filter { rule: Some("pool-stale-binding".into()), ..Filter::default() }),
+            1
+        );
         assert_eq!(count(Filter { severity: Some(Severity::High), ..Filter::default() }), 0);
     }
 }

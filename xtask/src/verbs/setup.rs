@@ -45,6 +45,7 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Demo, name: "PgBouncer", missing: no_pgbouncer, install: install_pgbouncer },
     Item { need: Need::Demo, name: "Redis", missing: no_redis, install: install_redis },
     Item { need: Need::Demo, name: "Python environment", missing: no_venv, install: install_venv },
+    Item { need: Need::Test, name: "newer PgBouncer", missing: no_new_pgbouncer, install: unpack_new_pgbouncer },
     Item { need: Need::Test, name: "rustfmt and clippy", missing: no_lint_tools, install: install_lint_tools },
     Item { need: Need::Test, name: "QEMU", missing: no_qemu, install: install_qemu },
 ];
@@ -196,6 +197,42 @@ fn no_pgbouncer() -> Option<String> {
 
 fn install_pgbouncer() -> Result<()> {
     apt::install(&["pgbouncer"])
+}
+
+/// A PgBouncer of 1.21 or later: the first that carries protocol-level prepared statements. Unpacked, not installed.
+fn new_pgbouncer() -> PathBuf {
+    paths::lab().join("pgbouncer-new")
+}
+
+fn no_new_pgbouncer() -> Option<String> {
+    (!new_pgbouncer().join("usr/sbin/pgbouncer").exists()).then(|| "for prepared statements through a pooler".into())
+}
+
+fn unpack_new_pgbouncer() -> Result<()> {
+    let apt = apt::PrivateApt::open(&["trixie"], false)?;
+    // With the C library and everything else that it links to: this release's may be too old for it.
+    let mut packages = vec!["pgbouncer".to_owned()];
+    let mut next = 0;
+    while let Some(package) = packages.get(next).cloned() {
+        let libraries = apt.depends(&package)?.into_iter().filter(|name| {
+            (name.starts_with("lib") || name == "zlib1g") && !name.contains("perl") && !name.contains("python")
+        });
+        for name in libraries {
+            if !packages.contains(&name) {
+                packages.push(name);
+            }
+        }
+        next += 1;
+    }
+    let into = new_pgbouncer();
+    let partial = into.with_extension("partial");
+    let _ = fs::remove_dir_all(&partial);
+    for package in &packages {
+        apt.unpack(package, &partial)?;
+    }
+    let _ = fs::remove_dir_all(&into);
+    fs::rename(&partial, &into)?;
+    Ok(())
 }
 
 fn no_redis() -> Option<String> {

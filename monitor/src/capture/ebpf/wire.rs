@@ -14,10 +14,19 @@ use zerocopy::FromBytes;
 pub(super) enum Record<'a> {
     Segment(SegmentRecord<'a>),
     Flow(Flow),
-    Close { at: u64, cookie: u64 },
+    Close {
+        at: u64,
+        cookie: u64,
+    },
     /// `path`: `None` when it was cut or unreadable.
-    CgroupMade { at: u64, path: Option<&'a str> },
-    CgroupRemoved { at: u64, path: Option<&'a str> },
+    CgroupMade {
+        at: u64,
+        path: Option<&'a str>,
+    },
+    CgroupRemoved {
+        at: u64,
+        path: Option<&'a str>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,14 +19,6 @@ pub(crate) fn broken(scan: &Scan) -> Template {
     draft.finish()
 }
 
-/// For a statement of which nothing is known but that it ran.
-pub(crate) fn unseen() -> Template {
-    let mut draft = Draft::control("", Tag::Any);
-    draft.data = true;
-    draft.unknown = true;
-    draft.finish()
-}
-
 fn words(shape: &str) -> Draft {
     let mut words = shape.split(' ').filter(|w| *w != "(").peekable();
     let verb = match words.peek() {

@@ -14,4 +14,4 @@ mod utility;
 pub(crate) mod value;
 
 pub(crate) use plan::{Call, Memory, Plan, Prepared};
-pub(crate) use shape::{Shapes, Template};
+pub(crate) use shape::Shapes;

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::names;
 use super::scan::Literal;
 use super::shape::{Act, Generations, Lasting, Sure, Template};
-use super::value::{Read, Value, literal_text, truth};
+use super::value::{Read, Value, literal_text};
 use crate::decode::Sink;
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
@@ -450,9 +450,4 @@ fn target_of(sink: &mut dyn Sink, slot: Slot) -> Sym {
         Slot::User => sink.intern("user"),
         Slot::Database => sink.intern("database"),
     }
-}
-
-/// Whether `text` switches something on, as the server reads it.
-pub(crate) fn is_on(text: &str) -> bool {
-    truth(text) == Some(true)
 }

@@ -28,13 +28,13 @@ pub(super) fn parse(shape: &str) -> Option<Template> {
         "rollback" | "abort" => Some(rollback(&mut words)),
         "savepoint" => words.name().map(|n| Draft::act("SAVEPOINT", Tag::Savepoint, Act::Savepoint(n))),
         "release" => {
-            words.skip("savepoint");
+            words.pass("savepoint");
             words.name().map(|n| Draft::act("RELEASE", Tag::Savepoint, Act::Release(n)))
         }
         "prepare" => prepare(&mut words, shape),
         "execute" => execute(&mut words),
         "deallocate" => {
-            words.skip("prepare");
+            words.pass("prepare");
             match words.peek() {
                 Some("all") => Some(Draft::act("DEALLOCATE ALL", Tag::Prepare, Act::Deallocate(None))),
                 _ => words.name().map(|n| Draft::act("DEALLOCATE", Tag::Prepare, Act::Deallocate(Some(n)))),
@@ -52,8 +52,8 @@ pub(super) fn parse(shape: &str) -> Option<Template> {
         "do" => Some(do_block(&mut words)),
         "listen" | "notify" | "unlisten" => Some(listen(first, &mut words)),
         "truncate" => {
-            words.skip("table");
-            words.skip("only");
+            words.pass("table");
+            words.pass("only");
             let mut draft = Draft::control("TRUNCATE", Tag::Other);
             draft.data = true;
             draft.target = words.qualified();
@@ -199,7 +199,7 @@ fn rollback(words: &mut Words<'_>) -> Draft {
     }
     if words.peek() == Some("to") {
         words.next();
-        words.skip("savepoint");
+        words.pass("savepoint");
         if let Some(name) = words.name() {
             return Draft::act("ROLLBACK TO", Tag::End, Act::RollbackTo(name));
         }
@@ -208,7 +208,7 @@ fn rollback(words: &mut Words<'_>) -> Draft {
 }
 
 /// `PREPARE name [(types)] AS query`, or `PREPARE TRANSACTION`, which ends the transaction and keeps its settings.
-fn prepare(words: &mut Words<'_>, shape: &str) -> Option<Draft> {
+fn prepare<'s>(words: &mut Words<'s>, shape: &'s str) -> Option<Draft> {
     if words.peek() == Some("transaction") {
         return Some(Draft::act("PREPARE TRANSACTION", Tag::End, Act::Commit));
     }
@@ -270,7 +270,7 @@ fn execute(words: &mut Words<'_>) -> Option<Draft> {
 }
 
 /// `DECLARE name … CURSOR … FOR query`: the query runs when rows are fetched.
-fn declare(words: &mut Words<'_>, shape: &str) -> Draft {
+fn declare<'s>(words: &mut Words<'s>, shape: &'s str) -> Draft {
     let mut draft = Draft::control("DECLARE", Tag::Other);
     draft.data = true;
     while let Some(word) = words.next() {
@@ -291,7 +291,7 @@ fn declare(words: &mut Words<'_>, shape: &str) -> Draft {
 }
 
 /// `COPY table …` or `COPY (query) TO …`.
-fn copy(words: &mut Words<'_>, shape: &str) -> Draft {
+fn copy<'s>(words: &mut Words<'s>, shape: &'s str) -> Draft {
     let mut draft = Draft::control("COPY", Tag::Rows);
     draft.data = true;
     if words.peek() == Some("(") {
@@ -339,7 +339,7 @@ fn listen(verb: &str, words: &mut Words<'_>) -> Draft {
 }
 
 /// `EXPLAIN` runs its statement only with `ANALYZE`.
-fn explain(mut words: Words<'_>, shape: &str) -> Draft {
+fn explain<'s>(mut words: Words<'s>, shape: &'s str) -> Draft {
     let mut analyze = false;
     let mut verb = "EXPLAIN".to_owned();
     loop {
@@ -446,7 +446,7 @@ impl<'s> Words<'s> {
         copy.next()
     }
 
-    fn skip(&mut self, word: &str) {
+    fn pass(&mut self, word: &str) {
         if self.peek() == Some(word) {
             self.next();
         }

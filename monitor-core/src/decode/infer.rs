@@ -1,0 +1,148 @@
+//! Which protocol is this, and which side is the server? From bytes alone; a port is no evidence.
+
+use super::Decoder;
+use super::postgres::startup::{Look, Opening, look};
+use super::postgres::{self, resync};
+use crate::model::claim::Salt;
+use crate::model::{Protocol, Side};
+
+/// Bytes of one direction after which an answer is given up for.
+pub const MAX_BYTES: usize = 4 << 10;
+/// Segments of one direction after which an answer is given up for.
+pub const MAX_SEGMENTS: u32 = 8;
+
+/// What some bytes look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// PostgreSQL; these bytes were sent by `from`.
+    Postgres {
+        /// Who sent them.
+        from: Side,
+    },
+    /// Readable by nobody here, and why.
+    Opaque(&'static str),
+    /// Not to be told from these bytes.
+    NeedMore,
+}
+
+/// Looks at bytes of one direction.
+///
+/// For a connection seen from its start (`mid_stream` false), `bytes` are everything that this direction has said so
+/// far. For an older one they are one segment, or several that follow each other without a hole; `ends_segment` says
+/// whether they end where their sender ended a segment. The answer is convincing or [`Guess::NeedMore`]: the caller
+/// gives up after [`MAX_BYTES`] or [`MAX_SEGMENTS`], and takes the connection for opaque.
+pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
+    if bytes.is_empty() {
+        return Guess::NeedMore;
+    }
+    // A record header: type, version 3.x, length.
+    if let [0x14..=0x17, 3, 0..=4, high, _, ..] = bytes {
+        if *high <= 0x48 {
+            return Guess::Opaque("tls");
+        }
+    }
+    if !mid_stream {
+        match look(bytes) {
+            Look::Is(Opening::Tls, _) => return Guess::Opaque("tls"),
+            Look::Is(..) => return Guess::Postgres { from: Side::Client },
+            Look::NeedMore => return give_up_or_wait(bytes),
+            Look::Not => {}
+        }
+        // The server speaks second: what it says first is either one byte about encryption or typed messages.
+        if matches!(bytes, [b'S' | b'N' | b'G']) {
+            return Guess::NeedMore;
+        }
+        if greets(bytes) {
+            return Guess::Postgres { from: Side::Server };
+        }
+        return if known_other(bytes) { Guess::Opaque("unknown") } else { give_up_or_wait(bytes) };
+    }
+    if ends_segment {
+        if resync::requests(bytes) {
+            return Guess::Postgres { from: Side::Client };
+        }
+        if resync::replies(bytes) {
+            return Guess::Postgres { from: Side::Server };
+        }
+    }
+    give_up_or_wait(bytes)
+}
+
+fn give_up_or_wait(bytes: &[u8]) -> Guess {
+    if bytes.len() >= MAX_BYTES { Guess::Opaque("unknown") } else { Guess::NeedMore }
+}
+
+/// An authentication request, the first typed message of every server.
+fn greets(bytes: &[u8]) -> bool {
+    let bytes = match bytes {
+        [b'N', rest @ ..] if rest.first() == Some(&b'R') => rest,
+        _ => bytes,
+    };
+    matches!(bytes, [b'R', 0, 0, 0, 8..=64, 0, 0, 0, 0..=12, ..])
+}
+
+/// Openings of protocols that are common where PostgreSQL is, and are none of ours yet.
+fn known_other(bytes: &[u8]) -> bool {
+    const STARTS: &[&[u8]] = &[
+        b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"PATCH ", b"OPTIONS ", b"CONNECT ", b"HTTP/1.",
+        b"PRI * HTTP/2.0", b"SSH-", b"AMQP", b"INFO {", b"*1\r\n", b"*2\r\n", b"*3\r\n", b"*4\r\n", b"+PONG", b"+OK\r\n",
+        b"-ERR ", b"-NOAUTH",
+    ];
+    STARTS.iter().any(|s| bytes.starts_with(s))
+}
+
+/// What the decoders of one engine share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// For PostgreSQL.
+    pub postgres: postgres::Shared,
+}
+
+impl Shared {
+    /// Empty; `salt` keys every hash.
+    pub fn new(salt: Salt) -> Self {
+        Self { postgres: postgres::Shared::new(salt) }
+    }
+}
+
+/// The decoder for a protocol; `None` if there is none. `mid_stream`: the connection's start was not seen.
+pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared) -> Option<Box<dyn Decoder>> {
+    match protocol {
+        Protocol::Postgres => Some(Box::new(postgres::Postgres::new(salt, mid_stream, &shared.postgres))),
+        Protocol::Unknown | Protocol::Opaque => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &[u8] = b"\0\0\0\x12\0\x03\0\0user\0app\0\0";
+    const QUERY: &[u8] = b"Q\0\0\0\x0dselect 1\0";
+    const REPLY: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05T";
+
+    #[test]
+    fn a_fresh_connection_is_known_by_its_first_packet() {
+        assert_eq!(infer(START, true, false), Guess::Postgres { from: Side::Client });
+        assert_eq!(infer(&START[..5], true, false), Guess::NeedMore);
+        assert_eq!(infer(b"\0\0\0\x08\x04\xd2\x16\x2f", true, false), Guess::Postgres { from: Side::Client });
+        assert_eq!(infer(b"R\0\0\0\x08\0\0\0\0", true, false), Guess::Postgres { from: Side::Server });
+        assert_eq!(infer(b"N", true, false), Guess::NeedMore);
+        assert_eq!(infer(b"\x16\x03\x01\x02\0\x01", true, false), Guess::Opaque("tls"));
+        for other in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"*1\r\n$4\r\nPING\r\n", b"SSH-2.0-x"] {
+            assert_eq!(infer(other, true, false), Guess::Opaque("unknown"));
+        }
+    }
+
+    #[test]
+    fn an_older_connection_is_known_by_whole_messages() {
+        assert_eq!(infer(QUERY, true, true), Guess::Postgres { from: Side::Client });
+        assert_eq!(infer(REPLY, true, true), Guess::Postgres { from: Side::Server });
+        assert_eq!(infer(QUERY, false, true), Guess::NeedMore, "may go on");
+        assert_eq!(infer(&QUERY[1..], true, true), Guess::NeedMore);
+        assert_eq!(infer(b"S\0\0\0\x04", true, true), Guess::NeedMore, "too little to be sure");
+        assert_eq!(infer(b"Q\0\0\0\x0dselect \x01\0", true, true), Guess::NeedMore);
+        assert_eq!(infer(&[b'x'; MAX_BYTES], true, true), Guess::Opaque("unknown"));
+        assert_eq!(infer(b"\x17\x03\x03\0\x40aaaa", true, true), Guess::Opaque("tls"));
+    }
+}

@@ -1,0 +1,405 @@
+//! The whole core on scripted traffic: a transaction pooler with clients of two tenants, and what is left of its story
+//! when any event of it is lost.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::*;
+use crate::decode::Appetite;
+use crate::detect::FindingEvent;
+use crate::model::{CloseReason, Direction, LossStage, Role, Segment, SocketCookie};
+
+/// An event that owns its bytes.
+#[derive(Clone, Debug)]
+enum Step {
+    Open { cookie: u64, cgroup: u64, local: SocketAddr, peer: SocketAddr, role: Role, starts: Option<(u32, u32)> },
+    Segment { cookie: u64, dir: Direction, seq: u32, ack: u32, bytes: Vec<u8> },
+    Close { cookie: u64 },
+}
+
+const ACME: u64 = 11;
+const GLOBEX: u64 = 12;
+const POOLER: u64 = 13;
+const DATABASE: u64 = 14;
+
+/// Scripted traffic. Every connection is seen at both of its sockets, as on one host.
+#[derive(Default)]
+struct Script {
+    steps: Vec<Step>,
+    conns: Vec<Wire>,
+    mid_stream: bool,
+}
+
+struct Wire {
+    /// Cookies of the client's and the server's socket.
+    cookies: [u64; 2],
+    /// Next sequence numbers of client and server.
+    seq: [u32; 2],
+}
+
+fn addr(s: &str) -> SocketAddr {
+    s.parse().unwrap()
+}
+
+impl Script {
+    fn connect(&mut self, client: u64, server: u64, port: u16, server_port: u16) -> usize {
+        let n = self.conns.len() as u64;
+        let (cookies, seq) = ([100 + 2 * n, 101 + 2 * n], [1_000 * (n as u32 + 1), 4_294_967_000 + n as u32]);
+        let (c, s) = (addr(&format!("127.0.0.1:{port}")), addr(&format!("127.0.0.1:{server_port}")));
+        let starts = |a, b| (!self.mid_stream).then_some((a, b));
+        let role = |r| if self.mid_stream { Role::Unknown } else { r };
+        let open_client = Step::Open {
+            cookie: cookies[0],
+            cgroup: client,
+            local: c,
+            peer: s,
+            role: role(Role::Client),
+            starts: starts(seq[0], seq[1]),
+        };
+        let open_server = Step::Open {
+            cookie: cookies[1],
+            cgroup: server,
+            local: s,
+            peer: c,
+            role: role(Role::Server),
+            starts: starts(seq[1], seq[0]),
+        };
+        self.steps.extend([open_client, open_server]);
+        self.conns.push(Wire { cookies, seq });
+        self.conns.len() - 1
+    }
+
+    /// Bytes from the client (0) or server (1) of a connection: sent at one socket, received at the other.
+    fn send(&mut self, conn: usize, from: usize, bytes: Vec<u8>) {
+        let w = &mut self.conns[conn];
+        let (seq, ack) = (w.seq[from], w.seq[1 - from]);
+        w.seq[from] = seq.wrapping_add(bytes.len() as u32);
+        for (cookie, dir) in [(w.cookies[from], Direction::Tx), (w.cookies[1 - from], Direction::Rx)] {
+            self.steps.push(Step::Segment { cookie, dir, seq, ack, bytes: bytes.clone() });
+        }
+    }
+
+    fn close(&mut self, conn: usize) {
+        for cookie in self.conns[conn].cookies {
+            self.steps.push(Step::Close { cookie });
+        }
+    }
+
+    fn start(&mut self, conn: usize, user: &str) {
+        if !self.mid_stream {
+            self.send(conn, 0, pg::startup(user));
+            self.send(conn, 1, pg::ready_after_startup());
+        }
+    }
+
+    /// One simple query through the pooler: in on `client`, out on `server`, and both answers.
+    fn query(&mut self, client: usize, server: usize, sql: &str, tag: &str, status: u8) {
+        self.send(client, 0, pg::query(sql));
+        self.send(server, 0, pg::query(sql));
+        let reply = pg::reply(tag, status);
+        self.send(server, 1, reply.clone());
+        self.send(client, 1, reply);
+    }
+}
+
+/// Just enough of PostgreSQL's wire format to write conversations (protocol documentation, "Message Formats").
+mod pg {
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut m = vec![kind];
+        m.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+        m.extend_from_slice(body);
+        m
+    }
+
+    pub(super) fn startup(user: &str) -> Vec<u8> {
+        let mut body = 196_608_u32.to_be_bytes().to_vec();
+        body.extend_from_slice(format!("user\0{user}\0database\0app\0\0").as_bytes());
+        let mut m = (body.len() as u32 + 4).to_be_bytes().to_vec();
+        m.extend_from_slice(&body);
+        m
+    }
+
+    pub(super) fn ready_after_startup() -> Vec<u8> {
+        let mut m = message(b'R', &0_u32.to_be_bytes());
+        m.extend(message(b'K', &[0; 8]));
+        m.extend(message(b'Z', b"I"));
+        m
+    }
+
+    pub(super) fn query(sql: &str) -> Vec<u8> {
+        message(b'Q', format!("{sql}\0").as_bytes())
+    }
+
+    pub(super) fn reply(tag: &str, status: u8) -> Vec<u8> {
+        let mut m = Vec::new();
+        if tag == "ERROR" {
+            m.extend(message(b'E', b"SERROR\0C22012\0Mx\0\0"));
+        } else {
+            if tag.starts_with("SELECT") {
+                m.extend(message(b'T', b"\0\x01n\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0"));
+                m.extend(message(b'D', b"\0\x01\0\0\0\x011"));
+            }
+            m.extend(message(b'C', format!("{tag}\0").as_bytes()));
+        }
+        m.extend(message(b'Z', &[status]));
+        m
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    findings: Vec<Finding>,
+    operations: Vec<String>,
+    silenced: Vec<u64>,
+}
+
+impl Output for Seen {
+    fn finding(&mut self, finding: &Finding, event: FindingEvent) {
+        if event == FindingEvent::New {
+            self.findings.push(finding.clone());
+        }
+    }
+
+    fn operation(&mut self, op: &OperationView<'_>) {
+        self.operations.push(format!(
+            "{} {} {} {} {}",
+            op.op.kind.name(),
+            op.verb,
+            op.target,
+            op.tenant.unwrap_or("-"),
+            op.verdict.name()
+        ));
+    }
+
+    fn capture(&mut self, cookie: SocketCookie, tx: Appetite, rx: Appetite) {
+        if (tx, rx) == (Appetite::Nothing, Appetite::Nothing) {
+            self.silenced.push(cookie.0);
+        }
+    }
+}
+
+fn engine() -> Engine {
+    let mut engine = Engine::new(Settings { operations: true, ..Settings::default() });
+    for (id, name, tenant) in [
+        (ACME, "acme-agent", Some("acme")),
+        (GLOBEX, "globex-agent", Some("globex")),
+        (POOLER, "pooler", None),
+        (DATABASE, "database", None),
+    ] {
+        let fact = WorkloadFact {
+            name: name.to_owned(),
+            cgroup: format!("/{name}"),
+            tenants: tenant.into_iter().map(str::to_owned).collect(),
+            role: None,
+        };
+        engine.learn_cgroup(Nanos(0), CgroupId(id), &fact);
+    }
+    engine
+}
+
+/// Plays the steps that `keep` keeps, a millisecond apart. `lossy`: the source says, a while later, that it lost some.
+fn play(steps: &[Step], keep: impl Fn(usize) -> bool, lossy: bool) -> Seen {
+    let mut engine = engine();
+    let mut seen = Seen::default();
+    let mut at = Nanos::secs(1);
+    for (i, step) in steps.iter().enumerate() {
+        at = at + Nanos::millis(1);
+        if !keep(i) {
+            continue;
+        }
+        let event = match step {
+            Step::Open { cookie, cgroup, local, peer, role, starts } => Event::Opened {
+                at,
+                cookie: SocketCookie(*cookie),
+                cgroup: Some(CgroupId(*cgroup)),
+                local: *local,
+                peer: *peer,
+                role: *role,
+                tx_start: starts.map(|s| s.0),
+                rx_start: starts.map(|s| s.1),
+            },
+            Step::Segment { cookie, dir, seq, ack, bytes } => Event::Segment(Segment {
+                at,
+                cookie: SocketCookie(*cookie),
+                dir: *dir,
+                seq: *seq,
+                ack: Some(*ack),
+                len: bytes.len() as u32,
+                bytes,
+            }),
+            Step::Close { cookie } => {
+                Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed }
+            }
+        };
+        engine.handle(&event, &mut seen);
+    }
+    if lossy {
+        engine.handle(&Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1 }, &mut seen);
+    }
+    engine.handle(&Event::Tick { at: at + Nanos::secs(4) }, &mut seen);
+    engine.finish(at + Nanos::secs(5), &mut seen);
+    seen
+}
+
+fn all(steps: &[Step]) -> Seen {
+    play(steps, |_| true, false)
+}
+
+fn found(seen: &Seen) -> BTreeSet<(&'static str, String, String)> {
+    seen.findings
+        .iter()
+        .map(|f| {
+            let name = |t: &Option<String>| t.clone().unwrap_or_default();
+            (f.rule, name(&f.tenants.used), name(&f.tenants.bound))
+        })
+        .collect()
+}
+
+fn rules(seen: &Seen) -> BTreeSet<&'static str> {
+    seen.findings.iter().map(|f| f.rule).collect()
+}
+
+/// Two clients, one server connection, and what they do on it in turn.
+fn through_pooler(script: &mut Script, story: &[(u64, &str, &str, u8)]) {
+    let server = script.connect(POOLER, DATABASE, 40_000, 5432);
+    let acme = script.connect(ACME, POOLER, 40_001, 6432);
+    let globex = script.connect(GLOBEX, POOLER, 40_002, 6432);
+    script.start(server, "app");
+    script.start(acme, "app");
+    script.start(globex, "app");
+    for (who, sql, tag, status) in story {
+        let client = if *who == ACME { acme } else { globex };
+        script.query(client, server, sql, tag, *status);
+    }
+    for conn in [acme, globex, server] {
+        script.close(conn);
+    }
+}
+
+fn story(story: &[(u64, &str, &str, u8)]) -> Vec<Step> {
+    let mut script = Script::default();
+    through_pooler(&mut script, story);
+    script.steps
+}
+
+const SESSION_SET: &[(u64, &str, &str, u8)] = &[
+    (ACME, "SET app.tenant_id = 'acme'", "SET", b'I'),
+    (ACME, "SELECT item FROM orders", "SELECT 1", b'I'),
+    (GLOBEX, "SELECT item FROM orders", "SELECT 1", b'I'),
+    (ACME, "SELECT item FROM orders", "SELECT 1", b'I'),
+];
+
+const LOCAL: &[(u64, &str, &str, u8)] = &[
+    (ACME, "BEGIN", "BEGIN", b'T'),
+    (ACME, "SELECT set_config('app.tenant_id', 'acme', true)", "SELECT 1", b'T'),
+    (ACME, "SELECT item FROM orders", "SELECT 1", b'T'),
+    (ACME, "COMMIT", "COMMIT", b'I'),
+    (GLOBEX, "BEGIN", "BEGIN", b'T'),
+    (GLOBEX, "SELECT set_config('app.tenant_id', 'globex', true)", "SELECT 1", b'T'),
+    (GLOBEX, "SELECT item FROM orders", "SELECT 1", b'T'),
+    (GLOBEX, "COMMIT", "COMMIT", b'I'),
+];
+
+const UNBOUND: &[(u64, &str, &str, u8)] = &[
+    (ACME, "SELECT item FROM orders", "SELECT 1", b'I'),
+    (GLOBEX, "SELECT item FROM orders", "SELECT 1", b'I'),
+    (ACME, "SELECT item FROM orders", "SELECT 1", b'I'),
+    (GLOBEX, "SELECT item FROM orders", "SELECT 1", b'I'),
+    (ACME, "SELECT item FROM orders", "SELECT 1", b'I'),
+    (GLOBEX, "SELECT item FROM orders", "SELECT 1", b'I'),
+];
+
+#[test]
+fn a_session_binding_left_for_another_tenant_is_found() {
+    let seen = all(&story(SESSION_SET));
+    assert!(found(&seen).contains(&("pool-stale-binding", "globex".into(), "acme".into())), "{:?}", found(&seen));
+    assert!(found(&seen).contains(&("session-set-under-pooler", "globex".into(), "acme".into())));
+    let stale = seen.findings.iter().find(|f| f.rule == "pool-stale-binding").unwrap();
+    assert_eq!(stale.class.name(), "wire");
+    assert_eq!(stale.workload.name, "pooler");
+    assert_eq!(stale.service.as_ref().unwrap().name, "database");
+    assert_eq!(stale.evidence.len(), 2);
+}
+
+#[test]
+fn a_binding_per_transaction_is_silent() {
+    let seen = all(&story(LOCAL));
+    assert_eq!(rules(&seen), BTreeSet::new(), "{:#?}", seen.findings);
+    assert!(seen.operations.contains(&"data SELECT orders globex revalidated".to_owned()), "{:#?}", seen.operations);
+}
+
+#[test]
+fn no_binding_at_all_is_found_in_both_directions() {
+    let seen = all(&story(UNBOUND));
+    let found = found(&seen);
+    assert!(found.contains(&("pool-reuse-unrevalidated", "globex".into(), "acme".into())), "{found:?}");
+    assert!(found.contains(&("pool-reuse-unrevalidated", "acme".into(), "globex".into())));
+    assert!(found.contains(&("shared-service-unpartitioned", String::new(), String::new())));
+    assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
+fn a_failed_transaction_leaves_the_earlier_binding() {
+    let seen = all(&story(&[
+        (ACME, "SET app.tenant_id = 'acme'", "SET", b'I'),
+        (ACME, "SELECT item FROM orders", "SELECT 1", b'I'),
+        (GLOBEX, "BEGIN", "BEGIN", b'T'),
+        (GLOBEX, "SET app.tenant_id = 'globex'", "SET", b'T'),
+        (GLOBEX, "SELECT 1/0 FROM orders", "ERROR", b'E'),
+        (GLOBEX, "ROLLBACK", "ROLLBACK", b'I'),
+        (GLOBEX, "SELECT item FROM orders", "SELECT 1", b'I'),
+    ]));
+    assert!(found(&seen).contains(&("pool-stale-binding", "globex".into(), "acme".into())));
+}
+
+#[test]
+fn the_pooler_is_a_relay_and_its_second_socket_is_silenced() {
+    let steps = story(UNBOUND);
+    let seen = all(&steps);
+    // Three connections, six sockets: one of each pair delivers.
+    assert_eq!(seen.silenced.len(), 3, "{:?}", seen.silenced);
+}
+
+#[test]
+fn mid_stream_nothing_is_known_until_something_is_proved() {
+    let mut script = Script { mid_stream: true, ..Script::default() };
+    through_pooler(&mut script, UNBOUND);
+    let seen = all(&script.steps);
+    assert_eq!(rules(&seen), BTreeSet::new());
+    assert!(seen.operations.iter().any(|o| o.ends_with("indeterminate")), "{:#?}", seen.operations);
+
+    let mut script = Script { mid_stream: true, ..Script::default() };
+    let proof = [UNBOUND, SESSION_SET].concat();
+    through_pooler(&mut script, &proof);
+    let seen = all(&script.steps);
+    assert!(found(&seen).contains(&("pool-stale-binding", "globex".into(), "acme".into())), "{:#?}", seen.operations);
+}
+
+#[test]
+fn losing_any_event_never_makes_a_finding() {
+    for (name, traffic) in [("session", SESSION_SET), ("local", LOCAL), ("unbound", UNBOUND)] {
+        let steps = story(traffic);
+        let whole = found(&all(&steps));
+        for lost in 0..steps.len() {
+            let seen = play(&steps, |i| i != lost, true);
+            let new: Vec<_> = found(&seen).difference(&whole).cloned().collect();
+            assert!(new.is_empty(), "{name}: losing event {lost} ({:?}) made {new:?}", steps[lost]);
+        }
+        // Both copies of a segment, and runs of events.
+        for lost in 0..steps.len() {
+            for n in [2, 3, 5, 8] {
+                let seen = play(&steps, |i| !(lost..lost + n).contains(&i), true);
+                let new: Vec<_> = found(&seen).difference(&whole).cloned().collect();
+                assert!(new.is_empty(), "{name}: losing events {lost}..{} made {new:?}", lost + n);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_output() {
+    let steps = story(SESSION_SET);
+    let (a, b) = (all(&steps), all(&steps));
+    assert_eq!(a.findings, b.findings);
+    assert_eq!(a.operations, b.operations);
+}

@@ -1,0 +1,205 @@
+//! One direction: what comes next, and what is held because something before it is missing.
+
+use super::{Deliver, FAR, Incoming, Missing, StreamLimits, ahead};
+use crate::model::{Nanos, Side};
+
+/// What is held behind a hole of one piece.
+#[derive(Debug)]
+struct Held {
+    seq: u32,
+    len: u32,
+    /// A segment ended with it, as it was captured.
+    ends: bool,
+    at: Nanos,
+    bytes: Box<[u8]>,
+}
+
+/// `len` bytes from `seq` on, of which the first ones are known.
+struct Range<'a> {
+    seq: u32,
+    len: u32,
+    bytes: &'a [u8],
+    ends: bool,
+}
+
+/// Everything that is rarely needed.
+#[derive(Debug, Default)]
+struct Behind {
+    /// In order of sequence number, without overlap.
+    pieces: Vec<Held>,
+    n_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct DirectionState {
+    /// Sequence number of the next byte to deliver.
+    next: u32,
+    /// `next` counts.
+    anchored: bool,
+    /// The other end has acknowledged one more than `next`: a FIN, or one lost byte.
+    one_over: bool,
+    /// End of the last piece that was too far off to be believed.
+    astray: Option<u32>,
+    behind: Option<Box<Behind>>,
+}
+
+impl DirectionState {
+    pub(super) fn start(&mut self, seq: u32) {
+        if !self.anchored {
+            self.next = seq;
+            self.anchored = true;
+        }
+    }
+
+    /// The other end has received everything before `ack`.
+    pub(super) fn acknowledged(&mut self, from: Side, ack: u32, at: Nanos, out: &mut dyn Deliver) {
+        if !self.anchored {
+            // What is in flight now was sent before this acknowledgement: it does not say where to begin.
+            return;
+        }
+        while ahead(ack, self.next) > 0 && ahead(ack, self.next) < FAR {
+            let first = self.behind.as_ref().and_then(|b| b.pieces.first()).map(|h| h.seq);
+            if first.is_none() && ahead(ack, self.next) == 1 {
+                // SYN and FIN take a sequence number each, and no data follows that would tell.
+                self.one_over = true;
+                return;
+            }
+            let to = first.filter(|seq| ahead(*seq, ack) < 0).unwrap_or(ack);
+            self.gap(from, to, at, out);
+            self.drain(from, at, out);
+        }
+    }
+
+    pub(super) fn segment(&mut self, s: &Incoming<'_>, limits: &StreamLimits, out: &mut dyn Deliver) {
+        if s.len >= FAR.cast_unsigned() {
+            return;
+        }
+        self.start(s.seq);
+        if ahead(s.seq, self.next).unsigned_abs() >= FAR.cast_unsigned() {
+            // One such piece is not believed. Two that fit each other are: the stream got there unseen.
+            if self.astray != Some(s.seq) {
+                self.astray = Some(s.seq.wrapping_add(s.len));
+                return;
+            }
+            self.flush(s.from, s.at, out);
+            out.missing(s.from, s.at, u64::from(s.seq.wrapping_sub(self.next)).max(1), Missing::Gap);
+            self.next = s.seq;
+        }
+        self.astray = None;
+        if self.one_over && ahead(s.seq, self.next) > 0 {
+            // Data goes on beyond the acknowledged byte, so that was no FIN.
+            self.gap(s.from, self.next.wrapping_add(1), s.at, out);
+        }
+        if ahead(s.seq, self.next) > 0 {
+            self.hold(s, limits, out);
+            return;
+        }
+        let whole = s.bytes.len() >= s.len as usize;
+        self.deliver(s.from, s.at, Range { seq: s.seq, len: s.len, bytes: s.bytes, ends: whole }, out);
+        if self.behind.is_some() {
+            self.drain(s.from, s.at, out);
+        }
+    }
+
+    /// Delivers what is new of a piece that begins at or before `next`.
+    fn deliver(&mut self, from: Side, at: Nanos, range: Range<'_>, out: &mut dyn Deliver) {
+        let Range { seq, len, bytes, ends } = range;
+        let old = ahead(self.next, seq).max(0).cast_unsigned();
+        if old >= len {
+            return;
+        }
+        self.next = seq.wrapping_add(len);
+        self.one_over = false;
+        let whole = bytes.len() >= len as usize;
+        let new = bytes.get(old as usize..bytes.len().min(len as usize)).unwrap_or_default();
+        if !new.is_empty() {
+            out.bytes(from, at, new, ends);
+        }
+        if !whole {
+            let n = u64::from(len - old) - new.len() as u64;
+            out.missing(from, at, n, Missing::Truncated);
+        }
+    }
+
+    /// Keeps what is new of a piece until what is before it comes. What is held already stays: the first copy wins.
+    fn hold(&mut self, s: &Incoming<'_>, limits: &StreamLimits, out: &mut dyn Deliver) {
+        let behind = self.behind.get_or_insert_default();
+        // Pieces never overlap. The first one that ends after this one begins:
+        let mut place = behind.pieces.partition_point(|h| ahead(h.seq.wrapping_add(h.len), s.seq) <= 0);
+        let mut skip = 0;
+        while skip < s.len {
+            let seq = s.seq.wrapping_add(skip);
+            let (room, held_len) = match behind.pieces.get(place) {
+                Some(h) => (ahead(h.seq, seq).max(0).cast_unsigned(), h.len),
+                None => (u32::MAX, 0),
+            };
+            let len = room.min(s.len - skip);
+            if len > 0 {
+                let end = skip + len;
+                let known = s.bytes.get(skip as usize..s.bytes.len().min(end as usize)).unwrap_or_default();
+                behind.n_bytes += known.len();
+                let ends = end == s.len && known.len() == len as usize;
+                behind.pieces.insert(place, Held { seq, len, ends, at: s.at, bytes: known.into() });
+                place += 1;
+            }
+            // On to the end of the piece that was there.
+            let Some(there) = behind.pieces.get(place) else { break };
+            skip = ahead(there.seq, s.seq).saturating_add_unsigned(held_len).max(0).cast_unsigned();
+            place += 1;
+        }
+        while self.behind.as_ref().is_some_and(|b| b.n_bytes > limits.window || b.pieces.len() > limits.segments) {
+            self.give_up_hole(s.from, s.at, out);
+        }
+    }
+
+    /// Delivers held pieces that have nothing missing before them. They became readable no earlier than `at`.
+    fn drain(&mut self, from: Side, at: Nanos, out: &mut dyn Deliver) {
+        while let Some(behind) = &mut self.behind {
+            match behind.pieces.first() {
+                None => self.behind = None,
+                Some(first) if ahead(first.seq, self.next) > 0 => return,
+                Some(_) => {
+                    let piece = behind.pieces.remove(0);
+                    behind.n_bytes -= piece.bytes.len();
+                    let Held { seq, len, ends, ref bytes, .. } = piece;
+                    self.deliver(from, piece.at.max(at), Range { seq, len, bytes, ends }, out);
+                }
+            }
+        }
+    }
+
+    fn gap(&mut self, from: Side, to: u32, at: Nanos, out: &mut dyn Deliver) {
+        let n = ahead(to, self.next);
+        if n > 0 {
+            self.next = to;
+            self.one_over = false;
+            out.missing(from, at, u64::from(n.cast_unsigned()), Missing::Gap);
+        }
+    }
+
+    /// The hole before the first held piece is a gap.
+    fn give_up_hole(&mut self, from: Side, at: Nanos, out: &mut dyn Deliver) {
+        let Some(to) = self.behind.as_ref().and_then(|b| b.pieces.first()).map(|h| h.seq) else { return };
+        self.gap(from, to, at, out);
+        self.drain(from, at, out);
+    }
+
+    pub(super) fn expire(&mut self, from: Side, now: Nanos, patience: Nanos, out: &mut dyn Deliver) {
+        // Every held piece shows the first hole: the earliest tells its age.
+        while let Some(since) = self.behind.as_ref().and_then(|b| b.pieces.iter().map(|h| h.at).min())
+            && now.since(since) >= patience
+        {
+            self.give_up_hole(from, now, out);
+        }
+    }
+
+    pub(super) fn flush(&mut self, from: Side, at: Nanos, out: &mut dyn Deliver) {
+        while self.behind.is_some() {
+            self.give_up_hole(from, at, out);
+        }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.behind.as_ref().map_or(0, |b| b.n_bytes + size_of::<Behind>() + b.pieces.capacity() * size_of::<Held>())
+    }
+}

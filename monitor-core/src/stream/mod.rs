@@ -1,0 +1,138 @@
+//! Streams: TCP segments of one connection, put in order by sequence number.
+//!
+//! Segments may come from the sender's socket, the receiver's, or both; lost, repeated, cut at capture, out of order,
+//! or from the middle of a connection. Each direction is delivered once, in order, and what is missing is said:
+//! [`Missing::Gap`] for what never came, [`Missing::Truncated`] for what was cut.
+//!
+//! A hole is a gap as soon as the other end acknowledges what lies beyond it: the receiver has the bytes, so whoever
+//! captures at either socket had its chance. That is earlier than any timeout, and before the reply that the
+//! acknowledgement came with is delivered.
+
+mod direction;
+
+use direction::DirectionState;
+
+use crate::model::{Nanos, Side};
+
+/// Why bytes are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// They never came.
+    Gap,
+    /// They were cut at capture.
+    Truncated,
+}
+
+/// Bounds on what one direction may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamLimits {
+    /// Most bytes held behind a hole.
+    pub window: usize,
+    /// Most segments held behind a hole.
+    pub segments: usize,
+    /// How long a hole may wait to be filled.
+    pub patience: Nanos,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { window: 256 << 10, segments: 512, patience: Nanos::secs(2) }
+    }
+}
+
+/// One captured piece of a direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// Which end sent it.
+    pub from: Side,
+    /// When.
+    pub at: Nanos,
+    /// Sequence number of its first byte.
+    pub seq: u32,
+    /// What the sender has received of the other direction, if it says.
+    pub ack: Option<u32>,
+    /// Bytes it stands for.
+    pub len: u32,
+    /// Those of them that were captured: a prefix.
+    pub bytes: &'a [u8],
+}
+
+/// Receives the streams.
+pub trait Deliver {
+    /// The next bytes of a direction. `ends_segment`: they end where a segment ended as it was captured.
+    fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool);
+
+    /// The next `n` bytes of a direction are missing.
+    fn missing(&mut self, from: Side, at: Nanos, n: u64, kind: Missing);
+}
+
+/// Both directions of one connection.
+#[derive(Debug)]
+pub struct Reassembler {
+    directions: [DirectionState; 2],
+    limits: StreamLimits,
+}
+
+/// Sequence numbers further apart than this belong to no common stream (RFC 9293: windows are below 2^30).
+const FAR: i32 = 1 << 30;
+
+/// How far `a` is ahead of `b`; negative: behind.
+fn ahead(a: u32, b: u32) -> i32 {
+    a.wrapping_sub(b).cast_signed()
+}
+
+impl Reassembler {
+    /// Streams of which nothing is known yet.
+    pub fn new(limits: StreamLimits) -> Self {
+        Self { directions: Default::default(), limits }
+    }
+
+    fn direction(&mut self, from: Side) -> &mut DirectionState {
+        let [client, server] = &mut self.directions;
+        match from {
+            Side::Client => client,
+            Side::Server => server,
+        }
+    }
+
+    /// The sequence number of the first byte that `from` sends. Too late once bytes were seen, unless it agrees.
+    pub fn start(&mut self, from: Side, seq: u32) {
+        self.direction(from).start(seq);
+    }
+
+    /// One captured piece.
+    pub fn segment(&mut self, s: Incoming<'_>, out: &mut dyn Deliver) {
+        let limits = self.limits;
+        if let Some(ack) = s.ack {
+            self.direction(s.from.other()).acknowledged(s.from.other(), ack, s.at, out);
+        }
+        if s.len > 0 {
+            self.direction(s.from).segment(&s, &limits, out);
+        }
+    }
+
+    /// Time has passed: a hole that has waited too long is a gap.
+    pub fn expire(&mut self, now: Nanos, out: &mut dyn Deliver) {
+        let patience = self.limits.patience;
+        for from in [Side::Client, Side::Server] {
+            self.direction(from).expire(from, now, patience, out);
+        }
+    }
+
+    /// The connection has ended: what is held behind holes is delivered, with gaps.
+    pub fn close(&mut self, at: Nanos, out: &mut dyn Deliver) {
+        for from in [Side::Client, Side::Server] {
+            self.direction(from).flush(from, at, out);
+        }
+    }
+
+    /// Bytes held behind holes.
+    pub fn memory(&self) -> usize {
+        self.directions.iter().map(DirectionState::memory).sum()
+    }
+}
+
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! From ring records to events: names cgroups before flows speak of them, joins payload that came before its
+//! connection, translates time, keeps what the kernel side needs to be told.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use aya::maps::{Array, HashMap, MapData};
+use monitor_common::maps::{CGROUP_CACHE_SLOTS, CachedFlow, FLOW_CACHE_SLOTS, cached_decision};
+use monitor_core::model::{CgroupId, CloseReason, Direction, Event, Nanos, Segment, SocketCookie};
+use rustc_hash::FxHashSet;
+
+use super::clock::Clock;
+use super::handle::ByHandle;
+use super::parked::Lot;
+use super::wire::{self, Flow, Record, SegmentRecord};
+use super::{FLOW_UNTRACKED, FlowState, IGNORED, WATCHED};
+use crate::capture::cgroups::Known;
+
+/// `BPF_EXIST`: update only what is there.
+const EXIST: u64 = 2;
+/// Cgroup ids that could not be resolved, remembered so that each is tried once.
+const MAX_NAMELESS: usize = 1024;
+
+/// The maps and handles that conversion needs.
+pub(super) struct Kernel {
+    pub(super) flows: HashMap<MapData, u64, FlowState>,
+    pub(super) decisions: HashMap<MapData, u64, u32>,
+    pub(super) decision_cache: Array<MapData, u64>,
+    pub(super) flow_cache: Array<MapData, CachedFlow>,
+    pub(super) by_handle: Option<ByHandle>,
+}
+
+impl Kernel {
+    /// Puts the decision about a cgroup where the probes look. A full table costs the probes time, not events: they
+    /// ask the ancestors each time.
+    fn decide(&mut self, id: CgroupId, decision: u32) {
+        let _ = self.decisions.insert(id.0, decision, 0);
+        self.cache_decision(id, cached_decision(id.0, decision));
+    }
+
+    fn undecide(&mut self, id: CgroupId) {
+        let _ = self.decisions.remove(&id.0);
+        self.cache_decision(id, 0);
+    }
+
+    /// Whatever else was in the slot is found again in the table.
+    fn cache_decision(&mut self, id: CgroupId, word: u64) {
+        let slot = u32::try_from(id.0 % u64::from(CGROUP_CACHE_SLOTS)).unwrap_or(0);
+        let _ = self.decision_cache.set(slot, word, 0);
+    }
+
+    /// Gives a connection another budget; `false`: it is unknown, or has that budget.
+    fn budget(&mut self, cookie: u64, budget: [u32; 2]) -> bool {
+        // Between reading and writing the probes may change `last` and the FIN marks: the first is refreshed by the
+        // next segment, and a lost mark is made up for by the sweep.
+        let Ok(mut state) = self.flows.get(&cookie, 0) else { return false };
+        if state.budget == budget {
+            return false;
+        }
+        state.budget = budget;
+        // Fails if the connection was closed meanwhile, which is right.
+        if self.flows.insert(cookie, state, EXIST).is_err() {
+            return false;
+        }
+        self.refresh(cookie);
+        true
+    }
+
+    /// Makes the cache forget a connection: the next segment takes it from the table. A probe that has just read the
+    /// old state may put that back, hence once more a little later ([`Converter::settle`]).
+    fn refresh(&mut self, cookie: u64) {
+        let slot = u32::try_from(cookie % u64::from(FLOW_CACHE_SLOTS)).unwrap_or(0);
+        let _ = self.flow_cache.set(slot, CachedFlow::EMPTY, 0);
+    }
+}
+
+pub(super) struct Converter {
+    clock: Clock,
+    known: Known,
+    kernel: Kernel,
+    own_listeners: Vec<SocketAddr>,
+    /// Cgroups to be announced at the next poll.
+    pending: VecDeque<(CgroupId, String)>,
+    /// Connections announced and not closed.
+    open: FxHashSet<u64>,
+    /// Connections not wanted: with the agent itself, or in a cgroup that is not watched.
+    muted: FxHashSet<u64>,
+    nameless: FxHashSet<u64>,
+    /// Decisions since the last [`Self::settle`].
+    unsettled_cgroups: Vec<(CgroupId, bool)>,
+    unsettled_flows: Vec<u64>,
+    lot: Lot,
+    malformed: u64,
+    unclaimed: u64,
+    reported: [u64; 2],
+    /// Delivered segments: sent, received.
+    pub(super) segments: [u64; 2],
+    /// Delivered payload bytes: sent, received.
+    pub(super) bytes: [u64; 2],
+}
+
+impl Converter {
+    pub(super) fn new(clock: Clock, known: Known, kernel: Kernel, own_listeners: Vec<SocketAddr>) -> Self {
+        Self {
+            clock,
+            known,
+            kernel,
+            own_listeners,
+            pending: VecDeque::new(),
+            open: FxHashSet::default(),
+            muted: FxHashSet::default(),
+            nameless: FxHashSet::default(),
+            unsettled_cgroups: Vec::new(),
+            unsettled_flows: Vec::new(),
+            lot: Lot::default(),
+            malformed: 0,
+            unclaimed: 0,
+            reported: [0; 2],
+            segments: [0; 2],
+            bytes: [0; 2],
+        }
+    }
+
+    /// Unix time now.
+    pub(super) fn now(&self) -> Nanos {
+        self.clock.unix(Clock::monotonic())
+    }
+
+    /// Learns of every cgroup there is; they are announced at the next [`Self::pending`].
+    pub(super) fn walk(&mut self, seen: &mut dyn FnMut(&str)) {
+        for (id, path) in self.known.hierarchy().walk(usize::MAX) {
+            if self.learn(id, &path) == Some(true) {
+                seen(&path);
+                self.pending.push_back((id, path));
+            }
+        }
+    }
+
+    /// Announces cgroups that were learned outside of a batch.
+    pub(super) fn pending(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        let at = self.now();
+        for (id, path) in self.pending.drain(..) {
+            sink(Event::CgroupSeen { at, id, path: &path });
+        }
+    }
+
+    /// Decides about a cgroup and tells the probes. `None`: nothing new.
+    fn learn(&mut self, id: CgroupId, path: &str) -> Option<bool> {
+        let watched = self.known.learn(id, path)?;
+        self.kernel.decide(id, if watched { WATCHED } else { IGNORED });
+        self.unsettled_cgroups.push((id, watched));
+        Some(watched)
+    }
+
+    /// One record.
+    pub(super) fn record(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+        match wire::read(bytes) {
+            Ok(Record::Segment(s)) => self.segment(&s, sink),
+            Ok(Record::Flow(f)) => self.flow(&f, sink),
+            Ok(Record::Close { at, cookie }) => self.close(at, cookie, sink),
+            Ok(Record::CgroupMade { at, path }) => self.made(at, path, sink),
+            Ok(Record::CgroupRemoved { at, path }) => self.removed(at, path, sink),
+            Err(_) => self.malformed += 1,
+        }
+    }
+
+    fn segment(&mut self, s: &SegmentRecord<'_>, sink: &mut dyn FnMut(Event<'_>)) {
+        let mut cookie = s.cookie;
+        if s.listener {
+            match self.lot.park(s) {
+                Some(of) => cookie = of,
+                None => return,
+            }
+        }
+        if !self.muted.is_empty() && self.muted.contains(&cookie) {
+            return;
+        }
+        let i = match s.dir {
+            Direction::Tx => 0,
+            Direction::Rx => 1,
+        };
+        if let (Some(n), Some(b)) = (self.segments.get_mut(i), self.bytes.get_mut(i)) {
+            *n += 1;
+            *b += u64::try_from(s.bytes.len()).unwrap_or(0);
+        }
+        sink(Event::Segment(Segment {
+            at: self.clock.unix(s.at),
+            cookie: SocketCookie(cookie),
+            dir: s.dir,
+            seq: s.seq,
+            ack: s.ack,
+            len: s.len,
+            bytes: s.bytes,
+        }));
+    }
+
+    fn flow(&mut self, f: &Flow, sink: &mut dyn FnMut(Event<'_>)) {
+        if f.listener {
+            self.lot.expect(f);
+            return;
+        }
+        let at = self.clock.unix(f.at);
+        let watched = f.cgroup.is_none_or(|id| self.resolve(id, at, sink));
+        if !watched || self.is_own(f) {
+            self.muted.insert(f.cookie);
+            self.set_budget(f.cookie, [super::BUDGET_SILENT; 2]);
+            return;
+        }
+        self.open.insert(f.cookie);
+        sink(Event::Opened {
+            at,
+            cookie: SocketCookie(f.cookie),
+            cgroup: f.cgroup.map(CgroupId),
+            local: f.local,
+            peer: f.peer,
+            role: f.role,
+            tx_start: f.tx_start,
+            rx_start: f.rx_start,
+        });
+        for s in self.lot.claim(f) {
+            self.segment(
+                &SegmentRecord {
+                    at: s.at,
+                    cookie: f.cookie,
+                    dir: Direction::Rx,
+                    seq: s.seq,
+                    ack: s.ack,
+                    len: s.len,
+                    bytes: &s.bytes,
+                    listener: false,
+                },
+                sink,
+            );
+        }
+    }
+
+    /// Makes sure that a flow's cgroup has been announced. `false`: it is not watched.
+    fn resolve(&mut self, id: u64, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        if let Some((_, watched)) = self.known.get(CgroupId(id)) {
+            return watched;
+        }
+        if self.nameless.contains(&id) {
+            return true;
+        }
+        // Its mkdir record is still on its way in another ring, or was lost.
+        let path = self
+            .kernel
+            .by_handle
+            .as_ref()
+            .and_then(|h| h.path(id).ok())
+            .and_then(|dir| self.known.hierarchy().path_of(&dir));
+        if let Some(path) = path {
+            match self.learn(CgroupId(id), &path) {
+                Some(true) => {
+                    sink(Event::CgroupSeen { at, id: CgroupId(id), path: &path });
+                    return true;
+                }
+                Some(false) => return false,
+                None => {}
+            }
+        }
+        if self.nameless.len() >= MAX_NAMELESS {
+            self.nameless.clear();
+        }
+        self.nameless.insert(id);
+        true
+    }
+
+    fn is_own(&self, f: &Flow) -> bool {
+        self.own_listeners.iter().any(|own| {
+            [f.local, f.peer].iter().any(|a| {
+                a.port() == own.port()
+                    && (a.ip() == own.ip() || (own.ip().is_unspecified() && f.local.ip() == f.peer.ip()))
+            })
+        })
+    }
+
+    fn close(&mut self, at: u64, cookie: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        self.lot.closed(cookie);
+        self.muted.remove(&cookie);
+        if self.open.remove(&cookie) {
+            sink(Event::Closed { at: self.clock.unix(at), cookie: SocketCookie(cookie), reason: CloseReason::Closed });
+        }
+    }
+
+    fn made(&mut self, at: u64, path: Option<&str>, sink: &mut dyn FnMut(Event<'_>)) {
+        // A path too long for the record: the first flow in it resolves it.
+        let Some(path) = path.filter(|p| self.known.hierarchy().contains(p)) else { return };
+        // Another hierarchy's, or gone again.
+        let Some(id) = self.known.hierarchy().id(path) else { return };
+        if self.learn(id, path) == Some(true) {
+            self.nameless.remove(&id.0);
+            sink(Event::CgroupSeen { at: self.clock.unix(at), id, path });
+        }
+    }
+
+    fn removed(&mut self, at: u64, path: Option<&str>, sink: &mut dyn FnMut(Event<'_>)) {
+        let Some(id) = path.and_then(|p| self.known.forget(p)) else { return };
+        self.kernel.undecide(id);
+        sink(Event::CgroupGone { at: self.clock.unix(at), id });
+    }
+
+    /// Tells the probes another budget for one connection.
+    pub(super) fn set_budget(&mut self, cookie: u64, budget: [u32; 2]) {
+        if self.kernel.budget(cookie, budget) {
+            self.unsettled_flows.push(cookie);
+        }
+    }
+
+    /// Writes the decisions of the last second into the probes' caches once more: a probe that was at work while they
+    /// were made may have put back what it had read before.
+    pub(super) fn settle(&mut self) {
+        for (id, watched) in std::mem::take(&mut self.unsettled_cgroups) {
+            if self.known.get(id).is_some() {
+                self.kernel.cache_decision(id, cached_decision(id.0, if watched { WATCHED } else { IGNORED }));
+            }
+        }
+        for cookie in std::mem::take(&mut self.unsettled_flows) {
+            self.kernel.refresh(cookie);
+        }
+    }
+
+    /// Close records were lost: closes what the probes no longer know.
+    pub(super) fn close_what_is_gone(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        let gone: Vec<u64> =
+            self.open.iter().chain(&self.muted).copied().filter(|c| self.kernel.flows.get(c, 0).is_err()).collect();
+        let now = Clock::monotonic();
+        for cookie in gone {
+            self.close(now, cookie, sink);
+        }
+    }
+
+    /// Forgets connections whose close nobody tells and that were silent for `older` ns.
+    pub(super) fn sweep_stale(&mut self, now: u64, older: u64, sink: &mut dyn FnMut(Event<'_>)) {
+        let stale: Vec<u64> = self
+            .kernel
+            .flows
+            .iter()
+            .flatten()
+            .filter(|(_, s)| s.flags & FLOW_UNTRACKED != 0 && now.saturating_sub(s.last) > older)
+            .map(|(cookie, _)| cookie)
+            .collect();
+        for cookie in stale {
+            let _ = self.kernel.flows.remove(&cookie);
+            self.close(now, cookie, sink);
+        }
+    }
+
+    /// Drops payload whose connection never came.
+    pub(super) fn sweep_parked(&mut self) {
+        self.unclaimed += self.lot.sweep(Clock::monotonic());
+    }
+
+    /// Events lost on this side since last asked.
+    pub(super) fn take_lost(&mut self) -> Vec<(&'static str, u64)> {
+        let total = self.lost_in_total();
+        let news = total.iter().zip(self.reported).map(|((name, n), old)| (*name, n - old)).filter(|(_, n)| *n > 0);
+        let news = news.collect();
+        self.reported = total.map(|(_, n)| n);
+        news
+    }
+
+    /// Events lost on this side in total.
+    pub(super) fn lost_in_total(&self) -> [(&'static str, u64); 2] {
+        [("malformed_record", self.malformed), ("handshake_payload_unclaimed", self.unclaimed)]
+    }
+
+    pub(super) fn open_flows(&self) -> usize {
+        self.open.len() + self.muted.len()
+    }
+
+    pub(super) fn known_cgroups(&self) -> usize {
+        self.known.len()
+    }
+
+    pub(super) fn parked(&self) -> usize {
+        self.lot.len()
+    }
+}

@@ -1,0 +1,287 @@
+//! Loads the probes with their knobs and map sizes, and attaches them. What capture cannot do without is an error; the
+//! rest is lost coverage and reported as such.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use aya::maps::{Map, MapData};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, RawTracePoint, SockOps};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use monitor_common::knobs;
+use monitor_common::maps::{MAX_SHARDS, names};
+use monitor_common::records::{SegmentHeader, TIERS};
+
+use super::ring::{Ring, page_size};
+use super::{CaptureConfig, object};
+use crate::capture::{CaptureError, HookStatus};
+
+/// A hook, our program for it, and what the operator loses without.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// Constant name, as the metric shows it.
+    pub name: &'static str,
+    /// Program in the object.
+    pub program: &'static str,
+    /// Whether capture works without it.
+    pub optional: bool,
+    /// What is lost without it.
+    pub lost: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Skb(CgroupSkbAttachType),
+    SockOps,
+    RawTracePoint(&'static str),
+}
+
+/// Every hook, in the order they are attached: sources of knowledge before sources of data.
+pub const HOOKS: [Hook; 5] = [
+    Hook {
+        name: "cgroup_mkdir",
+        program: "lw_mkdir",
+        optional: true,
+        lost: "new containers are noticed only at their first segment",
+        kind: Kind::RawTracePoint("cgroup_mkdir"),
+    },
+    Hook {
+        name: "cgroup_rmdir",
+        program: "lw_rmdir",
+        optional: true,
+        lost: "removed containers stay in the tables until these are full",
+        kind: Kind::RawTracePoint("cgroup_rmdir"),
+    },
+    Hook {
+        name: "sock_ops",
+        program: "lw_sock_ops",
+        optional: true,
+        lost: "every connection counts as older than the agent: what was proved at its start is not known",
+        kind: Kind::SockOps,
+    },
+    Hook {
+        name: "cgroup_skb_ingress",
+        program: "lw_ingress",
+        optional: false,
+        lost: "nothing that watched sockets receive is seen",
+        kind: Kind::Skb(CgroupSkbAttachType::Ingress),
+    },
+    Hook {
+        name: "cgroup_skb_egress",
+        program: "lw_egress",
+        optional: false,
+        lost: "nothing that watched sockets send is seen",
+        kind: Kind::Skb(CgroupSkbAttachType::Egress),
+    },
+];
+
+/// Loaded probes, not yet attached.
+pub struct Probes {
+    pub(super) ebpf: Ebpf,
+    pub(super) shards: u32,
+    pub(super) ring_bytes: u32,
+}
+
+impl Probes {
+    /// Loads the object and makes its maps; programs are loaded when they are attached.
+    ///
+    /// # Errors
+    ///
+    /// The binary has no probes, or the kernel refuses the maps.
+    pub fn load(config: &CaptureConfig) -> Result<Self, CaptureError> {
+        if !object::is_real() {
+            return Err(CaptureError::StubObject);
+        }
+        raise_memlock();
+        let (shards, ring_bytes) = (shards(config), ring_bytes(config.ring_bytes));
+        let cap = payload_cap(ring_bytes);
+        let wake = ring_bytes / 4;
+        let watch_unknown = 1u32;
+        let threads = u32::from(config.threads);
+        let seed = seed();
+        let mut loader = EbpfLoader::new();
+        loader
+            .verifier_log_level(VerifierLogLevel::DISABLE)
+            .override_global(knobs::SHARDS, &shards, true)
+            .override_global(knobs::PAYLOAD_CAP, &cap, true)
+            .override_global(knobs::WAKE_BYTES, &wake, true)
+            .override_global(knobs::WATCH_UNKNOWN, &watch_unknown, true)
+            .override_global(knobs::THREADS, &threads, true)
+            .override_global(knobs::SEED, &seed, true)
+            .map_max_entries(names::FLOWS, config.flows.max(1))
+            .map_max_entries(names::CGROUPS, config.cgroups.max(1));
+        let page = u32::try_from(page_size()).unwrap_or(4096);
+        for (shard, name) in (0u32..).zip(names::RINGS) {
+            loader.map_max_entries(name, if shard < shards { ring_bytes } else { page });
+        }
+        let ebpf = loader
+            .load(object::bytes())
+            .map_err(|e| CaptureError::Load { program: "object", problem: describe(&e) })?;
+        Ok(Self { ebpf, shards, ring_bytes })
+    }
+
+    /// Loads and attaches one hook, at the cgroup directory where that matters.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn attach(&mut self, hook: &Hook, cgroup: &Path) -> Result<(), CaptureError> {
+        let refused = |e: ProgramError| match e {
+            ProgramError::LoadError { .. } => CaptureError::Load { program: hook.program, problem: describe(&e) },
+            e => CaptureError::Attach { hook: hook.name, cgroup: cgroup.to_owned(), problem: describe(&e) },
+        };
+        let open =
+            || File::open(cgroup).map_err(|e| CaptureError::Cgroup { path: cgroup.to_owned(), problem: e.to_string() });
+        let Some(program) = self.ebpf.program_mut(hook.program) else {
+            return Err(CaptureError::Load { program: hook.program, problem: "not in the object".to_owned() });
+        };
+        match hook.kind {
+            Kind::Skb(kind) => {
+                let program: &mut CgroupSkb = program.try_into().map_err(refused)?;
+                program.load().map_err(refused)?;
+                program.attach(open()?, kind, CgroupAttachMode::Single).map_err(refused)?;
+            }
+            Kind::SockOps => {
+                let program: &mut SockOps = program.try_into().map_err(refused)?;
+                program.load().map_err(refused)?;
+                program.attach(open()?, CgroupAttachMode::Single).map_err(refused)?;
+            }
+            Kind::RawTracePoint(name) => {
+                let program: &mut RawTracePoint = program.try_into().map_err(refused)?;
+                program.load().map_err(refused)?;
+                program.attach(name).map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the program of a hook without attaching it: whether the verifier takes it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn load_only(&mut self, hook: &Hook) -> Result<(), CaptureError> {
+        let refused = |e: ProgramError| CaptureError::Load { program: hook.program, problem: describe(&e) };
+        match self.ebpf.program_mut(hook.program) {
+            Some(Program::CgroupSkb(p)) => p.load().map_err(refused),
+            Some(Program::SockOps(p)) => p.load().map_err(refused),
+            Some(Program::RawTracePoint(p)) => p.load().map_err(refused),
+            _ => Err(CaptureError::Load { program: hook.program, problem: "not in the object".to_owned() }),
+        }
+    }
+
+    /// Attaches every hook of a kind: optional ones that fail are in the answer.
+    pub(super) fn attach_all(
+        &mut self,
+        cgroup: &Path,
+        wanted: impl Fn(&Hook) -> bool,
+    ) -> Result<Vec<HookStatus>, CaptureError> {
+        let mut status = Vec::new();
+        for hook in HOOKS.iter().filter(|h| wanted(h)) {
+            match self.attach(hook, cgroup) {
+                Ok(()) => status.push(HookStatus { hook: hook.name, attached: true, problem: None }),
+                Err(e) if hook.optional => {
+                    status.push(HookStatus { hook: hook.name, attached: false, problem: Some(e.to_string()) });
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(status)
+    }
+
+    /// Takes the rings in use.
+    pub(super) fn rings(&mut self) -> Result<Vec<Ring>, CaptureError> {
+        let used = usize::try_from(self.shards).unwrap_or(1);
+        names::RINGS
+            .iter()
+            .take(used)
+            .map(|name| {
+                let map: MapData = match self.ebpf.take_map(name) {
+                    Some(Map::RingBuf(map)) => map,
+                    _ => return Err(CaptureError::Map { map: name, problem: "not in the object".to_owned() }),
+                };
+                Ring::new(map, self.ring_bytes)
+                    .map_err(|e| CaptureError::Map { map: name, problem: format!("cannot be mapped: {e}") })
+            })
+            .collect()
+    }
+}
+
+/// Whether a hook only brings knowledge (containers, connections), no payload.
+pub(super) fn brings_knowledge(hook: &Hook) -> bool {
+    !matches!(hook.kind, Kind::Skb(_))
+}
+
+fn shards(config: &CaptureConfig) -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let wanted = config.shards.unwrap_or(cpus).clamp(1, MAX_SHARDS);
+    // The probes choose by a mask.
+    if wanted.is_power_of_two() { wanted } else { wanted.next_power_of_two() / 2 }
+}
+
+/// The kernel wants a power of two and at least a page.
+fn ring_bytes(wanted: u32) -> u32 {
+    let page = u32::try_from(page_size()).unwrap_or(4096);
+    wanted.clamp(page, 1 << 30).next_power_of_two()
+}
+
+/// The largest tier of which a ring holds two.
+fn payload_cap(ring_bytes: u32) -> u32 {
+    let overhead = u32::try_from(size_of::<SegmentHeader>()).unwrap_or(0) + 8;
+    TIERS.into_iter().rev().find(|t| (t + overhead) * 2 <= ring_bytes).unwrap_or(0)
+}
+
+/// Keys the hash of addresses in the probes. Only has to differ from run to run.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// Kernels before 5.11 charge maps to the memory-lock limit.
+fn raise_memlock() {
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `unlimited` lives through the call. Failure shows when the maps are made.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+}
+
+/// An error with its causes, on one line; of a verifier's log only the end, which says why.
+pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(e) = next {
+        let text = e.to_string();
+        let text: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+        let end = text.len().saturating_sub(4);
+        let text = text.get(end..).unwrap_or_default().join(" / ");
+        if !parts.iter().any(|p| p.contains(&text)) {
+            parts.push(text);
+        }
+        if let Some(e) = e.downcast_ref::<io::Error>()
+            && e.kind() == io::ErrorKind::PermissionDenied
+        {
+            parts.push("(are CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON there?)".to_owned());
+        }
+        next = e.source();
+    }
+    parts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_what_the_kernel_takes() {
+        assert_eq!(ring_bytes(0), u32::try_from(page_size()).unwrap());
+        assert_eq!(ring_bytes(5000), 8192);
+        assert_eq!(ring_bytes(u32::MAX), 1 << 30);
+        let shards_of = |n| shards(&CaptureConfig { shards: Some(n), ..CaptureConfig::default() });
+        assert_eq!([0, 1, 2, 3, 4, 9].map(shards_of), [1, 1, 2, 2, 4, 4]);
+    }
+
+    #[test]
+    fn two_of_the_longest_records_fit() {
+        assert_eq!([4096, 8192, 16384, 65536, 1 << 22].map(payload_cap), [512, 512, 4096, 16384, 16384]);
+    }
+}

@@ -1,0 +1,61 @@
+//! `leasewarden check`: validate a configuration.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{Failure, now, print};
+use crate::config::Config;
+
+/// Validate a configuration.
+///
+/// Tells everything that is wrong with it: file, line, column, what was expected, the nearest valid key. Exits with 2
+/// if anything is.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  leasewarden check /etc/leasewarden.yaml")]
+pub(super) struct Args {
+    /// The configuration file (YAML); see docs/configuration.md.
+    file: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = Config::load(&args.file, now()).map_err(|error| {
+        let hint = "\nThe keys are described in docs/configuration.md.";
+        Failure::Usage(match &error {
+            crate::config::ConfigError::Wrong { problems, .. } => {
+                let n = problems.len();
+                format!("{n} problem{}\n{error}{hint}", if n == 1 { "" } else { "s" })
+            }
+            _ => error.to_string(),
+        })
+    })?;
+    let file = args.file.display().to_string();
+    for warning in &config.warnings {
+        super::complain(&format!("warning: {}", warning.render(&file)));
+    }
+    print(&format!("{file}: OK\n{}", summary(&config)))
+}
+
+/// What the configuration comes to.
+fn summary(config: &Config) -> String {
+    let s = &config.settings;
+    let off = s.rules.iter().filter(|r| !r.enabled).count();
+    let listen = config.listen.map_or_else(|| "off".to_owned(), |a| a.to_string());
+    let findings = config
+        .findings
+        .as_ref()
+        .map_or_else(String::new, |f| format!(", findings to {}", f.display()));
+    format!(
+        "  identity  {} static, {} path patterns\n  tenants   {}\n  services  {}\n  rules     {} changed, {off} of them off\n  \
+         suppress  {}\n  limits    {} flows, {} MiB\n  export    http {listen}{findings}\n",
+        config.identity.statics.len(),
+        config.identity.patterns.len(),
+        s.tenants.len(),
+        s.services.len(),
+        s.rules.len(),
+        s.suppress.len(),
+        s.limits.flows,
+        s.limits.memory >> 20,
+    )
+}

@@ -1,0 +1,22 @@
+//! The node agent behind the `leasewarden` binary.
+//!
+//! - [`capture`]: where events come from (live kernel, packet captures, recordings)
+//! - [`identity`]: who is behind a cgroup or an address
+//! - [`pipeline`]: capture → core → export; the only place that spawns tasks or owns channels
+//! - [`export`], [`metrics`]: where findings, operations and counters go
+//! - [`config`], [`cli`], [`logging`], [`doctor`]: the edge towards the operator
+//!
+//! Everything between an event and a finding is in `monitor-core`.
+
+pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod doctor;
+pub mod export;
+pub mod identity;
+pub mod logging;
+pub mod metrics;
+pub mod pipeline;
+
+#[cfg(test)]
+pub(crate) mod testing;

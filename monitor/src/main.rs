@@ -1,0 +1,7 @@
+//! The `leasewarden` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    monitor::cli::main()
+}

@@ -1,0 +1,384 @@
+//! Capture → core → export. The only file that spawns tasks or threads, or owns channels.
+//!
+//! One thread polls the source and runs the engine. A small runtime beside it answers HTTP and waits for signals. They
+//! share [`Shared`], which the engine's thread touches once per finding and once a second.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use monitor_core::model::Severity;
+use monitor_core::model::claim::Salt;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::capture::ebpf::{CaptureConfig, LiveSource};
+use crate::capture::recording::{Recorder, RecordingError};
+use crate::capture::{CaptureError, Progress, Source, file};
+use crate::config::Config;
+use crate::export::http::{self, ListenError};
+use crate::export::sink::Existing;
+use crate::export::{LineSink, Readiness, Shared, SinkError, Target, services};
+use crate::metrics::{Metrics, Sources, Updater};
+
+mod agent;
+mod host;
+mod outputs;
+
+use agent::Agent;
+use host::{random_salt, recording_info, set_build_info};
+use outputs::{Outputs, now};
+
+/// How long the engine's thread sleeps at most while nothing happens.
+const IDLE: Duration = Duration::from_millis(200);
+/// How often metrics and the service map are brought up to date.
+const PUBLISH: Duration = Duration::from_secs(1);
+/// How long a stopping agent goes on reading what the kernel has already delivered.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long requests may go on when the agent stops.
+const GRACE: Duration = Duration::from_millis(500);
+/// Salt of a replay: the same input must give the same output.
+const REPLAY_SALT: Salt = Salt(0x6c65_6173_6577_6172, 0x7265_706c_6179_0001);
+
+/// Why a run or a replay failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The source.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// A file or standard output.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The recording.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    /// The HTTP address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refused something the agent cannot do without.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Not all results could be written.
+    #[error("results are incomplete: {0}")]
+    Incomplete(String),
+    /// A thread ended in a way it never should.
+    #[error("internal error: the engine's thread has panicked; please report this")]
+    Panicked,
+}
+
+/// What `run` is to do.
+#[derive(Debug)]
+pub struct Run {
+    /// The configuration.
+    pub config: Config,
+    /// Watch only what lives below this cgroup.
+    pub cgroup: Option<PathBuf>,
+    /// Where findings go, beside HTTP.
+    pub findings: Vec<Target>,
+    /// Record every event here.
+    pub record: Option<PathBuf>,
+    /// End by itself after this long.
+    pub duration: Option<Duration>,
+}
+
+/// What `replay` is to do.
+#[derive(Debug)]
+pub struct Replay {
+    /// The capture or recording.
+    pub input: PathBuf,
+    /// The configuration.
+    pub config: Config,
+    /// Where findings go.
+    pub findings: Option<Target>,
+    /// Where operations go.
+    pub operations: Option<Target>,
+}
+
+/// What a replay came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Replayed {
+    /// The most severe finding.
+    pub worst: Option<Severity>,
+}
+
+/// Watches the live kernel until a signal comes, the duration is over or standard output's reader goes.
+///
+/// # Errors
+/// [`PipelineError`]: it could not begin, or capture ended by itself.
+pub fn run(run: Run) -> Result<(), PipelineError> {
+    // What can clash is taken first, before anything is attached to the kernel.
+    let listener = run.config.listen.map(http::listen).transpose()?;
+    let sinks = run
+        .findings
+        .iter()
+        .map(|target| LineSink::open(target, Existing::Append, true))
+        .collect::<Result<Vec<_>, _>>()?;
+    let recorder =
+        run.record.as_deref().map(|path| Recorder::create(path, &recording_info())).transpose()?;
+    let limits = run.config.settings.limits;
+    let metrics = Metrics::new()
+        .map_err(|e| PipelineError::System { what: "metrics", source: std::io::Error::other(e) })?;
+    let metrics = Arc::new(metrics);
+    let shared = Arc::new(Shared::new(metrics.clone()));
+    let updater = Updater::new(metrics, limits.tenants, limits.services);
+    set_build_info(&shared);
+
+    let runtime = runtime()?;
+    let stop = stop_on_signal(&runtime)?;
+    let mut settings = run.config.settings;
+    settings.salt = random_salt()?;
+    let outputs = Outputs { findings: sinks, shared: Some(shared.clone()), ..Outputs::default() };
+    let identity = run.config.identity;
+    let mut config = CaptureConfig {
+        flows: u32::try_from(limits.flows).unwrap_or(u32::MAX),
+        scope_cgroup: run.cgroup,
+        // Whoever scrapes the agent is no finding of the agent's.
+        own_listeners: listener.iter().filter_map(|l| l.local_addr().ok()).collect(),
+        ..CaptureConfig::default()
+    };
+    if let Some(kb) = run.config.ring_kb {
+        config.ring_bytes = kb.saturating_mul(1024);
+    }
+    let server = listener.map(|listener| serve(&runtime, listener, shared.clone()));
+    let engine = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || {
+            // The engine is made where it lives: it is one thread's own and cannot move.
+            let agent = Agent::new(settings, identity, outputs);
+            Live { agent, updater, shared, recorder, stop, duration: run.duration }.watch(config)
+        })
+        .map_err(|source| PipelineError::System {
+            what: "cannot start the engine's thread",
+            source,
+        })?;
+    let result = engine.join().unwrap_or(Err(PipelineError::Panicked));
+    // Dropping the sender asks the server to end.
+    drop(server);
+    runtime.shutdown_timeout(GRACE);
+    result
+}
+
+/// The engine's thread of a live agent.
+struct Live {
+    agent: Agent,
+    updater: Updater,
+    shared: Arc<Shared>,
+    recorder: Option<Recorder>,
+    stop: Arc<AtomicBool>,
+    duration: Option<Duration>,
+}
+
+impl Live {
+    fn watch(mut self, config: CaptureConfig) -> Result<(), PipelineError> {
+        let mut source = LiveSource::open(config, Box::new(crate::identity::watch))?;
+        let began = Instant::now();
+        let mut next_publish = began;
+        let mut result = Ok(());
+        tracing::info!("watching");
+        while !self.stopping(began) {
+            match self.poll(&mut source, IDLE) {
+                Ok(Progress::End) => break,
+                Ok(Progress::Busy | Progress::Idle) => {}
+                Err(error) => {
+                    result = Err(error.into());
+                    break;
+                }
+            }
+            if Instant::now() >= next_publish {
+                next_publish = Instant::now() + PUBLISH;
+                self.publish(&mut source);
+            }
+        }
+        let drained = Instant::now() + DRAIN;
+        while result.is_ok() && Instant::now() < drained {
+            match self.poll(&mut source, Duration::ZERO) {
+                Ok(Progress::Busy) => {}
+                Ok(Progress::Idle | Progress::End) | Err(_) => break,
+            }
+        }
+        self.agent.finish();
+        self.publish(&mut source);
+        self.finish_recording();
+        summary(&self.agent);
+        result
+    }
+
+    fn stopping(&self, began: Instant) -> bool {
+        self.stop.load(Ordering::Relaxed)
+            || self.agent.out.reader_gone
+            || self.duration.is_some_and(|d| began.elapsed() >= d)
+    }
+
+    fn poll(
+        &mut self,
+        source: &mut LiveSource,
+        timeout: Duration,
+    ) -> Result<Progress, CaptureError> {
+        let (agent, recorder) = (&mut self.agent, &mut self.recorder);
+        let progress = source.poll(timeout, &mut |event| {
+            if let Some(recorder) = recorder
+                && let Err(error) = recorder.record(&event)
+            {
+                tracing::error!("{error}; the agent goes on without recording");
+            }
+            agent.event(&event);
+        })?;
+        agent.apply_budgets(source);
+        Ok(progress)
+    }
+
+    fn publish(&mut self, source: &mut LiveSource) {
+        self.shared.beat();
+        for warning in source.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let stats = source.stats();
+        let lost = stats
+            .hooks
+            .iter()
+            .filter(|h| !h.attached)
+            .map(|h| match &h.problem {
+                Some(problem) => format!("{}: {problem}", h.hook),
+                None => h.hook.to_owned(),
+            })
+            .collect();
+        let from = Sources {
+            engine: &self.agent.engine,
+            source: &stats,
+            unwritten: self.agent.out.unwritten,
+            now: now(),
+        };
+        self.updater.update(from);
+        self.shared.refresh(self.agent.engine.findings());
+        self.shared.set_services(services::services(&self.agent.engine.services()));
+        // An open source has the hooks it cannot do without, and its first poll told every existing cgroup.
+        self.shared.set_readiness(Readiness { hooks: true, identity: true, lost });
+    }
+
+    fn finish_recording(&mut self) {
+        match self.recorder.as_mut().map(Recorder::finish) {
+            Some(Ok(n)) => tracing::info!("recorded {n} events"),
+            Some(Err(error)) => tracing::error!("{error}"),
+            None => {}
+        }
+    }
+}
+
+/// Runs a capture or recording through the same engine: the same input gives the same output, byte for byte.
+///
+/// # Errors
+/// [`PipelineError`]: the input cannot be read at all, or results cannot be written.
+pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
+    let mut source = file::open(&replay.input)?;
+    let open = |target: &Target| LineSink::open(target, Existing::Replace, false);
+    let outputs = Outputs {
+        findings: replay.findings.iter().map(open).collect::<Result<_, _>>()?,
+        operations: replay.operations.as_ref().map(open).transpose()?,
+        ..Outputs::default()
+    };
+    let runtime = runtime()?;
+    let stop = stop_on_signal(&runtime)?;
+    let mut settings = replay.config.settings;
+    settings.salt = REPLAY_SALT;
+    settings.operations = replay.operations.is_some();
+    let mut agent = Agent::new(settings, replay.config.identity, outputs);
+    while !stop.load(Ordering::Relaxed) && !agent.out.reader_gone && agent.out.failure.is_none() {
+        let progress = source.poll(Duration::ZERO, &mut |event| agent.event(&event))?;
+        agent.out.budgets.clear();
+        if progress == Progress::End {
+            break;
+        }
+    }
+    agent.finish();
+    for warning in source.warnings() {
+        tracing::warn!("{}: {warning}", replay.input.display());
+    }
+    summary(&agent);
+    runtime.shutdown_background();
+    match agent.out.failure {
+        Some(failure) => Err(PipelineError::Incomplete(failure)),
+        None => Ok(Replayed { worst: agent.out.worst }),
+    }
+}
+
+/// Says what was read and, as silence is not safety, what was not.
+fn summary(agent: &Agent) {
+    let s = agent.engine.stats();
+    let indeterminate: u64 = s
+        .operations
+        .iter()
+        .filter(|((.., verdict), _)| *verdict == monitor_core::model::Verdict::Indeterminate)
+        .map(|(_, n)| n)
+        .sum();
+    tracing::info!(
+        findings = agent.out.n_findings,
+        operations = s.operations.values().sum::<u64>(),
+        indeterminate,
+        bytes_decoded = s.bytes_decoded,
+        bytes_opaque = s.bytes_opaque,
+        bytes_truncated = s.bytes_truncated,
+        bytes_lost = s.bytes_lost,
+        events_lost = s.lost.values().sum::<u64>(),
+        decode_errors = s.decode_errors.values().sum::<u64>(),
+        "done"
+    );
+}
+
+fn runtime() -> Result<Runtime, PipelineError> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .map_err(|source| PipelineError::System { what: "cannot start the runtime", source })
+}
+
+/// A flag that SIGTERM or SIGINT sets. A second signal ends the process at once.
+fn stop_on_signal(runtime: &Runtime) -> Result<Arc<AtomicBool>, PipelineError> {
+    let error = |source| PipelineError::System { what: "cannot wait for signals", source };
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    let _inside = runtime.enter();
+    let mut term = signal(SignalKind::terminate()).map_err(error)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(error)?;
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(stop)
+}
+
+/// Serves HTTP until the sender is dropped.
+fn serve(runtime: &Runtime, listener: TcpListener, shared: Arc<Shared>) -> oneshot::Sender<()> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(
+            "metrics on http://{address}/metrics, findings on http://{address}/findings"
+        );
+    }
+    runtime.spawn(async move {
+        let result = http::serve(listener, shared, async {
+            // Nothing is ever sent: the sender's end is the message.
+            let _ = stopped.await;
+        });
+        if let Err(error) = result.await {
+            tracing::error!("the HTTP server has ended: {error}; the agent goes on without it");
+        }
+    });
+    stop
+}

@@ -1,0 +1,38 @@
+//! What the pipeline asks of the host it runs on.
+
+use monitor_core::model::claim::Salt;
+
+use super::PipelineError;
+use super::outputs::now;
+use crate::capture::recording::RecordingInfo;
+use crate::export::Shared;
+use crate::metrics::Metric;
+
+pub(super) fn random_salt() -> Result<Salt, PipelineError> {
+    use std::io::Read as _;
+    let mut bytes = [0u8; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut bytes))
+        .map_err(|source| PipelineError::System { what: "cannot read /dev/urandom", source })?;
+    let all = u128::from_le_bytes(bytes);
+    Ok(Salt(all as u64, (all >> 64) as u64))
+}
+
+pub(super) fn kernel_release() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+pub(super) fn recording_info() -> RecordingInfo {
+    RecordingInfo {
+        started: now(),
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel_release(),
+    }
+}
+
+pub(super) fn set_build_info(shared: &Shared) {
+    let revision = option_env!("LEASEWARDEN_REVISION").unwrap_or("unknown");
+    let labels = [env!("CARGO_PKG_VERSION"), revision, &kernel_release()];
+    shared.metrics().set(Metric::BuildInfo, &labels, 1.0);
+}

@@ -1,0 +1,118 @@
+//! What the engine hands out, to wherever it goes: sinks, the HTTP server's store, the capture budget.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use monitor_core::decode::Appetite;
+use monitor_core::detect::FindingEvent;
+use monitor_core::engine::{OperationView, Output};
+use monitor_core::model::{Finding, Nanos, Severity, SocketCookie};
+
+use crate::capture::Budget;
+use crate::export::{LineSink, Shared, SinkError, operations};
+use crate::metrics::Metric;
+
+/// The wall clock, as events carry it.
+pub(super) fn now() -> Nanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Receives the engine's results.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    /// Where findings go.
+    pub(super) findings: Vec<LineSink>,
+    /// Where operations go.
+    pub(super) operations: Option<LineSink>,
+    /// The HTTP server's store; none in a replay.
+    pub(super) shared: Option<Arc<Shared>>,
+    /// Capture budgets asked for since the last time they were passed on.
+    pub(super) budgets: Vec<(SocketCookie, Budget, Budget)>,
+    /// Kernel time of the bytes that are being handled; none while only time passes.
+    pub(super) bytes_at: Option<Nanos>,
+    /// Different findings made.
+    pub(super) n_findings: u64,
+    /// Operations handed out.
+    pub(super) n_operations: u64,
+    /// The most severe finding.
+    pub(super) worst: Option<Severity>,
+    /// Whoever read standard output has gone.
+    pub(super) reader_gone: bool,
+    /// Lines that could not be written.
+    pub(super) unwritten: u64,
+    /// The first reason why.
+    pub(super) failure: Option<String>,
+}
+
+impl Outputs {
+    /// Writes out what is buffered.
+    pub(super) fn flush(&mut self) {
+        let results: Vec<_> =
+            self.findings.iter_mut().chain(&mut self.operations).map(LineSink::flush).collect();
+        for result in results {
+            self.settle(result);
+        }
+    }
+
+    fn settle(&mut self, result: Result<(), SinkError>) {
+        match result {
+            Ok(()) => {}
+            Err(SinkError::ReaderGone) => self.reader_gone = true,
+            Err(error @ SinkError::Failed { .. }) => {
+                self.unwritten += 1;
+                if self.failure.is_none() {
+                    tracing::error!("{error}; further failures are counted, not logged");
+                    self.failure = Some(error.to_string());
+                }
+            }
+        }
+    }
+}
+
+impl Output for Outputs {
+    fn finding(&mut self, finding: &Finding, event: FindingEvent) {
+        if event == FindingEvent::New {
+            self.n_findings += 1;
+            if let (Some(shared), Some(at)) = (&self.shared, self.bytes_at) {
+                let delay = now().since(at).0 as f64 / 1e9;
+                shared.metrics().observe(Metric::DetectionDelaySeconds, delay);
+            }
+        }
+        self.worst = self.worst.max(Some(finding.severity));
+        if let Some(shared) = &self.shared {
+            shared.put_finding(finding);
+        }
+        if self.reader_gone {
+            return;
+        }
+        let results: Vec<_> =
+            self.findings.iter_mut().map(|sink| sink.finding(finding, event)).collect();
+        for result in results {
+            self.settle(result);
+        }
+    }
+
+    fn operation(&mut self, op: &OperationView<'_>) {
+        self.n_operations += 1;
+        if self.reader_gone {
+            return;
+        }
+        if let Some(sink) = &mut self.operations {
+            let result = sink.line(&operations::operation(op));
+            self.settle(result);
+        }
+    }
+
+    fn capture(&mut self, cookie: SocketCookie, tx: Appetite, rx: Appetite) {
+        self.budgets.push((cookie, budget(tx), budget(rx)));
+    }
+}
+
+fn budget(appetite: Appetite) -> Budget {
+    match appetite {
+        Appetite::Nothing => Budget::Silent,
+        Appetite::Head(n) => Budget::Head(n),
+        Appetite::Everything => Budget::Full,
+    }
+}

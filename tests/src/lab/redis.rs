@@ -1,0 +1,39 @@
+//! A Redis of our own, without persistence.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::net;
+use super::process::{Launch, Process};
+
+/// A running server.
+#[derive(Debug)]
+pub struct Redis {
+    _process: Process,
+    port: u16,
+}
+
+impl Redis {
+    /// Starts it inside `cgroup`.
+    ///
+    /// # Errors
+    /// When it is not installed or does not come up.
+    pub fn start(cgroup: &Path, logs: &Path) -> Result<Self> {
+        let port = net::free_port()?;
+        let mut process = Launch::new("redis", "redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/"])
+            .args(["--port", &port.to_string()])
+            .cgroup(cgroup)
+            .start(logs)?;
+        net::wait_until(&mut process, "Redis", Duration::from_secs(10), || net::listens(port))?;
+        Ok(Self { _process: process, port })
+    }
+
+    /// Its TCP port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}

@@ -1,0 +1,197 @@
+//! A whole scene: PostgreSQL, perhaps a pooler, two tenants' clients, each in a cgroup of its own, and the agent that
+//! watches them. What is in it ends with it, whatever happens.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+use super::agent::{Agent, Finding, Metrics};
+use super::cgroup::Tree;
+use super::client::{Client, Work};
+use super::pgbouncer::{PgBouncer, Pool};
+use super::postgres::Postgres;
+use super::{Scratch, target_dir};
+
+/// Where clients connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// The pooler at 127.0.0.1.
+    Pooler,
+    /// The pooler at ::1.
+    PoolerIpv6,
+    /// The database itself, at 127.0.0.1.
+    Database,
+}
+
+/// A scene. Fields are dropped in this order: first who uses, then who is used.
+#[derive(Debug)]
+pub struct Scene {
+    agent: Option<Agent>,
+    pooler: Option<PgBouncer>,
+    postgres: Postgres,
+    tree: Tree,
+    scratch: Scratch,
+    logs: PathBuf,
+}
+
+impl Scene {
+    /// Starts the database in its cgroup. Logs go to `target/lab/scenes/NAME`.
+    ///
+    /// # Errors
+    /// When not root, without cgroup v2, or when PostgreSQL does not come up.
+    pub fn new(name: &str) -> Result<Self> {
+        static SCENES: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("{}-{}", std::process::id(), SCENES.fetch_add(1, Ordering::Relaxed));
+        let logs = target_dir().join("lab/scenes").join(name);
+        let _ = std::fs::remove_dir_all(&logs);
+        let tree = Tree::new(&format!("leasewarden-lab-{unique}"))?;
+        let scratch = Scratch::new(&format!("scene-{unique}"))?;
+        let postgres = Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?;
+        Ok(Self { agent: None, pooler: None, postgres, tree, scratch, logs })
+    }
+
+    /// Puts a pooler in front of the database.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_pooler(&mut self, pool: &Pool) -> Result<()> {
+        let cgroup = self.tree.dir("shared/pgbouncer")?;
+        self.pooler = Some(PgBouncer::start(pool, &self.postgres, &self.scratch, &cgroup, &self.logs)?);
+        Ok(())
+    }
+
+    /// Starts the agent on everything in the scene. `config` is added to the smallest configuration.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_agent(&mut self, config: &str) -> Result<()> {
+        // Its cgroups must be there to be watched, as a container's are before its first packet.
+        for tenant in ["acme", "globex"] {
+            self.tree.dir(&format!("tenants/{tenant}/agent"))?;
+        }
+        self.agent = Some(Agent::start(self.tree.root(), config, &self.logs)?);
+        Ok(())
+    }
+
+    /// The agent.
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn agent(&self) -> Result<&Agent> {
+        self.agent.as_ref().context("the agent is not running")
+    }
+
+    /// Starts a tenant's client in the tenant's cgroup: connected, its setup done.
+    ///
+    /// # Errors
+    /// When it cannot connect or its setup fails.
+    pub fn client(&self, tenant: &str, to: To, work: &Work) -> Result<Client> {
+        let cgroup = self.tree.dir(&format!("tenants/{tenant}/agent"))?;
+        let port = match to {
+            To::Database => self.postgres.port(),
+            To::Pooler | To::PoolerIpv6 => self.pooler.as_ref().context("there is no pooler")?.port(),
+        };
+        let host = if to == To::PoolerIpv6 { "::1" } else { "127.0.0.1" };
+        Client::start_at(tenant, &cgroup, &format!("host={host} port={port}"), work, &self.logs)
+    }
+
+    /// Waits until the agent has decoded everything, ends it, and gives what it found and counted.
+    ///
+    /// # Errors
+    /// When it does not come to rest, or does not end as it should.
+    pub fn outcome(&mut self) -> Result<Outcome> {
+        let agent = self.agent.take().context("the agent is not running")?;
+        agent.settle()?;
+        let metrics = agent.metrics()?;
+        Ok(Outcome { findings: agent.stop()?, metrics })
+    }
+
+    /// What the agent can say of itself now, for a test that failed.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let Some(agent) = &self.agent else { return String::new() };
+        let findings: Vec<String> = agent.findings().unwrap_or_default().into_iter().map(|f| f.line).collect();
+        let metrics = agent.metrics().map(|m| m.told()).unwrap_or_default();
+        format!(
+            "logs in {}\n--- findings\n{}\n--- metrics\n{metrics}\n--- agent\n{}",
+            self.logs.display(),
+            findings.join("\n"),
+            agent.log_tail()
+        )
+    }
+}
+
+/// What the agent found and counted.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Every finding, once.
+    pub findings: Vec<Finding>,
+    /// The last scrape.
+    pub metrics: Metrics,
+}
+
+impl Outcome {
+    /// Operations with this verdict.
+    #[must_use]
+    pub fn n_verdicts(&self, verdict: &str) -> f64 {
+        self.metrics.sum("leasewarden_operations_total", &[("verdict", verdict)])
+    }
+
+    /// Demands that there is no finding at all, from an agent that saw tenants being bound.
+    ///
+    /// # Errors
+    /// With what was found and counted.
+    pub fn silent(&self) -> Result<()> {
+        if !self.findings.is_empty() {
+            bail!("there should be no finding\n{self}");
+        }
+        self.holds("bound operations are counted as such", self.n_verdicts("revalidated") > 0.0)
+    }
+
+    /// Demands that findings are of these rules and no other.
+    ///
+    /// # Errors
+    /// With what was found and counted.
+    pub fn only(&self, rules: &[&str]) -> Result<()> {
+        if let Some(other) = self.findings.iter().find(|f| !rules.contains(&f.rule.as_str())) {
+            bail!("{} should not be found\n{self}", other.rule);
+        }
+        Ok(())
+    }
+
+    /// Demands a finding of this rule with this severity and these tenants.
+    ///
+    /// # Errors
+    /// With what was found and counted.
+    pub fn has(&self, rule: &str, severity: &str, used: Option<&str>, bound: Option<&str>) -> Result<()> {
+        let fits = |f: &&Finding| {
+            f.rule == rule && f.severity == severity && f.used_for.as_deref() == used && f.bound.as_deref() == bound
+        };
+        if self.findings.iter().find(fits).is_none() {
+            bail!("no {rule} of severity {severity} with tenants use={used:?} bound={bound:?}\n{self}");
+        }
+        Ok(())
+    }
+
+    /// Demands that something holds.
+    ///
+    /// # Errors
+    /// With what was found and counted.
+    pub fn holds(&self, what: &str, holds: bool) -> Result<()> {
+        if !holds {
+            bail!("does not hold: {what}\n{self}");
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "--- findings")?;
+        for finding in &self.findings {
+            writeln!(f, "{}", finding.line)?;
+        }
+        write!(f, "--- metrics\n{}", self.metrics.told())
+    }
+}

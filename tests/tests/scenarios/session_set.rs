@@ -1,0 +1,113 @@
+//! A transaction pooler and `SET` for the session, against `set_config(…, true)` in the transaction. Over IPv4 and IPv6.
+
+use anyhow::Result;
+use tests::lab::pgbouncer::Pool;
+use tests::lab::scene::To;
+
+use crate::{SELECT, SESSION_SET, STALE, Stage, UNPARTITIONED, leaked, only_own, scenarios};
+
+scenarios!(one_sets_the_other_never, both_set, bound_per_transaction, ipv6_one_sets, ipv6_bound_per_transaction);
+
+const SET_ACME: &str = "SET app.tenant_id = 'acme'";
+const SET_GLOBEX: &str = "SET app.tenant_id = 'globex'";
+
+fn in_transaction(tenant: &str) -> Vec<String> {
+    let bind = format!("SELECT set_config('app.tenant_id', %s, true) ?{tenant}");
+    vec!["BEGIN".into(), bind, SELECT.into(), "COMMIT".into()]
+}
+
+fn one_sets(stage: &mut Stage, to: To) -> Result<()> {
+    let mut acme = stage.client_to("acme", to, &[])?;
+    let mut globex = stage.client_to("globex", to, &[])?;
+    // Every server connection of the pool carries acme's binding before globex comes.
+    acme.ask(stage.rounds(), &[SET_ACME, SELECT])?;
+    let (_, seen) = stage.together((&mut acme, &[SET_ACME, SELECT]), (&mut globex, &[SELECT]))?;
+    leaked("globex", &seen)?;
+    acme.finish()?;
+    globex.finish()?;
+
+    let outcome = stage.scene.outcome()?;
+    outcome.has(STALE, "critical", Some("globex"), Some("acme"))?;
+    outcome.has(SESSION_SET, "high", Some("globex"), Some("acme"))?;
+    outcome.holds(
+        "globex never set anything, so nobody ran under its name",
+        outcome.findings.iter().all(|f| f.rule != STALE || f.bound.as_deref() == Some("acme")),
+    )?;
+    let mut allowed = vec![STALE, SESSION_SET, UNPARTITIONED];
+    if stage.workers > 1 {
+        // Connections that nobody has bound yet may serve globex, then acme's SELECT after a SET on the other one.
+        allowed.push(crate::REUSE);
+    }
+    outcome.only(&allowed)
+}
+
+fn one_sets_the_other_never(stage: &mut Stage) -> Result<()> {
+    stage.pooled()?;
+    one_sets(stage, To::Pooler)
+}
+
+fn both_set(stage: &mut Stage) -> Result<()> {
+    stage.pooled()?;
+    let (mut acme, mut globex) = (stage.client("acme")?, stage.client("globex")?);
+    if stage.workers == 1 {
+        acme.ask(1, &[SET_ACME, SELECT])?;
+        globex.ask(1, &[SET_GLOBEX, SELECT])?;
+        leaked("acme", &acme.ask(3, &[SELECT])?)?;
+    } else {
+        // A pause between the two gives the connection away.
+        let (one, other) = stage.together(
+            (&mut acme, &[SET_ACME, "pause: 3", SELECT, SELECT]),
+            (&mut globex, &[SET_GLOBEX, "pause: 3", SELECT, SELECT]),
+        )?;
+        leaked("acme", &one)?;
+        leaked("globex", &other)?;
+    }
+    acme.finish()?;
+    globex.finish()?;
+
+    let outcome = stage.scene.outcome()?;
+    outcome.has(STALE, "critical", Some("acme"), Some("globex"))?;
+    outcome.has(SESSION_SET, "high", Some("acme"), Some("globex"))?;
+    if stage.workers > 1 {
+        outcome.has(STALE, "critical", Some("globex"), Some("acme"))?;
+    }
+    outcome.only(&[STALE, SESSION_SET, UNPARTITIONED])
+}
+
+fn per_transaction(stage: &mut Stage, to: To) -> Result<()> {
+    let mut acme = stage.client_to("acme", to, &[])?;
+    let mut globex = stage.client_to("globex", to, &[])?;
+    let (one, other) =
+        stage.together((&mut acme, &in_transaction("acme")), (&mut globex, &in_transaction("globex")))?;
+    only_own("acme", &one)?;
+    only_own("globex", &other)?;
+    acme.finish()?;
+    globex.finish()?;
+
+    let outcome = stage.scene.outcome()?;
+    outcome.silent()?;
+    outcome.holds(
+        "the pooler's connections change tenant",
+        outcome.metrics.sum("leasewarden_tenant_switches_total", &[("verdict", "revalidated")]) > 0.0,
+    )
+}
+
+fn bound_per_transaction(stage: &mut Stage) -> Result<()> {
+    stage.pooled()?;
+    per_transaction(stage, To::Pooler)
+}
+
+fn ipv6(stage: &mut Stage) -> Result<()> {
+    stage.scene.start_pooler(&Pool::transaction(stage.pool_size()).ipv6())?;
+    stage.scene.start_agent("")
+}
+
+fn ipv6_one_sets(stage: &mut Stage) -> Result<()> {
+    ipv6(stage)?;
+    one_sets(stage, To::PoolerIpv6)
+}
+
+fn ipv6_bound_per_transaction(stage: &mut Stage) -> Result<()> {
+    ipv6(stage)?;
+    per_transaction(stage, To::PoolerIpv6)
+}

@@ -1,0 +1,4 @@
+use std::process::ExitCode;
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+pub(crate) fn run(_: &Args) -> anyhow::Result<ExitCode> { anyhow::bail!("not yet") }

@@ -1,0 +1,129 @@
+//! `test`: every test there is, in stages. A stage that fails hides none of the others.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::build::{Profile, agent, probes};
+use super::setup::{Need, ensure, venv};
+use crate::{paths, sh};
+
+/// The stages, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Stage {
+    /// Install what is missing.
+    Setup,
+    /// The probes and the agent.
+    Build,
+    /// Unit and golden tests: `cargo test`.
+    Unit,
+    /// Real services, the live agent (root).
+    Scenarios,
+    /// Five kernels in QEMU.
+    Vm,
+}
+
+const ALL: [Stage; 5] = [Stage::Setup, Stage::Build, Stage::Unit, Stage::Scenarios, Stage::Vm];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only this stage; may be repeated.
+    #[arg(long, value_name = "STAGE")]
+    only: Vec<Stage>,
+    /// Leave this stage out; may be repeated.
+    #[arg(long, value_name = "STAGE")]
+    skip: Vec<Stage>,
+    /// Only the tests whose name has this in it (stages `unit` and `scenarios`).
+    filter: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let chosen = |stage: &Stage| (args.only.is_empty() || args.only.contains(stage)) && !args.skip.contains(stage);
+    let mut summary = Vec::new();
+    let mut failed = false;
+    let mut built = None;
+    for stage in ALL {
+        let name = format!("{stage:?}").to_lowercase();
+        if !chosen(&stage) {
+            summary.push(format!("{name:<10} NOT RUN"));
+            continue;
+        }
+        eprintln!("\n======== {name} ========");
+        let began = Instant::now();
+        let result = match stage {
+            Stage::Setup => ensure(Need::Test),
+            Stage::Build => build().map(|binary| built = Some(binary)),
+            Stage::Unit => unit(args.filter.as_deref()),
+            Stage::Scenarios => scenarios(built.take(), args.filter.as_deref()),
+            Stage::Vm => kernels(),
+        };
+        failed |= result.is_err();
+        let seconds = began.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => summary.push(format!("{name:<10} ok ({seconds:.0} s)")),
+            Err(error) => {
+                eprintln!("\nerror: {error:#}");
+                let first = format!("{error:#}").lines().next().unwrap_or_default().to_owned();
+                summary.push(format!("{name:<10} FAILED ({seconds:.0} s): {first}"));
+            }
+        }
+    }
+    println!("\ntest:\n  {}", summary.join("\n  "));
+    let left_out: Vec<String> =
+        ALL.iter().filter(|s| !chosen(s)).map(|s| format!("{s:?}").to_lowercase()).collect();
+    if !left_out.is_empty() {
+        sh::loud(&format!("NOT RUN, as asked: {}. This says nothing about them.", left_out.join(", ")));
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn kernels() -> Result<()> {
+    match super::vm::matrix(&super::vm::Args::default())? {
+        0 => Ok(()),
+        n => bail!("{n} kernels failed"),
+    }
+}
+
+/// Builds the agent and puts a copy aside: `cargo test` may link another one in its place.
+fn build() -> Result<PathBuf> {
+    let binary = agent(Profile::Dev)?;
+    let aside = paths::lab().join("leasewarden");
+    std::fs::create_dir_all(paths::lab())?;
+    let _ = std::fs::remove_file(&aside);
+    std::fs::copy(&binary, &aside).with_context(|| format!("cannot copy to {}", aside.display()))?;
+    Ok(aside)
+}
+
+/// With the real probes inside when they can be built: then nothing is compiled twice.
+fn with_probes(command: &mut Command, object: Option<&Path>) {
+    if let Some(object) = object {
+        command.env("LEASEWARDEN_BPF_OBJECT", object);
+    }
+}
+
+fn unit(filter: Option<&str>) -> Result<()> {
+    let mut command = sh::cargo();
+    command.arg("test").args(filter);
+    with_probes(&mut command, probes().ok().as_deref());
+    sh::run(&mut command)
+}
+
+fn scenarios(built: Option<PathBuf>, filter: Option<&str>) -> Result<()> {
+    if !sh::is_root() {
+        bail!("the scenarios need root: run `sudo -E cargo xtask test`");
+    }
+    let binary = match built {
+        Some(binary) => binary,
+        None => build()?,
+    };
+    let mut command = sh::cargo();
+    command
+        .args(["test", "--package", "tests", "--no-fail-fast", "--", "--test-threads=1"])
+        .args(filter)
+        .env(tests::lab::agent::BINARY, &binary)
+        .env("LEASEWARDEN_PYTHON", venv().join("bin/python"));
+    with_probes(&mut command, probes().ok().as_deref());
+    sh::run(&mut command)
+}

@@ -1,0 +1,170 @@
+//! `vm`: boots every kernel of the matrix in QEMU with the agent inside; one verdict line each.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::build::{Profile, agent, static_build};
+use super::setup::{Need, ensure};
+use crate::cpio::Cpio;
+use crate::kernels::{self, Kernel, MATRIX};
+use crate::{paths, sh};
+
+/// A machine that has given no verdict by then is ended: it hangs.
+const BUDGET: Duration = Duration::from_secs(120);
+/// Machines at a time. Emulation uses one core each.
+const AT_A_TIME: usize = 2;
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Only this kernel series, such as 6.1; may be repeated.
+    #[arg(long = "kernel", value_name = "SERIES")]
+    kernels: Vec<String>,
+    /// Use this agent (statically linked) instead of building one.
+    #[arg(long, value_name = "BINARY")]
+    agent: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let failed = matrix(args)?;
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Boots the matrix, prints a verdict each; gives the number of kernels that failed.
+///
+/// # Errors
+/// When nothing can be booted at all.
+pub(crate) fn matrix(args: &Args) -> Result<usize> {
+    let chosen: Vec<_> =
+        MATRIX.iter().filter(|s| args.kernels.is_empty() || args.kernels.iter().any(|k| k == s.name)).collect();
+    if let Some(unknown) = args.kernels.iter().find(|k| !MATRIX.iter().any(|s| s.name == k.as_str())) {
+        let known: Vec<_> = MATRIX.iter().map(|s| s.name).collect();
+        bail!("no kernel series {unknown}; there are {}", known.join(", "));
+    }
+    ensure(Need::Test)?;
+    sh::step("kernels");
+    // A kernel that cannot be had must not hide what the others say.
+    let mut failed = 0;
+    let mut kernels = Vec::new();
+    for series in chosen {
+        match kernels::fetch(series) {
+            Ok(kernel) => kernels.push(kernel),
+            Err(error) => {
+                failed += 1;
+                println!("kernel {:<5} FAILED: {error:#}", series.name);
+            }
+        }
+    }
+    let binary = match &args.agent {
+        Some(binary) => binary.clone(),
+        None => agent(Profile::Static)?,
+    };
+    let init = build_init()?;
+    let logs = paths::lab().join("vm");
+    fs::create_dir_all(&logs)?;
+    let image = logs.join("test.cpio");
+    write_image(&image, &init, &binary)?;
+    sh::step(&format!("booting {} kernels, {AT_A_TIME} at a time", kernels.len()));
+    let bad = boot_all(&kernels, &image, &logs);
+    failed += bad;
+    println!("\nvm: {} kernels ok, {failed} failed; consoles in {}", kernels.len() - bad, logs.display());
+    Ok(failed)
+}
+
+fn build_init() -> Result<PathBuf> {
+    sh::step("building the machines' first process");
+    let mut command = sh::cargo();
+    command.args(["build", "--package", "tests", "--bin", "vm-init"]);
+    let dir = static_build(&mut command);
+    sh::run(&mut command)?;
+    Ok(dir.join("vm-init"))
+}
+
+fn write_image(image: &Path, init: &Path, binary: &Path) -> Result<()> {
+    let file = File::create(image).with_context(|| format!("cannot write {}", image.display()))?;
+    let mut cpio = Cpio::new(std::io::BufWriter::new(file));
+    for dir in ["dev", "proc", "sys", "tmp", "run"] {
+        cpio.dir(dir)?;
+    }
+    cpio.file("init", init).with_context(|| format!("cannot pack {}", init.display()))?;
+    cpio.file("leasewarden", binary).with_context(|| format!("cannot pack {}", binary.display()))?;
+    cpio.finish()?;
+    Ok(())
+}
+
+/// Boots them all; gives the number that failed.
+fn boot_all(kernels: &[Kernel], image: &Path, logs: &Path) -> usize {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(0);
+    let printing = Mutex::new(());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let began = Instant::now();
+                    let console = logs.join(format!("{}.log", kernel.series));
+                    let result = boot(kernel, image, &console);
+                    let _line = printing.lock();
+                    let seconds = began.elapsed().as_secs_f32();
+                    match result {
+                        Ok(verdict) => println!("kernel {:<5} {} {verdict} ({seconds:.0} s)", kernel.series, kernel.release),
+                        Err(error) => {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                            println!("kernel {:<5} {} {error:#} ({seconds:.0} s)", kernel.series, kernel.release);
+                            println!("             console: {}", console.display());
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner()
+}
+
+/// Boots one kernel; gives its verdict.
+fn boot(kernel: &Kernel, image: &Path, console: &Path) -> Result<String> {
+    let log = File::create(console)?;
+    // Never KVM: the device may be there and hang. `-no-reboot`: a panic ends the machine.
+    let mut machine = Command::new("qemu-system-x86_64")
+        .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "512"])
+        .args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-serial", "stdio"])
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(image)
+        .args(["-append", "console=ttyS0 panic=-1 quiet lsm=lockdown,capability,yama,apparmor,bpf"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start QEMU")?;
+    let until = Instant::now() + BUDGET;
+    let status = loop {
+        if let Some(status) = machine.try_wait()? {
+            break status;
+        }
+        if Instant::now() > until {
+            machine.kill()?;
+            machine.wait()?;
+            bail!("FAILED: no verdict within {} s", BUDGET.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let said = String::from_utf8_lossy(&fs::read(console)?).into_owned();
+    let verdict = said.lines().find_map(|line| line.trim().strip_prefix("VERDICT ")).map(str::to_owned);
+    // The status says nothing: a panic and switching off both end the machine with 0. A panic gives no verdict.
+    match verdict {
+        Some(verdict) if status.success() && verdict.starts_with("ok") => Ok(verdict),
+        Some(verdict) => bail!("{verdict}"),
+        None => {
+            let cause = said.lines().find(|line| line.contains("Kernel panic"));
+            let last = cause.or_else(|| said.lines().rev().find(|l| !l.trim().is_empty())).unwrap_or("an empty console");
+            bail!("FAILED: the machine ended without a verdict ({status}): {}", last.trim())
+        }
+    }
+}
