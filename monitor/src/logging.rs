@@ -19,14 +19,11 @@ pub fn start(format: LogFormat) {
     let (filter, complaint) = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => match EnvFilter::try_new(&text) {
             Ok(filter) => (filter, None),
-            Err(error) => {
-                (EnvFilter::new("info"), Some(format!("RUST_LOG: {error}; logging at `info`")))
-            }
+            Err(error) => (EnvFilter::new("info"), Some(format!("RUST_LOG: {error}; logging at `info`"))),
         },
         _ => (EnvFilter::new("info"), None),
     };
-    let colour =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A second call in one process (tests) keeps the first subscriber.
     let _ = match format {

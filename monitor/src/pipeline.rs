@@ -121,11 +121,10 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
         .iter()
         .map(|target| LineSink::open(target, Existing::Append, true))
         .collect::<Result<Vec<_>, _>>()?;
-    let recorder =
-        run.record.as_deref().map(|path| Recorder::create(path, &recording_info())).transpose()?;
+    let recorder = run.record.as_deref().map(|path| Recorder::create(path, &recording_info())).transpose()?;
     let limits = run.config.settings.limits;
-    let metrics = Metrics::new()
-        .map_err(|e| PipelineError::System { what: "metrics", source: std::io::Error::other(e) })?;
+    let metrics =
+        Metrics::new().map_err(|e| PipelineError::System { what: "metrics", source: std::io::Error::other(e) })?;
     let metrics = Arc::new(metrics);
     let shared = Arc::new(Shared::new(metrics.clone()));
     let updater = Updater::new(metrics, limits.tenants, limits.services);
@@ -155,10 +154,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
             let agent = Agent::new(settings, identity, outputs);
             Live { agent, updater, shared, recorder, stop, duration: run.duration }.watch(config)
         })
-        .map_err(|source| PipelineError::System {
-            what: "cannot start the engine's thread",
-            source,
-        })?;
+        .map_err(|source| PipelineError::System { what: "cannot start the engine's thread", source })?;
     let result = engine.join().unwrap_or(Err(PipelineError::Panicked));
     // Dropping the sender asks the server to end.
     drop(server);
@@ -217,11 +213,7 @@ impl Live {
             || self.duration.is_some_and(|d| began.elapsed() >= d)
     }
 
-    fn poll(
-        &mut self,
-        source: &mut LiveSource,
-        timeout: Duration,
-    ) -> Result<Progress, CaptureError> {
+    fn poll(&mut self, source: &mut LiveSource, timeout: Duration) -> Result<Progress, CaptureError> {
         let (agent, recorder) = (&mut self.agent, &mut self.recorder);
         let progress = source.poll(timeout, &mut |event| {
             if let Some(recorder) = recorder
@@ -250,12 +242,8 @@ impl Live {
                 None => h.hook.to_owned(),
             })
             .collect();
-        let from = Sources {
-            engine: &self.agent.engine,
-            source: &stats,
-            unwritten: self.agent.out.unwritten,
-            now: now(),
-        };
+        let from =
+            Sources { engine: &self.agent.engine, source: &stats, unwritten: self.agent.out.unwritten, now: now() };
         self.updater.update(from);
         self.shared.refresh(self.agent.engine.findings());
         self.shared.set_services(services::services(&self.agent.engine.services()));
@@ -367,9 +355,7 @@ fn stop_on_signal(runtime: &Runtime) -> Result<Arc<AtomicBool>, PipelineError> {
 fn serve(runtime: &Runtime, listener: TcpListener, shared: Arc<Shared>) -> oneshot::Sender<()> {
     let (stop, stopped) = oneshot::channel::<()>();
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(
-            "metrics on http://{address}/metrics, findings on http://{address}/findings"
-        );
+        tracing::info!("metrics on http://{address}/metrics, findings on http://{address}/findings");
     }
     runtime.spawn(async move {
         let result = http::serve(listener, shared, async {

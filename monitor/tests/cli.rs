@@ -7,11 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 fn leasewarden(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_leasewarden"))
-        .args(args)
-        .env_remove("RUST_LOG")
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_leasewarden")).args(args).env_remove("RUST_LOG").output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -29,8 +25,7 @@ fn write(dir: &Path, name: &str, content: &[u8]) -> String {
 }
 
 /// A pcap file without packets: magic (microseconds), version 2.4, snap length, Ethernet.
-const EMPTY_PCAP: [u8; 24] =
-    [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
+const EMPTY_PCAP: [u8; 24] = [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0];
 
 #[test]
 fn usage_errors_exit_with_2_and_help_with_0() {
@@ -48,20 +43,9 @@ fn usage_errors_exit_with_2_and_help_with_0() {
         assert_eq!(code(&out), 2, "{args:?}: {}", text(&out.stderr));
         assert!(out.stdout.is_empty(), "{args:?}: {}", text(&out.stdout));
     }
-    for args in [
-        &["--help"][..],
-        &["--version"],
-        &["run", "--help"],
-        &["replay", "--help"],
-        &["help", "check"],
-    ] {
+    for args in [&["--help"][..], &["--version"], &["run", "--help"], &["replay", "--help"], &["help", "check"]] {
         let out = leasewarden(args);
-        assert_eq!(
-            (code(&out), out.stderr.is_empty()),
-            (0, true),
-            "{args:?}: {}",
-            text(&out.stderr)
-        );
+        assert_eq!((code(&out), out.stderr.is_empty()), (0, true), "{args:?}: {}", text(&out.stderr));
     }
     let help = text(&leasewarden(&["replay", "--help"]).stdout);
     assert!(help.contains("Examples:") && help.contains("--fail-on <SEVERITY>"), "{help}");
@@ -82,10 +66,7 @@ fn check_says_where_and_what_was_expected() {
     assert_eq!(code(&out), 2);
     assert!(out.stdout.is_empty());
     let said = text(&out.stderr);
-    assert!(
-        said.contains(&format!("{bad}:2:1: servces: unknown key; expected `version`")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("{bad}:2:1: servces: unknown key; expected `version`")), "{said}");
     assert!(said.contains("did you mean `services`?"), "{said}");
     assert!(said.contains(&format!("{bad}:3:18: limits.flows: expected a whole number")), "{said}");
 
@@ -122,8 +103,7 @@ fn lists_are_json() {
         let list: Vec<serde_json::Value> = serde_json::from_slice(&out.stdout).unwrap();
         assert!(!list.is_empty() && list.iter().all(|r| r[key].is_string()), "{args:?}");
     }
-    let schema: serde_json::Value =
-        serde_json::from_slice(&leasewarden(&["schema"]).stdout).unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&leasewarden(&["schema"]).stdout).unwrap();
     assert_eq!(schema["additionalProperties"], false);
 }
 

@@ -13,7 +13,7 @@ use crate::detect::{Ineffective, LiveBinding, RuleEvent, Site, Use};
 use crate::ledger::{Question, View, judge};
 use crate::model::{
     Answer, Attribution, Basis, Bound, Claim, Effect, Fingerprint, Nanos, OpKind, Operation, OtherUse, Outcome,
-    Protocol, Ruling, Scope, ServiceId, Slot, Strength, Sym, TxStatus, UnitNo, Verdict,
+    Ruling, Scope, ServiceId, Slot, Strength, Sym, TxStatus, UnitNo, Verdict,
 };
 
 /// A connection's events on their way to ledger and rules.

@@ -42,10 +42,7 @@ fn summary(config: &Config) -> String {
     let s = &config.settings;
     let off = s.rules.iter().filter(|r| !r.enabled).count();
     let listen = config.listen.map_or_else(|| "off".to_owned(), |a| a.to_string());
-    let findings = config
-        .findings
-        .as_ref()
-        .map_or_else(String::new, |f| format!(", findings to {}", f.display()));
+    let findings = config.findings.as_ref().map_or_else(String::new, |f| format!(", findings to {}", f.display()));
     format!(
         "  identity  {} static, {} path patterns\n  tenants   {}\n  services  {}\n  rules     {} changed, {off} of them off\n  \
          suppress  {}\n  limits    {} flows, {} MiB\n  export    http {listen}{findings}\n",

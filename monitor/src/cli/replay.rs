@@ -44,15 +44,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let operations = args.operations.as_deref().map(Target::parse);
     let findings = match args.findings.as_deref().map(Target::parse) {
         Some(target) if operations.as_ref() == Some(&target) => {
-            return Err(Failure::Usage(
-                "--findings and --operations cannot go to the same place".to_owned(),
-            ));
+            return Err(Failure::Usage("--findings and --operations cannot go to the same place".to_owned()));
         }
         Some(target) => Some(target),
         None => (operations != Some(Target::Stdout)).then_some(Target::Stdout),
     };
-    let fail_on =
-        args.fail_on.and_then(|name| Severity::ALL.into_iter().find(|s| s.name() == name));
+    let fail_on = args.fail_on.and_then(|name| Severity::ALL.into_iter().find(|s| s.name() == name));
     let replayed = pipeline::replay(Replay { input: args.input, config, findings, operations })?;
     let found = fail_on.is_some_and(|limit| replayed.worst.is_some_and(|worst| worst >= limit));
     Ok(if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })

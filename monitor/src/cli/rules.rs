@@ -66,15 +66,9 @@ fn human(style: Style) -> String {
     for rule in RULES {
         let severity = style.severity(rule.severity, rule.severity.name());
         let _ = writeln!(out, "{}  {severity}", style.bold(rule.id));
-        for (label, text) in
-            [("why", rule.why), ("needs", rule.needs), ("remedy", rule.remediation)]
-        {
+        for (label, text) in [("why", rule.why), ("needs", rule.needs), ("remedy", rule.remediation)] {
             for (i, line) in wrap(text, style.width.saturating_sub(10)).into_iter().enumerate() {
-                let _ = writeln!(
-                    out,
-                    "  {}{line}",
-                    style.dim(&format!("{:<8}", if i == 0 { label } else { "" }))
-                );
+                let _ = writeln!(out, "  {}{line}", style.dim(&format!("{:<8}", if i == 0 { label } else { "" })));
             }
         }
         out.push('\n');

@@ -41,8 +41,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let config = load(args.config.as_deref())?;
     crate::doctor::preflight().map_err(|e| Failure::CouldNot(e.to_string()))?;
     let findings = targets(args.findings.as_deref(), config.findings.clone(), on_terminal());
-    let run =
-        Run { config, cgroup: args.cgroup, findings, record: args.record, duration: args.duration };
+    let run = Run { config, cgroup: args.cgroup, findings, record: args.record, duration: args.duration };
     pipeline::run(run)?;
     Ok(ExitCode::SUCCESS)
 }

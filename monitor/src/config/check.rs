@@ -27,11 +27,7 @@ pub(super) struct Checked {
 pub(super) fn check(file: File, now: Nanos, whole: bool) -> Checked {
     let mut this = Check { problems: Vec::new(), config: Config::default(), now, whole };
     if file.version.value != 1 {
-        this.problem(
-            file.version.at,
-            "version",
-            format!("version {} is not known; expected 1", file.version.value),
-        );
+        this.problem(file.version.at, "version", format!("version {} is not known; expected 1", file.version.value));
     }
     if let Some(identity) = file.identity {
         this.identity(identity);
@@ -62,12 +58,7 @@ impl Check {
     }
 
     fn warn(&mut self, at: Pos, path: impl Into<String>, message: impl Into<String>) {
-        self.config.warnings.push(Problem {
-            at,
-            path: path.into(),
-            message: message.into(),
-            help: None,
-        });
+        self.config.warnings.push(Problem { at, path: path.into(), message: message.into(), help: None });
     }
 
     /// A name that may appear in findings and metric labels.
@@ -75,11 +66,7 @@ impl Check {
         if name.trim().is_empty() {
             self.problem(name.at, path, "expected a name, found empty text");
         } else if name.chars().count() > 128 || name.chars().any(char::is_control) {
-            self.problem(
-                name.at,
-                path,
-                "expected a name of at most 128 characters, without control characters",
-            );
+            self.problem(name.at, path, "expected a name of at most 128 characters, without control characters");
         }
     }
 
@@ -88,13 +75,8 @@ impl Check {
         for (i, tenant) in tenants.into_iter().enumerate() {
             let path = format!("tenants[{i}]");
             self.name(&tenant.name, format!("{path}.name"));
-            let all = std::iter::once((&tenant.name, format!("{path}.name"))).chain(
-                tenant
-                    .aliases
-                    .iter()
-                    .enumerate()
-                    .map(|(j, alias)| (alias, format!("{path}.aliases[{j}]"))),
-            );
+            let all = std::iter::once((&tenant.name, format!("{path}.name")))
+                .chain(tenant.aliases.iter().enumerate().map(|(j, alias)| (alias, format!("{path}.aliases[{j}]"))));
             for (spelling, path) in all {
                 if spelling.trim().is_empty() {
                     if path.ends_with(']') {
@@ -104,28 +86,21 @@ impl Check {
                 }
                 let known = spellings.get(&spelling.to_lowercase()).cloned();
                 match known {
-                    Some((owner, at)) if owner == tenant.name.value && path.ends_with(']') => self
-                        .warn(
-                            spelling.at,
-                            path,
-                            format!(
-                                "`{}` is given twice (first in line {}); case does not matter",
-                                spelling.value, at.line
-                            ),
-                        ),
-                    Some((owner, at)) => self.problem(
+                    Some((owner, at)) if owner == tenant.name.value && path.ends_with(']') => self.warn(
                         spelling.at,
                         path,
                         format!(
-                            "`{}` already names tenant `{owner}` (line {})",
+                            "`{}` is given twice (first in line {}); case does not matter",
                             spelling.value, at.line
                         ),
                     ),
+                    Some((owner, at)) => self.problem(
+                        spelling.at,
+                        path,
+                        format!("`{}` already names tenant `{owner}` (line {})", spelling.value, at.line),
+                    ),
                     None => {
-                        spellings.insert(
-                            spelling.to_lowercase(),
-                            (tenant.name.value.clone(), spelling.at),
-                        );
+                        spellings.insert(spelling.to_lowercase(), (tenant.name.value.clone(), spelling.at));
                     }
                 }
             }
@@ -141,11 +116,7 @@ impl Check {
         match catalogue::known(id) {
             Known::Here => true,
             Known::Elsewhere => {
-                self.warn(
-                    at,
-                    path,
-                    format!("this version has no rule `{id}`; the entry has no effect"),
-                );
+                self.warn(at, path, format!("this version has no rule `{id}`; the entry has no effect"));
                 false
             }
             Known::No => {
@@ -178,11 +149,7 @@ impl Check {
             let path = format!("suppress[{i}]");
             let here = self.rule_id(&entry.rule, entry.rule.at, &format!("{path}.rule"));
             if entry.reason.trim().is_empty() {
-                self.problem(
-                    entry.reason.at,
-                    format!("{path}.reason"),
-                    "expected a reason, found empty text",
-                );
+                self.problem(entry.reason.at, format!("{path}.reason"), "expected a reason, found empty text");
             }
             let Some(until) = self.until(&entry.until, &format!("{path}.until")) else { continue };
             if until <= self.now {
@@ -215,15 +182,12 @@ impl Check {
             .and_then(Date::tomorrow)
             .and_then(|day| day.to_zoned(TimeZone::UTC))
             .ok()
-            .and_then(|day| u64::try_from(day.timestamp().as_nanosecond()).ok());
+            // Event times end in the year 2554: what lies beyond lasts as long as there are events.
+            .map(|day| u64::try_from(day.timestamp().as_nanosecond().max(0)).unwrap_or(u64::MAX));
         match end {
             Some(end) if text.len() == "2027-06-30".len() => Some(Nanos(end)),
             _ => {
-                self.problem(
-                    text.at,
-                    path,
-                    format!("expected a day such as `2027-06-30`, found `{}`", text.value),
-                );
+                self.problem(text.at, path, format!("expected a day such as `2027-06-30`, found `{}`", text.value));
                 None
             }
         }
@@ -231,27 +195,20 @@ impl Check {
 
     fn limits(&mut self, limits: &file::Limits) {
         let default = Limits::default();
-        let mut bounded =
-            |value: &Option<Located<u32>>, key: &str, min: u32, max: u32| -> Option<usize> {
-                let value = value.as_ref()?;
-                if !(min..=max).contains(&value.value) {
-                    let message = format!(
-                        "expected a whole number from {min} to {max}, found {}",
-                        value.value
-                    );
-                    self.problem(value.at, format!("limits.{key}"), message);
-                }
-                usize::try_from(value.value).ok()
-            };
+        let mut bounded = |value: &Option<Located<u32>>, key: &str, min: u32, max: u32| -> Option<usize> {
+            let value = value.as_ref()?;
+            if !(min..=max).contains(&value.value) {
+                let message = format!("expected a whole number from {min} to {max}, found {}", value.value);
+                self.problem(value.at, format!("limits.{key}"), message);
+            }
+            usize::try_from(value.value).ok()
+        };
         let flows = bounded(&limits.flows, "flows", 16, 10_000_000);
-        let memory = bounded(&limits.memory_mb, "memory_mb", 16, 1_048_576)
-            .and_then(|mb| mb.checked_mul(1 << 20));
+        let memory = bounded(&limits.memory_mb, "memory_mb", 16, 1_048_576).and_then(|mb| mb.checked_mul(1 << 20));
         let tenants = bounded(&limits.tenants, "tenants", 1, 10_000);
         let services = bounded(&limits.services, "services", 1, 10_000);
         let ring = bounded(&limits.ring_kb, "ring_kb", 4, 1_048_576);
-        if let Some(kb) =
-            limits.ring_kb.as_ref().filter(|kb| ring.is_some() && !kb.value.is_power_of_two())
-        {
+        if let Some(kb) = limits.ring_kb.as_ref().filter(|kb| ring.is_some() && !kb.value.is_power_of_two()) {
             let near = kb.value.checked_next_power_of_two().unwrap_or(1 << 20);
             self.problem(
                 kb.at,
@@ -278,18 +235,17 @@ impl Check {
                     Err(_) => self.problem(
                         listen.at,
                         "export.listen",
-                        format!("expected an address with a port such as `127.0.0.1:9464`, or `off`, found `{}`", listen.value),
+                        format!(
+                            "expected an address with a port such as `127.0.0.1:9464`, or `off`, found `{}`",
+                            listen.value
+                        ),
                     ),
                 }
             }
         }
         if let Some(findings) = export.findings {
             if findings.is_empty() {
-                self.problem(
-                    findings.at,
-                    "export.findings",
-                    "expected the path of a file, found empty text",
-                );
+                self.problem(findings.at, "export.findings", "expected the path of a file, found empty text");
             }
             self.config.findings = Some(PathBuf::from(findings.value));
         }

@@ -46,9 +46,7 @@ fn remove(root: &mut Node, steps: &[Step]) -> bool {
     let mut node = root;
     for step in way.iter().rev() {
         let next = match (step, &mut node.value) {
-            (Step::Key(name), Value::Map(map)) => {
-                map.entries.iter_mut().find(|(k, _)| k.name == *name).map(|(_, v)| v)
-            }
+            (Step::Key(name), Value::Map(map)) => map.entries.iter_mut().find(|(k, _)| k.name == *name).map(|(_, v)| v),
             (Step::Index(i), Value::List(items)) => items.get_mut(*i),
             _ => None,
         };

@@ -28,8 +28,7 @@ use crate::identity::IdentityConfig;
 const MAX_FILE: u64 = 4 << 20;
 
 /// Where the HTTP server listens unless the configuration says otherwise.
-pub const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -75,14 +74,9 @@ impl Config {
         file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
         if text.len() as u64 > MAX_FILE {
             let size = std::fs::metadata(path).map_or(text.len() as u64, |m| m.len());
-            return Err(ConfigError::TooLarge {
-                file: path.display().to_string(),
-                size,
-                limit: MAX_FILE,
-            });
+            return Err(ConfigError::TooLarge { file: path.display().to_string(), size, limit: MAX_FILE });
         }
-        Self::parse(&text, now)
-            .map_err(|problems| ConfigError::Wrong { file: path.display().to_string(), problems })
+        Self::parse(&text, now).map_err(|problems| ConfigError::Wrong { file: path.display().to_string(), problems })
     }
 
     /// Checks a configuration text. `now` decides which suppressions have expired.

@@ -102,26 +102,18 @@ impl std::error::Error for ConfigError {}
 
 /// The candidate nearest to `word`, if one is near enough to be what was meant: at most a third of the letters wrong,
 /// or a prefix.
-pub(super) fn nearest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let lower = word.to_lowercase();
     candidates
         .into_iter()
         .map(|c| (strsim::osa_distance(&lower, c), c))
-        .filter(|(d, c)| {
-            *d <= c.chars().count().max(3) / 3 || (lower.len() >= 3 && c.starts_with(&lower))
-        })
+        .filter(|(d, c)| *d <= c.chars().count().max(3) / 3 || (lower.len() >= 3 && c.starts_with(&lower)))
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)
 }
 
 /// `did you mean` with the nearest candidate, if there is one.
-pub(super) fn did_you_mean<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<String> {
+pub(super) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
     nearest(word, candidates).map(|c| format!("did you mean `{c}`?"))
 }
 

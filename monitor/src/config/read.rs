@@ -117,9 +117,7 @@ impl<'de> Deserializer<'de> for De<'_> {
             Value::Float(n) => visitor.visit_f64(*n),
             Value::Str(s) => visitor.visit_str(s),
             Value::List(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
-            Value::Map(map) => {
-                visitor.visit_map(Entries { entries: map.entries.iter(), value: None })
-            }
+            Value::Map(map) => visitor.visit_map(Entries { entries: map.entries.iter(), value: None }),
         }
     }
 
@@ -159,11 +157,7 @@ impl<'de> Deserializer<'de> for De<'_> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Wrong> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Wrong> {
         if name == MARKER {
             visitor.visit_seq(Placed { at: self.0.at, next: 0, inner: Some(self) })
         } else {
@@ -180,9 +174,7 @@ impl<'de> Deserializer<'de> for De<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
         match &self.0.value {
-            Value::Map(map) => {
-                visitor.visit_map(Entries { entries: map.entries.iter(), value: None })
-            }
+            Value::Map(map) => visitor.visit_map(Entries { entries: map.entries.iter(), value: None }),
             _ => Err(Wrong::expected("a mapping", self.0)),
         }
     }
@@ -194,13 +186,9 @@ impl<'de> Deserializer<'de> for De<'_> {
         visitor: V,
     ) -> Result<V::Value, Wrong> {
         let Value::Map(map) = &self.0.value else {
-            return Err(Wrong::expected(
-                &format!("a mapping with the keys {}", list(fields)),
-                self.0,
-            ));
+            return Err(Wrong::expected(&format!("a mapping with the keys {}", list(fields)), self.0));
         };
-        if let Some((key, _)) = map.entries.iter().find(|(k, _)| !fields.contains(&k.name.as_str()))
-        {
+        if let Some((key, _)) = map.entries.iter().find(|(k, _)| !fields.contains(&k.name.as_str())) {
             return Err(unknown_key(key, fields));
         }
         visitor
@@ -215,9 +203,7 @@ impl<'de> Deserializer<'de> for De<'_> {
         visitor: V,
     ) -> Result<V::Value, Wrong> {
         match &self.0.value {
-            Value::Str(s) if variants.contains(&s.as_str()) => {
-                visitor.visit_enum(s.as_str().into_deserializer())
-            }
+            Value::Str(s) if variants.contains(&s.as_str()) => visitor.visit_enum(s.as_str().into_deserializer()),
             other => {
                 let mut wrong = Wrong::expected(&format!("one of {}", list(variants)), self.0);
                 if let Value::Str(s) = other {
@@ -263,10 +249,7 @@ struct Items<'t> {
 impl<'de> de::SeqAccess<'de> for Items<'_> {
     type Error = Wrong;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Wrong> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
         let Some((i, node)) = self.items.next() else { return Ok(None) };
         seed.deserialize(De(node)).map(Some).map_err(|wrong| wrong.inside(Step::Index(i), node.at))
     }
@@ -280,10 +263,7 @@ struct Entries<'t> {
 impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = Wrong;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Wrong> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
         // A key with nothing behind it is a key left out.
         self.value = self.entries.by_ref().find(|(_, v)| !matches!(v.value, Value::Null));
         let Some((key, _)) = self.value else { return Ok(None) };
@@ -295,8 +275,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         let Some((key, node)) = self.value.take() else {
             return Err(de::Error::custom("a value without a key"));
         };
-        seed.deserialize(De(node))
-            .map_err(|wrong| wrong.inside(Step::Key(key.name.clone()), node.at))
+        seed.deserialize(De(node)).map_err(|wrong| wrong.inside(Step::Key(key.name.clone()), node.at))
     }
 }
 
@@ -310,10 +289,7 @@ struct Placed<'t> {
 impl<'de> de::SeqAccess<'de> for Placed<'_> {
     type Error = Wrong;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Wrong> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Wrong> {
         self.next += 1;
         match self.next {
             1 => seed.deserialize(self.at.line.into_deserializer()).map(Some),

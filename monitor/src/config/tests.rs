@@ -81,8 +81,7 @@ fn off_switches_the_server_off() {
 
 #[test]
 fn a_suppression_lasts_through_its_last_day() {
-    let text =
-        "version: 1\nsuppress:\n  - { rule: pool-stale-binding, reason: r, until: 2026-11-21 }\n";
+    let text = "version: 1\nsuppress:\n  - { rule: pool-stale-binding, reason: r, until: 2026-11-21 }\n";
     let config = Config::parse(text, NOW).unwrap();
     assert!(config.warnings.is_empty());
     assert_eq!(config.settings.suppress.first().unwrap().until, Nanos(NOW.0 + 86_400_000_000_000));
@@ -95,15 +94,9 @@ fn hostile_text_is_answered_and_never_panics() {
             .zip('a'..)
             .map(|(c, p)| format!("{c}: &{c} [{}]\n", vec![format!("*{p}"); 9].join(",")))
             .collect::<String>();
-    for text in [
-        bomb.as_str(),
-        &"[".repeat(10_000),
-        &"{a: ".repeat(3_000),
-        "\0",
-        "version: !!binary 1",
-        "&a *a",
-        "- - - -",
-    ] {
+    for text in
+        [bomb.as_str(), &"[".repeat(10_000), &"{a: ".repeat(3_000), "\0", "version: !!binary 1", "&a *a", "- - - -"]
+    {
         assert!(Config::parse(text, NOW).is_err(), "{text:.40}");
     }
     let example = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
@@ -117,10 +110,7 @@ fn hostile_text_is_answered_and_never_panics() {
 fn a_missing_or_huge_file_is_one_clear_message() {
     let dir = tempfile::tempdir().unwrap();
     let error = Config::load(&dir.path().join("none.yaml"), NOW).unwrap_err().to_string();
-    assert!(
-        error.starts_with("cannot read configuration ") && error.contains("No such file"),
-        "{error}"
-    );
+    assert!(error.starts_with("cannot read configuration ") && error.contains("No such file"), "{error}");
     let huge = dir.path().join("huge.yaml");
     std::fs::File::create(&huge).unwrap().set_len(MAX_FILE + 1).unwrap();
     assert!(Config::load(&huge, NOW).unwrap_err().to_string().contains("at most 4194304"));

@@ -61,11 +61,7 @@ const SHOWN: usize = 60;
 
 fn shorten(s: &str) -> String {
     let clean = s.chars().map(|c| if c.is_control() { ' ' } else { c });
-    if s.chars().count() <= SHOWN {
-        clean.collect()
-    } else {
-        clean.take(SHOWN).chain("…".chars()).collect()
-    }
+    if s.chars().count() <= SHOWN { clean.collect() } else { clean.take(SHOWN).chain("…".chars()).collect() }
 }
 
 /// Parses one YAML document. Aliases and merge keys are expanded, within the parser's budget.
@@ -76,16 +72,9 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options).map(node).map_err(|error| {
-        let at = error
-            .location()
-            .map(|l| Pos { line: l.line(), column: l.column() })
-            .unwrap_or(Pos { line: 1, column: 1 });
-        Problem {
-            at,
-            path: String::new(),
-            message: format!("not valid YAML: {}", plain(&error)),
-            help: None,
-        }
+        let at =
+            error.location().map(|l| Pos { line: l.line(), column: l.column() }).unwrap_or(Pos { line: 1, column: 1 });
+        Problem { at, path: String::new(), message: format!("not valid YAML: {}", plain(&error)), help: None }
     })
 }
 

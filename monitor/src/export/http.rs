@@ -127,10 +127,7 @@ async fn findings(State(shared): State<Arc<Shared>>, Query(wanted): Query<Wanted
 
 fn parse_severity(text: &str) -> Result<Severity, String> {
     let names = Severity::ALL.map(Severity::name).join(", ");
-    Severity::ALL
-        .into_iter()
-        .find(|s| s.name() == text)
-        .ok_or_else(|| format!("severity: expected one of {names}\n"))
+    Severity::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| format!("severity: expected one of {names}\n"))
 }
 
 async fn services(State(shared): State<Arc<Shared>>) -> Response {
@@ -154,19 +151,14 @@ mod tests {
     fn ask(shared: Arc<Shared>, paths: &[&str]) -> Vec<(u16, String, String)> {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = runtime.spawn(serve(listener, shared, async { drop(stopped.await) }));
         let answers = paths
             .iter()
             .map(|path| {
                 let mut stream = TcpStream::connect(address).unwrap();
-                write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                    .unwrap();
+                write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
                 let mut text = String::new();
                 stream.read_to_string(&mut text).unwrap();
                 let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -188,22 +180,14 @@ mod tests {
         let shared = shared();
         shared.set_services("[{\"name\":\"orders-db\"}]".into());
         shared.metrics().set(crate::metrics::Metric::Flows, &["decoded"], 3.0);
-        let not_ready =
-            ask(shared.clone(), &["/healthz", "/readyz", "/metrics", "/services", "/nothing"]);
+        let not_ready = ask(shared.clone(), &["/healthz", "/readyz", "/metrics", "/services", "/nothing"]);
         assert_eq!(not_ready.iter().map(|a| a.0).collect::<Vec<_>>(), [200, 503, 200, 200, 404]);
         assert!(not_ready[2].1.contains("text/plain; version=0.0.4"), "{}", not_ready[2].1);
         assert!(not_ready[2].2.contains("leasewarden_flows{state=\"decoded\"} 3"));
         assert_eq!(not_ready[3].2, "[{\"name\":\"orders-db\"}]\n");
-        shared.set_readiness(Readiness {
-            hooks: true,
-            identity: true,
-            lost: vec!["hook x".into()],
-        });
+        shared.set_readiness(Readiness { hooks: true, identity: true, lost: vec!["hook x".into()] });
         let ready = ask(shared, &["/readyz"]);
-        assert_eq!(
-            (ready[0].0, ready[0].2.as_str()),
-            (200, r#"{"hooks":true,"identity":true,"lost":["hook x"]}"#)
-        );
+        assert_eq!((ready[0].0, ready[0].2.as_str()), (200, r#"{"hooks":true,"identity":true,"lost":["hook x"]}"#));
     }
 
     #[test]

@@ -66,23 +66,15 @@ pub fn finding(f: &Finding, event: FindingEvent, style: Style) -> String {
     match event {
         FindingEvent::New => block(f, style),
         FindingEvent::Repeated | FindingEvent::Ended => {
-            let head =
-                style.severity(f.severity, &format!(" {:<8} ", f.severity.name().to_uppercase()));
-            format!(
-                "{head} {} {} ×{}  {}\n",
-                clock(f.last_seen),
-                style.bold(f.rule),
-                f.count,
-                style.dim(&parties(f))
-            )
+            let head = style.severity(f.severity, &format!(" {:<8} ", f.severity.name().to_uppercase()));
+            format!("{head} {} {} ×{}  {}\n", clock(f.last_seen), style.bold(f.rule), f.count, style.dim(&parties(f)))
         }
     }
 }
 
 fn block(f: &Finding, style: Style) -> String {
     let mut out = String::new();
-    let severity =
-        style.severity(f.severity, &format!(" {:<8} ", f.severity.name().to_uppercase()));
+    let severity = style.severity(f.severity, &format!(" {:<8} ", f.severity.name().to_uppercase()));
     let times = if f.count > 1 { format!("  ×{}", f.count) } else { String::new() };
     let _ = writeln!(out, "{severity} {} {}{times}", clock(f.last_seen), style.bold(f.rule));
     field(&mut out, style, "", &clean(&f.message));
@@ -95,12 +87,7 @@ fn block(f: &Finding, style: Style) -> String {
             (None, None) => String::new(),
         };
         let label = if i == 0 { "evidence" } else { "" };
-        field(
-            &mut out,
-            style,
-            label,
-            &clean(&format!("{}  {}: {}{whom}", clock(step.at), step.what, step.detail)),
-        );
+        field(&mut out, style, label, &clean(&format!("{}  {}: {}{whom}", clock(step.at), step.what, step.detail)));
     }
     field(&mut out, style, "known by", &format!("{} evidence", f.class.name()));
     field(&mut out, style, "remedy", &clean(f.remediation));
@@ -116,16 +103,18 @@ fn parties(f: &Finding) -> String {
         (None, Some(b)) => format!("bound or last used for {b}: "),
         (None, None) => String::new(),
     };
-    let mut out = format!("{tenants}{}", f.workload.name);
-    if let Some(cgroup) = &f.workload.cgroup {
-        let _ = write!(out, " ({cgroup})");
+    let mut ends = Vec::new();
+    if !f.workload.name.is_empty() {
+        let cgroup = f.workload.cgroup.as_ref().map_or_else(String::new, |c| format!(" ({c})"));
+        ends.push(format!("{}{cgroup}", f.workload.name));
     }
     if let Some(s) = &f.service {
-        let _ = write!(out, " → {} {}", s.name, s.protocol);
-        if let Some(address) = s.address {
-            let _ = write!(out, " {address}");
-        }
+        // A service that is named after its address has said it already.
+        let address = s.address.map(|a| a.to_string()).filter(|a| *a != s.name);
+        let address = address.map_or_else(String::new, |a| format!(" {a}"));
+        ends.push(format!("{} {}{address}", s.name, s.protocol));
     }
+    let out = format!("{tenants}{}", ends.join(" → "));
     clean(&out)
 }
 
@@ -139,8 +128,7 @@ fn field(out: &mut String, style: Style, label: &str, text: &str) {
     let room = style.width.saturating_sub(INDENT).max(20);
     for (i, line) in wrap(text, room).into_iter().enumerate() {
         let label = if i == 0 { label } else { "" };
-        let _ =
-            writeln!(out, "  {}{line}", style.dim(&format!("{label:<width$}", width = INDENT - 2)));
+        let _ = writeln!(out, "  {}{line}", style.dim(&format!("{label:<width$}", width = INDENT - 2)));
     }
 }
 
@@ -192,9 +180,6 @@ mod tests {
         let text = finding(&f, FindingEvent::Repeated, PLAIN);
         assert_eq!(text.lines().count(), 1);
         assert!(!text.contains('\x1b'), "{text}");
-        assert!(
-            finding(&f, FindingEvent::New, Style { colour: true, width: 80 })
-                .contains("\x1b[1;97;41m CRITICAL")
-        );
+        assert!(finding(&f, FindingEvent::New, Style { colour: true, width: 80 }).contains("\x1b[1;97;41m CRITICAL"));
     }
 }

@@ -20,7 +20,8 @@ struct FindingJson<'a> {
     count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<Tenants<'a>>,
-    workload: Workload<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload: Option<Workload<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<Service<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +86,9 @@ pub fn finding(f: &Finding) -> String {
         last_seen: rfc3339(f.last_seen),
         count: f.count,
         tenant,
-        workload: Workload { name: &f.workload.name, cgroup: f.workload.cgroup.as_deref() },
+        // A finding about a service as a whole speaks of no workload.
+        workload: (!f.workload.name.is_empty())
+            .then_some(Workload { name: &f.workload.name, cgroup: f.workload.cgroup.as_deref() }),
         service: f.service.as_ref().map(|s| Service {
             name: &s.name,
             protocol: s.protocol,
@@ -139,7 +142,7 @@ mod tests {
         );
         let mut bare = sample::finding();
         bare.tenants = Default::default();
-        bare.workload.cgroup = None;
+        bare.workload = Default::default();
         bare.service = None;
         bare.flow = None;
         bare.evidence.clear();
@@ -148,7 +151,7 @@ mod tests {
             concat!(
                 r#"{"schema":"leasewarden.finding/v1","id":"6c1f","rule":"pool-stale-binding","severity":"critical","#,
                 r#""evidence_class":"endpoint","first_seen":"2026-11-21T00:00:00.123456Z","#,
-                r#""last_seen":"2026-11-21T00:00:01.123456Z","count":3,"workload":{"name":"mcp-gateway"},"evidence":[],"#,
+                r#""last_seen":"2026-11-21T00:00:01.123456Z","count":3,"evidence":[],"#,
                 r#""message":"globex used a connection that was still bound to acme","remediation":"Bind per unit of work."}"#
             )
         );

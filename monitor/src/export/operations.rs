@@ -52,9 +52,7 @@ pub fn operation(view: &OperationView<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use monitor_core::model::attribution::{Attribution, Basis};
-    use monitor_core::model::{
-        Answer, Effect, Nanos, OpKind, Operation, Outcome, Protocol, Side, Sym, TenantId,
-    };
+    use monitor_core::model::{Answer, Effect, Nanos, OpKind, Operation, Outcome, Protocol, Side, Sym, TenantId};
 
     use super::*;
 
@@ -78,11 +76,7 @@ mod tests {
             op: &op,
             verb: "SELECT",
             target: "orders",
-            answer: Answer::Tenant(Attribution {
-                tenant: TenantId(0),
-                basis: Basis::PeerContainer,
-                client: None,
-            }),
+            answer: Answer::Tenant(Attribution { tenant: TenantId(0), basis: Basis::PeerContainer, client: None }),
             tenant: Some("acme"),
             verdict: Verdict::Unbound,
         };

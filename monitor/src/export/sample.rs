@@ -1,8 +1,7 @@
 //! A finding for tests.
 
 use monitor_core::model::{
-    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceRef, Severity, SocketCookie,
-    TenantPair, WorkloadRef,
+    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceRef, Severity, SocketCookie, TenantPair, WorkloadRef,
 };
 
 /// 2026-11-21T00:00:00.123456Z.
@@ -18,10 +17,7 @@ pub(crate) fn finding() -> Finding {
         last_seen: AT + Nanos::secs(1),
         count: 3,
         tenants: TenantPair { used: Some("globex".into()), bound: Some("acme".into()) },
-        workload: WorkloadRef {
-            name: "mcp-gateway".into(),
-            cgroup: Some("/shared/gateway".into()),
-        },
+        workload: WorkloadRef { name: "mcp-gateway".into(), cgroup: Some("/shared/gateway".into()) },
         service: Some(ServiceRef {
             name: "orders-db".into(),
             protocol: "postgres",

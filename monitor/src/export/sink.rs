@@ -63,10 +63,7 @@ pub struct LineSink {
 
 impl std::fmt::Debug for LineSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LineSink")
-            .field("what", &self.what)
-            .field("live", &self.live)
-            .finish_non_exhaustive()
+        f.debug_struct("LineSink").field("what", &self.what).field("live", &self.live).finish_non_exhaustive()
     }
 }
 
@@ -99,12 +96,7 @@ impl LineSink {
             .truncate(existing == Existing::Replace)
             .open(path)
             .map_err(|source| SinkError::Failed { what: what.clone(), source })?;
-        Ok(Self {
-            writer: Box::new(BufWriter::with_capacity(1 << 16, file)),
-            what,
-            style: None,
-            live,
-        })
+        Ok(Self { writer: Box::new(BufWriter::with_capacity(1 << 16, file)), what, style: None, live })
     }
 
     /// Writes one finding: a line of JSON, or a block for people.
@@ -135,10 +127,7 @@ impl LineSink {
     }
 
     fn put(&mut self, bytes: &[u8], end: &str) -> Result<(), SinkError> {
-        self.writer
-            .write_all(bytes)
-            .and_then(|()| self.writer.write_all(end.as_bytes()))
-            .map_err(|e| self.error(e))?;
+        self.writer.write_all(bytes).and_then(|()| self.writer.write_all(end.as_bytes())).map_err(|e| self.error(e))?;
         if self.live { self.flush() } else { Ok(()) }
     }
 
@@ -181,8 +170,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_an_error_and_not_a_panic() {
-        let mut sink =
-            LineSink::open(&Target::File("/dev/full".into()), Existing::Append, true).unwrap();
+        let mut sink = LineSink::open(&Target::File("/dev/full".into()), Existing::Append, true).unwrap();
         let error = sink.finding(&sample::finding(), FindingEvent::New).unwrap_err().to_string();
         assert!(error.contains("/dev/full"), "{error}");
     }

@@ -182,10 +182,7 @@ mod tests {
         assert_eq!(all.by_id.len(), MAX_FINDINGS);
         assert_eq!(all.by_time.len(), MAX_FINDINGS);
         let newest = all.newest(&Filter::default(), 2);
-        assert_eq!(
-            newest.iter().map(|f| (f.id.as_str(), f.count)).collect::<Vec<_>>(),
-            [("7", 9), ("10004", 3)]
-        );
+        assert_eq!(newest.iter().map(|f| (f.id.as_str(), f.count)).collect::<Vec<_>>(), [("7", 9), ("10004", 3)]);
         assert!(!all.by_id.contains_key("4"), "the oldest went first");
     }
 
@@ -197,10 +194,7 @@ mod tests {
         assert_eq!(count(Filter { tenant: Some("acme".into()), ..Filter::default() }), 1);
         assert_eq!(count(Filter { tenant: Some("globex".into()), ..Filter::default() }), 1);
         assert_eq!(count(Filter { tenant: Some("acm".into()), ..Filter::default() }), 0);
-        assert_eq!(
-            count(Filter { rule: Some("pool-stale-binding".into()), ..Filter::default() }),
-            1
-        );
+        assert_eq!(count(Filter { rule: Some("pool-stale-binding".into()), ..Filter::default() }), 1);
         assert_eq!(count(Filter { severity: Some(Severity::High), ..Filter::default() }), 0);
     }
 }

@@ -15,9 +15,7 @@ impl CgroupGlob {
     /// What is wrong with it, as text.
     pub fn new(text: &str) -> Result<Self, String> {
         if !text.starts_with('/') {
-            return Err(format!(
-                "expected a path below the cgroup v2 root, beginning with `/`, found `{text}`"
-            ));
+            return Err(format!("expected a path below the cgroup v2 root, beginning with `/`, found `{text}`"));
         }
         // A match covers what is nested anyway, so `/x/**` and `/x` are the same.
         let mut base = text.trim_end_matches('/');

@@ -90,12 +90,7 @@ impl IdentityConfig {
                 tenants.push(tenant);
             }
         }
-        WorkloadFact {
-            name: path::workload_name(cgroup),
-            cgroup: cgroup.to_owned(),
-            tenants,
-            role: None,
-        }
+        WorkloadFact { name: path::workload_name(cgroup), cgroup: cgroup.to_owned(), tenants, role: None }
     }
 
     /// Who is at addresses, in order of precedence.

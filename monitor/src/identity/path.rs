@@ -78,8 +78,5 @@ pub(super) fn unescape(text: &str) -> String {
     }
     out.extend_from_slice(rest.as_bytes());
     // Paths come from whoever may create cgroups: what is no text, or would break a terminal, is replaced.
-    String::from_utf8_lossy(&out)
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    String::from_utf8_lossy(&out).chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

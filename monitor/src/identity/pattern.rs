@@ -23,17 +23,13 @@ impl TenantPattern {
     /// What is wrong with it, as text.
     pub fn new(text: &str) -> Result<Self, String> {
         if text.matches(PLACE).count() != 1 {
-            return Err(format!(
-                "expected a pattern with `{PLACE}` once, such as `tenant-{PLACE}.slice`"
-            ));
+            return Err(format!("expected a pattern with `{PLACE}` once, such as `tenant-{PLACE}.slice`"));
         }
         let segments: Vec<Segment> = text
             .split('/')
             .filter(|s| !s.is_empty())
             .map(|s| match s.split_once(PLACE) {
-                Some((before, after)) => {
-                    Segment::Tenant { before: before.to_owned(), after: after.to_owned() }
-                }
+                Some((before, after)) => Segment::Tenant { before: before.to_owned(), after: after.to_owned() },
                 None => Segment::Literal(s.to_owned()),
             })
             .collect();
@@ -65,8 +61,7 @@ impl TenantPattern {
                     Segment::Literal(literal) if literal == name => {}
                     Segment::Literal(_) => return None,
                     Segment::Tenant { before, after } => {
-                        let inner =
-                            name.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
+                        let inner = name.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
                         found = Some(self.clean(inner)?);
                     }
                 }

@@ -12,10 +12,7 @@ fn names_and_tenants_from_paths() {
     let config = IdentityConfig::default();
     let id = "0123456789abcdef".repeat(4);
     for (path, expected) in [
-        (
-            "/system.slice/postgresql.service",
-            "postgresql /system.slice/postgresql.service []".to_owned(),
-        ),
+        ("/system.slice/postgresql.service", "postgresql /system.slice/postgresql.service []".to_owned()),
         ("/tenants/acme", "acme /tenants/acme [acme]".to_owned()),
         ("/lab/tenants/acme/agent", "agent /lab/tenants/acme/agent [acme]".to_owned()),
         ("/tenants/acme.slice/x", "x /tenants/acme.slice/x [acme]".to_owned()),
@@ -23,15 +20,11 @@ fn names_and_tenants_from_paths() {
             "/tenant.slice/tenant-acme.slice/web.service",
             "web /tenant.slice/tenant-acme.slice/web.service [acme]".to_owned(),
         ),
-        (
-            "/tenants.slice/tenants-acme.slice",
-            "tenants-acme /tenants.slice/tenants-acme.slice [acme]".to_owned(),
-        ),
+        ("/tenants.slice/tenants-acme.slice", "tenants-acme /tenants.slice/tenants-acme.slice [acme]".to_owned()),
         // systemd nests slices by their dashes: still acme's.
         (
             "/tenant.slice/tenant-acme.slice/tenant-acme-web.slice",
-            "tenant-acme-web /tenant.slice/tenant-acme.slice/tenant-acme-web.slice [acme]"
-                .to_owned(),
+            "tenant-acme-web /tenant.slice/tenant-acme.slice/tenant-acme-web.slice [acme]".to_owned(),
         ),
         (
             "/tenant.slice/tenant-acme\\x2deast.slice",
@@ -39,23 +32,14 @@ fn names_and_tenants_from_paths() {
         ),
         ("/tenant-acme/x", "x /tenant-acme/x [acme]".to_owned()),
         // A service whose name happens to begin so is no tenant.
-        (
-            "/system.slice/tenant-api.service",
-            "tenant-api /system.slice/tenant-api.service []".to_owned(),
-        ),
+        ("/system.slice/tenant-api.service", "tenant-api /system.slice/tenant-api.service []".to_owned()),
         // Two patterns, two answers: reported as a conflict by the core, not decided here.
-        (
-            "/tenant-globex.slice/tenants/acme",
-            "acme /tenant-globex.slice/tenants/acme [globex,acme]".to_owned(),
-        ),
+        ("/tenant-globex.slice/tenants/acme", "acme /tenant-globex.slice/tenants/acme [globex,acme]".to_owned()),
         ("/tenants", "tenants /tenants []".to_owned()),
         ("/tenants/", "tenants /tenants []".to_owned()),
         ("/", "/ / []".to_owned()),
         ("/a//b/", "b /a//b []".to_owned()),
-        (
-            &format!("/system.slice/docker-{id}.scope"),
-            format!("0123456789ab /system.slice/docker-{id}.scope []"),
-        ),
+        (&format!("/system.slice/docker-{id}.scope"), format!("0123456789ab /system.slice/docker-{id}.scope []")),
         (
             &format!("/system.slice/docker-{id}.scope/init.scope/x"),
             format!("0123456789ab /system.slice/docker-{id}.scope []"),
@@ -63,20 +47,12 @@ fn names_and_tenants_from_paths() {
         (&format!("/docker/{id}/inner"), format!("0123456789ab /docker/{id} []")),
         (
             &format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
-            format!(
-                "0123456789ab /kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope []"
-            ),
+            format!("0123456789ab /kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope []"),
         ),
-        (
-            &format!("/kubepods/burstable/pod1/{id}/y"),
-            format!("0123456789ab /kubepods/burstable/pod1/{id} []"),
-        ),
+        (&format!("/kubepods/burstable/pod1/{id}/y"), format!("0123456789ab /kubepods/burstable/pod1/{id} []")),
         (
             &format!("/tenants/acme/docker/{id}/kubelet/kubepods/{}", "f".repeat(64)),
-            format!(
-                "ffffffffffff /tenants/acme/docker/{id}/kubelet/kubepods/{} [acme]",
-                "f".repeat(64)
-            ),
+            format!("ffffffffffff /tenants/acme/docker/{id}/kubelet/kubepods/{} [acme]", "f".repeat(64)),
         ),
         // Podman's monitor is not the container.
         (
@@ -122,8 +98,7 @@ fn static_rules_first_match_wins_and_covers_what_is_nested() {
     ] {
         assert_eq!(shown(&config, path), expected, "{path}");
     }
-    let all =
-        IdentityConfig { statics: vec![cgroup("/**", Some("w"), None)], patterns: Vec::new() };
+    let all = IdentityConfig { statics: vec![cgroup("/**", Some("w"), None)], patterns: Vec::new() };
     assert_eq!(shown(&all, "/any/where"), "w /any []");
 }
 

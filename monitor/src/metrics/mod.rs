@@ -1,9 +1,7 @@
 //! Metrics. Counting is the engine's and the source's business, in plain integers; about once a second the totals are
 //! copied here under their names, so that no event ever formats a label.
 
-use prometheus::{
-    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, Opts, Registry, TextEncoder,
-};
+use prometheus::{CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, Opts, Registry, TextEncoder};
 
 mod names;
 mod update;
@@ -12,8 +10,7 @@ pub use names::{ALL, Info, Kind, Metric, json, markdown};
 pub use update::{Sources, Updater};
 
 /// Upper bounds of the detection delay's buckets, in seconds. The design asks for p99 of 10 ms.
-const DELAY_BUCKETS: [f64; 12] =
-    [0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0];
+const DELAY_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.02, 0.05, 0.1, 1.0, 10.0];
 
 enum Family {
     Counter(CounterVec),
@@ -54,8 +51,7 @@ impl Metrics {
                     Family::Gauge(vec)
                 }
                 Kind::Histogram => {
-                    let opts =
-                        HistogramOpts::new(info.name, info.help).buckets(DELAY_BUCKETS.to_vec());
+                    let opts = HistogramOpts::new(info.name, info.help).buckets(DELAY_BUCKETS.to_vec());
                     let histogram = Histogram::with_opts(opts)?;
                     registry.register(Box::new(histogram.clone()))?;
                     Family::Histogram(histogram)
@@ -119,9 +115,6 @@ mod tests {
         let text = m.render().unwrap();
         assert!(text.contains("leasewarden_capture_bytes_total{direction=\"tx\"} 9\n"), "{text}");
         assert!(text.contains("leasewarden_flows{state=\"decoded\"} 7\n"), "{text}");
-        assert!(
-            text.contains("leasewarden_detection_delay_seconds_bucket{le=\"0.004\"} 1\n"),
-            "{text}"
-        );
+        assert!(text.contains("leasewarden_detection_delay_seconds_bucket{le=\"0.004\"} 1\n"), "{text}");
     }
 }

@@ -97,8 +97,7 @@ impl Metric {
     }
 }
 
-const UNDECLARED: Info =
-    Info { name: "leasewarden_undeclared", kind: Kind::Gauge, labels: &[], help: "" };
+const UNDECLARED: Info = Info { name: "leasewarden_undeclared", kind: Kind::Gauge, labels: &[], help: "" };
 
 /// The list as JSON, with a final newline.
 pub fn json() -> String {

@@ -101,8 +101,7 @@ impl Updater {
         let mut sums = Sums::new();
         for (&(service, protocol, kind, verdict), &n) in &stats.operations {
             let service = self.services.label(engine.service_name(service));
-            *sums.entry([service, protocol.name(), kind.name(), verdict.name()]).or_default() +=
-                count(n);
+            *sums.entry([service, protocol.name(), kind.name(), verdict.name()]).or_default() += count(n);
         }
         self.set_all(Metric::OperationsTotal, &sums);
 
@@ -117,15 +116,12 @@ impl Updater {
         for (&(rule, severity, class, service, tenant), &n) in &stats.findings {
             let service = service.map_or("", |s| self.services.label(engine.service_name(s)));
             let tenant = tenant.map_or("", |t| self.tenants.label(engine.tenant_name(t)));
-            *sums.entry([rule, severity.name(), class.name(), service, tenant]).or_default() +=
-                count(n);
+            *sums.entry([rule, severity.name(), class.name(), service, tenant]).or_default() += count(n);
         }
         self.set_all(Metric::FindingsTotal, &sums);
 
         let mut sums = Sums::new();
-        for (service, protocol, tenants) in
-            engine.tenants_per_service(Nanos(now.0.saturating_sub(RECENT.0)))
-        {
+        for (service, protocol, tenants) in engine.tenants_per_service(Nanos(now.0.saturating_sub(RECENT.0))) {
             // Of services that share a name the busiest speaks: adding them up would count a tenant twice.
             let most: &mut f64 = sums.entry([self.services.label(service), protocol]).or_default();
             *most = most.max(to_f64(tenants));
@@ -177,27 +173,18 @@ impl Updater {
     }
 
     fn source(&self, stats: &SourceStats) {
-        for (direction, segments, bytes) in [
-            ("sent", stats.segments[0], stats.bytes[0]),
-            ("received", stats.segments[1], stats.bytes[1]),
-        ] {
+        for (direction, segments, bytes) in
+            [("sent", stats.segments[0], stats.bytes[0]), ("received", stats.segments[1], stats.bytes[1])]
+        {
             self.metrics.set(Metric::CaptureSegmentsTotal, &[direction], count(segments));
             self.metrics.set(Metric::CaptureBytesTotal, &[direction], count(bytes));
         }
         for hook in &stats.hooks {
-            self.metrics.set(
-                Metric::HookAttached,
-                &[hook.hook],
-                f64::from(u8::from(hook.attached)),
-            );
+            self.metrics.set(Metric::HookAttached, &[hook.hook], f64::from(u8::from(hook.attached)));
         }
         for program in &stats.programs {
             self.metrics.set(Metric::BpfRunsTotal, &[program.program], count(program.runs));
-            self.metrics.set(
-                Metric::BpfRunSecondsTotal,
-                &[program.program],
-                program.time.as_secs_f64(),
-            );
+            self.metrics.set(Metric::BpfRunSecondsTotal, &[program.program], program.time.as_secs_f64());
         }
         for t in &stats.tables {
             self.table(t.table, count(t.entries), count(t.limit));
@@ -236,10 +223,7 @@ mod tests {
     #[test]
     fn label_values_are_bounded() {
         let mut b = Bounded::new(2);
-        assert_eq!(
-            [b.label("a"), b.label("b"), b.label("c"), b.label("a"), b.label("")],
-            ["a", "b", OTHER, "a", ""]
-        );
+        assert_eq!([b.label("a"), b.label("b"), b.label("c"), b.label("a"), b.label("")], ["a", "b", OTHER, "a", ""]);
     }
 
     #[test]
@@ -247,12 +231,8 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut updater = Updater::new(metrics.clone(), 10, 10);
         let engine = Engine::new(Settings::default());
-        let lost = |shard, count| LossCount {
-            stage: LossStage::Kernel,
-            reason: "ring_full",
-            shard: Some(shard),
-            count,
-        };
+        let lost =
+            |shard, count| LossCount { stage: LossStage::Kernel, reason: "ring_full", shard: Some(shard), count };
         let source = SourceStats {
             segments: [3, 4],
             lost: vec![lost(0, 5), lost(1, 6)],

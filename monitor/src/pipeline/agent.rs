@@ -30,9 +30,7 @@ impl Agent {
         self.last = self.last.max(at);
         self.out.bytes_at = matches!(event, Event::Segment(_)).then_some(at);
         match *event {
-            Event::CgroupSeen { at, id, path } => {
-                self.engine.learn_cgroup(at, id, &self.identity.resolve(path))
-            }
+            Event::CgroupSeen { at, id, path } => self.engine.learn_cgroup(at, id, &self.identity.resolve(path)),
             Event::CgroupGone { at, id } => self.engine.forget_cgroup(at, id),
             _ => {}
         }

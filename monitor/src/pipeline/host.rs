@@ -24,11 +24,7 @@ pub(super) fn kernel_release() -> String {
 }
 
 pub(super) fn recording_info() -> RecordingInfo {
-    RecordingInfo {
-        started: now(),
-        agent: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: kernel_release(),
-    }
+    RecordingInfo { started: now(), agent: env!("CARGO_PKG_VERSION").to_owned(), kernel: kernel_release() }
 }
 
 pub(super) fn set_build_info(shared: &Shared) {

@@ -48,8 +48,7 @@ pub(super) struct Outputs {
 impl Outputs {
     /// Writes out what is buffered.
     pub(super) fn flush(&mut self) {
-        let results: Vec<_> =
-            self.findings.iter_mut().chain(&mut self.operations).map(LineSink::flush).collect();
+        let results: Vec<_> = self.findings.iter_mut().chain(&mut self.operations).map(LineSink::flush).collect();
         for result in results {
             self.settle(result);
         }
@@ -86,8 +85,7 @@ impl Output for Outputs {
         if self.reader_gone {
             return;
         }
-        let results: Vec<_> =
-            self.findings.iter_mut().map(|sink| sink.finding(finding, event)).collect();
+        let results: Vec<_> = self.findings.iter_mut().map(|sink| sink.finding(finding, event)).collect();
         for result in results {
             self.settle(result);
         }

@@ -218,7 +218,8 @@ impl Metrics {
     /// The agent's own samples that are not zero, without help texts and buckets: for people.
     #[must_use]
     pub fn told(&self) -> String {
-        let tells = |line: &&str| line.starts_with("leasewarden_") && !line.ends_with(" 0") && !line.contains("_bucket{");
+        let tells =
+            |line: &&str| line.starts_with("leasewarden_") && !line.ends_with(" 0") && !line.contains("_bucket{");
         self.0.lines().filter(tells).collect::<Vec<_>>().join("\n")
     }
 
@@ -247,7 +248,9 @@ mod tests {
     #[test]
     fn the_last_line_of_an_id_counts_and_an_unfinished_line_does_not() {
         let line = |count| {
-            format!("{{\"schema\":\"leasewarden.finding/v1\",\"id\":\"a\",\"rule\":\"r\",\"severity\":\"high\",\"count\":{count}}}\n")
+            format!(
+                "{{\"schema\":\"leasewarden.finding/v1\",\"id\":\"a\",\"rule\":\"r\",\"severity\":\"high\",\"count\":{count}}}\n"
+            )
         };
         let found = parse_findings(&format!("{}{}{{\"schema\":", line(1), line(2))).unwrap();
         assert_eq!(found.len(), 1);

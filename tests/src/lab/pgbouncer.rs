@@ -112,8 +112,7 @@ impl PgBouncer {
             }
             None => Launch::new("pgbouncer", "/usr/sbin/pgbouncer"),
         };
-        let mut process =
-            launch.arg(&file).user("postgres").cgroup(cgroup).stop_with(Signal::INT).start(logs)?;
+        let mut process = launch.arg(&file).user("postgres").cgroup(cgroup).stop_with(Signal::INT).start(logs)?;
         net::wait_until(&mut process, "PgBouncer", Duration::from_secs(10), || net::listens(port))?;
         Ok(Self { process, port })
     }

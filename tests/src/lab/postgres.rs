@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use super::process::{Launch, Process, user_ids};
-use super::{Scratch, net};
+use super::{Scratch, net, target_dir};
 
 /// The database that the scenarios share.
 pub const DATABASE: &str = "shop";
@@ -147,7 +147,34 @@ impl Postgres {
     }
 }
 
+/// Makes a data directory: by `initdb` the first time, later by a copy of what it made.
 fn initdb(bin: &Path, data: &Path) -> Result<()> {
+    let version = bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let made = target_dir().join("lab").join(format!("initdb-{version}"));
+    if made.exists() {
+        return copy(&made, data);
+    }
+    run_initdb(bin, data)?;
+    // By another name first: what has its own name is whole.
+    let half = made.with_extension(format!("half-{}", std::process::id()));
+    fs::create_dir_all(target_dir().join("lab"))?;
+    copy(data, &half)?;
+    if fs::rename(&half, &made).is_err() {
+        // Somebody else was quicker.
+        fs::remove_dir_all(&half)?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let output = Command::new("cp").arg("-a").arg(from).arg(to).output().context("cannot start cp")?;
+    if !output.status.success() {
+        bail!("cannot copy {}: {}", from.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn run_initdb(bin: &Path, data: &Path) -> Result<()> {
     use std::os::unix::process::CommandExt;
     let (uid, gid) = user_ids("postgres")?;
     let output = Command::new(bin.join("initdb"))

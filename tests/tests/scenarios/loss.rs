@@ -60,8 +60,9 @@ fn violating(stage: &mut Stage) -> Result<()> {
     outcome.only(&[STALE, SESSION_SET, UNPARTITIONED, REUSE])?;
     outcome.holds(
         "only globex can have met a binding, and only acme's",
-        outcome.findings.iter().all(|f| {
-            f.rule != STALE || (f.used_for.as_deref(), f.bound.as_deref()) == (Some("globex"), Some("acme"))
-        }),
+        outcome
+            .findings
+            .iter()
+            .all(|f| f.rule != STALE || (f.used_for.as_deref(), f.bound.as_deref()) == (Some("globex"), Some("acme"))),
     )
 }

@@ -1,4 +1,209 @@
+//! `demo`: the agent on this host, beside it two tenants behind one PgBouncer that set their tenant for the session.
+//! Everything is real, and everything is gone afterwards.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tests::lab::cgroup::Tree;
+use tests::lab::client::{Client, Seen, Work};
+use tests::lab::net;
+use tests::lab::pgbouncer::{PgBouncer, Pool};
+use tests::lab::postgres::Postgres;
+use tests::lab::process::{Launch, Process};
+use tests::lab::redis::Redis;
+use tests::lab::signals::Stop;
+use tests::lab::Scratch;
+
+use super::build::{Profile, agent};
+use super::setup::{Need, ensure};
+use crate::{paths, sh};
+
+/// Where the agent serves with the embedded policy.
+const DEFAULT_PORT: u16 = 9464;
+/// What a tenant's client asks for all the time.
+const QUERY: &str = "SELECT tenant, item FROM orders ORDER BY id LIMIT 3";
+
 #[derive(clap::Args)]
-pub(crate) struct Args {}
-pub(crate) fn run(_: &Args) -> anyhow::Result<ExitCode> { anyhow::bail!("not yet") }
+pub(crate) struct Args {
+    /// End by itself after this long; until Ctrl-C when left out.
+    #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
+    time: Option<Duration>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if !sh::is_root() {
+        bail!("the demo needs root for cgroups and probes: run `sudo -E cargo xtask demo`");
+    }
+    ensure(Need::Demo)?;
+    let binary = agent(Profile::Dev)?;
+    let stop = Stop::listen()?;
+    let mut stage = Stage::build(&binary)?;
+    let result = stage.play(args.time, &stop);
+    sh::step("cleaning up");
+    let outcome = stage.end();
+    // After Ctrl-C the services get the signal too: what breaks then is no failure.
+    if !stop.asked() {
+        result?;
+    }
+    outcome
+}
+
+/// Everything that runs. Fields are dropped in this order: first who uses, then who is used.
+struct Stage {
+    clients: Vec<(&'static str, Client)>,
+    _cache_clients: Vec<Process>,
+    agent: Process,
+    agent_port: u16,
+    _pooler: PgBouncer,
+    _redis: Redis,
+    _postgres: Postgres,
+    _tree: Tree,
+    _scratch: Scratch,
+    logs: PathBuf,
+    began: Instant,
+}
+
+impl Stage {
+    fn build(binary: &Path) -> Result<Self> {
+        let logs = paths::lab().join("demo");
+        let tree = Tree::new("leasewarden-demo")?;
+        let scratch = Scratch::new("demo")?;
+        sh::step("starting PostgreSQL, Redis, PgBouncer (transaction mode, two server connections)");
+        let postgres = Postgres::start(&scratch, &tree.dir("shared/orders-db")?, &logs)?;
+        let redis = Redis::start(&tree.dir("shared/cache")?, &logs)?;
+        let tenants = ["acme", "globex"];
+        let cgroups: Vec<PathBuf> =
+            tenants.iter().map(|tenant| tree.dir(&format!("tenants/{tenant}/agent"))).collect::<Result<_>>()?;
+        sh::step("starting the agent: leasewarden run");
+        let (agent, agent_port) = start_agent(binary, &logs)?;
+        let began = Instant::now();
+        let pooler = tree.dir("shared/pgbouncer")?;
+        let pooler = PgBouncer::start(&Pool::transaction(2), &postgres, &scratch, &pooler, &logs)?;
+        sh::step("two tenants at work; each has said `SET app.tenant_id` once, for its session");
+        let (mut clients, mut cache_clients) = (Vec::new(), Vec::new());
+        for (tenant, cgroup) in tenants.into_iter().zip(&cgroups) {
+            let work = Work { workers: 2, setup: vec![format!("SET app.tenant_id = '{tenant}'")], ..Work::default() };
+            clients.push((tenant, Client::start(tenant, cgroup, pooler.port(), &work, &logs)?));
+            cache_clients.push(
+                Launch::new(&format!("{tenant}-cache"), "redis-cli")
+                    .args(["-p", &redis.port().to_string(), "-r", "-1", "-i", "0.5", "SET", "greeting", tenant])
+                    .cgroup(cgroup)
+                    .start(&logs)?,
+            );
+        }
+        eprintln!(
+            "\n    metrics   http://127.0.0.1:{agent_port}/metrics\n    findings  http://127.0.0.1:{agent_port}/findings\n    \
+             services  http://127.0.0.1:{agent_port}/services\n"
+        );
+        Ok(Self {
+            clients,
+            _cache_clients: cache_clients,
+            agent,
+            agent_port,
+            _pooler: pooler,
+            _redis: redis,
+            _postgres: postgres,
+            _tree: tree,
+            _scratch: scratch,
+            logs,
+            began,
+        })
+    }
+
+    /// Lets the tenants work until it is time to end.
+    fn play(&mut self, time: Option<Duration>, stop: &Stop) -> Result<()> {
+        let until = time.map(|time| Instant::now() + time);
+        if until.is_none() {
+            sh::note("Ctrl-C ends the demo");
+        }
+        let mut leak_shown = false;
+        while !stop.asked() && until.is_none_or(|until| Instant::now() < until) {
+            if let Some(status) = self.agent.ended()? {
+                bail!("the agent ended ({status}):\n{}", self.agent.log_tail());
+            }
+            for (tenant, client) in &mut self.clients {
+                let seen = client.ask(1, &[QUERY])?;
+                if !leak_shown && seen.foreign(tenant) > 0 {
+                    leak_shown = true;
+                    show_leak(tenant, &seen, self.began.elapsed());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        Ok(())
+    }
+
+    /// Says what was found, then ends everything.
+    fn end(mut self) -> Result<ExitCode> {
+        let found = findings(self.agent_port);
+        let summary = match &found {
+            Ok(rules) if !rules.is_empty() => format!("found: {}", rules.join(", ")),
+            Ok(_) => "found: nothing".to_owned(),
+            // After Ctrl-C the agent has drained and gone already.
+            Err(_) => "the agent has ended".to_owned(),
+        };
+        self.clients.clear();
+        let status = self.agent.stop()?;
+        let log = self.agent.log_tail();
+        let logs = self.logs.clone();
+        drop(self);
+        eprintln!("    {summary}; logs in {}", logs.display());
+        if !status.success() {
+            bail!("the agent did not drain and exit with 0 ({status}):\n{log}");
+        }
+        if found.is_ok_and(|rules| rules.is_empty()) {
+            bail!("the agent found nothing; it said:\n{log}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// With the embedded default policy where its port is free, else with the smallest configuration that names another.
+fn start_agent(binary: &Path, logs: &Path) -> Result<(Process, u16)> {
+    let mut launch = Launch::new("agent", binary).arg("run").on_terminal();
+    let mut port = DEFAULT_PORT;
+    if net::listens(DEFAULT_PORT) {
+        port = net::free_port()?;
+        sh::note(&format!("port {DEFAULT_PORT} is taken here: serving on {port}"));
+        fs::create_dir_all(logs)?;
+        let file = logs.join("leasewarden.yaml");
+        fs::write(&file, format!("version: 1\nexport:\n  listen: \"127.0.0.1:{port}\"\n"))?;
+        launch = launch.arg("--config").arg(file);
+    }
+    let mut agent = launch.start(logs)?;
+    net::wait_until(&mut agent, "the agent", Duration::from_secs(30), || {
+        net::http_get(port, "/readyz").is_ok_and(|(status, _)| status == 200)
+    })?;
+    Ok((agent, port))
+}
+
+fn show_leak(tenant: &str, seen: &Seen, after: Duration) {
+    let others: Vec<String> =
+        seen.rows.iter().filter(|(owner, _)| *owner != tenant).map(|(owner, n)| format!("{n} of {owner}'s")).collect();
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let (on, off) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    eprintln!(
+        "    {on}{tenant} asked for its own orders and got {}{off} ({:.1} s after the agent's start)\n",
+        others.join(", "),
+        after.as_secs_f32()
+    );
+}
+
+/// The rules that have found something, each with its number of findings.
+fn findings(port: u16) -> Result<Vec<String>> {
+    let (status, body) = net::http_get(port, "/findings")?;
+    if status != 200 {
+        bail!("/findings answered {status}");
+    }
+    let list: serde_json::Value = serde_json::from_str(&body)?;
+    let mut counts = std::collections::BTreeMap::new();
+    for finding in list.as_array().context("/findings is no array")? {
+        let rule = finding.pointer("/rule").and_then(serde_json::Value::as_str).unwrap_or("?").to_owned();
+        *counts.entry(rule).or_insert(0) += 1;
+    }
+    Ok(counts.into_iter().map(|(rule, n)| format!("{n} {rule}")).collect())
+}

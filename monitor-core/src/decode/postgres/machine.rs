@@ -103,7 +103,9 @@ pub(super) struct Machine {
     /// The server reads COPY data.
     copying: bool,
     warned: bool,
-    backslash: bool,
+    /// `standard_conforming_strings` is off: plain strings have backslash escapes. The server reports it; `None`: the
+    /// report may have been missed.
+    backslash: Option<bool>,
 }
 
 impl Machine {
@@ -121,7 +123,7 @@ impl Machine {
             skipping: false,
             copying: false,
             warned: false,
-            backslash: false,
+            backslash: Some(false),
         }
     }
 
@@ -174,6 +176,7 @@ impl Machine {
         self.skipping = false;
         self.copying = false;
         self.warned = false;
+        self.backslash = None;
     }
 
     /// A message from the client.
@@ -237,9 +240,17 @@ impl Machine {
         }
         let request = self.begin(out, m.print);
         let mut plans = SmallVec::new();
-        let more = self.shapes.borrow_mut().read(text, m.cut, self.backslash, &mut |plan| plans.push(plan));
+        let more = self.read(text, m.cut, &mut |plan| plans.push(plan));
         self.wait(Entry::Query { request, begun: out.at, plans, next: 0, more, failed: false }, out);
         Ok(())
+    }
+
+    /// Reads the statements of a text. Where it is not known whether a backslash escapes, a text with one is read as far
+    /// as that.
+    fn read(&self, text: &[u8], cut: bool, each: &mut dyn FnMut(Plan)) -> bool {
+        let sure = if self.backslash.is_some() { None } else { memchr::memchr(b'\\', text) };
+        let text = text.get(..sure.unwrap_or(text.len())).unwrap_or_default();
+        self.shapes.borrow_mut().read(text, cut || sure.is_some(), self.backslash.unwrap_or(false), each)
     }
 
     fn parse(&mut self, m: &Message<'_>) -> Result<(), Lost> {
@@ -253,7 +264,7 @@ impl Machine {
         };
         let mut first = None;
         let mut n = 0;
-        let more = self.shapes.borrow_mut().read(text, m.cut, self.backslash, &mut |plan| {
+        let more = self.read(text, m.cut, &mut |plan| {
             n += 1;
             first.get_or_insert(plan);
         });
@@ -354,14 +365,23 @@ impl Machine {
             b't' => matches!(front, Some(Entry::Describe)),
             b'T' => matches!(front, Some(Entry::Query { .. })) || self.described(),
             b'n' => self.described(),
-            b'N' => {
-                self.warned |= field(m.body, b'C') == Some(b"25P01");
-                true
-            }
+            b'N' => match field(m.body, b'C') {
+                Some(code) => {
+                    self.warned |= code == b"25P01";
+                    true
+                }
+                // Whether it was the one that matters is not known.
+                None if m.cut => return Err(Lost::Gap),
+                None => true,
+            },
             b'S' => {
                 let mut rest = m.body;
-                if cstr(&mut rest) == Some(b"standard_conforming_strings") {
-                    self.backslash = cstr(&mut rest) == Some(b"off");
+                match cstr(&mut rest) {
+                    Some(b"standard_conforming_strings") => {
+                        self.backslash = cstr(&mut rest).map(|value| value == b"off");
+                    }
+                    None => self.backslash = None,
+                    Some(_) => {}
                 }
                 true
             }

@@ -29,8 +29,7 @@ impl Check {
             }
         }
         let matches = &entry.matches.value;
-        if self.whole && entry.tenant.is_none() && entry.workload.is_none() && entry.role.is_none()
-        {
+        if self.whole && entry.tenant.is_none() && entry.workload.is_none() && entry.role.is_none() {
             self.problem(
                 entry.matches.at,
                 path,
@@ -40,11 +39,7 @@ impl Check {
         let matcher = match (&matches.cgroup, &matches.ip) {
             (Some(glob), None) => {
                 if let Some(port) = &matches.port {
-                    self.problem(
-                        port.at,
-                        format!("{path}.match.port"),
-                        "`port` goes with `ip`, not with `cgroup`",
-                    );
+                    self.problem(port.at, format!("{path}.match.port"), "`port` goes with `ip`, not with `cgroup`");
                 }
                 match CgroupGlob::new(glob) {
                     Ok(glob) => Some(StaticMatcher::Cgroup(glob)),
@@ -54,12 +49,10 @@ impl Check {
                     }
                 }
             }
-            (None, Some(ip)) => {
-                self.network(ip, &format!("{path}.match.ip")).map(|(net, prefix)| {
-                    let port = matches.port.as_ref().map(|p| p.value);
-                    StaticMatcher::Address(AddressMatch { net, prefix, port })
-                })
-            }
+            (None, Some(ip)) => self.network(ip, &format!("{path}.match.ip")).map(|(net, prefix)| {
+                let port = matches.port.as_ref().map(|p| p.value);
+                StaticMatcher::Address(AddressMatch { net, prefix, port })
+            }),
             (Some(_), Some(ip)) => {
                 self.problem(
                     ip.at,
@@ -70,11 +63,7 @@ impl Check {
             }
             (None, None) => {
                 if self.whole {
-                    self.problem(
-                        entry.matches.at,
-                        format!("{path}.match"),
-                        "expected `cgroup` or `ip`",
-                    );
+                    self.problem(entry.matches.at, format!("{path}.match"), "expected `cgroup` or `ip`");
                 }
                 None
             }
@@ -92,11 +81,7 @@ impl Check {
         });
     }
 
-    pub(super) fn network(
-        &mut self,
-        text: &Located<String>,
-        path: &str,
-    ) -> Option<(std::net::IpAddr, u8)> {
+    pub(super) fn network(&mut self, text: &Located<String>, path: &str) -> Option<(std::net::IpAddr, u8)> {
         if let Ok(ip) = text.parse::<std::net::IpAddr>() {
             return Some((ip, if ip.is_ipv4() { 32 } else { 128 }));
         }
@@ -106,10 +91,7 @@ impl Check {
                 self.problem(
                     text.at,
                     path,
-                    format!(
-                        "expected an address or a network such as `10.1.0.0/24`, found `{}`",
-                        text.value
-                    ),
+                    format!("expected an address or a network such as `10.1.0.0/24`, found `{}`", text.value),
                 );
                 None
             }

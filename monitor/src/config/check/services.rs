@@ -13,21 +13,12 @@ impl Check {
             let path = format!("services[{i}]");
             self.name(&service.name, format!("{path}.name"));
             let matches = &service.matches.value;
-            let net =
-                matches.ip.as_ref().and_then(|ip| self.network(ip, &format!("{path}.match.ip")));
+            let net = matches.ip.as_ref().and_then(|ip| self.network(ip, &format!("{path}.match.ip")));
             if self.whole && matches.port.is_none() && matches.ip.is_none() {
-                self.problem(
-                    service.matches.at,
-                    format!("{path}.match"),
-                    "expected `port`, `ip` or both",
-                );
+                self.problem(service.matches.at, format!("{path}.match"), "expected `port`, `ip` or both");
             }
             if let Some(port) = matches.port.as_ref().filter(|p| p.value == 0) {
-                self.problem(
-                    port.at,
-                    format!("{path}.match.port"),
-                    "expected a port from 1 to 65535, found 0",
-                );
+                self.problem(port.at, format!("{path}.match.port"), "expected a port from 1 to 65535, found 0");
             }
             let (minimum, policy) = match service.revalidation {
                 Some(r) => self.revalidation(r, &format!("{path}.revalidation")),
@@ -46,11 +37,7 @@ impl Check {
         }
     }
 
-    fn revalidation(
-        &mut self,
-        r: file::Revalidation,
-        path: &str,
-    ) -> (Option<Strength>, BindPolicy) {
+    fn revalidation(&mut self, r: file::Revalidation, path: &str) -> (Option<Strength>, BindPolicy) {
         for (key, patterns) in [("roles", &r.roles), ("users", &r.users)] {
             for (i, pattern) in patterns.iter().flatten().enumerate() {
                 if pattern.matches("{tenant}").count() != 1 {
@@ -65,16 +52,11 @@ impl Check {
         }
         for (i, guc) in r.gucs.iter().flatten().enumerate() {
             if guc.trim().is_empty() {
-                self.problem(
-                    guc.at,
-                    format!("{path}.gucs[{i}]"),
-                    "expected the name of a setting, found empty text",
-                );
+                self.problem(guc.at, format!("{path}.gucs[{i}]"), "expected the name of a setting, found empty text");
             }
         }
-        let plain = |list: Option<Vec<Located<String>>>| {
-            list.map(|l| l.into_iter().map(|s| s.value).collect::<Vec<_>>())
-        };
+        let plain =
+            |list: Option<Vec<Located<String>>>| list.map(|l| l.into_iter().map(|s| s.value).collect::<Vec<_>>());
         let minimum = r.minimum.map(|m| match m {
             StrengthName::V1 => Strength::V1,
             StrengthName::V2 => Strength::V2,
