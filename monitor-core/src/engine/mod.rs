@@ -123,6 +123,11 @@ impl Engine {
         self.shared.store.iter()
     }
 
+    /// Hits that a suppression kept silent, and hits that found no room.
+    pub fn unreported(&self) -> (u64, u64) {
+        (self.shared.store.n_suppressed(), self.shared.store.n_forgotten())
+    }
+
     /// The name of a service, for a metric label.
     pub fn service_name(&self, id: crate::model::ServiceId) -> &str {
         self.shared.services.get(id.0 as usize).map_or("_other", |s| self.shared.names.name(s.name))

@@ -154,8 +154,22 @@ impl Shared {
     /// A workload on this host was seen accepting a connection at `addr`.
     pub(super) fn learn_listener(&mut self, addr: SocketAddr, workload: WorkloadId) {
         self.servers.0.insert(workload);
+        if self.listeners.get(&addr) == Some(&workload) {
+            return;
+        }
         if self.listeners.len() < MAX_ADDRESSES || self.listeners.contains_key(&addr) {
             self.listeners.insert(addr, workload);
+        }
+        // Until now the service was known by its address alone: it is the same one.
+        let key = ServiceKey::Workload(workload, addr.port());
+        if let Some(&id) = self.service_keys.get(&ServiceKey::Address(addr))
+            && !self.service_keys.contains_key(&key)
+            && let Some(w) = self.directory.get(workload)
+            && let Some(s) = self.services.get_mut(id.0 as usize)
+        {
+            s.workload = Some(workload);
+            s.name = w.name;
+            self.service_keys.insert(key, id);
         }
     }
 

@@ -1,4 +1,313 @@
-use std::process::ExitCode;
+//! `bench`: what the agent costs, as ratios within one run: machines differ and are noisy, ratios carry over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tests::lab::Scratch;
+use tests::lab::agent::Metrics;
+use tests::lab::cgroup::Tree;
+use tests::lab::net;
+use tests::lab::postgres::Postgres;
+use tests::lab::process::{Launch, Process};
+
+use super::build::{Profile, agent, probes};
+use super::setup::{Need, ensure};
+use crate::{paths, sh};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Kernel time per packet, against an empty program.
+    Kernel,
+    /// pgbench with and without the agent.
+    Throughput,
+    /// Packets a second from a capture file.
+    Replay,
+    /// Resident memory with 10,000 connections.
+    Memory,
+}
+
 #[derive(clap::Args)]
-pub(crate) struct Args {}
-pub(crate) fn run(_: &Args) -> anyhow::Result<ExitCode> { anyhow::bail!("not yet") }
+pub(crate) struct Args {
+    /// Only this part; may be repeated.
+    #[arg(long, value_name = "PART")]
+    only: Vec<Part>,
+    /// Pairs of runs with and without the agent.
+    #[arg(long, default_value_t = 5)]
+    pairs: u32,
+    /// How long each run takes.
+    #[arg(long, default_value = "8s", value_name = "DURATION", value_parser = super::duration)]
+    time: Duration,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if !sh::is_root() {
+        bail!("the measurements need root: run `sudo -E cargo xtask bench`");
+    }
+    ensure(Need::Demo)?;
+    let wanted = |part: Part| args.only.is_empty() || args.only.contains(&part);
+    let binary = agent(Profile::Release)?;
+    let mut lines = Vec::new();
+    if wanted(Part::Kernel) {
+        sh::step("kernel time per packet");
+        lines.extend(kernel()?);
+    }
+    if wanted(Part::Throughput) || wanted(Part::Replay) {
+        let bench = Bench::start()?;
+        if wanted(Part::Throughput) {
+            lines.extend(throughput(&bench, &binary, args)?);
+        }
+        if wanted(Part::Replay) {
+            lines.extend(replay(&bench, &binary, args.time)?);
+        }
+    }
+    if wanted(Part::Memory) {
+        sh::step("memory with 10,000 connections");
+        lines.extend(memory(&binary)?);
+    }
+    println!("\n| What | Measured | Designed for |\n|---|---|---|");
+    for Line { what, measured, goal } in &lines {
+        println!("| {what} | {measured} | {goal} |");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Line {
+    what: String,
+    measured: String,
+    goal: &'static str,
+}
+
+fn line(what: impl Into<String>, measured: impl Into<String>, goal: &'static str) -> Line {
+    Line { what: what.into(), measured: measured.into(), goal }
+}
+
+/// Runs `tests/examples/kernel_cost.rs`, which needs the BPF library that xtask does without.
+fn kernel() -> Result<Vec<Line>> {
+    let object = probes()?;
+    let mut command = sh::cargo();
+    command.args(["run", "--release", "--quiet", "--package", "tests", "--example", "kernel_cost"]);
+    let text = sh::capture(command.env("LEASEWARDEN_BPF_OBJECT", object))?;
+    let values: Value = serde_json::from_str(text.trim()).context("kernel_cost printed no JSON")?;
+    let value = |name: &str| values.get(name).and_then(Value::as_f64).with_context(|| format!("no {name}"));
+    let what = |what: &str| format!("kernel time of {what} ÷ an empty program");
+    let (empty, captured, passed) = (value("empty_ns")?, value("captured_ns")?, value("unwatched_ns")?);
+    Ok(vec![
+        line(
+            what(&format!("a captured segment of {} B", value("payload")?)),
+            format!("{:.2} ({captured:.0} ns ÷ {empty:.0} ns)", value("captured_ratio")?),
+            "≤ 2.0",
+        ),
+        line(
+            what("an unwatched packet"),
+            format!("{:.2} ({passed:.0} ns ÷ {empty:.0} ns)", value("unwatched_ratio")?),
+            "≤ 1.1",
+        ),
+    ])
+}
+
+/// A database with pgbench's tables in one cgroup, a tenant's cgroup for pgbench.
+struct Bench {
+    postgres: Postgres,
+    tenant: PathBuf,
+    tree: Tree,
+    _scratch: Scratch,
+    logs: PathBuf,
+}
+
+impl Bench {
+    fn start() -> Result<Self> {
+        sh::step("preparing pgbench");
+        let logs = paths::lab().join("bench");
+        let tree = Tree::new("leasewarden-bench")?;
+        let scratch = Scratch::new("bench")?;
+        let postgres = Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?;
+        let tenant = tree.dir("tenants/acme/agent")?;
+        let bench = Self { postgres, tenant, tree, _scratch: scratch, logs };
+        bench.pgbench("pgbench-init", &["-i", "-q", "-s", "10"])?;
+        Ok(bench)
+    }
+
+    /// Runs pgbench inside the tenant's cgroup; gives what it printed.
+    fn pgbench(&self, name: &str, args: &[&str]) -> Result<String> {
+        Launch::new(name, self.postgres.bin().join("pgbench"))
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.postgres.port().to_string()])
+            .args(args)
+            .arg("postgres")
+            .cgroup(&self.tenant)
+            .start(&self.logs)?
+            .finish(Duration::from_secs(300))
+    }
+
+    fn transactions_per_second(&self, time: Duration) -> Result<f64> {
+        let seconds = time.as_secs().max(1).to_string();
+        let said = self.pgbench("pgbench", &["-S", "-n", "-c", "16", "-j", "2", "-T", &seconds])?;
+        said.lines()
+            .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
+            .with_context(|| format!("pgbench printed no rate:\n{said}"))
+    }
+}
+
+/// A running agent and where it serves.
+struct Watching {
+    process: Process,
+    port: u16,
+}
+
+impl Watching {
+    fn start(binary: &Path, cgroup: &Path, logs: &Path) -> Result<Self> {
+        let port = net::free_port()?;
+        fs::create_dir_all(logs)?;
+        let config = logs.join("leasewarden.yaml");
+        fs::write(&config, format!("version: 1\nexport:\n  listen: \"127.0.0.1:{port}\"\n"))?;
+        let mut process = Launch::new("agent", binary)
+            .arg("run")
+            .arg("--config")
+            .arg(&config)
+            .arg("--cgroup")
+            .arg(cgroup)
+            .arg("--findings")
+            .arg(logs.join("findings.jsonl"))
+            .start(logs)?;
+        net::wait_until(&mut process, "the agent", Duration::from_secs(30), || {
+            net::http_get(port, "/readyz").is_ok_and(|(status, _)| status == 200)
+        })?;
+        Ok(Self { process, port })
+    }
+
+    fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics(net::http_get(self.port, "/metrics")?.1))
+    }
+
+    /// CPU time used so far, in seconds.
+    fn cpu(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
+        // Fields 14 and 15, counted after the name in parentheses, in ticks of 10 ms (USER_HZ is 100 on Linux).
+        let after = stat.rsplit_once(')').context("odd /proc/PID/stat")?.1;
+        let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>();
+        Ok(ticks / 100.0)
+    }
+
+    /// Resident memory, in MiB.
+    fn resident(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
+        Ok(kib.context("no VmRSS")? / 1024.0)
+    }
+}
+
+fn throughput(bench: &Bench, binary: &Path, args: &Args) -> Result<Vec<Line>> {
+    let (mut alone, mut watched, mut ratios, mut cpu, mut lost) = (vec![], vec![], vec![], vec![], 0.0);
+    for pair in 0..args.pairs {
+        sh::step(&format!("pgbench -S -c 16, pair {} of {}", pair + 1, args.pairs));
+        // Each order as often as the other: machines drift.
+        let (mut without, mut with) = (0.0, 0.0);
+        for with_agent in if pair % 2 == 0 { [false, true] } else { [true, false] } {
+            if with_agent {
+                let agent = Watching::start(binary, bench.tree.root(), &bench.logs)?;
+                let before = agent.cpu()?;
+                with = bench.transactions_per_second(args.time)?;
+                cpu.push((agent.cpu()? - before) / args.time.as_secs_f64());
+                // Metrics are refreshed once a second.
+                std::thread::sleep(Duration::from_millis(1500));
+                lost += agent.metrics()?.sum("leasewarden_events_lost_total", &[]);
+            } else {
+                without = bench.transactions_per_second(args.time)?;
+            }
+        }
+        sh::note(&format!("{without:.0} /s alone, {with:.0} /s watched"));
+        alone.push(without);
+        watched.push(with);
+        ratios.push(with / without);
+    }
+    Ok(vec![
+        line(
+            "`pgbench -S -c 16` watched ÷ unwatched",
+            format!("{:.2} ({:.0} /s ÷ {:.0} /s)", median(ratios), median(watched), median(alone)),
+            "≥ 0.96",
+        ),
+        line("agent CPU meanwhile", format!("{:.0} % of a core", 100.0 * median(cpu)), "—"),
+        line("events lost meanwhile", format!("{lost:.0}"), "0"),
+    ])
+}
+
+fn replay(bench: &Bench, binary: &Path, time: Duration) -> Result<Vec<Line>> {
+    if paths::find_program("tcpdump").is_none() {
+        sh::loud("replay is NOT measured: no tcpdump to record a capture with (apt-get install tcpdump)");
+        return Ok(vec![line("replay", "not measured: no tcpdump", "—")]);
+    }
+    sh::step("recording pgbench, then replaying it");
+    let file = bench.logs.join("pgbench.pcap");
+    let mut tcpdump = Launch::new("tcpdump", "tcpdump")
+        .args(["-i", "lo", "-B", "65536", "-U", "-Z", "root", "-w"])
+        .arg(&file)
+        .arg(format!("tcp port {}", bench.postgres.port()))
+        .start(&bench.logs)?;
+    net::wait_until(&mut tcpdump, "tcpdump", Duration::from_secs(10), || file.exists())?;
+    bench.transactions_per_second(time)?;
+    std::thread::sleep(Duration::from_millis(500));
+    tcpdump.stop()?;
+    let said = tcpdump.output()?;
+    let count = |what: &str| -> Option<f64> {
+        said.lines().find(|line| line.contains(what))?.split_whitespace().next()?.parse().ok()
+    };
+    let packets = count("packets captured").with_context(|| format!("tcpdump counted nothing:\n{said}"))?;
+    let dropped = count("dropped by kernel").unwrap_or(0.0);
+    let mut seconds = Vec::new();
+    for _ in 0..3 {
+        let began = Instant::now();
+        sh::quiet(Command::new(binary).arg("replay").arg(&file).arg("--findings").arg("/dev/null"))?;
+        seconds.push(began.elapsed().as_secs_f64());
+    }
+    let seconds = median(seconds);
+    fs::remove_file(&file)?;
+    Ok(vec![line(
+        format!("replay of {:.0} k packets of `pgbench -S` ({dropped:.0} not recorded)", packets / 1e3),
+        format!("{:.2} M packets/s ({seconds:.2} s)", packets / seconds / 1e6),
+        "≥ 1.2 × Suricata (0.8 M/s there)",
+    )])
+}
+
+fn memory(binary: &Path) -> Result<Vec<Line>> {
+    let logs = paths::lab().join("bench");
+    let tree = Tree::new("leasewarden-bench-memory")?;
+    let tenant = tree.dir("tenants/acme/agent")?;
+    sh::run(sh::cargo().args(["build", "--quiet", "--release", "--package", "tests", "--example", "flows"]))?;
+    let flows = paths::target().join("release/examples/flows");
+    let agent = Watching::start(binary, tree.root(), &logs)?;
+    let before = agent.resident()?;
+    let mut holder = Launch::new("flows", flows).arg("10000").cgroup(&tenant).with_stdin().start(&logs)?;
+    let log = logs.join("flows.log");
+    net::wait_until(&mut holder, "10,000 connections", Duration::from_secs(120), || {
+        fs::read_to_string(&log).is_ok_and(|said| said.contains("OPEN"))
+    })?;
+    std::thread::sleep(Duration::from_secs(2));
+    let metrics = agent.metrics()?;
+    let flows = metrics.sum("leasewarden_flows", &[]);
+    if flows < 10_000.0 {
+        bail!("the agent follows only {flows} connections:\n{}", metrics.0);
+    }
+    let after = agent.resident()?;
+    Ok(vec![line(
+        format!("resident memory with {flows:.0} connections"),
+        format!("{after:.0} MiB ({before:.0} MiB with none)"),
+        "≤ 64 MiB",
+    )])
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_middle_one() {
+        assert!((super::median(vec![9.0, 1.0, 5.0]) - 5.0).abs() < f64::EPSILON);
+        assert!(super::median(vec![]).is_nan());
+    }
+}

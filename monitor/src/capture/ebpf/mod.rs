@@ -38,6 +38,9 @@ const HOUSEKEEPING: u64 = 1_000_000_000;
 const ACTIVE: u64 = 20_000_000;
 /// While traffic flows, rings are read this often: bounds the delay, and batches the work.
 const BATCH: Duration = Duration::from_millis(4);
+/// Records younger than this wait until every ring has been looked at again, ns. A record is stamped before it is
+/// reserved; this is far longer than lies between the two.
+const YOUNG: u64 = 50_000;
 /// How often stale connections are looked for.
 const SWEEP: u64 = 60_000_000_000;
 /// A connection whose close is not told is forgotten after so long without a segment, ns...
@@ -160,6 +163,9 @@ impl LiveSource {
 
     /// Hands over what is in the rings now, by time. `true`: there was something.
     fn drain(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+        // The rings are looked at one after the other, so that a later one may hold what came after the end of an
+        // earlier one. What is that young waits for the next batch: between rings, too, cause comes before effect.
+        let until = if self.rings.len() > 1 { Clock::monotonic().saturating_sub(YOUNG) } else { u64::MAX };
         let mut pressed = false;
         for ring in &mut self.rings {
             ring.begin();
@@ -168,9 +174,12 @@ impl LiveSource {
         let mut any = false;
         // At most four: looking at each head is as fast as anything clever.
         let mut heads: Vec<Option<u64>> = self.rings.iter_mut().map(head).collect();
-        while let Some((i, _)) =
-            heads.iter().enumerate().filter_map(|(i, h)| h.map(|at| (i, at))).min_by_key(|(_, at)| *at)
+        while let Some((i, at)) =
+            heads.iter().enumerate().filter_map(|(i, h)| Some((i, (*h)?))).min_by_key(|(_, at)| *at)
         {
+            if at > until {
+                break;
+            }
             let (Some(ring), Some(slot)) = (self.rings.get_mut(i), heads.get_mut(i)) else { break };
             if let Some(record) = ring.peek() {
                 let len = record.len();
