@@ -4,6 +4,8 @@
 //! `golden/postgres/NAME.in` holds a connection as lines `C hex` and `S hex`, one per segment, recorded from real
 //! clients and a real PostgreSQL 15 server; `NAME.out` the decoder's calls. `BLESS=1 cargo test` writes the latter anew.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics fails")]
+
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -384,18 +386,24 @@ fn exchange(queries: &[(&str, &[&str])]) -> Vec<String> {
 fn statements() {
     let cases: &[(&str, &str, &[&str])] = &[
         ("SET app.tenant_id = 'acme'", "SET", &["1 Bind SET [app.tenant_id] binds app.tenant_id=acme for Session V2"]),
-        ("set session App.Tenant_Id to acme", "SET", &[
-            "1 Bind SET [app.tenant_id] binds app.tenant_id=acme for Session V2",
-        ]),
-        ("SET LOCAL app.tenant_id TO E'ac\\x6de'", "SET", &[
-            "1 Bind SET [app.tenant_id] binds app.tenant_id=acme for Transaction V2",
-        ]),
+        (
+            "set session App.Tenant_Id to acme",
+            "SET",
+            &["1 Bind SET [app.tenant_id] binds app.tenant_id=acme for Session V2"],
+        ),
+        (
+            "SET LOCAL app.tenant_id TO E'ac\\x6de'",
+            "SET",
+            &["1 Bind SET [app.tenant_id] binds app.tenant_id=acme for Transaction V2"],
+        ),
         ("SET app.tenant_id = -5", "SET", &["1 Bind SET [app.tenant_id] binds app.tenant_id=opaque for Session V2"]),
         ("SET app.tenant_id = ''", "SET", &["1 Bind SET [app.tenant_id] binds app.tenant_id=cleared for Session V2"]),
         ("SET app.tenant_id TO DEFAULT", "SET", &["1 Reset SET [app.tenant_id] resets app.tenant_id for Session"]),
-        ("SET LOCAL app.tenant_id TO DEFAULT", "SET", &[
-            "1 Reset SET [app.tenant_id] resets app.tenant_id for Transaction",
-        ]),
+        (
+            "SET LOCAL app.tenant_id TO DEFAULT",
+            "SET",
+            &["1 Reset SET [app.tenant_id] resets app.tenant_id for Transaction"],
+        ),
         ("SET app.theme = 'dark'", "SET", &["1 Control SET [app.theme] binds app.theme=neutral for Session V2"]),
         ("SET statement_timeout = 5", "SET", &["1 Control SET [statement_timeout]"]),
         ("SET ROLE tenant_acme", "SET", &["1 Bind SET ROLE [role] binds role=acme for Session V2"]),
@@ -404,71 +412,107 @@ fn statements() {
         ("SET SESSION ROLE \"tenant_acme\"", "SET", &["1 Bind SET ROLE [role] binds role=acme for Session V2"]),
         ("SET ROLE NONE", "SET", &["1 Reset SET ROLE [role] resets role for Session"]),
         ("RESET ROLE", "RESET", &["1 Reset RESET ROLE [role] resets role for Session"]),
-        ("SET SESSION AUTHORIZATION tenant_acme", "SET", &[
-            "1 Bind SET SESSION AUTHORIZATION [session_authorization] binds sessionuser=acme for Session V2",
-            "1 Reset SET SESSION AUTHORIZATION [role] resets role for Session",
-        ]),
-        ("SET SESSION AUTHORIZATION DEFAULT", "SET", &[
-            "1 Reset SET SESSION AUTHORIZATION [session_authorization] resets sessionuser for Session",
-            "1 Reset SET SESSION AUTHORIZATION [role] resets role for Session",
-        ]),
-        ("SET search_path TO 'tenant_acme', public", "SET", &[
-            "1 Bind SET [search_path] binds searchpath=acme for Session V2",
-        ]),
+        (
+            "SET SESSION AUTHORIZATION tenant_acme",
+            "SET",
+            &[
+                "1 Bind SET SESSION AUTHORIZATION [session_authorization] binds sessionuser=acme for Session V2",
+                "1 Reset SET SESSION AUTHORIZATION [role] resets role for Session",
+            ],
+        ),
+        (
+            "SET SESSION AUTHORIZATION DEFAULT",
+            "SET",
+            &[
+                "1 Reset SET SESSION AUTHORIZATION [session_authorization] resets sessionuser for Session",
+                "1 Reset SET SESSION AUTHORIZATION [role] resets role for Session",
+            ],
+        ),
+        (
+            "SET search_path TO 'tenant_acme', public",
+            "SET",
+            &["1 Bind SET [search_path] binds searchpath=acme for Session V2"],
+        ),
         ("SET SCHEMA 'tenant_acme'", "SET", &["1 Bind SET [search_path] binds searchpath=acme for Session V2"]),
         ("RESET ALL", "RESET", &["1 Reset RESET ALL Reset { what: Settings, scope: Session }"]),
         ("DISCARD ALL", "DISCARD ALL", &["1 Reset DISCARD ALL Reset { what: Everything, scope: Session }"]),
         ("DISCARD PLANS", "DISCARD PLANS", &["1 Control DISCARD PLANS"]),
-        ("SELECT set_config('app.tenant_id', 'acme', true)", "SELECT 1", &[
-            "1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2",
-        ]),
-        ("SELECT pg_catalog.set_config('role', 'tenant_acme', 'off')", "SELECT 1", &[
-            "1 Bind SELECT [role] binds role=acme for Session V2",
-        ]),
-        ("SELECT set_config('app.tenant_id', NULL, false)", "SELECT 1", &[
-            "1 Reset SELECT [app.tenant_id] resets app.tenant_id for Session",
-        ]),
-        ("SELECT set_config('app.tenant_id', 'acme'::text, true), set_config('role', 'tenant_globex', true)", "SELECT 1", &[
-            "1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2",
-            "1 Bind SELECT [role] binds role=globex for Transaction V2",
-        ]),
-        ("SELECT set_config('app.tenant_id', 'ac' || 'me', true)", "SELECT 1", &[
-            "1 Bind SELECT [app.tenant_id] binds app.tenant_id=unreadable for Transaction V2",
-        ]),
+        (
+            "SELECT set_config('app.tenant_id', 'acme', true)",
+            "SELECT 1",
+            &["1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2"],
+        ),
+        (
+            "SELECT pg_catalog.set_config('role', 'tenant_acme', 'off')",
+            "SELECT 1",
+            &["1 Bind SELECT [role] binds role=acme for Session V2"],
+        ),
+        (
+            "SELECT set_config('app.tenant_id', NULL, false)",
+            "SELECT 1",
+            &["1 Reset SELECT [app.tenant_id] resets app.tenant_id for Session"],
+        ),
+        (
+            "SELECT set_config('app.tenant_id', 'acme'::text, true), set_config('role', 'tenant_globex', true)",
+            "SELECT 1",
+            &[
+                "1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2",
+                "1 Bind SELECT [role] binds role=globex for Transaction V2",
+            ],
+        ),
+        (
+            "SELECT set_config('app.tenant_id', 'ac' || 'me', true)",
+            "SELECT 1",
+            &["1 Bind SELECT [app.tenant_id] binds app.tenant_id=unreadable for Transaction V2"],
+        ),
         ("SELECT set_config('statement_timeout', '5', true)", "SELECT 1", &["1 Control SELECT [statement_timeout]"]),
         ("SELECT set_config(lower('App.Tenant'), 'acme', true)", "SELECT 1", &["1 Control SELECT Unknown"]),
-        ("SELECT set_config('app.tenant_id', 'acme', now() > 'x')", "SELECT 1", &[
-            "1 Control SELECT [app.tenant_id] Unknown",
-        ]),
-        ("SELECT set_config('app.tenant_id', 'acme', true) FROM orders", "SELECT 2", &[
-            "1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2",
-            "1 Data SELECT [orders]",
-        ]),
-        ("SELECT set_config('app.tenant_id', 'acme', true) FROM orders", "SELECT 0", &[
-            "1 Control SELECT [app.tenant_id] Unknown",
-            "1 Data SELECT [orders]",
-        ]),
-        ("SELECT * FROM set_config('app.tenant_id', 'acme', true)", "SELECT 1", &[
-            "1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2",
-        ]),
-        ("WITH s AS (SELECT set_config('app.tenant_id', 'acme', true)) SELECT * FROM orders, s", "SELECT 1", &[
-            "1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2",
-            "1 Data SELECT [orders]",
-        ]),
+        (
+            "SELECT set_config('app.tenant_id', 'acme', now() > 'x')",
+            "SELECT 1",
+            &["1 Control SELECT [app.tenant_id] Unknown"],
+        ),
+        (
+            "SELECT set_config('app.tenant_id', 'acme', true) FROM orders",
+            "SELECT 2",
+            &["1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2", "1 Data SELECT [orders]"],
+        ),
+        (
+            "SELECT set_config('app.tenant_id', 'acme', true) FROM orders",
+            "SELECT 0",
+            &["1 Control SELECT [app.tenant_id] Unknown", "1 Data SELECT [orders]"],
+        ),
+        (
+            "SELECT * FROM set_config('app.tenant_id', 'acme', true)",
+            "SELECT 1",
+            &["1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2"],
+        ),
+        (
+            "WITH s AS (SELECT set_config('app.tenant_id', 'acme', true)) SELECT * FROM orders, s",
+            "SELECT 1",
+            &["1 Bind SELECT [app.tenant_id] binds app.tenant_id=acme for Transaction V2", "1 Data SELECT [orders]"],
+        ),
         // A CTE that nobody reads does not run: what it would bind must not count.
-        ("WITH s AS (SELECT set_config('app.tenant_id', 'acme', true)) SELECT * FROM orders", "SELECT 1", &[
-            "1 Data SELECT [orders] Unknown",
-        ]),
-        ("SELECT * FROM orders WHERE set_config('app.tenant_id', 'acme', true) = 'x'", "SELECT 1", &[
-            "1 Data SELECT [orders] Unknown",
-        ]),
-        ("SELECT CASE WHEN x THEN set_config('app.tenant_id', 'acme', true) END FROM orders", "SELECT 1", &[
-            "1 Data SELECT [orders] Unknown",
-        ]),
-        ("UPDATE orders SET note = set_config('app.tenant_id', 'acme', true)", "UPDATE 1", &[
-            "1 Bind UPDATE [app.tenant_id] binds app.tenant_id=acme for Transaction V2",
-            "1 Data UPDATE [orders]",
-        ]),
+        (
+            "WITH s AS (SELECT set_config('app.tenant_id', 'acme', true)) SELECT * FROM orders",
+            "SELECT 1",
+            &["1 Data SELECT [orders] Unknown"],
+        ),
+        (
+            "SELECT * FROM orders WHERE set_config('app.tenant_id', 'acme', true) = 'x'",
+            "SELECT 1",
+            &["1 Data SELECT [orders] Unknown"],
+        ),
+        (
+            "SELECT CASE WHEN x THEN set_config('app.tenant_id', 'acme', true) END FROM orders",
+            "SELECT 1",
+            &["1 Data SELECT [orders] Unknown"],
+        ),
+        (
+            "UPDATE orders SET note = set_config('app.tenant_id', 'acme', true)",
+            "UPDATE 1",
+            &["1 Bind UPDATE [app.tenant_id] binds app.tenant_id=acme for Transaction V2", "1 Data UPDATE [orders]"],
+        ),
         ("SELECT set_tenant('acme')", "SELECT 1", &["1 Data SELECT [set_tenant] Unknown"]),
         ("SELECT report(1)", "SELECT 1", &["1 Data SELECT [report]"]),
         ("SELECT current_setting('app.tenant_id', true), now()", "SELECT 1", &["1 Control SELECT"]),
@@ -496,7 +540,11 @@ fn statements() {
         ("CREATE TABLE t (a int)", "CREATE TABLE", &["1 Control CREATE"]),
         ("SHOW app.tenant_id", "SHOW", &["1 Control SHOW"]),
         ("VACUUM orders", "VACUUM", &["1 Control VACUUM"]),
-        ("select /* set_config('app.tenant_id','acme',true) */ 1 -- SET ROLE tenant_acme", "SELECT 1", &["1 Control SELECT"]),
+        (
+            "select /* set_config('app.tenant_id','acme',true) */ 1 -- SET ROLE tenant_acme",
+            "SELECT 1",
+            &["1 Control SELECT"],
+        ),
         ("SELECT weird ~~~ FROM orders WHERE", "SELECT 1", &["1 Data SELECT [orders]"]),
     ];
     for (text, tag, want) in cases {
@@ -513,20 +561,27 @@ fn sql_level_prepared_statements_bind_their_arguments() {
         ("DEALLOCATE b", &["DEALLOCATE"]),
         ("EXECUTE b('globex', 'acme')", &["SELECT 1"]),
     ]);
-    assert_eq!(got, [
-        "1 Control PREPARE",
-        "2 Bind EXECUTE [app.tenant_id] binds app.tenant_id=acme for Session V2",
-        "3 Bind EXECUTE [app.tenant_id] binds app.tenant_id=unreadable for Session V2",
-        "4 Control DEALLOCATE",
-        "5 Data EXECUTE Unknown",
-    ]);
+    assert_eq!(
+        got,
+        [
+            "1 Control PREPARE",
+            "2 Bind EXECUTE [app.tenant_id] binds app.tenant_id=acme for Session V2",
+            "3 Bind EXECUTE [app.tenant_id] binds app.tenant_id=unreadable for Session V2",
+            "4 Control DEALLOCATE",
+            "5 Data EXECUTE Unknown",
+        ]
+    );
 }
 
 #[test]
 fn an_answer_that_cannot_be_is_never_paired() {
     // The tag belongs to another statement; too many replies; too few.
-    let wrong: &[(&str, &[&str])] = &[("SET app.tenant_id = 'acme'", &["SELECT 1"]), ("SELECT 1", &["SET"]),
-        ("SET app.tenant_id = 'acme'", &["SET", "SET"]), ("SET app.tenant_id = 'acme'; SELECT 1", &["SET"])];
+    let wrong: &[(&str, &[&str])] = &[
+        ("SET app.tenant_id = 'acme'", &["SELECT 1"]),
+        ("SELECT 1", &["SET"]),
+        ("SET app.tenant_id = 'acme'", &["SET", "SET"]),
+        ("SET app.tenant_id = 'acme'; SELECT 1", &["SET"]),
+    ];
     for (text, tags) in wrong {
         let got = exchange(&[(text, tags)]);
         assert!(got.iter().any(|l| l == "disturbed malformed"), "{text}: {got:?}");
@@ -556,13 +611,43 @@ fn a_new_shape_is_parsed_once() {
 }
 
 #[test]
+fn deep_and_endless_sql_is_read_in_bounded_stack_and_time() {
+    // As long as a message is kept, and just short enough to be parsed.
+    for n in [60_000, 9_000, 3_600] {
+        let texts = [
+            "(".repeat(n),
+            format!("select {}1", "(".repeat(n)),
+            format!("select 1{}", "+1".repeat(n / 2)),
+            format!("select 1{}", " is null".repeat(n / 8)),
+            format!("select {}1", "not ".repeat(n / 4)),
+            format!("select {}1", "- ".repeat(n / 2)),
+            format!("select a{}", "::int".repeat(n / 5)),
+            format!("select 1{}", " union select 1".repeat(n / 15)),
+            format!("select {}", "case when 1 then ".repeat(n / 17)),
+            format!("{}select 1", "explain analyze ".repeat(n / 16)),
+            format!("{}select 1", "prepare a as ".repeat(n / 13)),
+            format!("{}select 1", "with a as (".repeat(n / 11)),
+            format!("{}1{}", "select set_config(".repeat(n / 18), ")".repeat(n / 18)),
+            "select 1;".repeat(n / 9),
+            "/*".repeat(n / 2),
+            format!("select {}", "a.".repeat(n / 2)),
+            format!("select {}", "'x',a,".repeat(n / 6)),
+        ];
+        for text in texts {
+            fuzz_sql(text.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn encryption_is_opaque_once_accepted() {
     const SSL: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
     const GSS: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
     const START: &[u8] = b"\0\0\0\x12\0\x03\0\0user\0app\0\0";
     const HELLO: &[u8] = b"\x16\x03\x01\0\x05\x01\0\0\x01\x03";
     const AUTH: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
-    let talk = |lines: &[(Side, &'static [u8])]| run(lines.iter().map(|(s, b)| Step::Bytes(*s, b, true)).collect::<Vec<_>>());
+    let talk =
+        |lines: &[(Side, &'static [u8])]| run(lines.iter().map(|(s, b)| Step::Bytes(*s, b, true)).collect::<Vec<_>>());
     let (c, s) = (Side::Client, Side::Server);
     assert_eq!(talk(&[(c, SSL), (s, b"S"), (c, HELLO), (s, HELLO)]), ["opaque tls"]);
     assert_eq!(talk(&[(c, GSS), (s, b"G"), (c, HELLO)]), ["opaque gss"]);

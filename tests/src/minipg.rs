@@ -121,7 +121,8 @@ fn answer(statement: &str, status: &mut u8) -> Vec<u8> {
         }
         "SELECT" => {
             // One column of type text (25), then its value.
-            let mut row = Message::new(b'T', *b"\0\x01value\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0").encode();
+            let mut row =
+                Message::new(b'T', *b"\0\x01value\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0").encode();
             row.extend(Message::new(b'D', *b"\0\x01\0\0\0\x05anvil").encode());
             bytes.extend(row);
             bytes.extend(Message::new(b'C', *b"SELECT 1\0").encode());

@@ -282,6 +282,8 @@ fn unwatched_cgroups_are_silent_and_new_ones_are_decided() -> Result<()> {
     send(&mut pair.client, &mut pair.server, b"nobody listens")?;
     let later = tree.dir("tenants/later/nested")?;
     let unwatched_later = tree.dir("unwatched/nested")?;
+    // Below an ignored directory a new cgroup is ignored until the agent has decided about it.
+    settle(&mut source, &mut log)?;
     let mut seen = connect(&later, &unwatched_later, "127.0.0.1:0", "127.0.0.1")?;
     send(&mut seen.client, &mut seen.server, b"hello")?;
     settle(&mut source, &mut log)?;
@@ -289,6 +291,14 @@ fn unwatched_cgroups_are_silent_and_new_ones_are_decided() -> Result<()> {
     let (_, open) = log.socket(seen.client_at, seen.server_at)?;
     let path = open.cgroup.and_then(|id| log.paths.get(&id)).context("announced")?;
     assert!(path.ends_with("/tenants/later/nested"));
+    // Below a watched one it is watched from its first packet on, before the agent has heard of it.
+    let below = tree.dir("tenants/later/nested/deeper")?;
+    let mut at_once = connect(&below, &unwatched, "127.0.0.1:0", "127.0.0.1")?;
+    send(&mut at_once.client, &mut at_once.server, b"hello")?;
+    settle(&mut source, &mut log)?;
+    let (cookie, open) = log.socket(at_once.client_at, at_once.server_at)?;
+    assert_eq!(open.role, Role::Client);
+    assert_eq!(log.segments.get(&cookie).map(Vec::len), Some(1));
     assert_eq!(log.unannounced, 0);
     Ok(())
 }
@@ -396,11 +406,11 @@ fn extension_headers_are_skipped() -> Result<()> {
     let dir = tree.dir("tenants/acme")?;
     let mut source = open(&tree, CaptureConfig::default())?;
     let mut log = Log::default();
-    // Hop-by-hop and destination options, each of 16 bytes of padding, on everything the client sends.
+    // Hop-by-hop and destination options, each of 8 bytes of padding, on everything the client sends.
     let program = "\
 l=socket.create_server(('::1',0), family=socket.AF_INET6)
-c=socket.socket(socket.AF_INET6)
-pad=bytes([0,1,1,12]+[0]*12)
+c=socket.socket(socket.AF_INET6); c.settimeout(5)
+pad=bytes([0,0,1,4,0,0,0,0])
 c.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, pad); c.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, pad)
 c.connect(l.getsockname()); c.sendall(b'behind the headers')
 s,_=l.accept(); assert s.recv(100)==b'behind the headers'

@@ -100,9 +100,7 @@ fn source_line(sources: &[Source], codename: &str, suite: &str) -> Option<String
     let security = suite.ends_with("-security");
     let fits = |s: &&Source| {
         s.components.iter().any(|c| c == "main")
-            && s.suites.iter().any(|known| {
-                if security { known.ends_with("-security") } else { known == codename }
-            })
+            && s.suites.iter().any(|known| if security { known.ends_with("-security") } else { known == codename })
     };
     let source = sources.iter().find(fits)?;
     let key = source.signed_by.as_deref().unwrap_or(KEYRING);
@@ -237,7 +235,9 @@ impl PrivateApt {
     /// # Errors
     /// When apt fails.
     pub(crate) fn install(&self, suite: &str, packages: &[&str]) -> Result<()> {
-        sh::quiet(self.command("apt-get").args(["install", "-y", "--no-install-recommends", "-t", suite]).args(packages))
+        sh::quiet(
+            self.command("apt-get").args(["install", "-y", "--no-install-recommends", "-t", suite]).args(packages),
+        )
     }
 }
 
@@ -287,7 +287,10 @@ impl NoServices {
         if let Some(saved) = &restore {
             fs::rename(POLICY, saved).context("cannot put policy-rc.d aside")?;
         }
-        fs::write(POLICY, "#!/bin/sh\n# Put here by `cargo xtask setup` while it installs; removed when it is done.\nexit 101\n")?;
+        fs::write(
+            POLICY,
+            "#!/bin/sh\n# Put here by `cargo xtask setup` while it installs; removed when it is done.\nexit 101\n",
+        )?;
         set_executable(Path::new(POLICY))?;
         Ok(Self { restore })
     }
@@ -330,7 +333,9 @@ mod tests {
 
     #[test]
     fn one_line_sources_are_read_with_and_without_options() {
-        let sources = parse_list("# x\ndeb http://a/debian bookworm main contrib\ndeb [arch=amd64 signed-by=/k] http://b s main\ndeb-src http://c s main");
+        let sources = parse_list(
+            "# x\ndeb http://a/debian bookworm main contrib\ndeb [arch=amd64 signed-by=/k] http://b s main\ndeb-src http://c s main",
+        );
         assert_eq!(sources.len(), 2);
         assert_eq!(sources[0].components, ["main", "contrib"]);
         assert_eq!(sources[1].signed_by.as_deref(), Some("/k"));

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::model::{ConnId, Fingerprint, Nanos, TenantId, UnitNo, WorkloadId};
+use crate::model::{ConnId, Fingerprint, Nanos, ServiceId, TenantId, UnitNo, WorkloadId};
 
 /// Where requests enter and leave: a workload on this host, or an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,8 @@ pub struct Inbound {
     pub request: u64,
     /// The tenant of that connection; `None`: not known, so it may be anybody's.
     pub tenant: Option<TenantId>,
+    /// The service it was sent to.
+    pub service: Option<ServiceId>,
     /// When it was whole.
     pub begun: Nanos,
 }
@@ -57,6 +59,9 @@ pub struct Outbound {
     pub conn: ConnId,
     /// The unit of work it belongs to.
     pub unit: UnitNo,
+    /// The service it was sent to. Nothing is forwarded to where it came in: that matters where a relay is known by
+    /// address alone and lives at the same one as what it relays to.
+    pub service: Option<ServiceId>,
     /// When it was whole.
     pub begun: Nanos,
     /// When its answer was whole.
@@ -150,7 +155,7 @@ impl Forwarding {
         let Some(list) = self.entered.get(&key) else { return false };
         let candidates: SmallVec<_> = list
             .iter()
-            .filter(|e| !e.claimed && e.inbound.begun <= outbound.begun)
+            .filter(|e| !e.claimed && e.inbound.begun <= outbound.begun && e.inbound.service != outbound.service)
             .filter(|e| e.passed_on.is_none_or(|(at, _)| at >= outbound.answered))
             .map(|e| (e.inbound.conn, e.inbound.request))
             .take(MAX_CANDIDATES + 1)
@@ -328,13 +333,14 @@ mod tests {
     const B: Option<TenantId> = Some(TenantId(1));
 
     fn enter(f: &mut Forwarding, conn: u32, tenant: Option<TenantId>, at: u64) {
-        f.enter(RELAY, P, Inbound { conn: ConnId(conn), request: at, tenant, begun: Nanos(at) });
+        f.enter(RELAY, P, Inbound { conn: ConnId(conn), request: at, tenant, service: Some(ServiceId(0)), begun: Nanos(at) });
     }
 
     fn out(conn: u32, begun: u64, answered: u64, reply: u64) -> Outbound {
         Outbound {
             conn: ConnId(conn),
             unit: UnitNo(1),
+            service: Some(ServiceId(1)),
             begun: Nanos(begun),
             answered: Nanos(answered),
             reply: Some(Fingerprint(reply)),
@@ -433,6 +439,14 @@ mod tests {
         leave(&mut f, out(9, 12, 14, 5));
         leave(&mut f, out(9, 15, 17, 5));
         assert!(passed_on(&mut f, 1, 10, 18, 5).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_forwarded_to_where_it_came_in() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 9, None, 10);
+        let same = Outbound { service: Some(ServiceId(0)), ..out(9, 10, 12, 5) };
+        assert!(!leave(&mut f, same));
     }
 
     #[test]

@@ -36,10 +36,8 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
         return Guess::NeedMore;
     }
     // A record header: type, version 3.x, length.
-    if let [0x14..=0x17, 3, 0..=4, high, _, ..] = bytes {
-        if *high <= 0x48 {
-            return Guess::Opaque("tls");
-        }
+    if matches!(bytes, [0x14..=0x17, 3, 0..=4, 0..=0x48, _, ..]) {
+        return Guess::Opaque("tls");
     }
     if !mid_stream {
         match look(bytes) {
@@ -84,9 +82,27 @@ fn greets(bytes: &[u8]) -> bool {
 /// Openings of protocols that are common where PostgreSQL is, and are none of ours yet.
 fn known_other(bytes: &[u8]) -> bool {
     const STARTS: &[&[u8]] = &[
-        b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"PATCH ", b"OPTIONS ", b"CONNECT ", b"HTTP/1.",
-        b"PRI * HTTP/2.0", b"SSH-", b"AMQP", b"INFO {", b"*1\r\n", b"*2\r\n", b"*3\r\n", b"*4\r\n", b"+PONG", b"+OK\r\n",
-        b"-ERR ", b"-NOAUTH",
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"DELETE ",
+        b"PATCH ",
+        b"OPTIONS ",
+        b"CONNECT ",
+        b"HTTP/1.",
+        b"PRI * HTTP/2.0",
+        b"SSH-",
+        b"AMQP",
+        b"INFO {",
+        b"*1\r\n",
+        b"*2\r\n",
+        b"*3\r\n",
+        b"*4\r\n",
+        b"+PONG",
+        b"+OK\r\n",
+        b"-ERR ",
+        b"-NOAUTH",
     ];
     STARTS.iter().any(|s| bytes.starts_with(s))
 }

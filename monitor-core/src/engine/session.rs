@@ -321,7 +321,8 @@ impl Sink for Session<'_> {
             && self.shared.is_relay(relay, self.core.protocol)
         {
             let tenant = self.core.endpoint.map(|a| a.tenant);
-            self.shared.forwarding.enter(relay, print, Inbound { conn: self.core.id, request, tenant, begun: at });
+            let inbound = Inbound { conn: self.core.id, request, tenant, service: self.core.service, begun: at };
+            self.shared.forwarding.enter(relay, print, inbound);
             entered = true;
         }
         self.core.open.push(Open { request, begun: at, print, entered });
@@ -359,6 +360,7 @@ impl Sink for Session<'_> {
             let outbound = Outbound {
                 conn: self.core.id,
                 unit: self.core.unit.no,
+                service: self.core.service,
                 begun: open.begun,
                 answered: at,
                 reply: print,

@@ -125,8 +125,13 @@ impl Shared {
     }
 
     /// Who is at an address: by configuration, by a listener on this host, or the address itself.
-    pub(super) fn at_address(&mut self, addr: SocketAddr, allow_bare: bool) -> Option<WorkloadId> {
-        if let Some(id) = self.directory.of_address(addr).or_else(|| self.listeners.get(&addr).copied()) {
+    pub(super) fn at_address(
+        &mut self,
+        addr: SocketAddr,
+        peer: SocketAddr,
+        allow_bare: bool,
+    ) -> Option<WorkloadId> {
+        if let Some(id) = self.directory.of_address(addr, peer).or_else(|| self.listeners.get(&addr).copied()) {
             return Some(id);
         }
         if !allow_bare {

@@ -288,7 +288,13 @@ fn enter_late(shared: &mut Shared, conns: &FxHashMap<ConnId, Box<Conn>>) {
             let tenant = conn.core.endpoint.map(|a| a.tenant);
             for open in &conn.core.open {
                 if let Some(print) = open.print {
-                    let inbound = Inbound { conn: conn.core.id, request: open.request, tenant, begun: open.begun };
+                    let inbound = Inbound {
+                        conn: conn.core.id,
+                        request: open.request,
+                        tenant,
+                        service: conn.core.service,
+                        begun: open.begun,
+                    };
                     shared.forwarding.enter(relay, print, inbound);
                 }
             }
@@ -332,12 +338,13 @@ impl Conn {
     fn identify(&mut self, shared: &mut Shared) {
         // A capture file knows addresses only; on a live host, a loopback address says nothing of who is there.
         let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
-        for e in &mut self.ends {
+        let [first, second] = [self.ends[0].addr, self.ends[1].addr];
+        for (e, peer) in self.ends.iter_mut().zip([second, first]) {
             if let Some(cgroup) = e.cgroup {
                 e.workload = shared.directory.of_cgroup(cgroup).or(e.workload);
             } else if e.workload.is_none() {
                 let bare = addresses_only || !(e.addr.ip().is_loopback() || e.addr.ip().is_unspecified());
-                e.workload = shared.at_address(e.addr, bare);
+                e.workload = shared.at_address(e.addr, peer, bare);
             }
         }
         if let Some(client) = self.client {

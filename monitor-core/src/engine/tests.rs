@@ -199,7 +199,10 @@ fn engine() -> Engine {
 
 /// Plays the steps that `keep` keeps, a millisecond apart. `lossy`: the source says, a while later, that it lost some.
 fn play(steps: &[Step], keep: impl Fn(usize) -> bool, lossy: bool) -> Seen {
-    let mut engine = engine();
+    play_on(engine(), steps, keep, lossy)
+}
+
+fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, lossy: bool) -> Seen {
     let mut seen = Seen::default();
     let mut at = Nanos::secs(1);
     for (i, step) in steps.iter().enumerate() {
@@ -211,7 +214,7 @@ fn play(steps: &[Step], keep: impl Fn(usize) -> bool, lossy: bool) -> Seen {
             Step::Open { cookie, cgroup, local, peer, role, starts } => Event::Opened {
                 at,
                 cookie: SocketCookie(*cookie),
-                cgroup: Some(CgroupId(*cgroup)),
+                cgroup: (*cgroup != 0).then_some(CgroupId(*cgroup)),
                 local: *local,
                 peer: *peer,
                 role: *role,
@@ -393,6 +396,44 @@ fn losing_any_event_never_makes_a_finding() {
                 assert!(new.is_empty(), "{name}: losing events {lost}..{} made {new:?}", lost + n);
             }
         }
+    }
+}
+
+/// The same story as a packet capture on loopback tells it: one view of each connection, and addresses only.
+#[test]
+fn a_capture_that_knows_addresses_only() {
+    for (traffic, stale) in [(SESSION_SET, true), (LOCAL, false)] {
+        let renamed = |a: SocketAddr| match a.port() {
+            40_001 => addr("127.0.0.2:40001"),
+            40_002 => addr("127.0.0.3:40002"),
+            _ => a,
+        };
+        let steps: Vec<Step> = story(traffic)
+            .into_iter()
+            .filter_map(|step| match step {
+                Step::Open { cookie, local, peer, role: Role::Client, starts, .. } => {
+                    Some(Step::Open { cookie, cgroup: 0, local: renamed(local), peer, role: Role::Client, starts })
+                }
+                Step::Open { .. } => None,
+                Step::Segment { cookie, .. } | Step::Close { cookie } if cookie % 2 == 1 => None,
+                step => Some(step),
+            })
+            .collect();
+        let mut engine = engine();
+        for (ip, tenant) in [("127.0.0.2", "acme"), ("127.0.0.3", "globex")] {
+            let fact = WorkloadFact {
+                name: tenant.to_owned(),
+                cgroup: String::new(),
+                tenants: vec![tenant.to_owned()],
+                role: None,
+            };
+            // The port is the service's: clients of a tenant, whatever their own port.
+            engine.add_address(&AddressFact { net: ip.parse().unwrap(), prefix: 32, port: Some(6432), fact });
+        }
+        let seen = play_on(engine, &steps, |_| true, false);
+        let stale_found = found(&seen).contains(&("pool-stale-binding", "globex".into(), "acme".into()));
+        assert_eq!(stale_found, stale, "{:#?} {:#?}", seen.operations, seen.findings);
+        assert!(stale || seen.findings.is_empty());
     }
 }
 

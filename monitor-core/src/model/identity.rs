@@ -83,11 +83,11 @@ impl Directory {
     /// makes it conflicting: its label has changed.
     pub fn workload(&mut self, new: Workload) -> WorkloadId {
         if let Some(&id) = self.by_identity.get(&(new.name, new.cgroup)) {
-            if let Some(old) = self.workloads.get_mut(id.0 as usize) {
-                if old.tenant != new.tenant || new.conflicting {
-                    old.conflicting = true;
-                    old.tenant = None;
-                }
+            if let Some(old) = self.workloads.get_mut(id.0 as usize)
+                && (old.tenant != new.tenant || new.conflicting)
+            {
+                old.conflicting = true;
+                old.tenant = None;
             }
             return id;
         }
@@ -117,9 +117,14 @@ impl Directory {
         self.by_cgroup.get(&cgroup).copied()
     }
 
-    /// Who is at `addr`, by configuration.
-    pub fn of_address(&self, addr: SocketAddr) -> Option<WorkloadId> {
-        self.addresses.iter().find(|r| r.covers(addr)).map(|r| r.workload)
+    /// Who is at `addr`, by configuration. A tenant's rule with a port also means its clients of that port: their own
+    /// ports are of no fixed number.
+    pub fn of_address(&self, addr: SocketAddr, peer: SocketAddr) -> Option<WorkloadId> {
+        let as_client = |r: &AddressRule| {
+            r.covers(SocketAddr::new(addr.ip(), peer.port()))
+                && self.get(r.workload).is_some_and(|w| w.tenant.is_some())
+        };
+        self.addresses.iter().find(|r| r.covers(addr) || as_client(r)).map(|r| r.workload)
     }
 
     /// The workload behind `id`.

@@ -72,7 +72,8 @@ fn map(files: &[SourceFile], report: &mut Report) {
     let folders: BTreeSet<String> = files.iter().filter_map(|f| folder_to_name(&f.path)).collect();
     for folder in folders {
         // A word of its own: `monitor` is not named by `monitor-core`.
-        let named = map.text.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_' || c == '.')).any(|w| w == folder);
+        let named =
+            map.text.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_' || c == '.')).any(|w| w == folder);
         if !named {
             report.error(MAP, 1, format_args!("does not mention the folder `{folder}`"));
         }
@@ -109,7 +110,10 @@ mod tests {
     fn dashboards_name_real_metrics_only() {
         let files = [
             SourceFile::new(METRICS, "| `leasewarden_flows` | `leasewarden_detection_delay_seconds` |"),
-            SourceFile::new("dashboards/a.json", "rate(leasewarden_flows[5m]) leasewarden_detection_delay_seconds_bucket\nleasewarden_flow"),
+            SourceFile::new(
+                "dashboards/a.json",
+                "rate(leasewarden_flows[5m]) leasewarden_detection_delay_seconds_bucket\nleasewarden_flow",
+            ),
         ];
         let mut report = Report::default();
         dashboards(&files, &mut report);

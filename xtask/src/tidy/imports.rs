@@ -139,8 +139,11 @@ fn imports(text: &str, module: &[String]) -> Vec<(usize, Vec<String>)> {
 
 /// Where a path begins after `crate::` or a chain of `super::`, and what it is relative to.
 fn starts(code: &str, module: &[String]) -> Vec<(usize, Vec<String>)> {
-    let mut found: Vec<(usize, Vec<String>)> =
-        code.match_indices("crate::").filter(|(at, _)| !is_word_before(code, *at)).map(|(at, m)| (at + m.len(), vec![])).collect();
+    let mut found: Vec<(usize, Vec<String>)> = code
+        .match_indices("crate::")
+        .filter(|(at, _)| !is_word_before(code, *at))
+        .map(|(at, m)| (at + m.len(), vec![]))
+        .collect();
     let mut skip_until = 0;
     for (at, _) in code.match_indices("super::") {
         if at < skip_until || is_word_before(code, at) {

@@ -20,7 +20,9 @@ impl Private {
             texts.push(format!("{}/", home.trim_end_matches('/')));
         }
         let settings = std::env::vars().filter(|(key, _)| {
-            ["PIP_", "UV_", "NPM_", "CARGO_REGISTRIES", "PROXY", "REGISTRY", "INDEX_URL"].iter().any(|part| key.to_uppercase().contains(part))
+            ["PIP_", "UV_", "NPM_", "CARGO_REGISTRIES", "PROXY", "REGISTRY", "INDEX_URL"]
+                .iter()
+                .any(|part| key.to_uppercase().contains(part))
         });
         texts.extend(settings.flat_map(|(_, value)| hosts(&value)));
         for file in [".cargo/config.toml", ".npmrc", ".config/pip/pip.conf"] {
@@ -36,7 +38,8 @@ impl Private {
 
 /// Host names in URLs, without those that everybody uses.
 fn hosts(text: &str) -> Vec<String> {
-    const PUBLIC: &[&str] = &["localhost", "127.0.0.1", "crates.io", "pypi.org", "npmjs.org", "npmjs.com", "github.com", "rust-lang.org"];
+    const PUBLIC: &[&str] =
+        &["localhost", "127.0.0.1", "crates.io", "pypi.org", "npmjs.org", "npmjs.com", "github.com", "rust-lang.org"];
     text.split("://")
         .skip(1)
         .filter_map(|rest| rest.split(['/', '"', '\'', ' ', '\n']).next())
@@ -53,7 +56,11 @@ pub(super) fn check(files: &[SourceFile], private: &Private, report: &mut Report
             }
         }
         if file.path.ends_with("package-lock.json") && file.text.contains("\"resolved\"") {
-            report.error(&file.path, 1, "holds resolved addresses: `npm config set omit-lockfile-registry-resolved true`");
+            report.error(
+                &file.path,
+                1,
+                "holds resolved addresses: `npm config set omit-lockfile-registry-resolved true`",
+            );
         }
         if file.is_rust() {
             header(file, report);
@@ -100,6 +107,9 @@ mod tests {
 
     #[test]
     fn hosts_are_taken_from_addresses() {
-        assert_eq!(hosts("index = \"sparse+https://me:pw@mirror.example/x\"\nhttps://pypi.org/simple"), ["mirror.example"]);
+        assert_eq!(
+            hosts("index = \"sparse+https://me:pw@mirror.example/x\"\nhttps://pypi.org/simple"),
+            ["mirror.example"]
+        );
     }
 }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use ::tests::lab::Scratch;
+use ::tests::lab::agent::Metrics;
+use ::tests::lab::cgroup::Tree;
+use ::tests::lab::net;
+use ::tests::lab::postgres::Postgres;
+use ::tests::lab::process::{Launch, Process};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use tests::lab::Scratch;
-use tests::lab::agent::Metrics;
-use tests::lab::cgroup::Tree;
-use tests::lab::net;
-use tests::lab::postgres::Postgres;
-use tests::lab::process::{Launch, Process};
 
 use super::build::{Profile, agent, probes};
 use super::setup::{Need, ensure};
@@ -187,14 +187,16 @@ impl Watching {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
         // Fields 14 and 15, counted after the name in parentheses, in ticks of 10 ms (USER_HZ is 100 on Linux).
         let after = stat.rsplit_once(')').context("odd /proc/PID/stat")?.1;
-        let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>();
+        let ticks =
+            after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>();
         Ok(ticks / 100.0)
     }
 
     /// Resident memory, in MiB.
     fn resident(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
+        let kib =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
         Ok(kib.context("no VmRSS")? / 1024.0)
     }
 }

@@ -41,7 +41,16 @@ pub(crate) fn bpf_cargo(verb: &str) -> Command {
     let mut command = sh::cargo();
     command
         .arg(verb)
-        .args(["--release", "-Z", "build-std=core", "--target", BPF_TARGET, "--package", "monitor-ebpf", "--target-dir"])
+        .args([
+            "--release",
+            "-Z",
+            "build-std=core",
+            "--target",
+            BPF_TARGET,
+            "--package",
+            "monitor-ebpf",
+            "--target-dir",
+        ])
         .arg(paths::target().join("bpf"))
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf")

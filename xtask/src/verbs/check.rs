@@ -46,7 +46,16 @@ fn formatting() -> Result<()> {
 }
 
 fn lints() -> Result<()> {
-    sh::run(sh::cargo().args(["clippy", "--workspace", "--exclude", "monitor-ebpf", "--all-targets", "--", "-D", "warnings"]))
+    sh::run(sh::cargo().args([
+        "clippy",
+        "--workspace",
+        "--exclude",
+        "monitor-ebpf",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn probe_lints() -> Result<()> {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tests::lab::Scratch;
 use tests::lab::cgroup::Tree;
 use tests::lab::client::{Client, Seen, Work};
 use tests::lab::net;
@@ -16,7 +17,6 @@ use tests::lab::postgres::Postgres;
 use tests::lab::process::{Launch, Process};
 use tests::lab::redis::Redis;
 use tests::lab::signals::Stop;
-use tests::lab::Scratch;
 
 use super::build::{Profile, agent};
 use super::setup::{Need, ensure};

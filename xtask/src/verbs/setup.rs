@@ -107,9 +107,8 @@ fn rust_src_dir(sysroot: &Path) -> PathBuf {
 fn no_rust_src() -> Option<String> {
     match sysroot() {
         Err(error) => Some(format!("rustc does not run: {error:#}")),
-        Ok(root) => {
-            (!rust_src_dir(&root).join("library/core/Cargo.toml").exists()).then(|| "the standard library's source".into())
-        }
+        Ok(root) => (!rust_src_dir(&root).join("library/core/Cargo.toml").exists())
+            .then(|| "the standard library's source".into()),
     }
 }
 

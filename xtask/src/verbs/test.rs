@@ -71,8 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     println!("\ntest:\n  {}", summary.join("\n  "));
-    let left_out: Vec<String> =
-        ALL.iter().filter(|s| !chosen(s)).map(|s| format!("{s:?}").to_lowercase()).collect();
+    let left_out: Vec<String> = ALL.iter().filter(|s| !chosen(s)).map(|s| format!("{s:?}").to_lowercase()).collect();
     if !left_out.is_empty() {
         sh::loud(&format!("NOT RUN, as asked: {}. This says nothing about them.", left_out.join(", ")));
     }

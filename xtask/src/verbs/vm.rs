@@ -112,7 +112,9 @@ fn boot_all(kernels: &[Kernel], image: &Path, logs: &Path) -> usize {
                     let _line = printing.lock();
                     let seconds = began.elapsed().as_secs_f32();
                     match result {
-                        Ok(verdict) => println!("kernel {:<5} {} {verdict} ({seconds:.0} s)", kernel.series, kernel.release),
+                        Ok(verdict) => {
+                            println!("kernel {:<5} {} {verdict} ({seconds:.0} s)", kernel.series, kernel.release)
+                        }
                         Err(error) => {
                             failed.fetch_add(1, Ordering::Relaxed);
                             println!("kernel {:<5} {} {error:#} ({seconds:.0} s)", kernel.series, kernel.release);
@@ -163,7 +165,8 @@ fn boot(kernel: &Kernel, image: &Path, console: &Path) -> Result<String> {
         Some(verdict) => bail!("{verdict}"),
         None => {
             let cause = said.lines().find(|line| line.contains("Kernel panic"));
-            let last = cause.or_else(|| said.lines().rev().find(|l| !l.trim().is_empty())).unwrap_or("an empty console");
+            let last =
+                cause.or_else(|| said.lines().rev().find(|l| !l.trim().is_empty())).unwrap_or("an empty console");
             bail!("FAILED: the machine ended without a verdict ({status}): {}", last.trim())
         }
     }

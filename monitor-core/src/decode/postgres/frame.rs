@@ -310,7 +310,9 @@ mod tests {
         out
     }
 
-    fn frames(side: Side, pieces: &[&[u8]]) -> Result<Vec<(u8, Vec<u8>, bool, Option<u64>)>, FrameError> {
+    type Frame = (u8, Vec<u8>, bool, Option<u64>);
+
+    fn frames(side: Side, pieces: &[&[u8]]) -> Result<Vec<Frame>, FrameError> {
         let (mut framer, mut passing) = (Framer::new(side), Passing::new(Salt(1, 2)));
         let mut out = Vec::new();
         for mut piece in pieces.iter().copied() {

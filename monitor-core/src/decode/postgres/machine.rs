@@ -13,12 +13,12 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::bodies::{field, read_parameters};
 use super::frame::{Message, Passing};
 use super::resync::tx_status;
 use super::session;
 use super::sql::plan::{Param, run};
 use super::sql::shape::Tag;
-use super::sql::value::{Read, parameter};
 use super::sql::{Call, Memory, Plan, Prepared, Shapes};
 use super::startup::{Session, cstr};
 use crate::decode::Sink;
@@ -158,9 +158,8 @@ impl Machine {
 
     /// Replies with ReadyForQuery that are still to come.
     pub(super) fn n_owed(&self) -> usize {
-        let ends = |e: &&Entry| {
-            matches!(e, Entry::Startup(_) | Entry::Sync | Entry::Query { .. } | Entry::Function { .. })
-        };
+        let ends =
+            |e: &&Entry| matches!(e, Entry::Startup(_) | Entry::Sync | Entry::Query { .. } | Entry::Function { .. });
         self.pending.iter().filter(ends).count()
     }
 
@@ -286,10 +285,10 @@ impl Machine {
             None => self.memory.prepared(statement),
         };
         let mut params = SmallVec::new();
-        if let Some(plan) = prepared.as_ref().and_then(|p| p.plan.as_ref()) {
-            if !plan.template.params.is_empty() {
-                read_parameters(rest, plan, &mut params);
-            }
+        if let Some(plan) = prepared.as_ref().and_then(|p| p.plan.as_ref())
+            && !plan.template.params.is_empty()
+        {
+            read_parameters(rest, plan, &mut params);
         }
         let print = match (prepared.as_ref().and_then(|p| p.print), m.print) {
             (Some(text), Some(values)) => {
@@ -450,8 +449,7 @@ impl Machine {
         let warned = std::mem::take(&mut self.warned);
         match self.pending.pop_front() {
             Some(Entry::Query { request, begun, plans, next, more, failed }) => {
-                let call =
-                    Call { request, begun, ended: out.at, outcome: Outcome::Ok, tag, suspended: false, warned };
+                let call = Call { request, begun, ended: out.at, outcome: Outcome::Ok, tag, suspended: false, warned };
                 let said = match plans.get(next) {
                     Some(plan) if plan.template.tag.fits(Tag::of(tag)) => {
                         run(plan, &[], &call, &mut self.memory, out.sink);
@@ -471,8 +469,7 @@ impl Machine {
                 Ok(())
             }
             Some(Entry::Execute { request, begun, name, .. }) => {
-                let call =
-                    Call { request, begun, ended: out.at, outcome: Outcome::Ok, tag, suspended: false, warned };
+                let call = Call { request, begun, ended: out.at, outcome: Outcome::Ok, tag, suspended: false, warned };
                 let fits = self.run_portal(name, &call, out);
                 self.answer(request, passing.take(), out);
                 if !fits {
@@ -764,59 +761,4 @@ impl Machine {
 
 fn error_call(request: u64, begun: Nanos, ended: Nanos) -> Call<'static> {
     Call { request, begun, ended, outcome: Outcome::Error, tag: b"", suspended: false, warned: false }
-}
-
-/// The parameters that a plan needs, from a Bind's body after its names: formats, then values.
-fn read_parameters(mut rest: &[u8], plan: &Plan, out: &mut SmallVec<[Param; 1]>) {
-    let mut read = || -> Option<()> {
-        let n_formats = usize::from(take_u16(&mut rest)?);
-        let (formats, after) = rest.split_at_checked(2 * n_formats)?;
-        rest = after;
-        let n = take_u16(&mut rest)?;
-        for i in 0..n {
-            let (&[a, b, c, d], after) = rest.split_first_chunk::<4>()?;
-            let len = i32::from_be_bytes([a, b, c, d]);
-            rest = after;
-            let value = match usize::try_from(len) {
-                Ok(len) => {
-                    let (value, after) = rest.split_at_checked(len)?;
-                    rest = after;
-                    Some(value)
-                }
-                Err(_) => None,
-            };
-            let format = if n_formats == 1 { formats } else { formats.get(2 * usize::from(i)..).unwrap_or_default() };
-            let binary = matches!(format, [0, 1, ..]);
-            let number = i + 1;
-            if let Some((_, wanted)) = plan.template.params.iter().find(|(p, _)| *p == number) {
-                out.push((number, parameter(value, binary, *wanted)));
-            }
-        }
-        Some(())
-    };
-    // What is missing or malformed stays out, and is unreadable.
-    let _ = read();
-    debug_assert!(out.iter().all(|(_, v)| !matches!(v, Read::Text(t) if t.len() > 4 * 1024)));
-}
-
-fn take_u16(bytes: &mut &[u8]) -> Option<u16> {
-    let (&[a, b], rest) = bytes.split_first_chunk::<2>()?;
-    *bytes = rest;
-    Some(u16::from_be_bytes([a, b]))
-}
-
-/// A field of an ErrorResponse or NoticeResponse.
-fn field(body: &[u8], code: u8) -> Option<&[u8]> {
-    let mut rest = body;
-    loop {
-        let (&kind, after) = rest.split_first()?;
-        if kind == 0 {
-            return None;
-        }
-        rest = after;
-        let value = cstr(&mut rest)?;
-        if kind == code {
-            return Some(value);
-        }
-    }
 }

@@ -29,14 +29,7 @@ pub(super) struct Search {
 impl Search {
     /// Starts; `owed` replies are outstanding, `client_inside`: the client's last bytes did not end a segment.
     pub(super) fn new(owed: usize, client_inside: bool) -> Self {
-        Self {
-            ready: None,
-            owed: owed.min(MAX_OWED),
-            tail: [0; 6],
-            n_tail: 0,
-            client_inside,
-            candidate: Vec::new(),
-        }
+        Self { ready: None, owed: owed.min(MAX_OWED), tail: [0; 6], n_tail: 0, client_inside, candidate: Vec::new() }
     }
 
     /// Bytes from the server.
@@ -65,7 +58,7 @@ impl Search {
     /// Bytes from the client. Gives the server's last word and the client's whole messages once both are convincing.
     pub(super) fn client(&mut self, bytes: &[u8], ends_segment: bool) -> Option<((Nanos, TxStatus), Vec<u8>)> {
         let inside = std::mem::replace(&mut self.client_inside, !ends_segment);
-        let Some(ready) = self.ready else { return None };
+        let ready = self.ready?;
         if inside && self.candidate.is_empty() {
             return None;
         }

@@ -27,8 +27,23 @@ fn words(shape: &str) -> Draft {
     };
     let data = matches!(
         verb.as_str(),
-        "SELECT" | "WITH" | "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY" | "CALL" | "DO" | "EXECUTE" | "FETCH"
-            | "VALUES" | "TABLE" | "TRUNCATE" | "LISTEN" | "NOTIFY" | ""
+        "SELECT"
+            | "WITH"
+            | "INSERT"
+            | "UPDATE"
+            | "DELETE"
+            | "MERGE"
+            | "COPY"
+            | "CALL"
+            | "DO"
+            | "EXECUTE"
+            | "FETCH"
+            | "VALUES"
+            | "TABLE"
+            | "TRUNCATE"
+            | "LISTEN"
+            | "NOTIFY"
+            | ""
     );
     let tag = match verb.as_str() {
         "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "VALUES" | "TABLE" | "WITH" => Tag::Rows,

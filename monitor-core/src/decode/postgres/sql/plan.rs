@@ -68,13 +68,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(salt: Salt) -> Self {
-        Self {
-            salt,
-            prepared: Generations::new(PREPARED),
-            prepared_bytes: 0,
-            armed_cursor: false,
-            startup_role: false,
-        }
+        Self { salt, prepared: Generations::new(PREPARED), prepared_bytes: 0, armed_cursor: false, startup_role: false }
     }
 
     /// Something was missed: nothing that was prepared or declared is sure any more.
@@ -380,7 +374,8 @@ impl Run<'_> {
             return;
         }
         // A failed call has no rows to count; whether it ran does not matter.
-        let ran = sure == Sure::Always || self.call.outcome == Outcome::Error || self.call.rows().is_some_and(|n| n > 0);
+        let ran =
+            sure == Sure::Always || self.call.outcome == Outcome::Error || self.call.rows().is_some_and(|n| n > 0);
         let Some(scope) = self.scope(lasting).filter(|_| ran) else {
             self.say(OpKind::Control, target, Effect::Unknown);
             return;

@@ -310,14 +310,7 @@ pub(crate) struct Draft {
 impl Draft {
     /// A statement that does nothing of interest.
     pub(crate) fn control(verb: &str, tag: Tag) -> Self {
-        Self {
-            verb: verb.to_owned(),
-            target: String::new(),
-            data: false,
-            unknown: false,
-            acts: Vec::new(),
-            tag,
-        }
+        Self { verb: verb.to_owned(), target: String::new(), data: false, unknown: false, acts: Vec::new(), tag }
     }
 
     /// A statement with one act.

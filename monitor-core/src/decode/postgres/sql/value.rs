@@ -167,9 +167,7 @@ pub(crate) fn parameter(bytes: Option<&[u8]>, binary: bool, wanted: Wanted) -> R
         (Wanted::Bool, [b]) => text(if *b == 0 { "f" } else { "t" }.to_owned()),
         (Wanted::Integer, &[a, b]) => text(i16::from_be_bytes([a, b]).to_string()),
         (Wanted::Integer, &[a, b, c, d]) => text(i32::from_be_bytes([a, b, c, d]).to_string()),
-        (Wanted::Integer, &[a, b, c, d, e, f, g, h]) => {
-            text(i64::from_be_bytes([a, b, c, d, e, f, g, h]).to_string())
-        }
+        (Wanted::Integer, &[a, b, c, d, e, f, g, h]) => text(i64::from_be_bytes([a, b, c, d, e, f, g, h]).to_string()),
         (Wanted::Uuid, bytes) if bytes.len() == 16 => {
             let mut s = String::with_capacity(36);
             for (i, b) in bytes.iter().enumerate() {
