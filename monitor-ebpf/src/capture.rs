@@ -58,7 +58,7 @@ pub(crate) fn run<const RX: bool>(skb: *mut __sk_buff) {
 /// Budget of a connection that is not in the cache, or not even known yet.
 #[inline(never)]
 fn not_cached<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, segment: &Segment) -> u32 {
-    let flow = match FLOWS.get_ptr_mut(&cookie) {
+    let flow = match FLOWS.get_ptr_mut(cookie) {
         Some(flow) => flow,
         None => {
             return if first_seen::<RX>(skb, cgroup, cookie, segment) { BUDGET_FULL } else { BUDGET_SILENT };
@@ -72,7 +72,8 @@ fn not_cached<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, seg
         } else {
             flow::cache(cookie, &*flow);
         }
-        (*flow).budget[RX as usize]
+        let [tx, rx] = (*flow).budget;
+        if RX { rx } else { tx }
     }
 }
 
@@ -159,7 +160,7 @@ fn control<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) 
     }
     // SAFETY: the context as the kernel gave it.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
-    if let Some(flow) = FLOWS.get_ptr_mut(&cookie) {
+    if let Some(flow) = FLOWS.get_ptr_mut(cookie) {
         flow::ends(cookie, flow, segment.flags, RX);
     }
     0

@@ -51,7 +51,7 @@ impl Ring {
     /// Reserves room for a record that has no payload. `None`: counted as lost for this reason.
     #[inline(always)]
     pub(crate) fn reserve<T>(self, reason: LossReason) -> Option<Room<T>> {
-        const { assert!(align_of::<T>() <= 8 && size_of::<T>() % 8 == 0) };
+        const { assert!(align_of::<T>() <= 8 && size_of::<T>().is_multiple_of(8)) };
         // SAFETY: `map` is one of our ring buffers and the size is a constant.
         let room = unsafe { bpf_ringbuf_reserve(self.map, size_of::<T>() as u64, 0) }.cast::<T>();
         if room.is_null() {
@@ -121,11 +121,12 @@ impl Ring {
                 }
             }
         }
-        // SAFETY: `map` is one of our ring buffers.
-        if check
-            && unsafe { bpf_ringbuf_query(self.map, u64::from(BPF_RB_AVAIL_DATA)) } > u64::from(KNOB_WAKE_BYTES.load())
-        {
-            return u64::from(BPF_RB_FORCE_WAKEUP);
+        if check {
+            // SAFETY: `map` is one of our ring buffers.
+            let waiting = unsafe { bpf_ringbuf_query(self.map, u64::from(BPF_RB_AVAIL_DATA)) };
+            if waiting > u64::from(KNOB_WAKE_BYTES.load()) {
+                return u64::from(BPF_RB_FORCE_WAKEUP);
+            }
         }
         u64::from(BPF_RB_NO_WAKEUP)
     }
@@ -164,7 +165,7 @@ pub(crate) fn lost(shard: u32, reason: LossReason) {
         // say an addition whose result nobody wants, which is all that kernels before 5.12 know.
         // SAFETY: the reason is a constant below COUNT, so the counter is inside the map's value.
         unsafe {
-            let counter = &raw mut (*counters).by_reason[reason.0 as usize];
+            let counter = (&raw mut (*counters).by_reason).cast::<u64>().add(reason.0 as usize);
             core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64);
         }
     }

@@ -139,7 +139,7 @@ pub(crate) fn announce(tuple: &Tuple, what: &Announcement, state: Option<FlowSta
         });
     }
     if let Some(state) = state
-        && FLOWS.insert(&what.cookie, &state, u64::from(BPF_ANY)).is_err()
+        && FLOWS.insert(what.cookie, state, u64::from(BPF_ANY)).is_err()
     {
         room.discard(LossReason::FLOWS_FULL);
         return false;
@@ -202,7 +202,7 @@ pub(crate) fn ends(cookie: u64, flow: *mut FlowState, tcp_flags: u32, received: 
 /// Forgets a connection and says so; nothing if it was not known.
 #[inline(always)]
 pub(crate) fn closed(cookie: u64) {
-    if FLOWS.remove(&cookie).is_err() {
+    if FLOWS.remove(cookie).is_err() {
         return;
     }
     if cached(cookie).is_some() {

@@ -52,7 +52,7 @@ fn established(ops: *mut bpf_sock_ops, active: bool) {
     // SAFETY: the context as the kernel gave it.
     let no_close = unsafe { bpf_sock_ops_cb_flags_set(ops, (callbacks | STATE_FLAG) as i32) } != 0;
     // Fast open has sent payload with the SYN: it is announced already, with its true start.
-    let announced = FLOWS.get_ptr(&cookie).is_some();
+    let announced = FLOWS.get_ptr(cookie).is_some();
     let what = Announcement {
         cookie,
         cgroup,

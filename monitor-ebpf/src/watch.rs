@@ -32,7 +32,7 @@ pub(crate) fn watched(skb: *mut __sk_buff) -> Option<u64> {
 #[inline(never)]
 fn not_cached(skb: *mut __sk_buff, id: u64) -> u32 {
     // SAFETY: the map is not preallocated, so elements are freed only after a grace period.
-    let verdict = match unsafe { CGROUPS.get(&id) } {
+    let verdict = match unsafe { CGROUPS.get(id) } {
         Some(verdict) => *verdict,
         None => inherited(skb, id),
     };
@@ -57,7 +57,7 @@ fn inherited(skb: *mut __sk_buff, id: u64) -> u32 {
         if ancestor != 0 {
             nested = true;
             // SAFETY: as in `not_cached`.
-            if let Some(found) = unsafe { CGROUPS.get(&ancestor) } {
+            if let Some(found) = unsafe { CGROUPS.get(ancestor) } {
                 verdict = *found;
                 break;
             }
@@ -67,7 +67,7 @@ fn inherited(skb: *mut __sk_buff, id: u64) -> u32 {
     if verdict == 0 {
         verdict = if nested && KNOB_WATCH_UNKNOWN.load() != 0 { WATCHED } else { IGNORED };
     }
-    match CGROUPS.insert(&id, &verdict, u64::from(BPF_NOEXIST)) {
+    match CGROUPS.insert(id, verdict, u64::from(BPF_NOEXIST)) {
         Ok(()) => {}
         // The agent was faster, and knows better.
         Err(EEXIST) => {}

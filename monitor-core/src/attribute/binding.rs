@@ -6,11 +6,7 @@ use crate::model::{Attribution, Basis, Bound, Claim, OpaqueId, Scope, TenantId, 
 
 /// The tenant that `unit` has bound, among the bindings live at an operation. Abstains when its bindings name two
 /// tenants, or nobody that is known.
-pub fn by_binding(
-    live: &[Bound],
-    unit: UnitNo,
-    alias: &dyn Fn(OpaqueId) -> Option<TenantId>,
-) -> Option<Attribution> {
+pub fn by_binding(live: &[Bound], unit: UnitNo, alias: &dyn Fn(OpaqueId) -> Option<TenantId>) -> Option<Attribution> {
     let mut found = None;
     for bound in live.iter().filter(|b| b.unit == unit && b.scope != Scope::Startup) {
         let tenant = match bound.claim {

@@ -202,9 +202,7 @@ impl Forwarding {
         for l in left.iter_mut() {
             l.candidates.retain(|&mut (conn, request)| {
                 entered.iter().any(|e| {
-                    e.is(conn, request)
-                        && !e.claimed
-                        && e.passed_on.is_none_or(|(at, _)| at >= l.outbound.answered)
+                    e.is(conn, request) && !e.claimed && e.passed_on.is_none_or(|(at, _)| at >= l.outbound.answered)
                 })
             });
         }
@@ -333,7 +331,11 @@ mod tests {
     const B: Option<TenantId> = Some(TenantId(1));
 
     fn enter(f: &mut Forwarding, conn: u32, tenant: Option<TenantId>, at: u64) {
-        f.enter(RELAY, P, Inbound { conn: ConnId(conn), request: at, tenant, service: Some(ServiceId(0)), begun: Nanos(at) });
+        f.enter(
+            RELAY,
+            P,
+            Inbound { conn: ConnId(conn), request: at, tenant, service: Some(ServiceId(0)), begun: Nanos(at) },
+        );
     }
 
     fn out(conn: u32, begun: u64, answered: u64, reply: u64) -> Outbound {

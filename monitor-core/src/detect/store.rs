@@ -49,14 +49,7 @@ pub struct Store {
 impl Store {
     /// An empty store with the operator's decisions.
     pub fn new(rules: Vec<RuleSpec>, suppress: Vec<Suppression>) -> Self {
-        Self {
-            entries: Vec::new(),
-            by_key: FxHashMap::default(),
-            rules,
-            suppress,
-            n_suppressed: 0,
-            n_forgotten: 0,
-        }
+        Self { entries: Vec::new(), by_key: FxHashMap::default(), rules, suppress, n_suppressed: 0, n_forgotten: 0 }
     }
 
     /// Whether the operator left `rule` on.

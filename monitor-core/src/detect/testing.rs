@@ -5,8 +5,8 @@ use smallvec::smallvec;
 use super::{Hit, Ineffective, LiveBinding, Outcome, Rule, RuleEvent, ServerSet, Site, Use, World};
 use crate::model::{
     Answer, Attribution, Basis, Bound, Claim, ConnId, Directory, Fingerprint, Interner, Nanos, OtherUse, Protocol,
-    Ruling, Scope, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, UnitNo, Verdict, Workload,
-    WorkloadId,
+    Ruling, Scope, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, UnitNo, Verdict,
+    Workload, WorkloadId,
 };
 
 pub(crate) const A: TenantId = TenantId(0);
@@ -150,7 +150,14 @@ fn with_world<T>(services: &[Service], f: impl FnOnce(&World<'_>) -> T) -> T {
         [("acme", Some(A), "/a"), ("gateway", None, "/g"), ("job", None, "/j"), ("10.0.0.9", None, "")]
     {
         let (name, cgroup) = (names.intern(name), names.intern(cgroup));
-        directory.workload(Workload { name, cgroup, tenant, conflicting: false, bare: cgroup == Sym::EMPTY, role: None });
+        directory.workload(Workload {
+            name,
+            cgroup,
+            tenant,
+            conflicting: false,
+            bare: cgroup == Sym::EMPTY,
+            role: None,
+        });
     }
     f(&World { services, directory: &directory, tenants: &tenants, names: &names, servers: &OnlyTheServer })
 }

@@ -57,8 +57,12 @@ impl Undecided {
     /// What the bytes of one side look like. Of an older connection the first ones may be the end of something, so
     /// that every later segment is tried as a beginning too.
     pub(super) fn guess(&self, side: Side, mid_stream: bool) -> Guess {
-        let chunks: SmallVec<[(&[u8], bool); 4]> =
-            self.chunks.iter().filter(|(s, ..)| *s == side).map(|(_, _, bytes, ends)| (bytes.as_slice(), *ends)).collect();
+        let chunks: SmallVec<[(&[u8], bool); 4]> = self
+            .chunks
+            .iter()
+            .filter(|(s, ..)| *s == side)
+            .map(|(_, _, bytes, ends)| (bytes.as_slice(), *ends))
+            .collect();
         let Some(&(_, ends_segment)) = chunks.last() else { return Guess::NeedMore };
         let mut answer = Guess::NeedMore;
         for first in 0..if mid_stream { chunks.len() } else { 1 } {

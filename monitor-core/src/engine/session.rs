@@ -12,8 +12,8 @@ use crate::decode::{Disturbance, SessionStart, Sink};
 use crate::detect::{Ineffective, LiveBinding, RuleEvent, Site, Use};
 use crate::ledger::{Question, View, judge};
 use crate::model::{
-    Answer, Attribution, Basis, Bound, Claim, Effect, Fingerprint, Nanos, OpKind, Operation, OtherUse, Outcome,
-    Ruling, Scope, ServiceId, Slot, Strength, Sym, TxStatus, UnitNo, Verdict,
+    Answer, Attribution, Basis, Bound, Claim, Effect, Fingerprint, Nanos, OpKind, Operation, OtherUse, Outcome, Ruling,
+    Scope, ServiceId, Slot, Strength, Sym, TxStatus, UnitNo, Verdict,
 };
 
 /// A connection's events on their way to ledger and rules.
@@ -59,9 +59,7 @@ impl Session<'_> {
 
     /// Counts and hands out an operation that needs no verdict.
     fn tell(&mut self, op: &Operation, answer: Answer) {
-        let flow = (self.core.client, self.core.server);
-        let service = self.service();
-        self.shared.note_operation(service, flow, self.core.protocol, op, answer, Verdict::None, self.out);
+        self.shared.note_operation(self.core, op, answer, Verdict::None, self.out);
     }
 
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
@@ -109,8 +107,7 @@ impl Session<'_> {
         }
         let credential = self.core.session.map(|s| (s.user, s.database));
         self.shared.note_use(service, self.core.client_workload, tenant, ruling.verdict, credential, op.ended);
-        let flow = (self.core.client, self.core.server);
-        self.shared.note_operation(service, flow, self.core.protocol, op, answer, ruling.verdict, self.out);
+        self.shared.note_operation(self.core, op, answer, ruling.verdict, self.out);
 
         if let Some((local, whose)) = self.core.ineffective.take() {
             self.went_uncovered(local, whose, op, answer, &ruling);
@@ -172,8 +169,7 @@ impl Session<'_> {
 
     /// A local binding had no effect, and then a data operation came: was that one covered otherwise?
     fn went_uncovered(&mut self, local: LocalBind, whose: Answer, op: &Operation, answer: Answer, ruling: &Ruling) {
-        let (whose_tenant, tenant) =
-            (whose.attribution().map(|a| a.tenant), answer.attribution().map(|a| a.tenant));
+        let (whose_tenant, tenant) = (whose.attribution().map(|a| a.tenant), answer.attribution().map(|a| a.tenant));
         let another = whose_tenant.is_some() && tenant.is_some() && whose_tenant != tenant;
         if another || matches!(ruling.verdict, Verdict::Revalidated) {
             return;
@@ -330,14 +326,21 @@ impl Sink for Session<'_> {
 
     fn done(&mut self, op: &Operation) {
         let data = op.kind == OpKind::Data && op.outcome != Outcome::Error;
-        // What the statement binds is in force for its own data; what it may have done unseen is not.
+        // What the statement may have done unseen, it may have done before it touched the data.
+        let blind = op.effect == Effect::Unknown;
+        if blind {
+            self.apply(op);
+        }
         let view = data.then(|| {
             let minimum = self.minimum();
-            // A local binding that an operation has used did have an effect.
-            self.core.unit.local = self.core.unit.local.filter(|l| l.warned);
+            // A local binding that an operation has used did have an effect, warned or not: in a pipeline the server
+            // warns, and keeps it until the Sync.
+            self.core.unit.local = None;
             self.core.ledger.view(minimum)
         });
-        self.apply(op);
+        if !blind {
+            self.apply(op);
+        }
         let pending = Pending { unit: self.core.unit.no, op: *op, view };
         let wait = !self.known() && op.request != 0 && (data || self.shared.settings.operations);
         if wait && self.core.pending.len() < MAX_PENDING {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
+use super::conn::Core;
 use super::output::{OperationView, Output};
 use super::stats::Stats;
 use crate::attribute::forwarded::{Forwarding, Relay, Settled};
@@ -125,12 +126,7 @@ impl Shared {
     }
 
     /// Who is at an address: by configuration, by a listener on this host, or the address itself.
-    pub(super) fn at_address(
-        &mut self,
-        addr: SocketAddr,
-        peer: SocketAddr,
-        allow_bare: bool,
-    ) -> Option<WorkloadId> {
+    pub(super) fn at_address(&mut self, addr: SocketAddr, peer: SocketAddr, allow_bare: bool) -> Option<WorkloadId> {
         if let Some(id) = self.directory.of_address(addr, peer).or_else(|| self.listeners.get(&addr).copied()) {
             return Some(id);
         }
@@ -183,7 +179,8 @@ impl Shared {
         let spec = self.settings.services.iter().position(|s| {
             s.port.is_none_or(|p| p == addr.port())
                 && s.net.is_none_or(|(net, prefix)| {
-                    crate::model::identity::AddressRule { net, prefix, port: None, workload: WorkloadId(0) }.covers(addr)
+                    crate::model::identity::AddressRule { net, prefix, port: None, workload: WorkloadId(0) }
+                        .covers(addr)
                 })
         });
         let key = match (spec, workload) {
@@ -308,12 +305,12 @@ impl Shared {
     ) {
         let labelled = client.and_then(|w| self.directory.get(w)).is_some_and(|w| w.tenant.is_some());
         let Some(s) = self.services.get_mut(service.0 as usize) else { return };
-        if let Some(client) = client {
-            if s.clients.len() < MAX_SERVICE_CLIENTS || s.clients.contains_key(&client) {
-                *s.clients.entry(client).or_default() += u64::from(tenant.is_none());
-                if !labelled && s.shared_since.is_some() {
-                    *s.unlabelled.entry(client).or_default() += 1;
-                }
+        if let Some(client) = client
+            && (s.clients.len() < MAX_SERVICE_CLIENTS || s.clients.contains_key(&client))
+        {
+            *s.clients.entry(client).or_default() += u64::from(tenant.is_none());
+            if !labelled && s.shared_since.is_some() {
+                *s.unlabelled.entry(client).or_default() += 1;
             }
         }
         let Some(tenant) = tenant.filter(|t| s.tenants.len() < MAX_SERVICE_TENANTS || s.tenants.contains_key(t)) else {
@@ -381,23 +378,22 @@ impl Shared {
         }
     }
 
-    /// Counts an operation and hands it out, if wanted.
+    /// Counts an operation of a connection and hands it out, if wanted.
     pub(super) fn note_operation(
         &mut self,
-        service: ServiceId,
-        flow: (SocketAddr, SocketAddr),
-        protocol: Protocol,
+        core: &Core,
         op: &Operation,
         answer: Answer,
         verdict: Verdict,
         out: &mut dyn Output,
     ) {
-        *self.stats.operations.entry((service, protocol, op.kind, verdict)).or_default() += 1;
+        let service = core.service.unwrap_or(ServiceId(u32::MAX));
+        *self.stats.operations.entry((service, core.protocol, op.kind, verdict)).or_default() += 1;
         if self.settings.operations {
             let tenant = answer.attribution().map(|a| self.tenants.name(a.tenant));
             out.operation(&OperationView {
-                flow,
-                protocol,
+                flow: (core.client, core.server),
+                protocol: core.protocol,
                 op,
                 verb: self.names.name(op.verb),
                 target: self.names.name(op.target),
@@ -415,12 +411,7 @@ pub(super) fn tenant_view(s: &Shared, tenant: TenantId, u: &TenantUse) -> super:
         tenant: s.tenants.name(tenant).to_owned(),
         first_seen: u.first_seen,
         last_seen: u.last_seen,
-        verdicts: Verdict::ALL
-            .iter()
-            .zip(u.verdicts)
-            .filter(|(_, n)| *n > 0)
-            .map(|(v, n)| (v.name(), n))
-            .collect(),
+        verdicts: Verdict::ALL.iter().zip(u.verdicts).filter(|(_, n)| *n > 0).map(|(v, n)| (v.name(), n)).collect(),
         bindings: u
             .bindings
             .iter()

@@ -4,6 +4,9 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{EvidenceClass, LossStage, OpKind, Protocol, ServiceId, Severity, TenantId, Verdict};
 
+/// What hits are counted by: rule, severity, class, service, use-tenant.
+pub type HitLabels = (&'static str, Severity, EvidenceClass, Option<ServiceId>, Option<TenantId>);
+
 /// Counters and levels, all since the start.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -12,7 +15,7 @@ pub struct Stats {
     /// Data operations whose tenant differs from the connection's previous one, by service, protocol and verdict.
     pub switches: FxHashMap<(ServiceId, Protocol, Verdict), u64>,
     /// Hits by rule, severity, class, service and use-tenant, suppressed ones left out.
-    pub findings: FxHashMap<(&'static str, Severity, EvidenceClass, Option<ServiceId>, Option<TenantId>), u64>,
+    pub findings: FxHashMap<HitLabels, u64>,
     /// Malformed input by protocol and kind.
     pub decode_errors: FxHashMap<(Protocol, &'static str), u64>,
     /// Disturbances of connection state by kind.

@@ -17,9 +17,7 @@ use crate::attribute::{self, by_endpoint};
 use crate::decode::infer::{self, Guess};
 use crate::decode::{Appetite, Chunk};
 use crate::model::settings::Limits;
-use crate::model::{
-    CgroupId, ConnId, Direction, Nanos, Protocol, Role, Segment, Side, SocketCookie, WorkloadId,
-};
+use crate::model::{CgroupId, ConnId, Direction, Nanos, Protocol, Role, Segment, Side, SocketCookie, WorkloadId};
 use crate::stream::{Deliver, Incoming, Missing, Reassembler, StreamLimits};
 
 /// A socket has become known.
@@ -359,8 +357,7 @@ impl Conn {
         let core = &mut self.core;
         (core.client, core.server) = (c.addr, s.addr);
         core.client_workload = c.workload;
-        core.endpoint =
-            by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &shared.directory);
+        core.endpoint = by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &shared.directory);
         if let (Some(workload), true) = (s.workload, s.watched && s.cgroup.is_some()) {
             shared.learn_listener(s.addr, workload);
         }
@@ -376,12 +373,7 @@ impl Conn {
     }
 
     /// Runs `f` on the stream, and what it delivers through inference or the decoder.
-    fn feed(
-        &mut self,
-        shared: &mut Shared,
-        out: &mut dyn Output,
-        f: impl FnOnce(&mut Reassembler, &mut dyn Deliver),
-    ) {
+    fn feed(&mut self, shared: &mut Shared, out: &mut dyn Output, f: impl FnOnce(&mut Reassembler, &mut dyn Deliver)) {
         // The stream is lent out, so that what it delivers can work on the rest of the connection.
         let mut stream = std::mem::replace(&mut self.stream, Reassembler::new(StreamLimits::default()));
         f(&mut stream, &mut Delivery { conn: self, shared, out });

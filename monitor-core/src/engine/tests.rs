@@ -230,9 +230,7 @@ fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, los
                 len: bytes.len() as u32,
                 bytes,
             }),
-            Step::Close { cookie } => {
-                Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed }
-            }
+            Step::Close { cookie } => Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed },
         };
         engine.handle(&event, &mut seen);
     }
@@ -353,6 +351,16 @@ fn a_failed_transaction_leaves_the_earlier_binding() {
         (GLOBEX, "SELECT item FROM orders", "SELECT 1", b'I'),
     ]));
     assert!(found(&seen).contains(&("pool-stale-binding", "globex".into(), "acme".into())));
+}
+
+#[test]
+fn what_a_statement_may_have_done_unseen_makes_its_own_use_indeterminate() {
+    let seen = all(&story(&[
+        (ACME, "SELECT item FROM orders", "SELECT 1", b'I'),
+        (GLOBEX, "SELECT set_current_tenant(7)", "SELECT 1", b'I'),
+        (GLOBEX, "SELECT item FROM orders", "SELECT 1", b'I'),
+    ]));
+    assert_eq!(rules(&seen), BTreeSet::new(), "{:#?}", seen.operations);
 }
 
 #[test]

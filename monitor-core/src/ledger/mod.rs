@@ -114,9 +114,12 @@ impl Ledger {
                     return;
                 }
                 self.slots.bind(Bound { slot, claim, scope, strength, at, unit });
+                let names_someone = matches!(claim, Claim::Tenant(_) | Claim::Opaque(_));
                 match (scope, self.known) {
                     // A start-up value is part of the beginning, not a proof after a gap.
                     (Scope::Startup, _) | (_, Known::Fully) => {}
+                    // Nor is a value that names nobody.
+                    _ if !names_someone => {}
                     (Scope::Session, _) if self.start_known => self.known = Known::Fully,
                     _ => self.known = Known::SinceBinding,
                 }
@@ -204,11 +207,11 @@ impl Ledger {
     }
 
     fn end(&mut self, undo: bool) {
-        if let Some(before) = self.before.take() {
-            if undo {
-                self.slots = before.slots;
-                self.known = before.known;
-            }
+        if let Some(before) = self.before.take()
+            && undo
+        {
+            self.slots = before.slots;
+            self.known = before.known;
         }
         self.slots.end_transaction();
         self.savepoints.clear();

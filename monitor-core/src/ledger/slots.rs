@@ -101,7 +101,10 @@ impl Slots {
 
     /// Bindings in force that name someone.
     pub(super) fn live(&self) -> impl Iterator<Item = Bound> + '_ {
-        self.values.iter().filter_map(|v| v.local.unwrap_or(v.session)).filter(|b| matches!(b.claim, Claim::Tenant(_) | Claim::Opaque(_)))
+        self.values
+            .iter()
+            .filter_map(|v| v.local.unwrap_or(v.session))
+            .filter(|b| matches!(b.claim, Claim::Tenant(_) | Claim::Opaque(_)))
     }
 
     pub(super) fn memory(&self) -> usize {

@@ -24,7 +24,14 @@ fn verdict_for_b(ledger: &mut Ledger, unit: u32) -> Verdict {
         tenant: B,
         author: &|u| (u == UnitNo(1)).then_some(A),
         alias: &|_| None,
-        other: Some(OtherUse { tenant: A, basis: Basis::OwnContainer, order: 1, at: Nanos(1), verb: Sym(0), target: Sym(0) }),
+        other: Some(OtherUse {
+            tenant: A,
+            basis: Basis::OwnContainer,
+            order: 1,
+            at: Nanos(1),
+            verb: Sym(0),
+            target: Sym(0),
+        }),
         binds_sessions: false,
     })
     .verdict
@@ -207,6 +214,16 @@ fn an_unreadable_binding_makes_it_indeterminate() {
     let mut l = used_by_a();
     bind(&mut l, GUC, Claim::Unreadable, Scope::Session, 2);
     assert_eq!(verdict_for_b(&mut l, 2), Verdict::Indeterminate);
+}
+
+#[test]
+fn a_value_that_names_nobody_proves_nothing() {
+    let mut l = used_by_a();
+    l.disturb(false);
+    for claim in [Claim::Neutral, Claim::Cleared] {
+        bind(&mut l, GUC, claim, Scope::Session, 2);
+        assert_eq!(verdict_for_b(&mut l, 2), Verdict::Indeterminate);
+    }
 }
 
 #[test]

@@ -253,11 +253,7 @@ mod tests {
 
     #[test]
     fn configured_patterns_replace_the_defaults() {
-        let p = BindPolicy {
-            gucs: Some(vec!["x.y".into()]),
-            roles: Some(vec!["t_{tenant}_rw".into()]),
-            users: None,
-        };
+        let p = BindPolicy { gucs: Some(vec!["x.y".into()]), roles: Some(vec!["t_{tenant}_rw".into()]), users: None };
         let s = Slot::Setting(Sym(9));
         assert_eq!(claim(&p, s, "app.tenant_id", "acme"), Claim::Neutral);
         assert_eq!(claim(&p, s, "x.y", "acme"), Claim::Tenant(TenantId(0)));

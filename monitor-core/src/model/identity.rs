@@ -54,11 +54,9 @@ impl AddressRule {
             return false;
         }
         match (self.net, addr.ip()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => same_prefix(
-                u128::from(net.to_bits()) << 96,
-                u128::from(ip.to_bits()) << 96,
-                self.prefix.min(32),
-            ),
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                same_prefix(u128::from(net.to_bits()) << 96, u128::from(ip.to_bits()) << 96, self.prefix.min(32))
+            }
             (IpAddr::V6(net), IpAddr::V6(ip)) => same_prefix(net.to_bits(), ip.to_bits(), self.prefix.min(128)),
             _ => false,
         }
@@ -144,12 +142,8 @@ mod tests {
 
     #[test]
     fn prefixes_and_ports() {
-        let rule = AddressRule {
-            net: "10.1.0.0".parse().unwrap(),
-            prefix: 24,
-            port: Some(5432),
-            workload: WorkloadId(0),
-        };
+        let rule =
+            AddressRule { net: "10.1.0.0".parse().unwrap(), prefix: 24, port: Some(5432), workload: WorkloadId(0) };
         assert!(rule.covers("10.1.0.9:5432".parse().unwrap()));
         assert!(!rule.covers("10.1.1.9:5432".parse().unwrap()));
         assert!(!rule.covers("10.1.0.9:5433".parse().unwrap()));

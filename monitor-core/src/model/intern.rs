@@ -30,8 +30,7 @@ pub const MAX_NAME: usize = 256;
 impl Interner {
     /// An interner for at most `limit` names.
     pub fn new(limit: usize) -> Self {
-        let mut this =
-            Self { by_name: FxHashMap::default(), names: Vec::new(), limit: limit.max(2), n_overflowed: 0 };
+        let mut this = Self { by_name: FxHashMap::default(), names: Vec::new(), limit: limit.max(2), n_overflowed: 0 };
         for reserved in ["_other", ""] {
             this.intern(reserved);
         }

@@ -8,8 +8,8 @@ pub mod identity;
 pub mod ids;
 pub mod intern;
 pub mod operation;
-pub mod settings;
 pub mod service;
+pub mod settings;
 pub mod time;
 pub mod verdict;
 
@@ -20,7 +20,9 @@ pub use finding::{Evidence, EvidenceClass, Finding, FlowRef, ServiceRef, Severit
 pub use identity::{Directory, ServiceRole, Workload};
 pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, WorkloadId};
 pub use intern::{Interner, Sym};
-pub use operation::{Effect, Fingerprint, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength, TxStatus};
+pub use operation::{
+    Effect, Fingerprint, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength, TxStatus,
+};
 pub use service::{Service, TenantUse};
 pub use settings::Settings;
 pub use time::Nanos;

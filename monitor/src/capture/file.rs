@@ -50,8 +50,7 @@ pub enum FileError {
 /// [`FileError`], when the file cannot be opened or is none of these. Damage further in is no error: what comes before
 /// it is delivered, then an [`Event::Lost`], and [`Source::warnings`] say what was wrong and at which byte.
 pub fn open(path: &Path) -> Result<Box<dyn Source + Send>, CaptureError> {
-    let file =
-        File::open(path).map_err(|source| FileError::Open { path: path.to_owned(), source })?;
+    let file = File::open(path).map_err(|source| FileError::Open { path: path.to_owned(), source })?;
     Ok(from_reader(path, file)?)
 }
 
@@ -71,8 +70,8 @@ pub fn from_reader<'r>(
         .map_err(|source| FileError::Open { path: path.to_owned(), source })?;
     let whole = Cursor::new(first.clone()).chain(reader);
     if RecordingSource::<io::Empty>::is_recording(&first) {
-        let source = RecordingSource::new(whole)
-            .map_err(|source| FileError::Recording { path: path.to_owned(), source })?;
+        let source =
+            RecordingSource::new(whole).map_err(|source| FileError::Recording { path: path.to_owned(), source })?;
         return Ok(Box::new(source));
     }
     match PcapSource::new(&first, whole) {
@@ -153,12 +152,7 @@ impl Tally {
     }
 
     pub(super) fn stats(&self) -> SourceStats {
-        SourceStats {
-            segments: self.segments,
-            bytes: self.bytes,
-            lost: self.lost.clone(),
-            ..SourceStats::default()
-        }
+        SourceStats { segments: self.segments, bytes: self.bytes, lost: self.lost.clone(), ..SourceStats::default() }
     }
 }
 
@@ -176,10 +170,7 @@ pub fn fuzz_capture(data: &[u8]) {
     let mut sink = |event: Event<'_>| match event {
         Event::Opened { cookie, .. } => n_opened = cookie.0.max(n_opened),
         Event::Segment(s) => {
-            assert!(
-                s.bytes.len() as u64 <= u64::from(s.len),
-                "more bytes than the segment is long"
-            );
+            assert!(s.bytes.len() as u64 <= u64::from(s.len), "more bytes than the segment is long");
             assert!(!synthetic || s.cookie.0 <= n_opened, "a segment before its flow was opened");
         }
         Event::Closed { cookie, .. } => {
@@ -216,8 +207,7 @@ mod tests {
         assert!(refusal(b"\xa1\xb2\xc3").ends_with("first bytes a1 b2 c3"));
         // A recording of which only the magic is left is still known as one.
         assert!(
-            refusal(b"\x89LWR\r\n\x1a\n")
-                .starts_with("cannot replay some.pcap: the recording ends inside its header")
+            refusal(b"\x89LWR\r\n\x1a\n").starts_with("cannot replay some.pcap: the recording ends inside its header")
         );
     }
 
@@ -244,9 +234,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let error = |path: &Path| open(path).err().expect("refused").to_string();
         let missing = dir.path().join("missing.pcap");
-        assert!(
-            error(&missing).contains("missing.pcap") && error(&missing).contains("No such file")
-        );
+        assert!(error(&missing).contains("missing.pcap") && error(&missing).contains("No such file"));
         assert!(error(dir.path()).contains("Is a directory"));
     }
 }

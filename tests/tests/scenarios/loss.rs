@@ -5,7 +5,7 @@ use tests::lab::client::Work;
 use tests::lab::pgbouncer::Pool;
 use tests::lab::scene::{Outcome, To};
 
-use crate::{REUSE, SESSION_SET, STALE, Stage, UNPARTITIONED, play};
+use crate::{REUSE, SELECT, SESSION_SET, STALE, Stage, UNPARTITIONED, play};
 
 /// Larger than the ring, together with what else is under way.
 const MANY: &str = "SELECT tenant, item FROM orders ORDER BY id";
@@ -49,14 +49,14 @@ fn flood(stage: &mut Stage, acme: &[String], globex: &[String]) -> Result<Outcom
 fn clean(stage: &mut Stage) -> Result<()> {
     let steps = |tenant: &str| {
         let bind = format!("SELECT set_config('app.tenant_id', %s, true) ?{tenant}");
-        ["BEGIN", &bind, MANY, "COMMIT"].map(str::to_owned)
+        ["BEGIN", &bind, SELECT, "COMMIT", "BEGIN", &bind, MANY, "COMMIT"].map(str::to_owned)
     };
-    flood(stage, &steps("acme"), &steps("globex"))?.silent()
+    flood(stage, &steps("acme"), &steps("globex"))?.quiet()
 }
 
 fn violating(stage: &mut Stage) -> Result<()> {
-    let acme = ["SET app.tenant_id = 'acme'", MANY].map(str::to_owned);
-    let outcome = flood(stage, &acme, &[MANY.to_owned()])?;
+    let acme = ["SET app.tenant_id = 'acme'", SELECT, MANY].map(str::to_owned);
+    let outcome = flood(stage, &acme, &[SELECT, MANY].map(str::to_owned))?;
     outcome.only(&[STALE, SESSION_SET, UNPARTITIONED, REUSE])?;
     outcome.holds(
         "only globex can have met a binding, and only acme's",

@@ -8,6 +8,9 @@ use tests::lab::scene::To;
 
 use crate::{LOCAL_SET, REUSE, SELECT, SESSION_SET, STALE, Stage, UNPARTITIONED, leaked, only_own, scenarios};
 
+/// The same bytes and the same answer whoever asks: nothing but its connection tells for whom it is.
+const NOTHING: &str = "SELECT tenant FROM orders WHERE id < 0";
+
 scenarios!(
     failed_transaction_leaves_the_earlier_set,
     failed_transaction_then_a_bound_one,
@@ -80,8 +83,8 @@ fn session_mode_bound_per_session(stage: &mut Stage) -> Result<()> {
     let mut acme = stage.client_to("acme", To::Pooler, &["--lazy"])?;
     let mut globex = stage.client_to("globex", To::Pooler, &["--lazy"])?;
     let (one, other) = stage.together(
-        (&mut acme, &["SET app.tenant_id = 'acme'", SELECT, SELECT]),
-        (&mut globex, &["SET app.tenant_id = 'globex'", SELECT, SELECT]),
+        (&mut acme, &["SET app.tenant_id = 'acme'", SELECT, NOTHING, SELECT]),
+        (&mut globex, &["SET app.tenant_id = 'globex'", SELECT, NOTHING, SELECT]),
     )?;
     only_own("acme", &one)?;
     only_own("globex", &other)?;

@@ -31,8 +31,6 @@ pub(crate) enum Profile {
     Dev,
     /// `target/release`.
     Release,
-    /// Linked statically, for a machine with nothing else on it: `target/static`.
-    Static,
 }
 
 /// A command for cargo that builds for the BPF target. `RUSTC_BOOTSTRAP` because `-Z build-std` is unstable; it is set
@@ -87,7 +85,6 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
     sh::step(match profile {
         Profile::Dev => "building the agent",
         Profile::Release => "building the agent (release)",
-        Profile::Static => "building the agent (static, for the virtual machines)",
     });
     let mut command = sh::cargo();
     command.args(["build", "--package", "monitor", "--bin", "leasewarden"]).env("LEASEWARDEN_BPF_OBJECT", &object);
@@ -97,25 +94,7 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
             command.arg("--release");
             paths::target().join("release")
         }
-        Profile::Static => static_build(&mut command),
     };
     sh::run(&mut command)?;
     Ok(dir.join("leasewarden"))
-}
-
-/// The target triple of static builds.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
-
-/// Makes a cargo build static, small and quick to load in an emulator; gives the directory of its binaries.
-pub(crate) fn static_build(command: &mut Command) -> PathBuf {
-    let dir = paths::target().join("static");
-    command
-        .args(["--target", STATIC_TARGET, "--target-dir"])
-        .arg(&dir)
-        // Emulated code is slow and the image is loaded into memory: optimise a little, carry no debug information.
-        .args(["--config", "profile.dev.opt-level=1", "--config", "profile.dev.debug=false"])
-        .args(["--config", "profile.dev.strip=true"])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    dir.join(STATIC_TARGET).join("debug")
 }

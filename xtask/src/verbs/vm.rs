@@ -1,5 +1,6 @@
 //! `vm`: boots every kernel of the matrix in QEMU with the agent inside; one verdict line each.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::build::{Profile, agent, static_build};
+use super::build::{Profile, agent};
 use super::setup::{Need, ensure};
 use crate::cpio::Cpio;
 use crate::kernels::{self, Kernel, MATRIX};
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     /// Only this kernel series, such as 6.1; may be repeated.
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
-    /// Use this agent (statically linked) instead of building one.
+    /// Use this agent instead of building one.
     #[arg(long, value_name = "BINARY")]
     agent: Option<PathBuf>,
 }
@@ -62,7 +63,7 @@ pub(crate) fn matrix(args: &Args) -> Result<usize> {
     }
     let binary = match &args.agent {
         Some(binary) => binary.clone(),
-        None => agent(Profile::Static)?,
+        None => agent(Profile::Dev)?,
     };
     let init = build_init()?;
     let logs = paths::lab().join("vm");
@@ -78,23 +79,46 @@ pub(crate) fn matrix(args: &Args) -> Result<usize> {
 
 fn build_init() -> Result<PathBuf> {
     sh::step("building the machines' first process");
-    let mut command = sh::cargo();
-    command.args(["build", "--package", "tests", "--bin", "vm-init"]);
-    let dir = static_build(&mut command);
-    sh::run(&mut command)?;
-    Ok(dir.join("vm-init"))
+    sh::run(sh::cargo().args(["build", "--package", "tests", "--bin", "vm-init"]))?;
+    Ok(paths::target().join("debug/vm-init"))
 }
 
+/// The machines run the very binary that the scenarios test, with the shared libraries that it needs beside it: a
+/// static one would be a second build of everything.
 fn write_image(image: &Path, init: &Path, binary: &Path) -> Result<()> {
     let file = File::create(image).with_context(|| format!("cannot write {}", image.display()))?;
     let mut cpio = Cpio::new(std::io::BufWriter::new(file));
     for dir in ["dev", "proc", "sys", "tmp", "run"] {
         cpio.dir(dir)?;
     }
-    cpio.file("init", init).with_context(|| format!("cannot pack {}", init.display()))?;
-    cpio.file("leasewarden", binary).with_context(|| format!("cannot pack {}", binary.display()))?;
+    let mut libraries = BTreeSet::new();
+    for (name, program) in [("init", init), ("leasewarden", binary)] {
+        // Without debug information: the image is unpacked into the machine's memory.
+        let stripped = image.with_file_name(name);
+        sh::quiet(Command::new("strip").arg("-o").arg(&stripped).arg(program))?;
+        cpio.file(name, &stripped).with_context(|| format!("cannot pack {}", program.display()))?;
+        libraries.extend(shared_libraries(program)?);
+    }
+    let folders: BTreeSet<&Path> = libraries.iter().flat_map(|library| library.ancestors().skip(1)).collect();
+    for folder in folders.iter().filter_map(|folder| folder.strip_prefix("/").ok()?.to_str()).filter(|f| !f.is_empty())
+    {
+        cpio.dir(folder)?;
+    }
+    for library in &libraries {
+        let name = library.strip_prefix("/").unwrap_or(library).to_str().context("odd library name")?;
+        cpio.file(name, library).with_context(|| format!("cannot pack {}", library.display()))?;
+    }
     cpio.finish()?;
     Ok(())
+}
+
+/// The shared libraries and the loader of a program, by the paths under which it asks for them. None: it is static.
+fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let Ok(text) = sh::capture(Command::new("ldd").arg(program).env("LC_ALL", "C")) else { return Ok(Vec::new()) };
+    if let Some(line) = text.lines().find(|line| line.contains("not found")) {
+        bail!("{}: {}", program.display(), line.trim());
+    }
+    Ok(text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
 }
 
 /// Boots them all; gives the number that failed.

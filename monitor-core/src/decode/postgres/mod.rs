@@ -1,7 +1,7 @@
 //! PostgreSQL wire protocol, version 3: both directions, from the first byte or from the middle.
 //!
-//! [`frame`] cuts messages out of bytes, [`startup`] reads the packets before them, [`machine`] pairs requests with
-//! replies, [`sql`] says what statements do, [`resync`] finds the place again after something was missed.
+//! `frame` cuts messages out of bytes, `startup` reads the packets before them, `machine` pairs requests with
+//! replies, `sql` says what statements do, `resync` finds the place again after something was missed.
 //! Evidence and its limits: domain document, section 1.1.
 
 mod bodies;

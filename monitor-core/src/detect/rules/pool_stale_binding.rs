@@ -82,6 +82,9 @@ mod tests {
     #[test]
     fn lossy_indeterminate_is_not_enough() {
         let mut rule = PoolStaleBinding;
-        assert_eq!(outcome(&mut rule, &a_use(Verdict::Indeterminate)), Outcome::Insufficient("verdict is indeterminate"));
+        assert_eq!(
+            outcome(&mut rule, &a_use(Verdict::Indeterminate)),
+            Outcome::Insufficient("verdict is indeterminate")
+        );
     }
 }

@@ -88,9 +88,10 @@ fn severity(service: &Service, now: Nanos, ended: bool) -> Option<Severity> {
 /// Whether two of the tenants come in with the same user and database. Credentials of their own are a partition that
 /// the server enforces.
 fn share_credentials(tenants: &[&TenantUse]) -> bool {
-    tenants.iter().enumerate().any(|(i, a)| {
-        tenants.iter().skip(i + 1).any(|b| a.credentials.iter().any(|c| b.credentials.contains(c)))
-    })
+    tenants
+        .iter()
+        .enumerate()
+        .any(|(i, a)| tenants.iter().skip(i + 1).any(|b| a.credentials.iter().any(|c| b.credentials.contains(c))))
 }
 
 fn hit(id: ServiceId, service: &Service, severity: Severity, now: Nanos) -> Hit {

@@ -6,16 +6,13 @@
 
 use monitor_core::model::Nanos;
 use pcap_parser::pcapng::{
-    InterfaceDescriptionBlock, InterfaceStatisticsBlock, parse_enhancedpacketblock_be,
-    parse_enhancedpacketblock_le, parse_interfacedescriptionblock_be,
-    parse_interfacedescriptionblock_le, parse_interfacestatisticsblock_be,
+    InterfaceDescriptionBlock, InterfaceStatisticsBlock, parse_enhancedpacketblock_be, parse_enhancedpacketblock_le,
+    parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le, parse_interfacestatisticsblock_be,
     parse_interfacestatisticsblock_le, parse_sectionheaderblock, parse_simplepacketblock_be,
     parse_simplepacketblock_le,
 };
 use pcap_parser::traits::PcapNGPacketBlock;
-use pcap_parser::{
-    parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header,
-};
+use pcap_parser::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header};
 
 use super::link::Link;
 
@@ -138,9 +135,7 @@ impl Pcap {
         } as usize;
         let total = head + caplen.min(MAX_RECORD);
         if total > MAX_RECORD {
-            return Step::Corrupt(format!(
-                "a packet record of {caplen} bytes; the most that is read is {MAX_RECORD}"
-            ));
+            return Step::Corrupt(format!("a packet record of {caplen} bytes; the most that is read is {MAX_RECORD}"));
         }
         if data.len() < total {
             return short("packet record", total, eof);
@@ -154,15 +149,7 @@ impl Pcap {
             return Step::Corrupt("an unreadable packet record".to_owned());
         };
         let at = u64::from(b.ts_sec) * 1_000_000_000 + u64::from(b.ts_usec) * header.nanos_per_unit;
-        Step::Item(
-            total,
-            Item::Frame(Frame {
-                at: Nanos(at),
-                link: header.link,
-                wire_len: b.origlen,
-                bytes: b.data,
-            }),
-        )
+        Step::Item(total, Item::Frame(Frame { at: Nanos(at), link: header.link, wire_len: b.origlen, bytes: b.data }))
     }
 
     fn read_header(&mut self, data: &[u8], eof: bool) -> Step<'static> {
@@ -255,8 +242,7 @@ impl PcapNg {
         if data.is_empty() && eof {
             return Step::End;
         }
-        let Some(&[t0, t1, t2, t3, l0, l1, l2, l3, m0, m1, m2, m3]) = data.first_chunk::<12>()
-        else {
+        let Some(&[t0, t1, t2, t3, l0, l1, l2, l3, m0, m1, m2, m3]) = data.first_chunk::<12>() else {
             return short("block", 12, eof);
         };
         if [t0, t1, t2, t3] == SHB.to_be_bytes() {
@@ -276,9 +262,7 @@ impl PcapNg {
         };
         let total = total as usize;
         if total < 12 || !total.is_multiple_of(4) {
-            return Step::Corrupt(format!(
-                "a block of type {kind:#x} with the impossible length {total}"
-            ));
+            return Step::Corrupt(format!("a block of type {kind:#x} with the impossible length {total}"));
         }
         if total > MAX_RECORD {
             return Step::Corrupt(format!(
@@ -310,22 +294,13 @@ impl PcapNg {
                 Ok(Item::Frame(Frame { at: self.last, link: i.link, wire_len: b.origlen, bytes }))
             }
             3 => {
-                let parsed = if self.big_endian {
-                    parse_simplepacketblock_be(block)
-                } else {
-                    parse_simplepacketblock_le(block)
-                };
+                let parsed =
+                    if self.big_endian { parse_simplepacketblock_be(block) } else { parse_simplepacketblock_le(block) };
                 let Ok((_, b)) = parsed else { return Err(bad("packet")) };
                 let Some(i) = self.interfaces.first() else { return Ok(Item::Homeless) };
-                let caplen =
-                    if i.snaplen == 0 { b.orig_len() } else { b.orig_len().min(i.snaplen) };
+                let caplen = if i.snaplen == 0 { b.orig_len() } else { b.orig_len().min(i.snaplen) };
                 let bytes = b.data.get(..caplen as usize).unwrap_or(b.data);
-                Ok(Item::Frame(Frame {
-                    at: self.last,
-                    link: i.link,
-                    wire_len: b.orig_len(),
-                    bytes,
-                }))
+                Ok(Item::Frame(Frame { at: self.last, link: i.link, wire_len: b.orig_len(), bytes }))
             }
             1 => {
                 let parsed = if self.big_endian {

@@ -4,9 +4,7 @@
 
 use std::collections::HashMap;
 
-use monitor_core::model::{
-    CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie,
-};
+use monitor_core::model::{CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie};
 
 use super::link::{Endpoint, TcpPacket};
 
@@ -124,8 +122,7 @@ impl Flows {
 
     /// The capture has ended: so has everything still open, in the order it was opened.
     pub(super) fn finish(&mut self, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) {
-        let mut open: Vec<SocketCookie> =
-            self.table.values().filter(|f| f.open).map(|f| f.cookie).collect();
+        let mut open: Vec<SocketCookie> = self.table.values().filter(|f| f.open).map(|f| f.cookie).collect();
         open.sort_unstable();
         self.table.clear();
         for cookie in open {
@@ -152,12 +149,7 @@ impl Flows {
             sink(Event::Closed { at, cookie, reason: CloseReason::EndOfInput });
         }
         if !lost.is_empty() {
-            sink(Event::Lost {
-                at,
-                stage: LossStage::Agent,
-                reason: "capture_flows_full",
-                count: lost.len() as u64,
-            });
+            sink(Event::Lost { at, stage: LossStage::Agent, reason: "capture_flows_full", count: lost.len() as u64 });
         }
     }
 }
@@ -185,9 +177,7 @@ impl Flow {
         if p.syn {
             // The server may acknowledge data sent with the SYN (RFC 7413), hence not only the SYN itself.
             let answers = !from_local
-                && self
-                    .tx_start
-                    .is_some_and(|s| p.ack_number.wrapping_sub(s) <= u32::from(u16::MAX))
+                && self.tx_start.is_some_and(|s| p.ack_number.wrapping_sub(s) <= u32::from(u16::MAX))
                 && (self.rx_start.is_none() || same_start(self.rx_start));
             return match (answers, self.open) {
                 (true, true) => Judgement::Same,
@@ -210,13 +200,7 @@ impl Flow {
         Judgement::Other(Fresh::mid_stream(p))
     }
 
-    fn advance(
-        &mut self,
-        at: Nanos,
-        p: &TcpPacket<'_>,
-        first: u32,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) {
+    fn advance(&mut self, at: Nanos, p: &TcpPacket<'_>, first: u32, sink: &mut dyn FnMut(Event<'_>)) {
         let from_local = p.src == self.local;
         if p.syn && p.ack && !from_local && self.rx_start.is_none() {
             self.rx_start = Some(first);
@@ -275,25 +259,14 @@ impl Fresh {
     }
 
     fn from_syn_ack(p: &TcpPacket<'_>) -> Self {
-        Self {
-            local: p.dst,
-            peer: p.src,
-            tx_start: Some(p.ack_number),
-            rx_start: Some(p.seq.wrapping_add(1)),
-        }
+        Self { local: p.dst, peer: p.src, tx_start: Some(p.ack_number), rx_start: Some(p.seq.wrapping_add(1)) }
     }
 
     fn mid_stream(p: &TcpPacket<'_>) -> Self {
         Self { local: p.src, peer: p.dst, tx_start: None, rx_start: None }
     }
 
-    fn open(
-        self,
-        cookie: SocketCookie,
-        at: Nanos,
-        p: &TcpPacket<'_>,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> Flow {
+    fn open(self, cookie: SocketCookie, at: Nanos, p: &TcpPacket<'_>, sink: &mut dyn FnMut(Event<'_>)) -> Flow {
         debug_assert!(p.syn || p.len > 0);
         let flow = Flow {
             cookie,

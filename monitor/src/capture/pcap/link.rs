@@ -1,8 +1,8 @@
 //! From a captured frame to its TCP segment: link layer, IP, TCP. Borrows everything, allocates nothing.
 
 use etherparse::{
-    Ethernet2HeaderSlice, IpAuthHeaderSlice, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice,
-    Ipv6HeaderSlice, Ipv6RawExtHeaderSlice, SingleVlanHeaderSlice,
+    Ethernet2HeaderSlice, IpAuthHeaderSlice, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice,
+    Ipv6RawExtHeaderSlice, SingleVlanHeaderSlice,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -172,12 +172,7 @@ fn ipv4<'a>(data: &'a [u8], wire_len: u32) -> Parsed<'a> {
     };
     let Some(payload_len) = total.checked_sub(header_len as u32) else { return Parsed::Malformed };
     let rest = data.get(header_len..).unwrap_or_default();
-    tcp(
-        rest,
-        payload_len,
-        |port| Endpoint::v4(header.source(), port),
-        |port| Endpoint::v4(header.destination(), port),
-    )
+    tcp(rest, payload_len, |port| Endpoint::v4(header.source(), port), |port| Endpoint::v4(header.destination(), port))
 }
 
 fn ipv6<'a>(data: &'a [u8], wire_len: u32) -> Parsed<'a> {

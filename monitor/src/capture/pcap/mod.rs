@@ -69,11 +69,7 @@ impl<R: Read> PcapSource<R> {
         })
     }
 
-    fn end(
-        &mut self,
-        damage: Option<(String, &'static str)>,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> Progress {
+    fn end(&mut self, damage: Option<(String, &'static str)>, sink: &mut dyn FnMut(Event<'_>)) -> Progress {
         self.ended = true;
         self.state.end(damage, sink);
         Progress::End
@@ -99,9 +95,7 @@ impl<R: Read> PcapSource<R> {
                     return self.end(Some((message, "capture_cut")), sink);
                 }
                 Step::Corrupt(what) => {
-                    let message = format!(
-                        "the capture is damaged at byte {offset}: {what}; nothing after it was read"
-                    );
+                    let message = format!("the capture is damaged at byte {offset}: {what}; nothing after it was read");
                     return self.end(Some((message, "capture_corrupt")), sink);
                 }
             };
@@ -115,11 +109,7 @@ impl<R: Read> PcapSource<R> {
 }
 
 impl<R: Read> Source for PcapSource<R> {
-    fn poll(
-        &mut self,
-        _: Duration,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Progress, CaptureError> {
+    fn poll(&mut self, _: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<Progress, CaptureError> {
         if self.ended {
             return Ok(Progress::End);
         }
@@ -134,10 +124,7 @@ impl<R: Read> Source for PcapSource<R> {
 
     fn stats(&mut self) -> SourceStats {
         let (entries, limit) = self.state.flows.fill();
-        SourceStats {
-            tables: vec![TableFill { table: "capture_flows", entries, limit }],
-            ..self.tally.stats()
-        }
+        SourceStats { tables: vec![TableFill { table: "capture_flows", entries, limit }], ..self.tally.stats() }
     }
 
     fn warnings(&mut self) -> Vec<String> {
@@ -180,9 +167,8 @@ impl State {
                 lost(at, "system_drop", system, sink);
             }
             Item::Homeless => {
-                self.warnings.push(format!(
-                    "the packet at byte {offset} is of an interface the file does not describe"
-                ));
+                self.warnings
+                    .push(format!("the packet at byte {offset} is of an interface the file does not describe"));
                 lost(self.now, "interface_unknown", 1, sink);
             }
             Item::Nothing => {}

@@ -191,10 +191,7 @@ fn describe(e: Event<'_>) -> String {
         }
         Event::Segment(s) => {
             let text = String::from_utf8_lossy(s.bytes);
-            format!(
-                "data {} {:?} seq {} ack {:?} len {} {text}",
-                s.cookie.0, s.dir, s.seq, s.ack, s.len
-            )
+            format!("data {} {:?} seq {} ack {:?} len {} {text}", s.cookie.0, s.dir, s.seq, s.ack, s.len)
         }
         Event::Closed { cookie, reason, .. } => format!("close {} {reason:?}", cookie.0),
         Event::Lost { stage, reason, count, .. } => format!("lost {stage:?} {reason} {count}"),
@@ -231,8 +228,7 @@ fn wrapped(wrap: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Vec<u8>> {
 #[test]
 fn every_link_layer_gives_the_same_connection() {
     let sll = |p: &[u8]| [&[0, 4, 3, 4, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0], p].concat();
-    let sll2 =
-        |p: &[u8]| [&[8, 0, 0, 0, 0, 0, 0, 1, 3, 4, 4, 6, 0, 0, 0, 0, 0, 0, 0, 0], p].concat();
+    let sll2 = |p: &[u8]| [&[8, 0, 0, 0, 0, 0, 0, 1, 3, 4, 4, 6, 0, 0, 0, 0, 0, 0, 0, 0], p].concat();
     let null = |p: &[u8]| [&[2, 0, 0, 0], p].concat();
     let vlan = |p: &[u8]| ethernet(0x8100, &[&[0, 7, 8, 0], p].concat());
     let qinq = |p: &[u8]| ethernet(0x88a8, &[&[0, 9, 0x81, 0, 0, 7, 8, 0], p].concat());
@@ -276,11 +272,7 @@ fn ipv6_extension_headers_are_passed_over() {
         &segment[..],
     ]
     .concat();
-    for packet in [
-        ipv6(1, 2, 6, &segment),
-        ipv6(1, 2, 0, &[&hop[..], &segment[..]].concat()),
-        ipv6(1, 2, 0, &chain),
-    ] {
+    for packet in [ipv6(1, 2, 6, &segment), ipv6(1, 2, 0, &[&hop[..], &segment[..]].concat()), ipv6(1, 2, 0, &chain)] {
         let (events, warnings) = replay(&pcap(229, std::slice::from_ref(&packet)));
         assert_eq!(
             events,
@@ -320,11 +312,7 @@ fn the_snapshot_length_truncates_and_never_invents() {
         // 20 bytes of IP header, 32 of TCP header: options need not be there.
         let captured = &b"hello"[..keep.saturating_sub(52)];
         let text = String::from_utf8_lossy(captured);
-        assert_eq!(
-            events[1],
-            format!("data 1 Tx seq 7 ack Some(8) len 5 {text}"),
-            "{keep} bytes kept"
-        );
+        assert_eq!(events[1], format!("data 1 Tx seq 7 ack Some(8) len 5 {text}"), "{keep} bytes kept");
     }
 }
 
@@ -382,10 +370,8 @@ fn a_tuple_used_again_is_another_flow() {
 fn every_packet_seen_twice_is_still_one_flow() {
     let twice: Vec<Vec<u8>> = conversation().into_iter().flat_map(|p| [p.clone(), p]).collect();
     let (events, _) = replay(&pcap(101, &twice));
-    let expected: Vec<&str> = CONVERSATION
-        .iter()
-        .flat_map(|&e| if e.starts_with("data") { vec![e, e] } else { vec![e] })
-        .collect();
+    let expected: Vec<&str> =
+        CONVERSATION.iter().flat_map(|&e| if e.starts_with("data") { vec![e, e] } else { vec![e] }).collect();
     assert_eq!(events, expected);
 }
 
@@ -430,10 +416,7 @@ fn a_reset_nobody_believed_hides_nothing() {
 
 #[test]
 fn data_sent_with_the_syn_begins_after_it() {
-    let frames = [
-        ipv4(CLIENT, SERVER, SYN, u32::MAX, 0, b"fast"),
-        ipv4(SERVER, CLIENT, SYN | ACK, 499, 4, b""),
-    ];
+    let frames = [ipv4(CLIENT, SERVER, SYN, u32::MAX, 0, b"fast"), ipv4(SERVER, CLIENT, SYN | ACK, 499, 4, b"")];
     let (events, _) = replay(&pcap(101, &frames));
     assert_eq!(
         events[..3],
@@ -447,13 +430,11 @@ fn data_sent_with_the_syn_begins_after_it() {
 
 #[test]
 fn flows_are_bounded_and_the_idle_ones_go_first() {
-    let frames: Vec<Vec<u8>> =
-        (0..40).map(|i| ipv4((1, 1000 + i), SERVER, ACK, 1, 1, b"x")).collect();
+    let frames: Vec<Vec<u8>> = (0..40).map(|i| ipv4((1, 1000 + i), SERVER, ACK, 1, 1, b"x")).collect();
     let (events, _) = replay_with(&pcap(101, &frames), 16);
     // The sixteenth of 16 each time: one out for every one in.
     assert_eq!(events.iter().filter(|e| *e == "lost Agent capture_flows_full 1").count(), 40 - 16);
-    let evicted: Vec<&str> =
-        events.iter().filter(|e| e.starts_with("close")).map(String::as_str).collect();
+    let evicted: Vec<&str> = events.iter().filter(|e| e.starts_with("close")).map(String::as_str).collect();
     let expected: Vec<String> = (1..=40).map(|i| format!("close {i} EndOfInput")).collect();
     assert_eq!(evicted, expected);
 }
@@ -463,10 +444,7 @@ fn a_link_layer_nobody_reads_is_said_once() {
     let (events, warnings) = replay(&pcap(249, &conversation()));
     assert_eq!(events, ["lost Capture link_type 8"]);
     assert_eq!(warnings.len(), 1);
-    assert!(
-        warnings[0].contains("link type 249") && warnings[0].contains("byte 24"),
-        "{warnings:?}"
-    );
+    assert!(warnings[0].contains("link type 249") && warnings[0].contains("byte 24"), "{warnings:?}");
 }
 
 /// A pcapng of one interface with the conversation in it, a drop count in the middle and at the end.
@@ -524,29 +502,20 @@ fn timestamps_follow_the_resolution() {
     for big in [false, true] {
         let ng = Ng { big };
         let at = |options: &[u8], ticks: u64| {
-            times(
-                &[ng.section(), ng.interface(101, 0, options), ng.packet(0, ticks, &packet, &[])]
-                    .concat(),
-            )
+            times(&[ng.section(), ng.interface(101, 0, options), ng.packet(0, ticks, &packet, &[])].concat())
         };
         assert_eq!(at(&[], 1_700_000_000_123_456), [1_700_000_000_123_456_000]);
         assert_eq!(at(&ng.option(9, &[9]), 1_700_000_000_123_456_789), [1_700_000_000_123_456_789]);
         assert_eq!(at(&ng.option(9, &[0]), 1_700_000_000), [1_700_000_000_000_000_000]);
         assert_eq!(at(&ng.option(9, &[12]), 1_700_000_123_456_000), [1_700_000_123_456]);
-        assert_eq!(
-            at(&ng.option(9, &[0x80 | 10]), 1_700_000_000 * 1024 + 512),
-            [1_700_000_000_500_000_000]
-        );
+        assert_eq!(at(&ng.option(9, &[0x80 | 10]), 1_700_000_000 * 1024 + 512), [1_700_000_000_500_000_000]);
         let offset = [ng.option(9, &[0]), ng.option(14, &ng.n64(1_700_000_000))].concat();
         assert_eq!(at(&offset, 5), [1_700_000_005_000_000_000]);
         let back = [ng.option(9, &[0]), ng.option(14, &ng.n64((-10i64) as u64))].concat();
         assert_eq!(at(&back, 5), [0]);
         assert_eq!(at(&ng.option(9, &[0]), u64::MAX), [u64::MAX]);
         assert_eq!(at(&ng.option(9, &[0x7f]), u64::MAX), [0]);
-        assert_eq!(
-            at(&ng.option(9, &[0xff]), u64::MAX),
-            [((u128::from(u64::MAX) * 1_000_000_000) >> 127) as u64]
-        );
+        assert_eq!(at(&ng.option(9, &[0xff]), u64::MAX), [((u128::from(u64::MAX) * 1_000_000_000) >> 127) as u64]);
     }
     let mut nanos = pcap(101, std::slice::from_ref(&packet));
     assert_eq!(times(&nanos), [1_000_000_007_000]);
@@ -565,8 +534,7 @@ fn a_big_endian_pcap_reads_the_same() {
     let mut at = 24;
     while at < little.len() {
         (0..4).for_each(|i| swap(at + 4 * i, 4));
-        at +=
-            16 + u32::from_le_bytes(little[at + 8..at + 12].try_into().expect("4 bytes")) as usize;
+        at += 16 + u32::from_le_bytes(little[at + 8..at + 12].try_into().expect("4 bytes")) as usize;
     }
     assert_eq!(replay(&big), replay(&little));
 }
@@ -575,8 +543,7 @@ fn a_big_endian_pcap_reads_the_same() {
 fn simple_packets_end_at_the_snapshot_length() {
     let ng = Ng { big: false };
     let packet = ipv4(CLIENT, SERVER, ACK, 7, 8, b"hello");
-    let block =
-        |captured: &[u8]| ng.block(3, &[&ng.n32(packet.len() as u32)[..], captured].concat());
+    let block = |captured: &[u8]| ng.block(3, &[&ng.n32(packet.len() as u32)[..], captured].concat());
     let whole = [ng.section(), ng.interface(101, 0, &[]), block(&packet)].concat();
     assert_eq!(replay(&whole).0[1], "data 1 Tx seq 7 ack Some(8) len 5 hello");
     let cut = [ng.section(), ng.interface(101, 54, &[]), block(&packet[..54])].concat();
@@ -586,8 +553,7 @@ fn simple_packets_end_at_the_snapshot_length() {
 #[test]
 fn a_packet_of_no_known_interface_is_lost_and_said() {
     let ng = Ng { big: false };
-    let (events, warnings) =
-        replay(&[ng.section(), ng.packet(3, 1, &conversation()[3], &[])].concat());
+    let (events, warnings) = replay(&[ng.section(), ng.packet(3, 1, &conversation()[3], &[])].concat());
     assert_eq!(events, ["lost Capture interface_unknown 1"]);
     assert!(warnings[0].contains("byte 28"), "{warnings:?}");
 }
@@ -600,15 +566,9 @@ fn check_every_prefix(file: &[u8], boundaries: &[usize]) {
         let (events, warnings) = replay(&file[..n]);
         let clean = boundaries.contains(&n);
         assert_eq!(warnings.is_empty(), clean, "cut after {n}: {warnings:?}");
-        assert_eq!(
-            events.iter().any(|e| e == "lost Capture capture_cut 1"),
-            !clean,
-            "cut after {n}"
-        );
-        let told: Vec<&String> = events
-            .iter()
-            .filter(|e| !e.ends_with("EndOfInput") && !e.contains("capture_cut"))
-            .collect();
+        assert_eq!(events.iter().any(|e| e == "lost Capture capture_cut 1"), !clean, "cut after {n}");
+        let told: Vec<&String> =
+            events.iter().filter(|e| !e.ends_with("EndOfInput") && !e.contains("capture_cut")).collect();
         assert!(told.len() <= whole.len());
         assert!(told.iter().zip(&whole).all(|(a, b)| *a == b), "cut after {n}: {events:?}");
     }
@@ -632,9 +592,7 @@ fn a_pcapng_cut_anywhere_gives_what_came_before() {
         while boundaries.last().is_some_and(|&b| b < file.len()) {
             let at = boundaries.last().copied().unwrap_or(0);
             let len: [u8; 4] = file[at + 4..at + 8].try_into().expect("4 bytes");
-            boundaries.push(
-                at + if big { u32::from_be_bytes(len) } else { u32::from_le_bytes(len) } as usize,
-            );
+            boundaries.push(at + if big { u32::from_be_bytes(len) } else { u32::from_le_bytes(len) } as usize);
         }
         check_every_prefix(&file, &boundaries);
     }
@@ -647,10 +605,7 @@ fn damage_is_told_with_its_place() {
     file[second + 8..second + 12].copy_from_slice(&u32::MAX.to_le_bytes());
     let (events, warnings) = replay(&file);
     assert_eq!(events, [CONVERSATION[0], "lost Capture capture_corrupt 1", "close 1 EndOfInput"]);
-    assert!(
-        warnings[0].contains(&format!("byte {second}")) && warnings[0].contains("4294967295"),
-        "{warnings:?}"
-    );
+    assert!(warnings[0].contains(&format!("byte {second}")) && warnings[0].contains("4294967295"), "{warnings:?}");
 
     let ng = Ng { big: false };
     let mut file = small_pcapng(false);

@@ -3,9 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Mutex, PoisonError};
 
-use monitor_core::model::{
-    CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie,
-};
+use monitor_core::model::{CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie};
 
 use super::header::prefix;
 use super::{MAX_PATH, MAX_PAYLOAD, MAX_REASON};
@@ -89,9 +87,7 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
                 LossStage::Capture => 2,
             });
             out.extend_from_slice(&count.to_le_bytes());
-            out.extend(
-                reason.bytes().take(MAX_REASON).map(|b| if is_reason_byte(b) { b } else { b'_' }),
-            );
+            out.extend(reason.bytes().take(MAX_REASON).map(|b| if is_reason_byte(b) { b } else { b'_' }));
         }
         Event::Tick { at } => head(out, kind::TICK, at),
     }
@@ -191,15 +187,7 @@ pub(super) fn decode(record: &[u8]) -> Result<Event<'_>, &'static str> {
             if bytes.len() as u64 > u64::from(len) {
                 return Err("it has more payload than it says");
             }
-            Event::Segment(Segment {
-                at,
-                cookie,
-                dir,
-                seq,
-                ack: (flags & HAS_ACK != 0).then_some(ack),
-                len,
-                bytes,
-            })
+            Event::Segment(Segment { at, cookie, dir, seq, ack: (flags & HAS_ACK != 0).then_some(ack), len, bytes })
         }
         kind::CLOSED => Event::Closed {
             at,

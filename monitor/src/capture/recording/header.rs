@@ -45,9 +45,7 @@ pub enum HeaderError {
     #[error("not a leasewarden recording")]
     Magic,
     /// A later agent wrote it.
-    #[error(
-        "the recording has format version {found}; this agent reads versions 1 to {VERSION}: use a newer one"
-    )]
+    #[error("the recording has format version {found}; this agent reads versions 1 to {VERSION}: use a newer one")]
     Version {
         /// Its version.
         found: u16,

@@ -113,11 +113,7 @@ impl<R: Read> RecordingSource<R> {
                 Err(what) => return Err(damaged(&format!("record {n} cannot be read, {what}"))),
             }
         }
-        if rest.rest().is_empty() {
-            Ok(())
-        } else {
-            Err(damaged("it has bytes after its last record"))
-        }
+        if rest.rest().is_empty() { Ok(()) } else { Err(damaged("it has bytes after its last record")) }
     }
 
     fn block_header(&mut self) -> Result<[u32; 3], Stop> {
@@ -125,11 +121,8 @@ impl<R: Read> RecordingSource<R> {
         let mut header = [0; BLOCK_HEADER];
         let n = self.read(&mut header)?;
         if n < BLOCK_HEADER {
-            let what = if n == 0 {
-                "without its end mark".to_owned()
-            } else {
-                format!("{n} bytes into a block header")
-            };
+            let what =
+                if n == 0 { "without its end mark".to_owned() } else { format!("{n} bytes into a block header") };
             return Err(cut(begin, &what));
         }
         let (covered, sum) = header.split_at(BLOCK_HEADER - 4);
@@ -162,9 +155,7 @@ impl<R: Read> RecordingSource<R> {
         match self.read(&mut more) {
             Ok(0) => Stop::Whole,
             Ok(_) => Stop::Damaged(
-                format!(
-                    "the recording goes on after its end mark at byte {begin}; that was not read"
-                ),
+                format!("the recording goes on after its end mark at byte {begin}; that was not read"),
                 "recording_corrupt",
             ),
             Err(stop) => stop,
@@ -239,11 +230,7 @@ fn unpack(frame: &[u8], len: usize, block: &mut Vec<u8>) -> Result<(), String> {
 }
 
 impl<R: Read> Source for RecordingSource<R> {
-    fn poll(
-        &mut self,
-        _: Duration,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Progress, CaptureError> {
+    fn poll(&mut self, _: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<Progress, CaptureError> {
         if self.ended {
             return Ok(Progress::End);
         }
@@ -252,8 +239,7 @@ impl<R: Read> Source for RecordingSource<R> {
             Err(Stop::Whole) => {}
             Err(Stop::Damaged(message, reason)) => {
                 self.warnings.push(message);
-                let lost =
-                    Event::Lost { at: self.now, stage: LossStage::Capture, reason, count: 1 };
+                let lost = Event::Lost { at: self.now, stage: LossStage::Capture, reason, count: 1 };
                 self.tally.note(&lost);
                 sink(lost);
             }

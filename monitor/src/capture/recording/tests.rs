@@ -6,9 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use monitor_core::model::{
-    CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie,
-};
+use monitor_core::model::{CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie};
 use proptest::prelude::*;
 
 use super::*;
@@ -36,11 +34,7 @@ impl Write for Shared {
 }
 
 fn info() -> RecordingInfo {
-    RecordingInfo {
-        started: Nanos(1_700_000_000_000_000_000),
-        agent: "0.1.0".to_owned(),
-        kernel: "6.18.0".to_owned(),
-    }
+    RecordingInfo { started: Nanos(1_700_000_000_000_000_000), agent: "0.1.0".to_owned(), kernel: "6.18.0".to_owned() }
 }
 
 /// One of each kind, and the corners of their fields. The fixture of version 1 holds exactly these.
@@ -118,8 +112,7 @@ fn samples() -> Vec<Event<'static>> {
 
 fn record<'a>(events: impl IntoIterator<Item = Event<'a>>) -> Vec<u8> {
     let out = Shared::default();
-    let mut recorder =
-        Recorder::new(Box::new(out.clone()), "memory".to_owned(), &info()).expect("memory");
+    let mut recorder = Recorder::new(Box::new(out.clone()), "memory".to_owned(), &info()).expect("memory");
     let mut n = 0;
     for event in events {
         recorder.record(&event).expect("memory");
@@ -134,9 +127,7 @@ fn replay(file: &[u8]) -> (Vec<String>, Vec<String>) {
     let mut source = RecordingSource::new(file).expect("a recording");
     let mut events = Vec::new();
     for _ in 0..file.len() + 2 {
-        if source
-            .poll(Duration::ZERO, &mut |e| events.push(format!("{e:?}")))
-            .expect("damage is no error")
+        if source.poll(Duration::ZERO, &mut |e| events.push(format!("{e:?}"))).expect("damage is no error")
             == Progress::End
         {
             return (events, source.warnings());
@@ -241,9 +232,7 @@ fn no_flipped_bit_changes_an_event() {
             damaged[at] ^= 1 << bit;
             let Ok(mut source) = RecordingSource::new(damaged.as_slice()) else { continue };
             let mut events = Vec::new();
-            while source
-                .poll(Duration::ZERO, &mut |e| events.push(format!("{e:?}")))
-                .expect("damage is no error")
+            while source.poll(Duration::ZERO, &mut |e| events.push(format!("{e:?}"))).expect("damage is no error")
                 != Progress::End
             {}
             // One that unpacks to the same bytes does no harm: the same text may stand at two distances.
@@ -286,9 +275,8 @@ fn crafted(raw_len: u32, n: u32, frame: &[u8]) -> Vec<u8> {
 }
 
 fn frame(raw: &[u8]) -> Vec<u8> {
-    let info = lz4_flex::frame::FrameInfo::new()
-        .block_size(lz4_flex::frame::BlockSize::Max256KB)
-        .content_checksum(true);
+    let info =
+        lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max256KB).content_checksum(true);
     let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
     encoder.write_all(raw).expect("memory");
     encoder.finish().expect("memory")
@@ -335,10 +323,7 @@ fn crafted_blocks_are_refused() {
     for (file, what) in cases {
         let (events, warnings) = replay(&file);
         assert!(warnings[0].contains(what), "{what}: {warnings:?}");
-        assert!(
-            events.last().is_some_and(|e| e.contains("recording_corrupt")),
-            "{what}: {events:?}"
-        );
+        assert!(events.last().is_some_and(|e| e.contains("recording_corrupt")), "{what}: {events:?}");
         fuzz_capture(&file);
     }
 }
@@ -375,13 +360,9 @@ fn a_full_disk_is_told_once_and_what_was_written_stays() {
     }
     let out = Shared::default();
     let full = Full { left: 2, out: out.clone() };
-    let mut recorder =
-        Recorder::new(Box::new(full), "disk".to_owned(), &info()).expect("the header fits");
-    let errors: Vec<RecordingError> =
-        many().iter().filter_map(|e| recorder.record(e).err()).collect();
-    let [RecordingError::Write { n_events, source, .. }] = errors.as_slice() else {
-        panic!("{errors:?}")
-    };
+    let mut recorder = Recorder::new(Box::new(full), "disk".to_owned(), &info()).expect("the header fits");
+    let errors: Vec<RecordingError> = many().iter().filter_map(|e| recorder.record(e).err()).collect();
+    let [RecordingError::Write { n_events, source, .. }] = errors.as_slice() else { panic!("{errors:?}") };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     assert_eq!(recorder.finish().expect("it was told"), *n_events);
     let (events, warnings) = replay(&out.bytes());
@@ -454,22 +435,18 @@ const REASONS: [&str; 3] = ["ring_full", "map_full", "ip_fragment"];
 impl Owned {
     fn event(&self) -> Event<'_> {
         match *self {
-            Self::Seen(at, id, ref path) => {
-                Event::CgroupSeen { at: Nanos(at), id: CgroupId(id), path }
-            }
+            Self::Seen(at, id, ref path) => Event::CgroupSeen { at: Nanos(at), id: CgroupId(id), path },
             Self::Gone(at, id) => Event::CgroupGone { at: Nanos(at), id: CgroupId(id) },
-            Self::Opened(at, cookie, cgroup, local, peer, role, tx_start, rx_start) => {
-                Event::Opened {
-                    at: Nanos(at),
-                    cookie: SocketCookie(cookie),
-                    cgroup: cgroup.map(CgroupId),
-                    local,
-                    peer,
-                    role: [Role::Client, Role::Server, Role::Unknown][usize::from(role)],
-                    tx_start,
-                    rx_start,
-                }
-            }
+            Self::Opened(at, cookie, cgroup, local, peer, role, tx_start, rx_start) => Event::Opened {
+                at: Nanos(at),
+                cookie: SocketCookie(cookie),
+                cgroup: cgroup.map(CgroupId),
+                local,
+                peer,
+                role: [Role::Client, Role::Server, Role::Unknown][usize::from(role)],
+                tx_start,
+                rx_start,
+            },
             Self::Segment(at, cookie, tx, seq, ack, cut, ref bytes) => Event::Segment(Segment {
                 at: Nanos(at),
                 cookie: SocketCookie(cookie),
@@ -486,8 +463,7 @@ impl Owned {
             },
             Self::Lost(at, stage, reason, count) => Event::Lost {
                 at: Nanos(at),
-                stage: [LossStage::Kernel, LossStage::Agent, LossStage::Capture]
-                    [usize::from(stage)],
+                stage: [LossStage::Kernel, LossStage::Agent, LossStage::Capture][usize::from(stage)],
                 reason: REASONS[reason],
                 count,
             },
@@ -501,15 +477,7 @@ fn any_event() -> impl Strategy<Value = Owned> {
     prop_oneof![
         (n(), n(), "[/a-zß.-]{0,60}").prop_map(|(a, b, c)| Owned::Seen(a, b, c)),
         (n(), n()).prop_map(|(a, b)| Owned::Gone(a, b)),
-        (
-            n(),
-            n(),
-            any::<Option<u64>>(),
-            any::<SocketAddr>(),
-            any::<SocketAddr>(),
-            0u8..3,
-            any::<[Option<u32>; 2]>()
-        )
+        (n(), n(), any::<Option<u64>>(), any::<SocketAddr>(), any::<SocketAddr>(), 0u8..3, any::<[Option<u32>; 2]>())
             .prop_map(|(a, b, c, d, e, f, [g, h])| Owned::Opened(a, b, c, d, e, f, g, h)),
         (
             n(),

@@ -74,11 +74,7 @@ impl Recorder {
     ///
     /// # Errors
     /// [`RecordingError::Write`] for the header.
-    pub fn new(
-        out: Box<dyn Write + Send>,
-        name: String,
-        info: &RecordingInfo,
-    ) -> Result<Self, RecordingError> {
+    pub fn new(out: Box<dyn Write + Send>, name: String, info: &RecordingInfo) -> Result<Self, RecordingError> {
         let mut recorder = Self {
             out: Some(out),
             name,
@@ -142,9 +138,7 @@ impl Recorder {
             .content_checksum(true)
             .content_size(Some(self.block.len() as u64));
         let mut encoder = FrameEncoder::with_frame_info(info, &mut self.frame);
-        let compressed = encoder
-            .write_all(&self.block)
-            .and_then(|()| encoder.finish().map_err(io::Error::other));
+        let compressed = encoder.write_all(&self.block).and_then(|()| encoder.finish().map_err(io::Error::other));
         if let Err(source) = compressed {
             return Err(self.stopped(source));
         }

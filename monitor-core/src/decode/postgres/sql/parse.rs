@@ -65,10 +65,8 @@ pub(super) fn parse(shape: &str, n_tokens: usize) -> Option<Template> {
     let function = found.functions.iter().find(|f| !names::built_in(f) && f.as_str() != "set_config");
     draft.data = table.is_some() || function.is_some() || found.into;
     draft.target = table.or(function).cloned().unwrap_or_default();
-    draft.unknown = found.n_set_config > calls.acts.len()
-        || found.functions.iter().any(|f| names::speaks_of_binding(f))
-        // A statement inside a CTE may set something for the statement around it, in an order nobody promises.
-        || calls.acts.len() > usize::from(u8::MAX);
+    draft.unknown =
+        found.n_set_config > calls.acts.len() || found.functions.iter().any(|f| names::speaks_of_binding(f));
     draft.acts = calls.acts;
     Some(draft.finish())
 }
