@@ -8,7 +8,7 @@ mod stats;
 mod table;
 
 pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, WorkloadFact};
-pub use stats::{Stats, TableLevel};
+pub use stats::{HitLabels, Stats, TableLevel};
 
 use crate::detect::RuleEvent;
 use crate::model::identity::AddressRule;

@@ -30,6 +30,9 @@ const LOCAL_SET: &str = "local-set-ineffective";
 /// A query whose rows tell which tenant was in force.
 const SELECT: &str = "SELECT tenant, item FROM orders ORDER BY id LIMIT 5";
 
+/// The same bytes and the same answer whoever asks: nothing but its connection tells for whom it is.
+const NOTHING: &str = "SELECT tenant FROM orders WHERE id < 0";
+
 /// Both concurrencies of a scenario: `NAME::with_1` and `NAME::with_16`.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {$(

@@ -4,7 +4,7 @@ use anyhow::Result;
 use tests::lab::pgbouncer::Pool;
 use tests::lab::scene::To;
 
-use crate::{REUSE, SELECT, SESSION_SET, STALE, Stage, UNPARTITIONED, leaked, only_own, scenarios};
+use crate::{NOTHING, REUSE, SELECT, SESSION_SET, STALE, Stage, UNPARTITIONED, leaked, only_own, scenarios};
 
 scenarios!(one_sets_the_other_never, both_set, bound_per_transaction, ipv6_one_sets, ipv6_bound_per_transaction);
 
@@ -13,7 +13,7 @@ const SET_GLOBEX: &str = "SET app.tenant_id = 'globex'";
 
 fn in_transaction(tenant: &str) -> Vec<String> {
     let bind = format!("SELECT set_config('app.tenant_id', %s, true) ?{tenant}");
-    vec!["BEGIN".into(), bind, SELECT.into(), "COMMIT".into()]
+    vec!["BEGIN".into(), bind, SELECT.into(), NOTHING.into(), "COMMIT".into()]
 }
 
 fn one_sets(stage: &mut Stage, to: To) -> Result<()> {

@@ -6,10 +6,7 @@ use tests::lab::client::Work;
 use tests::lab::pgbouncer::Pool;
 use tests::lab::scene::To;
 
-use crate::{LOCAL_SET, REUSE, SELECT, SESSION_SET, STALE, Stage, UNPARTITIONED, leaked, only_own, scenarios};
-
-/// The same bytes and the same answer whoever asks: nothing but its connection tells for whom it is.
-const NOTHING: &str = "SELECT tenant FROM orders WHERE id < 0";
+use crate::{LOCAL_SET, NOTHING, REUSE, SELECT, SESSION_SET, STALE, Stage, UNPARTITIONED, leaked, only_own, scenarios};
 
 scenarios!(
     failed_transaction_leaves_the_earlier_set,
