@@ -58,7 +58,7 @@ impl Rule for PoolReuseUnrevalidated {
             bound: Some(other.tenant),
             steps: smallvec![
                 Step::of_other(&other),
-                Step { at: u.at, what: "none", detail: Detail::Words(between), tenant: None, basis: None },
+                Step { at: u.at, what: "missing", detail: Detail::Words(between), tenant: None, basis: None },
                 Step::of_use(u)
             ],
         });
