@@ -5,7 +5,7 @@
 //! containment: a forwarded request arrives at the relay before it goes out, and its answer comes back before it is
 //! passed on. So an outbound request is settled when an answer is passed on to a sender of the same bytes while
 //! exactly one outbound request with these request and reply bytes has been answered and not yet passed on; or when as
-//! many answers were passed on as outbound requests wait, and all went to one tenant. Nothing is settled before an
+//! many answers were passed on as outbound requests waited, and all went to one tenant. Nothing is settled before an
 //! answer is passed on: a sender whose request was lost to us would otherwise lend its work to another. Where several
 //! remain possible the answer is "several", for good.
 //!
@@ -92,10 +92,31 @@ pub struct Settled {
 
 type Key = (Relay, Fingerprint);
 
+/// Connections that a request may have come in on, with their tenants.
+pub type Origins = SmallVec<[(ConnId, Option<TenantId>); 4]>;
+
 impl Entered {
     fn is(&self, conn: ConnId, request: u64) -> bool {
         self.inbound.conn == conn && self.inbound.request == request
     }
+}
+
+impl Entered {
+    /// Whether an answer with these bytes was passed on to it that belongs to one of `left`.
+    fn passed_on_to(&self, left: &[Left], reply: Option<Fingerprint>) -> bool {
+        !self.claimed
+            && self.passed_on.is_some_and(|(_, r)| r == reply)
+            && left.iter().any(|l| l.outbound.reply == reply && l.names(self))
+    }
+}
+
+/// Whether as many answers with these bytes were passed on as wait. Never, where an answer was not seen whole: it could
+/// be any.
+fn closed(entered: &[Entered], left: &[Left], reply: Option<Fingerprint>) -> bool {
+    let seen_whole = left.iter().all(|l| l.outbound.reply.is_some())
+        && entered.iter().filter(|e| !e.claimed).filter_map(|e| e.passed_on).all(|(_, r)| r.is_some());
+    let waiting = left.iter().filter(|l| l.outbound.reply == reply).count();
+    seen_whole && waiting > 0 && entered.iter().filter(|e| e.passed_on_to(left, reply)).count() == waiting
 }
 
 impl Left {
@@ -116,7 +137,7 @@ impl Left {
 /// Most requests remembered; more and the oldest are forgotten, which makes answers "several" or none.
 const MAX_ENTERED: usize = 65_536;
 /// Most connections told apart as the origin of one request: beyond that it is anybody's.
-const MAX_CANDIDATES: usize = 64;
+const MAX_CANDIDATES: usize = 128;
 /// How long an answered request may still turn out to be an origin, should events come slightly out of order.
 const GRACE: Nanos = Nanos::millis(250);
 /// How long an outbound request waits for its answer to be passed on.
@@ -131,6 +152,8 @@ pub struct Forwarding {
     ageing: VecDeque<(Nanos, Key)>,
     n_entered: usize,
     n_forgotten: u64,
+    /// Requests that went out before this may be ones whose way in was lost.
+    trusted_from: Nanos,
 }
 
 impl Forwarding {
@@ -148,29 +171,40 @@ impl Forwarding {
         self.n_entered += 1;
     }
 
-    /// An outbound request has been answered. Whether it can have come in through the relay; if so it waits for its
-    /// answer to be passed on.
-    pub fn leave(&mut self, relay: Relay, print: Fingerprint, outbound: Outbound, settled: &mut Vec<Settled>) -> bool {
+    /// An outbound request has been answered: where it may have come in; `None`: anywhere. Unless that is nowhere, it
+    /// waits for its answer to be passed on.
+    pub fn leave(
+        &mut self,
+        relay: Relay,
+        print: Fingerprint,
+        outbound: Outbound,
+        settled: &mut Vec<Settled>,
+    ) -> Option<Origins> {
         let key = (relay, print);
-        let Some(list) = self.entered.get(&key) else { return false };
-        let candidates: SmallVec<_> = list
-            .iter()
-            .filter(|e| !e.claimed && e.inbound.begun <= outbound.begun && e.inbound.service != outbound.service)
-            .filter(|e| e.passed_on.is_none_or(|(at, _)| at >= outbound.answered))
-            .map(|e| (e.inbound.conn, e.inbound.request))
-            .take(MAX_CANDIDATES + 1)
-            .collect();
-        if candidates.is_empty() {
-            return false;
+        let Some(list) = self.entered.get(&key) else { return Some(Origins::new()) };
+        let mut candidates = SmallVec::new();
+        let mut origins = Origins::new();
+        for e in list {
+            let possible = !e.claimed
+                && e.inbound.begun <= outbound.begun
+                && e.inbound.service != outbound.service
+                && e.passed_on.is_none_or(|(at, _)| at >= outbound.answered);
+            if possible {
+                if candidates.len() >= MAX_CANDIDATES {
+                    self.n_forgotten += 1;
+                    return None;
+                }
+                candidates.push((e.inbound.conn, e.inbound.request));
+                origins.push((e.inbound.conn, e.inbound.tenant));
+            }
         }
-        if candidates.len() > MAX_CANDIDATES {
-            self.n_forgotten += 1;
-            return true;
+        // After a loss it may have come in unseen: then it stays unsettled.
+        if !candidates.is_empty() && outbound.begun >= self.trusted_from {
+            self.left.entry(key).or_default().push(Left { outbound, candidates });
+            self.ageing.push_back((outbound.answered, key));
+            self.decide(key, settled);
         }
-        self.left.entry(key).or_default().push(Left { outbound, candidates });
-        self.ageing.push_back((outbound.answered, key));
-        self.decide(key, settled);
-        true
+        Some(origins)
     }
 
     /// A request that entered `relay` has been answered to its sender.
@@ -192,21 +226,19 @@ impl Forwarding {
         };
         e.passed_on = Some((at, reply));
         self.ageing.push_back((at, key));
-        self.decide(key, settled);
+        if let Some(left) = self.left.get_mut(&key) {
+            // Passed on before the outbound request was answered: not its origin.
+            for l in left.iter_mut().filter(|l| l.outbound.answered > at) {
+                l.candidates.retain(|c| *c != (conn, request));
+            }
+            left.retain(|l| !l.candidates.is_empty());
+            self.decide(key, settled);
+        }
     }
 
     /// Settles what can be settled among the requests with the same bytes.
     fn decide(&mut self, key: Key, settled: &mut Vec<Settled>) {
         let (Some(entered), Some(left)) = (self.entered.get_mut(&key), self.left.get_mut(&key)) else { return };
-        // Passed on before the outbound request was answered: not its origin.
-        for l in left.iter_mut() {
-            l.candidates.retain(|&mut (conn, request)| {
-                entered.iter().any(|e| {
-                    e.is(conn, request) && !e.claimed && e.passed_on.is_none_or(|(at, _)| at >= l.outbound.answered)
-                })
-            });
-        }
-        left.retain(|l| !l.candidates.is_empty());
         // One by one: an answer passed on that can only be one outbound request's.
         let mut at = 0;
         while let Some(e) = entered.get_mut(at) {
@@ -226,21 +258,28 @@ impl Forwarding {
                 at = 0;
             }
         }
-        // All together: every outbound request that waits can only be one tenant's, and as many answers were passed
-        // on as there are requests waiting.
-        let open = |e: &&Entered| e.passed_on.is_some() && !e.claimed;
-        let n_passed_on = entered.iter().filter(open).filter(|e| left.iter().any(|l| l.names(e))).count();
-        let mut tenants = entered.iter().filter(|e| !e.claimed && left.iter().any(|l| l.names(e)));
-        if let Some(tenant) = tenants.next().map(|e| e.inbound.tenant)
-            && n_passed_on == left.len()
-            && tenants.all(|e| e.inbound.tenant == tenant)
-        {
-            for l in left.drain(..) {
-                settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: None });
-            }
-            for e in entered.iter_mut().filter(|e| e.passed_on.is_some()) {
+        // All together: as many answers were passed on as outbound requests with the same reply were waiting, so these
+        // belong to those, whichever is whose. That says for whom they were if all went to one tenant; if not, nothing
+        // more will ever be known of them, and they must not stand in the way of what comes after.
+        while let Some(reply) = left.iter().map(|l| l.outbound.reply).find(|reply| closed(entered, left, *reply)) {
+            let mut tenants = entered.iter().filter(|e| e.passed_on_to(left, reply)).map(|e| e.inbound.tenant);
+            let tenant = tenants.next().flatten();
+            let one = tenants.all(|t| t == tenant);
+            let mut taken: SmallVec<[(ConnId, u64); 4]> = SmallVec::new();
+            for e in entered.iter_mut().filter(|e| e.passed_on_to(left, reply)) {
                 e.claimed = true;
+                taken.push((e.inbound.conn, e.inbound.request));
             }
+            for l in left.iter_mut() {
+                l.candidates.retain(|c| !taken.contains(c));
+            }
+            left.retain(|l| {
+                let out = l.outbound.reply == reply;
+                if out && one {
+                    settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: None });
+                }
+                !out
+            });
         }
         // Everyone it could be has been answered and it is still open: it stays so.
         left.retain(|l| entered.iter().any(|e| l.names(e) && e.passed_on.is_none()));
@@ -254,9 +293,10 @@ impl Forwarding {
         self.left.retain(|(r, _), _| *r != relay);
     }
 
-    /// Events were lost, and nobody can say whose.
-    pub fn disturbed_all(&mut self) {
+    /// Events were lost, and nobody can say whose. For a while, what goes out may have come in unseen.
+    pub fn disturbed_all(&mut self, at: Nanos) {
         self.left.clear();
+        self.trusted_from = at + PATIENCE;
     }
 
     /// A connection is gone: its open requests will not be answered.
@@ -351,9 +391,9 @@ mod tests {
 
     fn leave(f: &mut Forwarding, o: Outbound) -> bool {
         let mut settled = Vec::new();
-        let forwarded = f.leave(RELAY, P, o, &mut settled);
+        let origins = f.leave(RELAY, P, o, &mut settled);
         assert!(settled.is_empty(), "nothing settles before an answer is passed on");
-        forwarded
+        origins.is_some_and(|o| !o.is_empty())
     }
 
     fn passed_on(f: &mut Forwarding, conn: u32, request: u64, at: u64, reply: u64) -> Vec<Settled> {
@@ -431,6 +471,35 @@ mod tests {
         let both = passed_on(&mut f, 1, 10, 16, 5);
         assert_eq!(both.len(), 2);
         assert!(both.iter().all(|s| s.tenant == A && s.origin.is_none()));
+    }
+
+    #[test]
+    fn what_is_closed_undecided_does_not_stand_in_the_way() {
+        let mut f = Forwarding::default();
+        // Many wait for a connection; two answers overlap, of two tenants.
+        for (conn, tenant) in [(1, A), (2, B), (3, B), (4, A)] {
+            enter(&mut f, conn, tenant, 10);
+        }
+        leave(&mut f, out(8, 12, 14, 5));
+        leave(&mut f, out(9, 12, 14, 5));
+        assert!(passed_on(&mut f, 1, 10, 15, 5).is_empty());
+        assert!(passed_on(&mut f, 2, 10, 16, 5).is_empty());
+        // The next answer is alone.
+        leave(&mut f, out(8, 17, 18, 5));
+        assert_eq!(passed_on(&mut f, 3, 10, 19, 5), [settled(8, 3, B)]);
+    }
+
+    #[test]
+    fn overlapping_answers_of_one_tenant_are_its_own_whoever_else_waits() {
+        let mut f = Forwarding::default();
+        for (conn, tenant) in [(1, A), (2, A), (3, B)] {
+            enter(&mut f, conn, tenant, 10);
+        }
+        leave(&mut f, out(8, 12, 14, 5));
+        leave(&mut f, out(9, 12, 14, 5));
+        assert!(passed_on(&mut f, 1, 10, 15, 5).is_empty());
+        let both = passed_on(&mut f, 2, 10, 16, 5);
+        assert_eq!(both.iter().map(|s| s.tenant).collect::<Vec<_>>(), [A, A]);
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
-use crate::attribute::forwarded::Relay;
+use crate::attribute::forwarded::{Origins, Relay};
 use crate::decode::infer::{Guess, infer};
 use crate::decode::{Appetite, Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
 use crate::model::{
     Answer, Attribution, CgroupId, ConnId, Fingerprint, Nanos, Operation, OtherUse, Protocol, ServiceId, Side, Slot,
-    SocketCookie, UnitNo, WorkloadId,
+    SocketCookie, TenantId, UnitNo, WorkloadId,
 };
 use crate::stream::Reassembler;
 
@@ -103,11 +103,50 @@ pub(super) struct Pending {
     pub(super) view: Option<View>,
 }
 
-/// For whom a past unit of work was.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PastUnit {
+/// Where a unit of work's requests may have come in through a relay.
+#[derive(Clone, Debug)]
+pub(super) enum CameIn {
+    /// Anywhere.
+    Anywhere,
+    /// All of them may have come in on one of these.
+    OneOf(Origins),
+    /// They do not agree: something is missing, and nothing can be told from what is left.
+    Broken,
+}
+
+impl CameIn {
+    /// One more request, which may have come in on `origins`.
+    fn and(&mut self, origins: Origins) {
+        match self {
+            Self::Anywhere if !origins.is_empty() => *self = Self::OneOf(origins),
+            Self::OneOf(before) => {
+                before.retain(|o| origins.contains(o));
+                if before.is_empty() {
+                    *self = Self::Broken;
+                }
+            }
+            Self::Anywhere | Self::Broken => *self = Self::Broken,
+        }
+    }
+
+    fn allows(&self, tenant: TenantId, origin: Option<ConnId>) -> bool {
+        match self {
+            Self::OneOf(origins) => {
+                origins.iter().any(|(c, t)| *t == Some(tenant) && origin.is_none_or(|origin| origin == *c))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A unit of work that has been settled, or may yet be.
+#[derive(Clone, Debug)]
+pub(super) struct KnownUnit {
     pub(super) no: UnitNo,
-    pub(super) attribution: Attribution,
+    pub(super) came_in: CameIn,
+    /// What its requests were settled to, if they agree.
+    pub(super) said: Option<Attribution>,
+    pub(super) contradicted: bool,
 }
 
 /// A binding for the transaction only, made in the current unit and not yet used.
@@ -123,8 +162,10 @@ pub(super) struct LocalBind {
 pub(super) struct Unit {
     pub(super) no: UnitNo,
     pub(super) open: bool,
-    /// Some request of it came in through a relay.
+    /// Some request of it may have come in through a relay.
     pub(super) forwarded: bool,
+    /// Some request of it cannot.
+    pub(super) unmatched: bool,
     /// An explicit transaction was begun in it.
     pub(super) explicit: bool,
     pub(super) local: Option<LocalBind>,
@@ -161,11 +202,12 @@ pub(super) struct Core {
     pub(super) unit: Unit,
     pub(super) open: SmallVec<[Open; 1]>,
     pub(super) pending: Vec<Pending>,
-    pub(super) past: SmallVec<[PastUnit; 2]>,
+    /// Units that came in through a relay, oldest first.
+    pub(super) units: Vec<KnownUnit>,
     /// Who used it, with their latest use.
     pub(super) users: SmallVec<[OtherUse; 1]>,
     /// Whoever used it last.
-    pub(super) last_user: Option<crate::model::TenantId>,
+    pub(super) last_user: Option<TenantId>,
     /// A local binding that covered nothing, until it is known whether something went uncovered.
     pub(super) ineffective: Option<(LocalBind, Answer)>,
 }
@@ -189,34 +231,66 @@ impl Core {
             unit: Unit::default(),
             open: SmallVec::new(),
             pending: Vec::new(),
-            past: SmallVec::new(),
+            units: Vec::new(),
             users: SmallVec::new(),
             last_user: None,
             ineffective: None,
         }
     }
 
-    /// For whom unit `no` was, if that is known.
+    /// For whom unit `no` was, if that is known: all its requests that were settled say the same, and the others can
+    /// have come in on the same connection.
     pub(super) fn attribution_of(&self, no: UnitNo) -> Option<Attribution> {
-        self.endpoint.or_else(|| self.past.iter().find(|p| p.no == no).map(|p| p.attribution))
+        self.endpoint.or_else(|| {
+            let unit = self.units.iter().rev().find(|u| u.no == no)?;
+            unit.said.filter(|a| !unit.contradicted && unit.came_in.allows(a.tenant, a.client))
+        })
     }
 
-    /// Remembers for whom a unit was. A second, different answer for the same unit makes it unknown.
-    pub(super) fn remember(&mut self, no: UnitNo, attribution: Attribution) {
-        if let Some(at) = self.past.iter().position(|p| p.no == no) {
-            if let Some(p) = self.past.get_mut(at) {
-                if p.attribution.tenant != attribution.tenant {
-                    self.past.remove(at);
-                } else if p.attribution.client != attribution.client {
-                    p.attribution.client = p.attribution.client.or(attribution.client);
-                }
+    /// What is kept of unit `no`.
+    pub(super) fn known_unit(&mut self, no: UnitNo) -> Option<&mut KnownUnit> {
+        self.units.iter_mut().rev().find(|u| u.no == no)
+    }
+
+    /// One more request of the current unit, which may have come in on `origins`; `None`: on any connection.
+    pub(super) fn came_in_on(&mut self, origins: Option<Origins>) {
+        let (no, unmatched) = (self.unit.no, self.unit.unmatched);
+        let somewhere = origins.as_ref().is_none_or(|o| !o.is_empty());
+        self.unit.forwarded |= somewhere;
+        if let Some(unit) = self.known_unit(no) {
+            if let Some(origins) = origins {
+                unit.came_in.and(origins);
             }
             return;
         }
-        if self.past.len() >= MAX_PAST {
-            self.past.remove(0);
+        // Units that never came in through a relay are not worth an entry.
+        if !somewhere {
+            self.unit.unmatched = true;
+            return;
         }
-        self.past.push(PastUnit { no, attribution });
+        let came_in = match origins {
+            _ if unmatched => CameIn::Broken,
+            Some(origins) => CameIn::OneOf(origins),
+            None => CameIn::Anywhere,
+        };
+        if self.units.len() >= MAX_PAST {
+            self.units.remove(0);
+        }
+        self.units.push(KnownUnit { no, came_in, said: None, contradicted: false });
+    }
+
+    /// A request of unit `no` was settled.
+    pub(super) fn settled(&mut self, no: UnitNo, attribution: Attribution) {
+        let Some(unit) = self.known_unit(no) else { return };
+        match &mut unit.said {
+            None => unit.said = Some(attribution),
+            Some(said) if said.tenant != attribution.tenant => unit.contradicted = true,
+            Some(said) => match (said.client, attribution.client) {
+                (Some(a), Some(b)) if a != b => unit.contradicted = true,
+                (None, Some(_)) => said.client = attribution.client,
+                _ => {}
+            },
+        }
     }
 }
 

@@ -47,10 +47,10 @@ impl Engine {
                 self.table.opened(&opened, &mut self.shared, out);
             }
             Event::Closed { at, cookie, .. } => self.table.closed(at, cookie, &mut self.shared, out),
-            Event::Lost { stage, reason, count, .. } => {
+            Event::Lost { at, stage, reason, count } => {
                 *self.shared.stats.lost.entry((stage, reason)).or_default() += count;
                 // Somebody's request may be among it: nobody can be singled out by elimination now.
-                self.shared.forwarding.disturbed_all();
+                self.shared.forwarding.disturbed_all(at);
             }
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.
             Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}

@@ -185,13 +185,23 @@ impl Session<'_> {
         self.shared.detect(&RuleEvent::Ineffective(&event), self.out);
     }
 
-    /// It is now known for whom unit `settled.unit` was.
+    /// It is now known where a request of unit `settled.unit` came from.
     pub(super) fn settle(&mut self, settled: &Settled) {
-        if let Some(tenant) = settled.tenant {
-            let attribution = Attribution { tenant, basis: Basis::ForwardedContent, client: settled.origin };
-            self.core.remember(settled.unit, attribution);
+        match settled.tenant {
+            Some(tenant) => {
+                let attribution = Attribution { tenant, basis: Basis::ForwardedContent, client: settled.origin };
+                self.core.settled(settled.unit, attribution);
+            }
+            // From a connection of nobody's that we know: nobody else's, either.
+            None => {
+                if let Some(unit) = self.core.known_unit(settled.unit) {
+                    unit.contradicted = true;
+                }
+            }
         }
-        if self.core.attribution_of(settled.unit).is_some() {
+        // While the unit goes on, its next request may still contradict.
+        let over = !self.core.unit.open || self.core.unit.no != settled.unit;
+        if over && self.core.attribution_of(settled.unit).is_some() {
             self.flush(|p| p.unit == settled.unit);
         }
     }
@@ -234,7 +244,7 @@ impl Session<'_> {
                 }
             }
         }
-        if !unit.forwarded {
+        if !unit.forwarded || self.core.attribution_of(unit.no).is_some() {
             self.flush(|p| p.unit == unit.no);
         } else if !self.core.pending.is_empty() {
             self.shared.waiting.push_back((at, self.core.id));
@@ -306,6 +316,7 @@ impl Sink for Session<'_> {
             self.core.unit.no.0 = self.core.unit.no.0.wrapping_add(1);
             self.core.unit.open = true;
             self.core.unit.forwarded = false;
+            self.core.unit.unmatched = false;
             self.core.unit.explicit = false;
             self.core.unit.local = None;
         }
@@ -368,9 +379,8 @@ impl Sink for Session<'_> {
                 answered: at,
                 reply: print,
             };
-            if self.shared.forwarding.leave(relay, request_print, outbound, &mut settled) {
-                self.core.unit.forwarded = true;
-            }
+            let origins = self.shared.forwarding.leave(relay, request_print, outbound, &mut settled);
+            self.core.came_in_on(origins);
         }
         self.shared.settled = settled;
     }
@@ -386,6 +396,13 @@ impl Sink for Session<'_> {
         *self.shared.stats.disturbances.entry(why.name()).or_default() += 1;
         self.core.ledger.disturb(why == Disturbance::MidStream);
         self.core.open.clear();
+        // Some request of the unit may be what was lost.
+        if self.core.unit.open {
+            let no = self.core.unit.no;
+            if let Some(unit) = self.core.known_unit(no) {
+                unit.contradicted = true;
+            }
+        }
         self.core.unit.local = None;
         self.core.ineffective = None;
         for relay in [self.core.enters, self.core.leaves].into_iter().flatten() {

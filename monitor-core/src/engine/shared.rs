@@ -56,6 +56,8 @@ pub(super) struct Shared {
     /// Policy of services without a configuration.
     default_policy: BindPolicy,
     servers: Servers,
+    /// The first tenant that an unlabelled workload was seen to work for.
+    works_for: FxHashMap<WorkloadId, TenantId>,
     listeners: FxHashMap<SocketAddr, WorkloadId>,
     addresses: FxHashMap<IpAddr, WorkloadId>,
     pub(super) forwarding: Forwarding,
@@ -96,6 +98,7 @@ impl Shared {
             service_keys: FxHashMap::default(),
             default_policy: BindPolicy::default(),
             servers: Servers::default(),
+            works_for: FxHashMap::default(),
             listeners: FxHashMap::default(),
             addresses: FxHashMap::default(),
             forwarding: Forwarding::default(),
@@ -304,12 +307,18 @@ impl Shared {
         at: Nanos,
     ) {
         let labelled = client.and_then(|w| self.directory.get(w)).is_some_and(|w| w.tenant.is_some());
+        // Who works for two tenants is shared, label or not.
+        if let (Some(client), Some(tenant), false) = (client, tenant, labelled)
+            && *self.works_for.entry(client).or_insert(tenant) != tenant
+        {
+            self.servers.0.insert(client);
+        }
         let Some(s) = self.services.get_mut(service.0 as usize) else { return };
         if let Some(client) = client
             && (s.clients.len() < MAX_SERVICE_CLIENTS || s.clients.contains_key(&client))
         {
             *s.clients.entry(client).or_default() += u64::from(tenant.is_none());
-            if !labelled && s.shared_since.is_some() {
+            if !labelled && tenant.is_none() && s.shared_since.is_some() {
                 *s.unlabelled.entry(client).or_default() += 1;
             }
         }

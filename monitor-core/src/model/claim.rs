@@ -210,7 +210,7 @@ fn speaks_of_tenant(name: &str) -> bool {
 }
 
 fn is_switch(value: &str) -> bool {
-    ["on", "off", "true", "false", "yes", "no", "0", "1", "none", "null", "strict", "default"]
+    ["on", "off", "true", "false", "yes", "no", "none", "null", "strict", "default"]
         .iter()
         .any(|s| value.eq_ignore_ascii_case(s))
 }

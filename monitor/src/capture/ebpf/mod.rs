@@ -93,6 +93,8 @@ pub struct LiveSource {
     hooks: Vec<HookStatus>,
     warnings: Vec<String>,
     limits: CaptureConfig,
+    /// A ring was more than half full at the last batch.
+    pressed: bool,
     last_record: u64,
     last_housekeeping: u64,
     last_sweep: u64,
@@ -154,6 +156,7 @@ impl LiveSource {
             hooks,
             warnings,
             limits: config,
+            pressed: false,
             last_record: 0,
             last_housekeeping: now,
             last_sweep: now,
@@ -171,6 +174,12 @@ impl LiveSource {
             ring.begin();
             pressed |= ring.backlog() > ring.size() / 2;
         }
+        if pressed || self.pressed {
+            // A ring was nearly full, now or in the batch before: what was lost up to here is said before what came
+            // after it, so that nobody concludes anything from what is missing.
+            self.report_loss(sink);
+        }
+        self.pressed = pressed;
         let mut any = false;
         // At most four: looking at each head is as fast as anything clever.
         let mut heads: Vec<Option<u64>> = self.rings.iter_mut().map(head).collect();
@@ -194,10 +203,6 @@ impl LiveSource {
         }
         if any {
             self.last_record = Clock::monotonic();
-        }
-        if pressed {
-            // The connection it happened to shows it by its sequence numbers; this says it to everybody, early.
-            self.report_loss(sink);
         }
         any
     }
