@@ -9,8 +9,8 @@
 //! answer is passed on: a sender whose request was lost to us would otherwise lend its work to another. Where several
 //! remain possible the answer is "several", for good.
 //!
-//! Everything compares times, not the order of calls, so a source that merges several rings slightly out of order can
-//! make an answer later or "several", not wrong.
+//! It relies on events coming in causal order: what a relay passes on after what it received. One ring of the kernel
+//! gives that, and a capture file of one interface does.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -99,24 +99,11 @@ impl Entered {
     fn is(&self, conn: ConnId, request: u64) -> bool {
         self.inbound.conn == conn && self.inbound.request == request
     }
-}
 
-impl Entered {
-    /// Whether an answer with these bytes was passed on to it that belongs to one of `left`.
-    fn passed_on_to(&self, left: &[Left], reply: Option<Fingerprint>) -> bool {
-        !self.claimed
-            && self.passed_on.is_some_and(|(_, r)| r == reply)
-            && left.iter().any(|l| l.outbound.reply == reply && l.names(self))
+    /// The answer passed on was seen whole.
+    fn whole(&self) -> bool {
+        self.passed_on.is_some_and(|(_, reply)| reply.is_some())
     }
-}
-
-/// Whether as many answers with these bytes were passed on as wait. Never, where an answer was not seen whole: it could
-/// be any.
-fn closed(entered: &[Entered], left: &[Left], reply: Option<Fingerprint>) -> bool {
-    let seen_whole = left.iter().all(|l| l.outbound.reply.is_some())
-        && entered.iter().filter(|e| !e.claimed).filter_map(|e| e.passed_on).all(|(_, r)| r.is_some());
-    let waiting = left.iter().filter(|l| l.outbound.reply == reply).count();
-    seen_whole && waiting > 0 && entered.iter().filter(|e| e.passed_on_to(left, reply)).count() == waiting
 }
 
 impl Left {
@@ -258,31 +245,7 @@ impl Forwarding {
                 at = 0;
             }
         }
-        // All together: as many answers were passed on as outbound requests with the same reply were waiting, so these
-        // belong to those, whichever is whose. That says for whom they were if all went to one tenant; if not, nothing
-        // more will ever be known of them, and they must not stand in the way of what comes after.
-        while let Some(reply) = left.iter().map(|l| l.outbound.reply).find(|reply| closed(entered, left, *reply)) {
-            let mut tenants = entered.iter().filter(|e| e.passed_on_to(left, reply)).map(|e| e.inbound.tenant);
-            let tenant = tenants.next().flatten();
-            let one = tenants.all(|t| t == tenant);
-            let mut taken: SmallVec<[(ConnId, u64); 4]> = SmallVec::new();
-            for e in entered.iter_mut().filter(|e| e.passed_on_to(left, reply)) {
-                e.claimed = true;
-                taken.push((e.inbound.conn, e.inbound.request));
-            }
-            for l in left.iter_mut() {
-                l.candidates.retain(|c| !taken.contains(c));
-            }
-            left.retain(|l| {
-                let out = l.outbound.reply == reply;
-                if out && one {
-                    settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: None });
-                }
-                !out
-            });
-        }
-        // Everyone it could be has been answered and it is still open: it stays so.
-        left.retain(|l| entered.iter().any(|e| l.names(e) && e.passed_on.is_none()));
+        together(entered, left, settled);
         if left.is_empty() {
             self.left.remove(&key);
         }
@@ -359,6 +322,75 @@ impl Forwarding {
     pub fn n_forgotten(&self) -> u64 {
         self.n_forgotten
     }
+}
+
+/// Settles what cannot be told apart and need not be, and gives up what never will be.
+///
+/// As many answers with the same bytes were passed on as outbound requests with that reply were waiting, and each can
+/// have got one: so these belong to those, whichever is whose. That says for whom they were if all went to one tenant.
+fn together(entered: &mut [Entered], left: &mut SmallVec<[Left; 2]>, settled: &mut Vec<Settled>) {
+    let mut rest: SmallVec<[Left; 2]> = std::mem::take(left);
+    while let Some(reply) = rest.first().map(|l| l.outbound.reply) {
+        let (alike, others): (SmallVec<[Left; 2]>, SmallVec<[Left; 2]>) =
+            rest.into_iter().partition(|l| l.outbound.reply == reply);
+        rest = others;
+        let passed_on: SmallVec<[usize; 4]> = (0..)
+            .zip(entered.iter())
+            .filter(|(_, e)| !e.claimed && e.passed_on.is_some_and(|(_, r)| r == reply || r.is_none()))
+            .filter(|(_, e)| alike.iter().any(|l| l.names(e)))
+            .map(|(i, _)| i)
+            .collect();
+        let closed = passed_on.len() == alike.len() && pairs(&alike, entered, &passed_on);
+        // A reply that was not seen whole could be any other's too.
+        let certain =
+            closed && reply.is_some() && passed_on.iter().all(|i| entered.get(*i).is_some_and(Entered::whole));
+        let over = || alike.iter().all(|l| !entered.iter().any(|e| e.passed_on.is_none() && l.names(e)));
+        if !certain && !over() {
+            left.extend(alike);
+            continue;
+        }
+        let mut tenants = passed_on.iter().filter_map(|i| entered.get(*i)).map(|e| e.inbound.tenant);
+        let tenant = tenants.next().flatten();
+        if certain && tenants.all(|t| t == tenant) {
+            for l in &alike {
+                settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: None });
+            }
+        }
+        // Each of them was somebody's origin: none may be singled out for another request later.
+        for i in passed_on {
+            if let Some(e) = entered.get_mut(i) {
+                e.claimed = true;
+            }
+        }
+    }
+}
+
+/// Whether each of `left` can have its own of the answers `passed_on` (a perfect matching, by augmenting paths).
+fn pairs(left: &[Left], entered: &[Entered], passed_on: &[usize]) -> bool {
+    fn place(
+        who: usize,
+        left: &[Left],
+        entered: &[Entered],
+        passed_on: &[usize],
+        tried: &mut [bool],
+        owner: &mut [Option<usize>],
+    ) -> bool {
+        for (slot, index) in passed_on.iter().enumerate() {
+            let fits = left.get(who).zip(entered.get(*index)).is_some_and(|(l, e)| l.names(e));
+            let Some(seen) = tried.get_mut(slot).filter(|seen| fits && !**seen) else { continue };
+            *seen = true;
+            let before = owner.get(slot).copied().flatten();
+            if before.is_none_or(|other| place(other, left, entered, passed_on, tried, owner)) {
+                if let Some(o) = owner.get_mut(slot) {
+                    *o = Some(who);
+                }
+                return true;
+            }
+        }
+        false
+    }
+    let mut owner = vec![None; passed_on.len()];
+    (0..left.len()).all(|who| place(who, left, entered, passed_on, &mut vec![false; passed_on.len()], &mut owner))
 }
 
 #[cfg(test)]
@@ -471,6 +503,19 @@ mod tests {
         let both = passed_on(&mut f, 1, 10, 16, 5);
         assert_eq!(both.len(), 2);
         assert!(both.iter().all(|s| s.tenant == A && s.origin.is_none()));
+    }
+
+    #[test]
+    fn an_answer_that_stayed_undecided_is_not_lent_to_the_next_request() {
+        let mut f = Forwarding::default();
+        enter(&mut f, 1, A, 10);
+        leave(&mut f, out(8, 11, 14, 5));
+        enter(&mut f, 2, B, 12);
+        leave(&mut f, out(9, 13, 14, 5));
+        // Fits both requests, and it is the only one that fits the first.
+        assert!(passed_on(&mut f, 1, 10, 15, 5).is_empty());
+        // The second fits only the second; what is left is the first's.
+        assert_eq!(passed_on(&mut f, 2, 12, 16, 5), [settled(9, 2, B), settled(8, 1, A)]);
     }
 
     #[test]

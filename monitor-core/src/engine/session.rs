@@ -392,10 +392,14 @@ impl Sink for Session<'_> {
         }
     }
 
-    fn disturbed(&mut self, _at: Nanos, why: Disturbance) {
+    fn disturbed(&mut self, at: Nanos, why: Disturbance) {
         *self.shared.stats.disturbances.entry(why.name()).or_default() += 1;
         self.core.ledger.disturb(why == Disturbance::MidStream);
-        self.core.open.clear();
+        for open in self.core.open.drain(..) {
+            if let (Some(relay), Some(print), true) = (self.core.enters, open.print, open.entered) {
+                self.shared.forwarding.close(relay, print, self.core.id, at);
+            }
+        }
         // Some request of the unit may be what was lost.
         if self.core.unit.open {
             let no = self.core.unit.no;

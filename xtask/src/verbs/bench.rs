@@ -48,31 +48,35 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("the measurements need root: run `sudo -E cargo xtask bench`");
     }
     ensure(Need::Demo)?;
-    let wanted = |part: Part| args.only.is_empty() || args.only.contains(&part);
     let binary = agent(Profile::Release)?;
+    let mut bench = None;
     let mut lines = Vec::new();
-    if wanted(Part::Kernel) {
-        sh::step("kernel time per packet");
-        lines.extend(kernel()?);
-    }
-    if wanted(Part::Throughput) || wanted(Part::Replay) {
-        let bench = Bench::start()?;
-        if wanted(Part::Throughput) {
-            lines.extend(throughput(&bench, &binary, args)?);
+    let mut failed = false;
+    for part in [Part::Kernel, Part::Throughput, Part::Replay, Part::Memory] {
+        if !args.only.is_empty() && !args.only.contains(&part) {
+            continue;
         }
-        if wanted(Part::Replay) {
-            lines.extend(replay(&bench, &binary, args.time)?);
+        let result = match part {
+            Part::Kernel => kernel(),
+            Part::Throughput => Bench::once(&mut bench).and_then(|bench| throughput(bench, &binary, args)),
+            Part::Replay => Bench::once(&mut bench).and_then(|bench| replay(bench, &binary, args.time)),
+            Part::Memory => memory(&binary),
+        };
+        match result {
+            Ok(measured) => lines.extend(measured),
+            // One part that fails hides no other.
+            Err(error) => {
+                failed = true;
+                eprintln!("\nerror: {part:?}: {error:#}\n");
+                lines.push(line(format!("{part:?}").to_lowercase(), "FAILED, see above", "—"));
+            }
         }
-    }
-    if wanted(Part::Memory) {
-        sh::step("memory with 10,000 connections");
-        lines.extend(memory(&binary)?);
     }
     println!("\n| What | Measured | Designed for |\n|---|---|---|");
     for Line { what, measured, goal } in &lines {
         println!("| {what} | {measured} | {goal} |");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 struct Line {
@@ -87,6 +91,7 @@ fn line(what: impl Into<String>, measured: impl Into<String>, goal: &'static str
 
 /// Runs `tests/examples/kernel_cost.rs`, which needs the BPF library that xtask does without.
 fn kernel() -> Result<Vec<Line>> {
+    sh::step("kernel time per packet");
     let object = probes()?;
     let mut command = sh::cargo();
     command.args(["run", "--release", "--quiet", "--package", "tests", "--example", "kernel_cost"]);
@@ -119,10 +124,18 @@ struct Bench {
 }
 
 impl Bench {
+    /// The one that is there, or a new one.
+    fn once(slot: &mut Option<Self>) -> Result<&Self> {
+        if slot.is_none() {
+            *slot = Some(Self::start()?);
+        }
+        slot.as_ref().context("just made")
+    }
+
     fn start() -> Result<Self> {
         sh::step("preparing pgbench");
         let logs = paths::lab().join("bench");
-        let tree = Tree::new("leasewarden-bench")?;
+        let tree = Tree::new("leasewarden-bench-pgbench")?;
         let scratch = Scratch::new("bench")?;
         let postgres = Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?;
         let tenant = tree.dir("tenants/acme/agent")?;
@@ -274,6 +287,7 @@ fn replay(bench: &Bench, binary: &Path, time: Duration) -> Result<Vec<Line>> {
 }
 
 fn memory(binary: &Path) -> Result<Vec<Line>> {
+    sh::step("memory with 10,000 connections");
     let logs = paths::lab().join("bench");
     let tree = Tree::new("leasewarden-bench-memory")?;
     let tenant = tree.dir("tenants/acme/agent")?;
@@ -281,11 +295,16 @@ fn memory(binary: &Path) -> Result<Vec<Line>> {
     let flows = paths::target().join("release/examples/flows");
     let agent = Watching::start(binary, tree.root(), &logs)?;
     let before = agent.resident()?;
-    let mut holder = Launch::new("flows", flows).arg("10000").cgroup(&tenant).with_stdin().start(&logs)?;
-    let log = logs.join("flows.log");
-    net::wait_until(&mut holder, "10,000 connections", Duration::from_secs(120), || {
-        fs::read_to_string(&log).is_ok_and(|said| said.contains("OPEN"))
-    })?;
+    let server_log = logs.join("flows-server.log");
+    let said = |log: &Path, word: &str| fs::read_to_string(log).is_ok_and(|text| text.contains(word));
+    let mut server =
+        Launch::new("flows-server", &flows).arg("serve").cgroup(&tree.dir("shared/postgres")?).start(&logs)?;
+    net::wait_until(&mut server, "the server", Duration::from_secs(10), || said(&server_log, "\n"))?;
+    let port = server.output()?.trim().trim_start_matches("PORT ").to_owned();
+    let holder_log = logs.join("flows.log");
+    let mut holder =
+        Launch::new("flows", &flows).args(["hold", &port, "10000"]).cgroup(&tenant).with_stdin().start(&logs)?;
+    net::wait_until(&mut holder, "10,000 connections", Duration::from_secs(120), || said(&holder_log, "OPEN"))?;
     std::thread::sleep(Duration::from_secs(2));
     let metrics = agent.metrics()?;
     let flows = metrics.sum("leasewarden_flows", &[]);

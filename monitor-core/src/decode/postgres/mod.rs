@@ -217,6 +217,8 @@ impl Postgres {
     /// The place is lost: everything outstanding ends as unknown, and the search begins.
     fn lose(&mut self, why: Disturbance, at: Nanos, sink: &mut dyn Sink) {
         let owed = self.machine.n_owed();
+        // First, so that nobody takes the end of what is abandoned for an answer that was passed on.
+        sink.disturbed(at, why);
         self.machine.abandon(&mut Out { at, sink });
         self.n_answered = self.machine.n_answered();
         self.opening = Vec::new();
@@ -228,7 +230,6 @@ impl Postgres {
         }
         let [client_ended, _] = self.ended;
         self.phase = Phase::Lost(Search::new(owed, !client_ended));
-        sink.disturbed(at, why);
     }
 
     fn found(&mut self, at: Nanos, ready: (Nanos, TxStatus), requests: &[u8], sink: &mut dyn Sink) {

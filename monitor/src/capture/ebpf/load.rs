@@ -213,11 +213,13 @@ pub(super) fn brings_knowledge(hook: &Hook) -> bool {
     !matches!(hook.kind, Kind::Skb(_))
 }
 
+/// Rings: one unless asked for more. Within one ring the order of records is the order of causes: what a relay sends
+/// on stands behind what it received, on whichever CPU. Between rings only clocks tell, and a CPU that is held up
+/// between stamping a record and reserving it (any virtual machine) makes a later cause look earlier. One ring carries
+/// some two million records a second from sixteen CPUs, ten times what a busy node makes.
 fn shards(config: &CaptureConfig) -> u32 {
-    let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-    let wanted = config.shards.unwrap_or(cpus).clamp(1, MAX_SHARDS);
-    // The probes choose by a mask.
-    if wanted.is_power_of_two() { wanted } else { wanted.next_power_of_two() / 2 }
+    let wanted = config.shards.unwrap_or(1).clamp(1, MAX_SHARDS);
+    1 << wanted.ilog2()
 }
 
 /// The kernel wants a power of two and at least a page.

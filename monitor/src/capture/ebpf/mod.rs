@@ -57,7 +57,7 @@ pub struct CaptureConfig {
     pub cgroups: u32,
     /// Bytes of each ring; rounded up to a power of two and a page.
     pub ring_bytes: u32,
-    /// Rings; default: one per CPU up to four.
+    /// Rings; default: one, which keeps cause before effect whatever the clocks say.
     pub shards: Option<u32>,
     /// Only sockets of this cgroup and those below: a directory, or a path below the root of the hierarchy.
     pub scope_cgroup: Option<PathBuf>,
