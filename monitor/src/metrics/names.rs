@@ -51,6 +51,8 @@ macro_rules! metrics {
 metrics! {
     /// Hits of rules that were not suppressed: a finding counts once each time it happens.
     FindingsTotal = "findings_total" Counter ["rule", "severity", "evidence_class", "service", "tenant"];
+    /// Hits that became no finding: silenced by a suppression, or without room in the table of findings.
+    FindingsUnreportedTotal = "findings_unreported_total" Counter ["reason"];
     /// Decoded operations, by what the ledger says of them.
     OperationsTotal = "operations_total" Counter ["service", "protocol", "kind", "verdict"];
     /// Data operations on a connection whose previous data operation was another tenant's.

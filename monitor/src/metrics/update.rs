@@ -128,6 +128,10 @@ impl Updater {
         }
         self.set_all(Metric::SharedServiceTenants, &sums);
 
+        let (suppressed, forgotten) = engine.unreported();
+        for (reason, n) in [("suppressed", suppressed), ("table_full", forgotten)] {
+            self.metrics.set(Metric::FindingsUnreportedTotal, &[reason], count(n));
+        }
         for (&(protocol, kind), &n) in &stats.decode_errors {
             self.metrics.set(Metric::DecodeErrorsTotal, &[protocol.name(), kind], count(n));
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -141,6 +142,8 @@ impl Launch {
             command.stdout(file.try_clone()?);
         }
         command.stderr(file);
+        // Ctrl-C on a terminal is for whoever runs the lab: it ends these itself, in order.
+        command.process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
         Ok(Process { name: self.name, child, log, stop: self.stop })
     }

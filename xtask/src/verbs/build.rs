@@ -91,6 +91,10 @@ pub(crate) fn agent(profile: Profile) -> Result<PathBuf> {
     let dir = match profile {
         Profile::Dev => paths::target().join("debug"),
         Profile::Release => {
+            // Only here: every commit would otherwise build the agent again.
+            if let Ok(revision) = sh::capture(&mut sh::cmd("git", ["rev-parse", "--short=12", "HEAD"])) {
+                command.env("LEASEWARDEN_REVISION", revision.trim());
+            }
             command.arg("--release");
             paths::target().join("release")
         }
