@@ -147,7 +147,9 @@ impl Forwarding {
     /// A request has entered `relay`.
     pub fn enter(&mut self, relay: Relay, print: Fingerprint, inbound: Inbound) {
         if self.n_entered >= MAX_ENTERED {
+            // What is not remembered is as good as lost.
             self.n_forgotten += 1;
+            self.disturbed_all(inbound.begun);
             return;
         }
         let list = self.entered.entry((relay, print)).or_default();

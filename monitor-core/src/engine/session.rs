@@ -321,6 +321,8 @@ impl Sink for Session<'_> {
             self.core.unit.local = None;
         }
         if self.core.open.len() >= MAX_OPEN {
+            // What is not remembered is as good as lost.
+            self.shared.forwarding.disturbed_all(at);
             return;
         }
         let mut entered = false;
