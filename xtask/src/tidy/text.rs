@@ -38,8 +38,7 @@ impl Private {
 
 /// Host names in URLs, without those that everybody uses.
 fn hosts(text: &str) -> Vec<String> {
-    const PUBLIC: &[&str] =
-        &["localhost", "127.0.0.1", "crates.io", "pypi.org", "npmjs.org", "npmjs.com", "github.com", "rust-lang.org"];
+    const PUBLIC: &[&str] = &["localhost", "127.0.0.1", "github.com"];
     text.split("://")
         .skip(1)
         .filter_map(|rest| rest.split(['/', '"', '\'', ' ', '\n']).next())
@@ -108,7 +107,7 @@ mod tests {
     #[test]
     fn hosts_are_taken_from_addresses() {
         assert_eq!(
-            hosts("index = \"sparse+https://me:pw@mirror.example/x\"\nhttps://pypi.org/simple"),
+            hosts("index = \"sparse+https://me:pw@mirror.example/x\"\nhttps://github.com/x"),
             ["mirror.example"]
         );
     }
