@@ -125,6 +125,9 @@ impl Left {
 const MAX_ENTERED: usize = 65_536;
 /// Most connections told apart as the origin of one request: beyond that it is anybody's.
 const MAX_CANDIDATES: usize = 128;
+/// Most outbound requests with the same bytes that wait to be told apart. A relay passes answers on within
+/// microseconds: more than a few wait only where something is missing.
+const MAX_LEFT: usize = 16;
 /// How long an answered request may still turn out to be an origin, should events come slightly out of order.
 const GRACE: Nanos = Nanos::millis(250);
 /// How long an outbound request waits for its answer to be passed on.
@@ -189,7 +192,16 @@ impl Forwarding {
         }
         // After a loss it may have come in unseen: then it stays unsettled.
         if !candidates.is_empty() && outbound.begun >= self.trusted_from {
-            self.left.entry(key).or_default().push(Left { outbound, candidates });
+            let left = self.left.entry(key).or_default();
+            left.push(Left { outbound, candidates });
+            // The oldest will hardly be told apart any more.
+            let given_up = (left.len() > MAX_LEFT).then(|| left.remove(0));
+            if let (Some(l), Some(entered)) = (given_up, self.entered.get_mut(&key)) {
+                // Some answer passed on was its own: none may be singled out for another request later.
+                for e in entered.iter_mut().filter(|e| e.passed_on.is_some()) {
+                    e.claimed |= l.names(e);
+                }
+            }
             self.ageing.push_back((outbound.answered, key));
             self.decide(key, settled);
         }
@@ -222,6 +234,13 @@ impl Forwarding {
             }
             left.retain(|l| !l.candidates.is_empty());
             self.decide(key, settled);
+        } else if let Some(list) = self.entered.get_mut(&key) {
+            // Nobody waits: in causal order nobody will, for this one.
+            list.retain(|e| !e.is(conn, request));
+            self.n_entered -= 1;
+            if list.is_empty() {
+                self.entered.remove(&key);
+            }
         }
     }
 
@@ -248,6 +267,13 @@ impl Forwarding {
             }
         }
         together(entered, left, settled);
+        // An answer passed on that nobody waiting can be the origin of is done with.
+        let before = entered.len();
+        entered.retain(|e| e.passed_on.is_none() || (!e.claimed && left.iter().any(|l| l.names(e))));
+        self.n_entered -= before - entered.len();
+        if entered.is_empty() {
+            self.entered.remove(&key);
+        }
         if left.is_empty() {
             self.left.remove(&key);
         }
