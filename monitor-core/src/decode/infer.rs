@@ -14,9 +14,11 @@ pub const MAX_SEGMENTS: u32 = 8;
 /// What some bytes look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guess {
-    /// PostgreSQL; these bytes were sent by `from`.
-    Postgres {
-        /// Who sent them.
+    /// A protocol that is decoded here.
+    Is {
+        /// Which.
+        protocol: Protocol,
+        /// Who sent these bytes.
         from: Side,
     },
     /// Readable by nobody here, and why.
@@ -42,7 +44,7 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
     if !mid_stream {
         match look(bytes) {
             Look::Is(Opening::Tls, _) => return Guess::Opaque("tls"),
-            Look::Is(..) => return Guess::Postgres { from: Side::Client },
+            Look::Is(..) => return postgres(Side::Client),
             Look::NeedMore => return give_up_or_wait(bytes),
             Look::Not => {}
         }
@@ -51,19 +53,23 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
             return Guess::NeedMore;
         }
         if greets(bytes) {
-            return Guess::Postgres { from: Side::Server };
+            return postgres(Side::Server);
         }
         return if known_other(bytes) { Guess::Opaque("unknown") } else { give_up_or_wait(bytes) };
     }
     if ends_segment {
         if resync::requests(bytes) {
-            return Guess::Postgres { from: Side::Client };
+            return postgres(Side::Client);
         }
         if resync::replies(bytes) {
-            return Guess::Postgres { from: Side::Server };
+            return postgres(Side::Server);
         }
     }
     give_up_or_wait(bytes)
+}
+
+fn postgres(from: Side) -> Guess {
+    Guess::Is { protocol: Protocol::Postgres, from }
 }
 
 fn give_up_or_wait(bytes: &[u8]) -> Guess {
@@ -125,7 +131,7 @@ impl Shared {
 pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared) -> Option<Box<dyn Decoder>> {
     match protocol {
         Protocol::Postgres => Some(Box::new(postgres::Postgres::new(salt, mid_stream, &shared.postgres))),
-        Protocol::Unknown | Protocol::Opaque => None,
+        Protocol::Unknown | Protocol::Opaque | Protocol::Redis | Protocol::Http => None,
     }
 }
 
@@ -139,10 +145,10 @@ mod tests {
 
     #[test]
     fn a_fresh_connection_is_known_by_its_first_packet() {
-        assert_eq!(infer(START, true, false), Guess::Postgres { from: Side::Client });
+        assert_eq!(infer(START, true, false), postgres(Side::Client));
         assert_eq!(infer(&START[..5], true, false), Guess::NeedMore);
-        assert_eq!(infer(b"\0\0\0\x08\x04\xd2\x16\x2f", true, false), Guess::Postgres { from: Side::Client });
-        assert_eq!(infer(b"R\0\0\0\x08\0\0\0\0", true, false), Guess::Postgres { from: Side::Server });
+        assert_eq!(infer(b"\0\0\0\x08\x04\xd2\x16\x2f", true, false), postgres(Side::Client));
+        assert_eq!(infer(b"R\0\0\0\x08\0\0\0\0", true, false), postgres(Side::Server));
         assert_eq!(infer(b"N", true, false), Guess::NeedMore);
         assert_eq!(infer(b"\x16\x03\x01\x02\0\x01", true, false), Guess::Opaque("tls"));
         for other in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"*1\r\n$4\r\nPING\r\n", b"SSH-2.0-x"] {
@@ -152,8 +158,8 @@ mod tests {
 
     #[test]
     fn an_older_connection_is_known_by_whole_messages() {
-        assert_eq!(infer(QUERY, true, true), Guess::Postgres { from: Side::Client });
-        assert_eq!(infer(REPLY, true, true), Guess::Postgres { from: Side::Server });
+        assert_eq!(infer(QUERY, true, true), postgres(Side::Client));
+        assert_eq!(infer(REPLY, true, true), postgres(Side::Server));
         assert_eq!(infer(QUERY, false, true), Guess::NeedMore, "may go on");
         assert_eq!(infer(&QUERY[1..], true, true), Guess::NeedMore);
         assert_eq!(infer(b"S\0\0\0\x04", true, true), Guess::NeedMore, "too little to be sure");

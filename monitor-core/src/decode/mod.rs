@@ -5,8 +5,9 @@
 
 pub mod infer;
 pub mod postgres;
+pub mod values;
 
-use crate::model::{Claim, Fingerprint, Nanos, Operation, Protocol, Side, Slot, Sym, TxStatus};
+use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Protocol, Side, Slot, Sym, TxStatus};
 
 /// Contiguous bytes of one direction.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,15 @@ pub struct SessionStart {
     pub database: Fingerprint,
 }
 
+/// Something that a request or its reply carries, and that may turn up again in the work done for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mark {
+    /// The id of a trace or of a request that is passed on for correlation (`traceparent`, `x-request-id`).
+    Trace(Fingerprint),
+    /// Any other value ([`values`]).
+    Value(Fingerprint),
+}
+
 /// Where a decoder's results go. Calls come in wire order; see each method for when.
 pub trait Sink {
     /// Whom `value` in `slot` names on this service. `name` is the setting's name in lower case for
@@ -62,11 +72,36 @@ pub trait Sink {
     /// Whether a setting of this lower-case name binds whatever its value (so an unreadable value matters).
     fn setting_binds(&self, name: &str) -> bool;
 
+    /// Whom a marker names that is declared in the operation itself: a key prefix, a header, a predicate, a comment.
+    /// `name` is what `value` belongs to (header, column, comment key) in lower case, empty for a key prefix.
+    fn marker(&mut self, place: MarkerPlace, name: &str, value: &str) -> Claim {
+        let _ = (place, name, value);
+        Claim::Neutral
+    }
+
+    /// Whether [`Mark::Value`]s of this direction are of use: if not, nobody needs to look for them.
+    fn wants_values(&self, from: Side) -> bool {
+        let _ = from;
+        false
+    }
+
     /// Interns a name. Never a literal.
     fn intern(&mut self, name: &str) -> Sym;
 
     /// The session was accepted. Its start-up bindings follow as [`Operation`]s with `Scope::Startup`.
     fn started(&mut self, start: SessionStart);
+
+    /// A request's head is complete: who receives it may be at work on it from now on. Comes before `begun`; a protocol
+    /// whose requests have no head leaves it out.
+    fn arrived(&mut self, request: u64, at: Nanos) {
+        let _ = (request, at);
+    }
+
+    /// A request (`from` the client) or its reply carries `mark`. Comes between the request's `arrived` or `begun` and
+    /// its `answered`.
+    fn mark(&mut self, request: u64, from: Side, mark: Mark) {
+        let _ = (request, from, mark);
+    }
 
     /// A request is complete on the wire: the unit of work has begun if none was open. `print` covers what a proxy
     /// forwards unchanged (statement text, parameters), not what it rewrites (statement names); `None` if unreadable.

@@ -122,6 +122,9 @@ fn slot_words(slot: Slot, world: &World<'_>) -> String {
         Slot::User => "user of the connection".to_owned(),
         Slot::Database => "database of the connection".to_owned(),
         Slot::SearchPath => "search_path".to_owned(),
+        Slot::ConnectionAuth => "authentication of the connection".to_owned(),
+        Slot::Credential => "credential of the request".to_owned(),
+        Slot::Marker => "declared marker".to_owned(),
     }
 }
 

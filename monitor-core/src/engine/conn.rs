@@ -69,7 +69,7 @@ impl Undecided {
             let bytes: Vec<u8> = chunks.iter().skip(first).flat_map(|(b, _)| b.iter().copied()).collect();
             match infer(&bytes, ends_segment, mid_stream) {
                 Guess::NeedMore => {}
-                found @ Guess::Postgres { .. } => return found,
+                found @ Guess::Is { .. } => return found,
                 opaque @ Guess::Opaque(_) => answer = opaque,
             }
         }

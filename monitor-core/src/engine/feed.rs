@@ -109,11 +109,11 @@ impl Conn {
         for (index, side) in [(0, Side::Client), (1, Side::Server)] {
             let mid_stream = self.ends.get(index).is_none_or(|e| e.start.is_none());
             match kept.guess(side, mid_stream) {
-                Guess::Postgres { from } => {
+                Guess::Is { protocol, from } => {
                     let client = if from == Side::Client { index } else { 1 - index };
                     // The handshake knows better who connected; bytes that contradict it are some other protocol's.
                     if self.client.is_none_or(|c| c == client) {
-                        decided = Some((Protocol::Postgres, client));
+                        decided = Some((protocol, client));
                         break;
                     }
                 }

@@ -8,12 +8,12 @@ use super::output::Output;
 use super::shared::Shared;
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::{Inbound, Outbound, Settled};
-use crate::decode::{Disturbance, SessionStart, Sink};
+use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Ineffective, LiveBinding, RuleEvent, Site, Use};
 use crate::ledger::{Question, View, judge};
 use crate::model::{
-    Answer, Attribution, Basis, Bound, Claim, Effect, Fingerprint, Nanos, OpKind, Operation, OtherUse, Outcome, Ruling,
-    Scope, ServiceId, Slot, Strength, Sym, TxStatus, UnitNo, Verdict,
+    Answer, Attribution, Basis, Bound, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, OtherUse,
+    Outcome, Ruling, Scope, ServiceId, Side, Slot, Strength, Sym, TxStatus, UnitNo, Verdict,
 };
 
 /// A connection's events on their way to ledger and rules.
@@ -303,6 +303,15 @@ impl Sink for Session<'_> {
         self.shared.policy(self.core.service).setting_binds(name)
     }
 
+    fn marker(&mut self, place: MarkerPlace, name: &str, value: &str) -> Claim {
+        let policy = self.shared.policy(self.core.service);
+        policy.marker(&self.shared.tenants, self.shared.settings.salt, place, name, value)
+    }
+
+    fn wants_values(&self, _from: Side) -> bool {
+        true
+    }
+
     fn intern(&mut self, name: &str) -> Sym {
         self.shared.names.intern(name)
     }
@@ -310,6 +319,10 @@ impl Sink for Session<'_> {
     fn started(&mut self, start: SessionStart) {
         self.core.session = Some(start);
     }
+
+    fn arrived(&mut self, _request: u64, _at: Nanos) {}
+
+    fn mark(&mut self, _request: u64, _from: Side, _mark: Mark) {}
 
     fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
         if !self.core.unit.open {

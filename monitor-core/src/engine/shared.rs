@@ -432,6 +432,9 @@ pub(super) fn tenant_view(s: &Shared, tenant: TenantId, u: &TenantUse) -> super:
                     Slot::User => "user".to_owned(),
                     Slot::Database => "database".to_owned(),
                     Slot::SearchPath => "search_path".to_owned(),
+                    Slot::ConnectionAuth => "connection_auth".to_owned(),
+                    Slot::Credential => "credential".to_owned(),
+                    Slot::Marker => "marker".to_owned(),
                 };
                 (name, *n)
             })

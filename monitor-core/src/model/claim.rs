@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use rustc_hash::FxHashMap;
 use siphasher::sip::SipHasher13;
 
-use super::{Fingerprint, Slot, TenantId};
+use super::{Fingerprint, MarkerPlace, Slot, TenantId};
 
 /// A value that binds, but is no known tenant's name: equal values give equal ids, and the value cannot be had back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,15 +155,12 @@ impl BindPolicy {
     /// Whom `value` in `slot` names. `name` is the setting's name in lower case, and unused for other slots.
     pub fn claim(&self, tenants: &TenantTable, salt: Salt, slot: Slot, name: &str, value: &str) -> Claim {
         let opaque = || {
-            let mut h = salt.hasher();
-            h.write(match slot {
+            let kind = match slot {
                 Slot::Setting(_) => name.as_bytes(),
                 Slot::Role | Slot::SessionUser | Slot::User => b"\0user",
-                Slot::Database | Slot::SearchPath => b"\0schema",
-            });
-            h.write_u8(0);
-            h.write(value.as_bytes());
-            Claim::Opaque(OpaqueId(h.finish()))
+                _ => b"\0schema",
+            };
+            opaque(salt, kind, value)
         };
         match slot {
             Slot::Setting(_) if self.setting_binds(name) => {
@@ -192,8 +189,58 @@ impl BindPolicy {
                 }
             }
             Slot::Database | Slot::SearchPath => tenants.within(value).map_or(Claim::Neutral, Claim::Tenant),
+            // These are claimed by `marker`, or by their fingerprint alone.
+            Slot::ConnectionAuth | Slot::Credential | Slot::Marker => Claim::Neutral,
         }
     }
+
+    /// Whom a declared marker names. `name` is the header's, column's or comment key's name in lower case.
+    pub fn marker(&self, tenants: &TenantTable, salt: Salt, place: MarkerPlace, name: &str, value: &str) -> Claim {
+        let known = || tenants.exact(value).map(Claim::Tenant);
+        match place {
+            MarkerPlace::KeyPrefix => key_prefix(tenants, value).map_or(Claim::Neutral, Claim::Tenant),
+            // The operator or the default list says that this header names the tenant.
+            MarkerPlace::Header if value.is_empty() => Claim::Neutral,
+            MarkerPlace::Header => known().unwrap_or_else(|| opaque(salt, name.as_bytes(), value)),
+            MarkerPlace::Predicate | MarkerPlace::Comment if speaks_of_tenant(name) && !value.is_empty() => {
+                known().unwrap_or_else(|| opaque(salt, name.as_bytes(), value))
+            }
+            MarkerPlace::Predicate | MarkerPlace::Comment => Claim::Neutral,
+        }
+    }
+}
+
+fn opaque(salt: Salt, name: &[u8], value: &str) -> Claim {
+    let mut h = salt.hasher();
+    h.write(name);
+    h.write_u8(0);
+    h.write(value.as_bytes());
+    Claim::Opaque(OpaqueId(h.finish()))
+}
+
+/// Longest beginning of a key that is looked at, in bytes.
+const MAX_PREFIX: usize = 128;
+
+/// The tenant that a key begins with: one of its first two segments names it, or a later one right after a segment that
+/// speaks of tenants (`acme:profile`, `cache:acme:profile`, `app:v2:tenant:acme:profile`). What comes later in a key is
+/// data, and data may name anybody.
+fn key_prefix(tenants: &TenantTable, key: &str) -> Option<TenantId> {
+    let key = key.get(..MAX_PREFIX.min(key.len())).unwrap_or(key);
+    let mut before = "";
+    for (i, segment) in key.split([':', '/', '|', '.', '{', '}']).filter(|s| !s.is_empty()).take(6).enumerate() {
+        let announced = i > 0 && (speaks_of_tenant(&before.to_ascii_lowercase()) || before == "t");
+        if (i < 2 || announced)
+            && let Some(tenant) = tenants.within(segment)
+        {
+            return Some(tenant);
+        }
+        // The tenant's place is here, and whoever is named is nobody we know.
+        if announced {
+            return None;
+        }
+        before = segment;
+    }
+    None
 }
 
 /// What `{tenant}` stands for when `value` matches `pattern`.
@@ -249,6 +296,31 @@ mod tests {
         assert_eq!(claim(&p, Slot::Role, "", "tenant_acme_east"), Claim::Tenant(TenantId(1)));
         assert_eq!(claim(&p, Slot::Role, "", "acmeology"), Claim::Neutral);
         assert_eq!(claim(&p, Slot::Role, "", "app_rw"), Claim::Neutral);
+    }
+
+    #[test]
+    fn a_key_names_its_tenant_at_its_beginning_only() {
+        let (mut tenants, p) = (TenantTable::default(), BindPolicy::default());
+        let acme = tenants.intern("acme");
+        tenants.intern("globex");
+        let of = |key: &str| p.marker(&tenants, Salt(1, 2), MarkerPlace::KeyPrefix, "", key);
+        for key in ["acme:profile", "cache:acme:1", "tenant_acme:x", "app:v2:tenant:acme:x", "{acme}.jobs"] {
+            assert_eq!(of(key), Claim::Tenant(acme), "{key}");
+        }
+        for key in ["session:1:acme", "profile:1", "app:tenant:zenith:acme", "", "supplier:by:name:acme"] {
+            assert_eq!(of(key), Claim::Neutral, "{key}");
+        }
+    }
+
+    #[test]
+    fn headers_and_predicates_name_known_tenants_or_somebody() {
+        let (mut tenants, p) = (TenantTable::default(), BindPolicy::default());
+        let acme = tenants.intern("acme");
+        let of = |place, name: &str, value: &str| p.marker(&tenants, Salt(1, 2), place, name, value);
+        assert_eq!(of(MarkerPlace::Header, "x-tenant-id", "Acme"), Claim::Tenant(acme));
+        assert!(matches!(of(MarkerPlace::Header, "x-tenant-id", "77"), Claim::Opaque(_)));
+        assert_eq!(of(MarkerPlace::Predicate, "tenant_id", "acme"), Claim::Tenant(acme));
+        assert_eq!(of(MarkerPlace::Predicate, "supplier", "acme"), Claim::Neutral, "data may name anybody");
     }
 
     #[test]

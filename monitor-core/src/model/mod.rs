@@ -21,9 +21,10 @@ pub use identity::{Directory, ServiceRole, Workload};
 pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, WorkloadId};
 pub use intern::{Interner, Sym};
 pub use operation::{
-    Effect, Fingerprint, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength, TxStatus,
+    Effect, Fingerprint, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength,
+    TxStatus,
 };
 pub use service::{Service, TenantUse};
-pub use settings::Settings;
+pub use settings::{HeaderPolicy, Settings};
 pub use time::Nanos;
 pub use verdict::{Bound, OtherUse, Ruling, UnitNo, Verdict};

@@ -12,6 +12,10 @@ pub enum Protocol {
     Opaque,
     /// PostgreSQL frontend/backend protocol, version 3.
     Postgres,
+    /// Redis serialization protocol, versions 2 and 3.
+    Redis,
+    /// HTTP/1.0 and HTTP/1.1.
+    Http,
 }
 
 impl Protocol {
@@ -21,6 +25,8 @@ impl Protocol {
             Self::Unknown => "unknown",
             Self::Opaque => "opaque",
             Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Http => "http",
         }
     }
 }
@@ -148,6 +154,25 @@ pub enum Slot {
     Database,
     /// `search_path`.
     SearchPath,
+    /// A credential that authenticates the connection, not the request (HTTP Negotiate, NTLM).
+    ConnectionAuth,
+    /// A credential in the request itself.
+    Credential,
+    /// A declared marker in the request itself: key prefix, header, predicate, comment.
+    Marker,
+}
+
+/// Where a declared marker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MarkerPlace {
+    /// The beginning of a key or topic.
+    KeyPrefix,
+    /// A header or metadata entry.
+    Header,
+    /// A comparison in a query.
+    Predicate,
+    /// A comment with keys and values.
+    Comment,
 }
 
 /// What a reset takes back.
@@ -239,4 +264,8 @@ pub struct Operation {
     pub outcome: Outcome,
     /// The server said that a transaction-scoped setting has no effect outside a transaction (SQLSTATE 25P01).
     pub warned_ineffective: bool,
+    /// Whom a declared marker in it names: evidence of strength V1. [`Claim::Neutral`]: none.
+    pub marker: Claim,
+    /// The credential it carries itself, if any.
+    pub credential: Option<Fingerprint>,
 }

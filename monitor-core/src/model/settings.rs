@@ -59,6 +59,60 @@ pub struct Suppression {
     pub until: Nanos,
 }
 
+/// Which request headers carry identity. Names in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderPolicy {
+    /// The value names the tenant: a declared marker.
+    pub tenant: Vec<String>,
+    /// The value is a credential: only its scheme and its fingerprint are kept.
+    pub credential: Vec<String>,
+    /// The value is, or contains, the id of a trace or of a request.
+    pub trace: Vec<String>,
+    /// A W3C `baggage` header may hold these keys, which name the tenant.
+    pub baggage: Vec<String>,
+}
+
+impl Default for HeaderPolicy {
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        Self {
+            tenant: list(&[
+                "x-tenant-id",
+                "x-tenant",
+                "x-scope-orgid",
+                "x-org-id",
+                "x-organization-id",
+                "x-account-id",
+                "x-customer-id",
+            ]),
+            credential: list(&["authorization", "x-api-key", "api-key"]),
+            trace: list(&["traceparent", "b3", "x-b3-traceid", "x-request-id", "x-correlation-id", "x-amzn-trace-id"]),
+            baggage: list(&["tenant", "tenant.id", "tenant_id", "tenantid"]),
+        }
+    }
+}
+
+/// Which bases may be used where one process works for several tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BasisPolicy {
+    /// Trace and request ids.
+    pub trace: bool,
+    /// The only request in flight.
+    pub bracketed: bool,
+    /// Rare values.
+    pub value: bool,
+    /// The same thread.
+    pub thread: bool,
+    /// The only tenant in flight.
+    pub only_tenant: bool,
+}
+
+impl Default for BasisPolicy {
+    fn default() -> Self {
+        Self { trace: true, bracketed: true, value: true, thread: true, only_tenant: true }
+    }
+}
+
 /// Bounds on memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -91,6 +145,10 @@ pub struct Settings {
     pub suppress: Vec<Suppression>,
     /// Bounds.
     pub limits: Limits,
+    /// Identity in headers.
+    pub headers: HeaderPolicy,
+    /// Bases in use.
+    pub bases: BasisPolicy,
     /// Salt of every fingerprint: random in a live agent, fixed in a replay. Never shows in output.
     pub salt: Salt,
     /// Whether operations are handed out one by one (`replay --operations`).
@@ -105,6 +163,8 @@ impl Default for Settings {
             rules: Vec::new(),
             suppress: Vec::new(),
             limits: Limits::default(),
+            headers: HeaderPolicy::default(),
+            bases: BasisPolicy::default(),
             salt: Salt(0, 0),
             operations: false,
         }

@@ -69,6 +69,8 @@ mod tests {
             effect: Effect::None,
             outcome: Outcome::Ok,
             warned_ineffective: false,
+            marker: Claim::Neutral,
+            credential: None,
         };
         let mut view = OperationView {
             flow: ("127.0.0.1:40112".parse().unwrap(), "127.0.0.1:5432".parse().unwrap()),

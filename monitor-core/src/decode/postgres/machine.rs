@@ -24,7 +24,7 @@ use super::startup::{Session, cstr};
 use crate::decode::Sink;
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
-use crate::model::{Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Scope, Side, Sym, TxStatus};
+use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Scope, Side, Sym, TxStatus};
 
 /// Most messages awaiting a reply.
 const MAX_PENDING: usize = 16_384;
@@ -557,6 +557,8 @@ impl Machine {
             effect,
             outcome,
             warned_ineffective: false,
+            marker: Claim::Neutral,
+            credential: None,
         });
     }
 

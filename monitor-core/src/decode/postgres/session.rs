@@ -43,5 +43,7 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
         effect: Effect::Bind { slot, claim, scope: Scope::Startup, strength },
         outcome: Outcome::Ok,
         warned_ineffective: false,
+        marker: Claim::Neutral,
+        credential: None,
     });
 }

@@ -286,6 +286,8 @@ impl Run<'_> {
             effect,
             outcome: self.call.outcome,
             warned_ineffective: local && self.call.warned,
+            marker: Claim::Neutral,
+            credential: None,
         });
     }
 
@@ -444,5 +446,7 @@ fn target_of(sink: &mut dyn Sink, slot: Slot) -> Sym {
         Slot::SearchPath => sink.intern("search_path"),
         Slot::User => sink.intern("user"),
         Slot::Database => sink.intern("database"),
+        // PostgreSQL has none of these as a statement.
+        Slot::ConnectionAuth | Slot::Credential | Slot::Marker => Sym::EMPTY,
     }
 }
