@@ -2,16 +2,20 @@
 //!
 //! The application itself says whom it works for. A binding that an earlier unit left behind says nothing of this one.
 
-use crate::model::{Attribution, Basis, Bound, Claim, OpaqueId, Scope, TenantId, UnitNo};
+use crate::model::{Attribution, Basis, Bound, Claim, OpaqueId, Scope, Slot, TenantId, UnitNo};
 
 /// The tenant that `unit` has bound, among the bindings live at an operation. Abstains when its bindings name two
 /// tenants, or nobody that is known.
-pub fn by_binding(live: &[Bound], unit: UnitNo, alias: &dyn Fn(OpaqueId) -> Option<TenantId>) -> Option<Attribution> {
+pub fn by_binding(
+    live: &[Bound],
+    unit: UnitNo,
+    alias: &dyn Fn(Slot, OpaqueId) -> Option<TenantId>,
+) -> Option<Attribution> {
     let mut found = None;
     for bound in live.iter().filter(|b| b.unit == unit && b.scope != Scope::Startup) {
         let tenant = match bound.claim {
             Claim::Tenant(t) => t,
-            Claim::Opaque(id) => match alias(id) {
+            Claim::Opaque(id) => match alias(bound.slot, id) {
                 Some(t) => t,
                 None => continue,
             },
@@ -22,7 +26,7 @@ pub fn by_binding(live: &[Bound], unit: UnitNo, alias: &dyn Fn(OpaqueId) -> Opti
             _ => found = Some(tenant),
         }
     }
-    found.map(|tenant| Attribution { tenant, basis: Basis::Binding, client: None })
+    found.map(|tenant| Attribution::new(tenant, Basis::Binding))
 }
 
 #[cfg(test)]
@@ -43,7 +47,7 @@ mod tests {
 
     #[test]
     fn only_this_units_bindings_speak() {
-        let tenant = |live: &[Bound]| by_binding(live, UnitNo(2), &|_| None).map(|a| a.tenant);
+        let tenant = |live: &[Bound]| by_binding(live, UnitNo(2), &|_, _| None).map(|a| a.tenant);
         assert_eq!(tenant(&[bound(1, 1)]), None);
         assert_eq!(tenant(&[bound(1, 1), bound(2, 2)]), Some(TenantId(2)));
         assert_eq!(tenant(&[bound(1, 2), bound(2, 2)]), None);

@@ -15,5 +15,5 @@ pub struct End {
 pub fn by_endpoint(client: End, directory: &Directory) -> Option<Attribution> {
     let tenant = directory.get(client.workload?)?.tenant?;
     let basis = if client.watched { Basis::OwnContainer } else { Basis::PeerContainer };
-    Some(Attribution { tenant, basis, client: None })
+    Some(Attribution::new(tenant, basis))
 }

@@ -6,6 +6,7 @@
 mod binding;
 mod endpoint;
 pub mod forwarded;
+pub mod through;
 
 pub use binding::by_binding;
 pub use endpoint::{End, by_endpoint};

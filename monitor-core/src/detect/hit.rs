@@ -70,8 +70,8 @@ impl Step {
             at: o.at,
             what: "data",
             detail: Detail::Operation(o.verb, o.target),
-            tenant: Some(o.tenant),
-            basis: Some(o.basis),
+            tenant: Some(o.by.tenant),
+            basis: Some(o.by.basis),
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
         at: Nanos(20),
         verb: SELECT,
         target: ORDERS,
-        answer: Answer::Tenant(Attribution { tenant: B, basis: Basis::ForwardedContent, client: Some(ConnId(2)) }),
+        answer: Answer::Tenant(Attribution { client: Some(ConnId(2)), ..Attribution::new(B, Basis::ForwardedContent) }),
         ruling: Ruling {
             verdict,
             other: Some(A),
@@ -55,8 +55,7 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
             learned: None,
         },
         other: Some(OtherUse {
-            tenant: A,
-            basis: Basis::ForwardedContent,
+            by: Attribution::new(A, Basis::ForwardedContent),
             order: 1,
             at: Nanos(10),
             verb: SELECT,
@@ -79,7 +78,7 @@ pub(crate) fn ineffective(warned: bool) -> Ineffective {
         at: Nanos(5),
         slot: Slot::Setting(Sym(4)),
         warned,
-        answer: Answer::Tenant(Attribution { tenant: A, basis: Basis::OwnContainer, client: None }),
+        answer: Answer::Tenant(Attribution::new(A, Basis::OwnContainer)),
         uncovered: None,
     }
 }

@@ -1,16 +1,18 @@
 //! One connection: its ends, its bytes, and what is known of its units of work.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
 use crate::attribute::forwarded::{Origins, Relay};
+use crate::attribute::through::{Borrow, Through};
 use crate::decode::infer::{Guess, infer};
 use crate::decode::{Appetite, Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
 use crate::model::{
-    Answer, Attribution, CgroupId, ConnId, Fingerprint, Nanos, Operation, OtherUse, Protocol, ServiceId, Side, Slot,
-    SocketCookie, TenantId, UnitNo, WorkloadId,
+    Answer, Attribution, CgroupId, ConnId, EvidenceClass, Fingerprint, Nanos, Operation, OtherUse, Protocol, ServiceId,
+    Side, Slot, SocketCookie, TenantId, ThreadId, UnitNo, WorkloadId,
 };
 use crate::stream::Reassembler;
 
@@ -174,7 +176,7 @@ pub(super) struct Unit {
 /// Most units remembered for whom they were.
 pub(super) const MAX_PAST: usize = 32;
 /// Most operations that wait for their tenant on one connection.
-pub(super) const MAX_PENDING: usize = 256;
+pub(super) const MAX_PENDING: usize = 4096;
 /// Most requests without an answer on one connection that attribution follows.
 pub(super) const MAX_OPEN: usize = 256;
 /// Most tenants remembered as users of one connection.
@@ -208,6 +210,16 @@ pub(super) struct Core {
     pub(super) users: SmallVec<[OtherUse; 1]>,
     /// Whoever used it last.
     pub(super) last_user: Option<TenantId>,
+    /// The current unit of work, where this connection works for a place that is followed.
+    pub(super) borrow: Option<Borrow>,
+    /// Units of work that are over and not yet looked at: number, end.
+    pub(super) borrows: VecDeque<(UnitNo, Nanos, Borrow)>,
+    /// What was made of the latest ones.
+    pub(super) through: Vec<(UnitNo, Through)>,
+    /// Who sent the latest bytes: the client's thread, the server's.
+    pub(super) threads: [Option<ThreadId>; 2],
+    /// Who reads what the client sends, as last told.
+    pub(super) reader: Option<ThreadId>,
     /// A local binding that covered nothing, until it is known whether something went uncovered.
     pub(super) ineffective: Option<(LocalBind, Answer)>,
 }
@@ -234,6 +246,11 @@ impl Core {
             units: Vec::new(),
             users: SmallVec::new(),
             last_user: None,
+            borrow: None,
+            borrows: VecDeque::new(),
+            through: Vec::new(),
+            threads: [None; 2],
+            reader: None,
             ineffective: None,
         }
     }
@@ -245,6 +262,29 @@ impl Core {
             let unit = self.units.iter().rev().find(|u| u.no == no)?;
             unit.said.filter(|a| !unit.contradicted && unit.came_in.allows(a.tenant, a.client))
         })
+    }
+
+    /// What was made of unit `no`, where a process works for many.
+    pub(super) fn through_of(&self, no: UnitNo) -> Option<&Through> {
+        self.through.iter().rev().find(|(n, _)| *n == no).map(|(_, t)| t)
+    }
+
+    /// For whom unit `no` was, by wire or endpoint evidence other than its bindings.
+    pub(super) fn known_for(&self, no: UnitNo) -> Option<Attribution> {
+        self.attribution_of(no).or_else(|| {
+            let through = self.through_of(no).filter(|t| !t.torn)?;
+            through.settled.filter(|a| a.class > EvidenceClass::Inferred)
+        })
+    }
+
+    /// For whom unit `no` was, by anything but its bindings; inferred bases that disagree say nothing.
+    pub(super) fn known_without_bindings(&self, no: UnitNo) -> Option<(TenantId, EvidenceClass)> {
+        if let Some(a) = self.known_for(no) {
+            return Some((a.tenant, a.class));
+        }
+        let through = self.through_of(no).filter(|t| !t.torn)?;
+        let first = through.settled.map(|a| a.tenant).or_else(|| through.votes.first().map(|(_, t)| *t))?;
+        through.votes.iter().all(|(_, t)| *t == first).then_some((first, EvidenceClass::Inferred))
     }
 
     /// What is kept of unit `no`.

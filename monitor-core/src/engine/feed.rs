@@ -159,6 +159,9 @@ impl Conn {
         let held = kept.held as u64;
         shared.stats.bytes_opaque = shared.stats.bytes_opaque.saturating_sub(held);
         shared.stats.bytes_decoded += held;
+        if protocol == Protocol::Http {
+            self.core.ledger.judge_per_request();
+        }
         if self.core.mid_stream {
             shared.stats.flows_mid_stream += 1;
             self.core.ledger.disturb(true);
@@ -189,6 +192,17 @@ impl Conn {
         }
     }
 
+    /// What goes in here cannot be read: who else is in flight where it goes is not known.
+    fn hides_requests(&self, at: Nanos, shared: &mut Shared) {
+        let anywhere = self.ends.iter().map(|end| end.workload.map(Relay::Workload));
+        let known = self.client.is_some().then_some(self.core.enters);
+        for relay in known.into_iter().chain(anywhere.filter(|_| known.is_none())).flatten() {
+            if let Some(place) = shared.places.get_mut(&relay) {
+                place.miss(at);
+            }
+        }
+    }
+
     /// Nobody can read this connection.
     fn give_up(&mut self, shared: &mut Shared, out: &mut dyn Output) {
         self.app = App::Opaque;
@@ -209,16 +223,12 @@ impl Conn {
         let client = self.client.unwrap_or(0);
         let (requests, replies) = (wanted(Side::Client), wanted(Side::Server));
         let undecided = matches!(self.app, App::Undecided(_));
-        // With a socket at both ends, the client's delivers and the other one is silent.
+        // With a socket at both ends, each delivers what it sends: then it is known which thread sent it.
         let both = self.ends.iter().all(|e| e.cookie.is_some());
         for (index, end) in self.ends.iter_mut().enumerate() {
-            let budget = if both && !undecided && index != client {
-                (Appetite::Nothing, Appetite::Nothing)
-            } else if index == client {
-                (requests, replies)
-            } else {
-                (replies, requests)
-            };
+            let sent = if index == client { requests } else { replies };
+            let received = if index == client { replies } else { requests };
+            let budget = if both && !undecided { (sent, Appetite::Nothing) } else { (sent, received) };
             if let Some(cookie) = end.cookie
                 && end.budget != budget
             {
@@ -247,9 +257,13 @@ impl Conn {
             }
         }
         let mut session = Session { shared: &mut *shared, core: &mut self.core, out: &mut *out, gave_up: false };
+        if !session.core.open.is_empty() {
+            session.abandons_all(at);
+        }
         if let App::Decoding(decoder) = &mut self.app {
             decoder.closed(at, &mut session);
         }
+        session.look_through(at, true);
         session.flush(|_| true);
     }
 
@@ -283,7 +297,10 @@ impl Deliver for Delivery<'_> {
                 self.shared.stats.bytes_decoded += n;
                 self.conn.decode(from, at, bytes, ends_segment, self.shared, self.out);
             }
-            App::Opaque => self.shared.stats.bytes_opaque += n,
+            App::Opaque => {
+                self.shared.stats.bytes_opaque += n;
+                self.conn.hides_requests(at, self.shared);
+            }
             App::Undecided(kept) => {
                 // Nobody has read it yet; `decide` moves what was kept.
                 self.shared.stats.bytes_opaque += n;
@@ -293,6 +310,9 @@ impl Deliver for Delivery<'_> {
                 kept.chunks.push((from, at, taken.to_vec(), ends_segment && taken.len() == bytes.len()));
                 let cut = bytes.len() - taken.len();
                 self.conn.infer(self.shared, self.out);
+                if !matches!(self.conn.app, App::Decoding(_)) {
+                    self.conn.hides_requests(at, self.shared);
+                }
                 // What did not fit goes on at once if the decoder is there now.
                 if cut > 0
                     && let App::Decoding(_) = self.conn.app

@@ -2,11 +2,14 @@
 
 mod conn;
 mod feed;
+mod judging;
 mod output;
+mod owners;
 mod session;
 mod shared;
 mod stats;
 mod table;
+mod through;
 
 pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, WorkloadFact};
 pub use stats::{HitLabels, Stats, TableLevel};
@@ -51,12 +54,16 @@ impl Engine {
                 *self.shared.stats.lost.entry((stage, reason)).or_default() += count;
                 // Somebody's request may be among it: nobody can be singled out by elimination now.
                 self.shared.forwarding.disturbed_all(at);
+                for place in self.shared.places.values_mut() {
+                    place.miss(at);
+                }
             }
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.
             Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}
         }
         self.table.settle(&mut self.shared, out);
         let now = event.at();
+        self.table.look_through(now, &mut self.shared, out);
         if now.since(self.last_turn) >= TURN {
             self.last_turn = now;
             self.turn(now, out);
@@ -115,6 +122,12 @@ impl Engine {
             TableLevel { table: "findings", entries: s.store.len(), limit: s.store.limit() },
             TableLevel { table: "services", entries: s.services.len(), limit: s.settings.limits.services },
             TableLevel { table: "forwarded_requests", entries: s.forwarding.len(), limit: s.forwarding.limit() },
+            TableLevel {
+                table: "requests_in_flight",
+                entries: s.places.values().map(|p| p.len()).sum(),
+                limit: 65_536,
+            },
+            TableLevel { table: "opaque_ids", entries: s.owners.len(), limit: owners::Owners::limit() },
             TableLevel { table: "statement_shapes", entries: s.decoders.postgres.n_shapes(), limit: 4096 },
         ]
     }

@@ -3,17 +3,15 @@
 
 use smallvec::SmallVec;
 
-use super::conn::{Core, LocalBind, MAX_OPEN, MAX_PENDING, MAX_USERS, Open, Pending};
+use super::conn::{Core, LocalBind, MAX_OPEN, MAX_PENDING, Open, Pending};
 use super::output::Output;
 use super::shared::Shared;
-use crate::attribute::by_binding;
 use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
-use crate::detect::{Ineffective, LiveBinding, RuleEvent, Site, Use};
-use crate::ledger::{Question, View, judge};
+use crate::detect::{Ineffective, RuleEvent, Site};
 use crate::model::{
-    Answer, Attribution, Basis, Bound, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, OtherUse,
-    Outcome, Ruling, Scope, ServiceId, Side, Slot, Strength, Sym, TxStatus, UnitNo, Verdict,
+    Attribution, Basis, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol, Scope,
+    ServiceId, Side, Slot, Strength, Sym, TxStatus, UnitNo,
 };
 
 /// A connection's events on their way to ledger and rules.
@@ -26,170 +24,24 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn service(&self) -> ServiceId {
+    pub(super) fn service(&self) -> ServiceId {
         self.core.service.unwrap_or(ServiceId(u32::MAX))
     }
 
-    fn minimum(&self) -> Strength {
+    pub(super) fn minimum(&self) -> Strength {
         self.shared.services.get(self.service().0 as usize).map_or(Strength::V2, |s| s.minimum)
     }
 
-    fn site(&self) -> Site {
+    pub(super) fn site(&self) -> Site {
         Site { service: self.core.service, workload: self.core.client_workload, flow: self.core.flow }
-    }
-
-    /// For whom an operation of unit `no` is: the client's own container, then what its relay forwarded, then what the
-    /// unit itself has bound.
-    fn answer(&self, no: UnitNo, live: &[Bound]) -> Answer {
-        if let Some(a) = self.core.attribution_of(no) {
-            return Answer::Tenant(a);
-        }
-        let service = self.service();
-        match by_binding(live, no, &|id| self.shared.alias(service, id, None)) {
-            Some(a) => Answer::Tenant(a),
-            None if self.core.unit.forwarded => Answer::Several,
-            None => Answer::Unknown,
-        }
-    }
-
-    /// Whether it is already known for whom the current unit is.
-    fn known(&self) -> bool {
-        self.core.endpoint.is_some()
-    }
-
-    /// Counts and hands out an operation that needs no verdict.
-    fn tell(&mut self, op: &Operation, answer: Answer) {
-        self.shared.note_operation(self.core, op, answer, Verdict::None, self.out);
-    }
-
-    /// Judges one data operation, now that it is known for whom it was, or that it never will be.
-    fn judge(&mut self, pending: &Pending) {
-        let Some(view) = &pending.view else {
-            let answer = self.answer(pending.unit, &[]);
-            self.tell(&pending.op, answer);
-            return;
-        };
-        let op = &pending.op;
-        let answer = self.answer(pending.unit, &view.live);
-        let service = self.service();
-        let (ruling, other) = match answer {
-            Answer::Tenant(a) => self.rule_on(pending, view, a),
-            // Nobody is named, but this very unit has bound the connection for somebody, and was acknowledged.
-            Answer::Unknown | Answer::Several
-                if !view.live.is_empty() && view.live.iter().all(|b| b.unit == pending.unit) =>
-            {
-                (Ruling { verdict: Verdict::Revalidated, other: None, binding: None, learned: None }, None)
-            }
-            Answer::Unknown | Answer::Several => {
-                (Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None }, None)
-            }
-        };
-        // A reply that was not seen whole proves nothing.
-        let ruling = if op.outcome == Outcome::Unknown {
-            Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None }
-        } else {
-            ruling
-        };
-        let attribution = answer.attribution();
-        let tenant = attribution.map(|a| a.tenant);
-        if let Some(tenant) = tenant {
-            if self.core.last_user.is_some_and(|last| last != tenant) {
-                let key = (service, self.core.protocol, ruling.verdict);
-                *self.shared.stats.switches.entry(key).or_default() += 1;
-            }
-            self.core.last_user = Some(tenant);
-            if let Some(id) = ruling.learned {
-                self.shared.learn_alias(service, id, tenant);
-            }
-        }
-        if let Some(a) = attribution {
-            self.note_user(op, view, a);
-        }
-        let credential = self.core.session.map(|s| (s.user, s.database));
-        self.shared.note_use(service, self.core.client_workload, tenant, ruling.verdict, credential, op.ended);
-        self.shared.note_operation(self.core, op, answer, ruling.verdict, self.out);
-
-        if let Some((local, whose)) = self.core.ineffective.take() {
-            self.went_uncovered(local, whose, op, answer, &ruling);
-        }
-        let live = view
-            .live
-            .iter()
-            .map(|b| {
-                let by = self.core.attribution_of(b.unit);
-                LiveBinding { bound: *b, author: by.map(|a| a.tenant), client: by.and_then(|a| a.client) }
-            })
-            .collect();
-        let event =
-            Use { site: self.site(), at: op.ended, verb: op.verb, target: op.target, answer, ruling, other, live };
-        self.shared.detect(&RuleEvent::Use(&event), self.out);
-    }
-
-    fn rule_on(&self, pending: &Pending, view: &View, a: Attribution) -> (Ruling, Option<OtherUse>) {
-        let service = self.service();
-        let other = self
-            .core
-            .users
-            .iter()
-            .filter(|u| u.tenant != a.tenant && u.order < view.order)
-            .max_by_key(|u| u.order)
-            .copied();
-        let ruling = judge(&Question {
-            view,
-            unit: pending.unit,
-            tenant: a.tenant,
-            author: &|no| self.core.attribution_of(no).map(|a| a.tenant),
-            alias: &|id| self.shared.alias(service, id, Some(a.tenant)),
-            other,
-            binds_sessions: self.shared.binds_sessions(self.core.client_workload, service),
-        });
-        (ruling, other)
-    }
-
-    fn note_user(&mut self, op: &Operation, view: &View, a: Attribution) {
-        let this = OtherUse {
-            tenant: a.tenant,
-            basis: a.basis,
-            order: view.order,
-            at: op.ended,
-            verb: op.verb,
-            target: op.target,
-        };
-        match self.core.users.iter_mut().find(|u| u.tenant == a.tenant) {
-            Some(u) if u.order > this.order => {}
-            Some(u) => *u = this,
-            None => {
-                if self.core.users.len() >= MAX_USERS {
-                    self.core.users.remove(0);
-                }
-                self.core.users.push(this);
-            }
-        }
-    }
-
-    /// A local binding had no effect, and then a data operation came: was that one covered otherwise?
-    fn went_uncovered(&mut self, local: LocalBind, whose: Answer, op: &Operation, answer: Answer, ruling: &Ruling) {
-        let (whose_tenant, tenant) = (whose.attribution().map(|a| a.tenant), answer.attribution().map(|a| a.tenant));
-        let another = whose_tenant.is_some() && tenant.is_some() && whose_tenant != tenant;
-        if another || matches!(ruling.verdict, Verdict::Revalidated) {
-            return;
-        }
-        let event = Ineffective {
-            site: self.site(),
-            at: local.at,
-            slot: local.slot,
-            warned: local.warned,
-            answer: if whose_tenant.is_some() { whose } else { answer },
-            uncovered: Some((op.ended, op.verb, op.target)),
-        };
-        self.shared.detect(&RuleEvent::Ineffective(&event), self.out);
     }
 
     /// It is now known where a request of unit `settled.unit` came from.
     pub(super) fn settle(&mut self, settled: &Settled) {
         match settled.tenant {
             Some(tenant) => {
-                let attribution = Attribution { tenant, basis: Basis::ForwardedContent, client: settled.origin };
+                let attribution =
+                    Attribution { client: settled.origin, ..Attribution::new(tenant, Basis::ForwardedContent) };
                 self.core.settled(settled.unit, attribution);
             }
             // From a connection of nobody's that we know: nobody else's, either.
@@ -219,6 +71,20 @@ impl Session<'_> {
         }
     }
 
+    /// A request has come: the unit of work has begun, if none was open.
+    fn begin_unit(&mut self, at: Nanos) {
+        if self.core.unit.open {
+            return;
+        }
+        self.core.unit.no.0 = self.core.unit.no.0.wrapping_add(1);
+        self.core.unit.open = true;
+        self.core.unit.forwarded = false;
+        self.core.unit.unmatched = false;
+        self.core.unit.explicit = false;
+        self.core.unit.local = None;
+        self.borrows(at);
+    }
+
     /// The unit of work is over.
     fn end_unit(&mut self, at: Nanos) {
         let unit = self.core.unit;
@@ -228,7 +94,7 @@ impl Session<'_> {
             // Nothing used it before its transaction ended. That matters where nobody began one, and on the
             // application's own connection: what a relay sends on is judged where it came in.
             if !unit.explicit && !unit.forwarded {
-                let whose = self.answer(unit.no, &[]);
+                let whose = self.answer(unit.no, at, &[], &[]);
                 if local.warned {
                     let event = Ineffective {
                         site: self.site(),
@@ -244,7 +110,9 @@ impl Session<'_> {
                 }
             }
         }
-        if !unit.forwarded || self.core.attribution_of(unit.no).is_some() {
+        if !unit.forwarded && self.gives_back(at) {
+            // Judged when it is known what else was in flight.
+        } else if !unit.forwarded || self.core.attribution_of(unit.no).is_some() {
             self.flush(|p| p.unit == unit.no);
         } else if !self.core.pending.is_empty() {
             self.shared.waiting.push_back((at, self.core.id));
@@ -256,7 +124,9 @@ impl Session<'_> {
         let unit = if op.request == 0 { UnitNo(0) } else { self.core.unit.no };
         match op.outcome {
             Outcome::Ok => self.core.ledger.apply(&op.effect, op.ended, unit),
-            Outcome::Error => self.core.ledger.failed(),
+            // Only a transaction is undone by a failure.
+            Outcome::Error if self.core.protocol == Protocol::Postgres => self.core.ledger.failed(),
+            Outcome::Error => {}
             Outcome::Unknown if op.effect == Effect::None => {}
             Outcome::Unknown => self.core.ledger.apply(&Effect::Unknown, op.ended, unit),
         }
@@ -308,8 +178,8 @@ impl Sink for Session<'_> {
         policy.marker(&self.shared.tenants, self.shared.settings.salt, place, name, value)
     }
 
-    fn wants_values(&self, _from: Side) -> bool {
-        true
+    fn wants_values(&self, from: Side) -> bool {
+        self.looks_at_values(from)
     }
 
     fn intern(&mut self, name: &str) -> Sym {
@@ -320,19 +190,19 @@ impl Sink for Session<'_> {
         self.core.session = Some(start);
     }
 
-    fn arrived(&mut self, _request: u64, _at: Nanos) {}
+    fn arrived(&mut self, request: u64, at: Nanos) {
+        self.begin_unit(at);
+        self.comes_in(request, at);
+    }
 
-    fn mark(&mut self, _request: u64, _from: Side, _mark: Mark) {}
+    fn mark(&mut self, request: u64, from: Side, mark: Mark) {
+        self.carries(request, from, mark);
+    }
 
     fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
-        if !self.core.unit.open {
-            self.core.unit.no.0 = self.core.unit.no.0.wrapping_add(1);
-            self.core.unit.open = true;
-            self.core.unit.forwarded = false;
-            self.core.unit.unmatched = false;
-            self.core.unit.explicit = false;
-            self.core.unit.local = None;
-        }
+        self.begin_unit(at);
+        self.comes_in(request, at);
+        self.goes_out();
         if self.core.open.len() >= MAX_OPEN {
             // What is not remembered is as good as lost.
             self.shared.forwarding.disturbed_all(at);
@@ -357,6 +227,9 @@ impl Sink for Session<'_> {
         if blind {
             self.apply(op);
         }
+        if data {
+            self.has_worked(op);
+        }
         let view = data.then(|| {
             let minimum = self.minimum();
             // A local binding that an operation has used did have an effect, warned or not: in a pipeline the server
@@ -379,6 +252,7 @@ impl Sink for Session<'_> {
     fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
         let Some(index) = self.core.open.iter().position(|o| o.request == request) else { return };
         let open = self.core.open.remove(index);
+        self.is_answered(request, at);
         let Some(request_print) = open.print else { return };
         let mut settled = std::mem::take(&mut self.shared.settled);
         if let Some(relay) = self.core.enters.filter(|_| open.entered) {
@@ -410,6 +284,7 @@ impl Sink for Session<'_> {
     fn disturbed(&mut self, at: Nanos, why: Disturbance) {
         *self.shared.stats.disturbances.entry(why.name()).or_default() += 1;
         self.core.ledger.disturb(why == Disturbance::MidStream);
+        self.abandons_all(at);
         for open in self.core.open.drain(..) {
             if let (Some(relay), Some(print), true) = (self.core.enters, open.print, open.entered) {
                 self.shared.forwarding.close(relay, print, self.core.id, at);

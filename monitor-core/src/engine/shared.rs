@@ -8,8 +8,10 @@ use smallvec::SmallVec;
 
 use super::conn::Core;
 use super::output::{OperationView, Output};
+use super::owners::Owners;
 use super::stats::Stats;
 use crate::attribute::forwarded::{Forwarding, Relay, Settled};
+use crate::attribute::through::Place;
 use crate::decode::infer;
 use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, ServerSet, Store, World};
 use crate::model::{
@@ -25,6 +27,8 @@ const MAX_ALIASES: usize = 65_536;
 const MAX_ADDRESSES: usize = 4_096;
 /// Most tenants kept per service; the rest count as unattributed.
 const MAX_SERVICE_TENANTS: usize = 10_000;
+/// Most processes that are followed because they work for others.
+const MAX_PLACES: usize = 1_024;
 /// Most client workloads kept per service.
 const MAX_SERVICE_CLIENTS: usize = 10_000;
 
@@ -66,6 +70,12 @@ pub(super) struct Shared {
     relays: FxHashSet<(Relay, Protocol)>,
     /// Relays seen for the first time: requests already under way there are entered late.
     pub(super) new_relays: Vec<(Relay, Protocol)>,
+    /// Processes that work for many tenants: what is in flight there.
+    pub(super) places: FxHashMap<Relay, Place>,
+    /// Connections with units of work to be looked at, soonest first.
+    pub(super) due: VecDeque<(Nanos, ConnId)>,
+    /// Whose credentials and opaque ids are.
+    pub(super) owners: Owners,
     /// Tenants whose own units bound an opaque value, by service.
     aliases: FxHashMap<(ServiceId, OpaqueId), SmallVec<[TenantId; 1]>>,
     /// Workloads that bind for whole sessions on a service.
@@ -105,6 +115,9 @@ impl Shared {
             settled: Vec::new(),
             relays: FxHashSet::default(),
             new_relays: Vec::new(),
+            places: FxHashMap::default(),
+            due: VecDeque::new(),
+            owners: Owners::default(),
             aliases: FxHashMap::default(),
             binds_sessions: FxHashSet::default(),
             rules,
@@ -226,8 +239,7 @@ impl Shared {
             minimum: spec
                 .and_then(|i| self.settings.services.get(i))
                 .and_then(|s| s.minimum)
-                // Databases: a selector that the server enforces (domain document §0).
-                .unwrap_or(Strength::V2),
+                .unwrap_or(minimum(protocol)),
             spec,
             relay: false,
             tenants: FxHashMap::default(),
@@ -258,6 +270,11 @@ impl Shared {
         if self.relays.insert((relay, protocol)) {
             self.new_relays.push((relay, protocol));
         }
+        // Whoever shares a loopback address is not one process.
+        let one_process = !matches!(relay, Relay::Address(ip) if ip.is_loopback());
+        if one_process && (self.places.len() < MAX_PLACES || self.places.contains_key(&relay)) {
+            self.places.entry(relay).or_default();
+        }
     }
 
     /// Whether requests that enter `relay` can leave it again.
@@ -268,7 +285,7 @@ impl Shared {
     /// Whom an opaque value names on a service, seen from a unit for `tenant`: `tenant` itself if its own units have
     /// bound it, else the first whose did.
     pub(super) fn alias(&self, service: ServiceId, id: OpaqueId, tenant: Option<TenantId>) -> Option<TenantId> {
-        let owners = self.aliases.get(&(service, id))?;
+        let Some(owners) = self.aliases.get(&(service, id)) else { return self.owners.one(id) };
         tenant.filter(|t| owners.contains(t)).or_else(|| owners.first().copied())
     }
 
@@ -411,6 +428,16 @@ impl Shared {
                 verdict: if op.kind == OpKind::Data { verdict } else { Verdict::None },
             });
         }
+    }
+}
+
+/// The weakest binding that counts unless the operator says otherwise (domain document §0): a selector that the server
+/// enforces for databases, a credential for requests. A cache mostly knows one user, and its keys carry the tenant.
+fn minimum(protocol: Protocol) -> Strength {
+    match protocol {
+        Protocol::Http => Strength::V3,
+        Protocol::Redis => Strength::V1,
+        _ => Strength::V2,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{EvidenceClass, LossStage, OpKind, Protocol, ServiceId, Severity, TenantId, Verdict};
+use crate::model::{Basis, EvidenceClass, LossStage, OpKind, Protocol, ServiceId, Severity, TenantId, Verdict};
 
 /// What hits are counted by: rule, severity, class, service, use-tenant.
 pub type HitLabels = (&'static str, Severity, EvidenceClass, Option<ServiceId>, Option<TenantId>);
@@ -24,6 +24,8 @@ pub struct Stats {
     pub lost: FxHashMap<(LossStage, &'static str), u64>,
     /// Times a rule had not enough to tell, by rule and reason.
     pub insufficient: FxHashMap<(&'static str, &'static str), u64>,
+    /// What bases said, where a process works for many: basis, and "spoke" or why it abstained.
+    pub bases: FxHashMap<(Basis, &'static str), u64>,
     /// Live connections that a decoder reads.
     pub flows_decoded: u64,
     /// Live connections that nobody can read.

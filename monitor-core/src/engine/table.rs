@@ -13,6 +13,7 @@ use super::output::Output;
 use super::session::Session;
 use super::shared::Shared;
 use crate::attribute::forwarded::{Inbound, Settled};
+use crate::attribute::through::Whom;
 use crate::model::settings::Limits;
 use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie};
 use crate::stream::{Incoming, StreamLimits};
@@ -214,6 +215,20 @@ impl Table {
         }
     }
 
+    /// Units of work whose time to be looked at has come.
+    pub(super) fn look_through(&mut self, now: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+        while let Some(&(due, id)) = shared.due.front() {
+            if due > now {
+                break;
+            }
+            shared.due.pop_front();
+            if let Some(conn) = self.conns.get_mut(&id) {
+                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
+                    .look_through(now, false);
+            }
+        }
+    }
+
     /// Timeouts: holes in streams, and operations whose tenant never became known.
     pub(super) fn expire(&mut self, now: Nanos, patience: Nanos, shared: &mut Shared, out: &mut dyn Output) {
         while let Some(&(since, id)) = shared.waiting.front() {
@@ -262,6 +277,13 @@ impl Table {
         self.settle(shared, out);
         let mut ids: Vec<ConnId> = self.conns.keys().copied().collect();
         ids.sort();
+        // Who works for others is judged while it is still known who they were.
+        for id in &ids {
+            if let Some(conn) = self.conns.get_mut(id) {
+                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
+                    .look_through(at, true);
+            }
+        }
         for id in ids {
             self.remove(id, at, shared, out);
         }
@@ -271,10 +293,18 @@ impl Table {
 /// A relay has opened its first connection of a protocol: requests that are already inside are entered now.
 fn enter_late(shared: &mut Shared, conns: &FxHashMap<ConnId, Box<Conn>>) {
     while let Some((relay, protocol)) = shared.new_relays.pop() {
-        let mut inside: Vec<_> =
-            conns.values().filter(|c| c.core.enters == Some(relay) && c.core.protocol == protocol).collect();
+        let mut inside: Vec<_> = conns.values().filter(|c| c.core.enters == Some(relay)).collect();
         inside.sort_by_key(|c| c.core.id);
         for conn in inside {
+            if let Some(place) = shared.places.get_mut(&relay) {
+                let whom = conn.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
+                for open in &conn.core.open {
+                    place.arrived((conn.core.id, open.request), whom, conn.core.protocol, open.begun);
+                }
+            }
+            if conn.core.protocol != protocol {
+                continue;
+            }
             let tenant = conn.core.endpoint.map(|a| a.tenant);
             for open in &conn.core.open {
                 if let Some(print) = open.print {

@@ -1,7 +1,7 @@
 //! The verdict on one data operation: the table of the domain document, section 0.
 
 use super::{Certainty, View};
-use crate::model::{Bound, Claim, OpaqueId, OtherUse, Ruling, TenantId, UnitNo, Verdict};
+use crate::model::{Bound, Claim, OpaqueId, OtherUse, Ruling, Slot, Strength, TenantId, UnitNo, Verdict};
 
 /// What the verdict depends on besides the view.
 pub struct Question<'a> {
@@ -15,11 +15,26 @@ pub struct Question<'a> {
     pub author: &'a dyn Fn(UnitNo) -> Option<TenantId>,
     /// Whom an opaque value has consistently gone with on this service, if anybody.
     pub alias: &'a dyn Fn(OpaqueId) -> Option<TenantId>,
+    /// Whose a credential is.
+    pub credential: &'a dyn Fn(OpaqueId) -> Owner,
+    /// Weakest binding that proves something. A weaker one still contradicts when it names another.
+    pub minimum: Strength,
     /// The latest earlier use by another tenant.
     pub other: Option<OtherUse>,
     /// This workload has been seen to bind for whole sessions on this service. Where it never does, what lies beneath
     /// an ended transaction's binding cannot be a binding that we missed.
     pub binds_sessions: bool,
+}
+
+/// Whose a credential is, as far as its use has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// It was not seen before.
+    Unknown,
+    /// It has gone with this tenant alone.
+    One(TenantId),
+    /// It has gone with several: it says who the process is, not for whom it works.
+    Shared,
 }
 
 /// Judges one data operation.
@@ -32,6 +47,11 @@ pub fn judge(q: &Question<'_>) -> Ruling {
     // Somebody else's name in force outweighs everything: one slot may be fresh and another left behind.
     let names = |b: &Bound| match b.claim {
         Claim::Tenant(t) => Some(t),
+        Claim::Opaque(id) if b.slot == Slot::Credential => match (q.credential)(id) {
+            Owner::Unknown => Some(q.tenant),
+            Owner::One(owner) => Some(owner).filter(|owner| *owner == q.tenant),
+            Owner::Shared => None,
+        },
         // This very unit chose the value for its tenant: it speaks for itself, whatever it meant elsewhere …
         Claim::Opaque(_) if b.unit == q.unit => Some(q.tenant),
         // … else it speaks for whom it has consistently gone with, or for whom the unit that set it worked.
@@ -41,15 +61,18 @@ pub fn judge(q: &Question<'_>) -> Ruling {
     let mut own = None;
     let mut nobody = None;
     for bound in &q.view.live {
+        let enough = bound.strength >= q.minimum;
         match names(bound) {
             Some(t) if t != q.tenant => return ruling(Verdict::StaleBound, Some(t), Some(*bound)),
-            Some(_) => own = own.or(Some(*bound)),
-            None => nobody = nobody.or(Some(*bound)),
+            Some(_) if enough => own = own.or(Some(*bound)),
+            // A credential that several tenants are served with binds to none of them.
+            None if enough && bound.slot != Slot::Credential => nobody = nobody.or(Some(*bound)),
+            _ => {}
         }
     }
     if let Some(bound) = own {
         let learned = match bound.claim {
-            Claim::Opaque(id) if bound.unit == q.unit => Some(id),
+            Claim::Opaque(id) if bound.unit == q.unit && bound.slot != Slot::Credential => Some(id),
             _ => None,
         };
         return Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned };
@@ -64,7 +87,7 @@ pub fn judge(q: &Question<'_>) -> Ruling {
     match q.other {
         None if q.view.certainty == Certainty::Whole => ruling(Verdict::SingleTenant, None, None),
         None => ruling(Verdict::Indeterminate, None, None),
-        Some(other) if q.view.last_reset > other.order => ruling(Verdict::ResetOnly, Some(other.tenant), None),
-        Some(other) => ruling(Verdict::Unbound, Some(other.tenant), None),
+        Some(other) if q.view.last_reset > other.order => ruling(Verdict::ResetOnly, Some(other.by.tenant), None),
+        Some(other) => ruling(Verdict::Unbound, Some(other.by.tenant), None),
     }
 }

@@ -7,7 +7,7 @@
 mod judge;
 mod slots;
 
-pub use judge::{Question, judge};
+pub use judge::{Owner, Question, judge};
 
 use smallvec::SmallVec;
 
@@ -51,6 +51,8 @@ pub struct Ledger {
     /// Number of the last data operation or reset, to order them.
     clock: u32,
     last_reset: u32,
+    /// Every request proves itself anew (HTTP): what was missed before it hardly matters.
+    per_request: bool,
 }
 
 /// The bindings that were live at one data operation.
@@ -89,13 +91,20 @@ impl Ledger {
             failed: false,
             clock: 0,
             last_reset: 0,
+            per_request: false,
         }
+    }
+
+    /// From now on, for a protocol whose every request proves itself anew.
+    pub fn judge_per_request(&mut self) {
+        self.per_request = true;
     }
 
     /// Something was missed: nothing is known until the next acknowledged binding. `start_missed` when the
     /// connection's beginning was.
     pub fn disturb(&mut self, start_missed: bool) {
-        self.known = Known::Nothing;
+        // A connection may still have been authenticated as a whole, out of our sight.
+        self.known = if self.per_request { Known::SinceBinding } else { Known::Nothing };
         self.start_known &= !start_missed;
         self.slots.forget();
         self.before = None;

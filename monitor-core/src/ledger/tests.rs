@@ -1,7 +1,7 @@
 //! The facts of domain document §1.1, as the ledger must tell them.
 
 use super::*;
-use crate::model::{Basis, OpaqueId, OtherUse, Slot, TenantId, Verdict};
+use crate::model::{Attribution, Basis, OpaqueId, OtherUse, Slot, TenantId, Verdict};
 
 const A: TenantId = TenantId(0);
 const B: TenantId = TenantId(1);
@@ -24,9 +24,10 @@ fn verdict_for_b(ledger: &mut Ledger, unit: u32) -> Verdict {
         tenant: B,
         author: &|u| (u == UnitNo(1)).then_some(A),
         alias: &|_| None,
+        credential: &|_| Owner::Unknown,
+        minimum: Strength::V2,
         other: Some(OtherUse {
-            tenant: A,
-            basis: Basis::OwnContainer,
+            by: Attribution::new(A, Basis::OwnContainer),
             order: 1,
             at: Nanos(1),
             verb: Sym(0),

@@ -12,8 +12,20 @@ pub enum Basis {
     PeerContainer,
     /// The same request bytes entered the relay from a labelled container.
     ForwardedContent,
+    /// The operation carries the trace or request id of exactly one request that its process was working on.
+    TraceId,
+    /// The only request in flight in the whole process when the work began, in a process known to be quiet when idle.
+    Bracketed,
     /// The operation's own unit of work bound the connection, and the server acknowledged it.
     Binding,
+    /// A rare value of exactly one request in flight reappears in the operation.
+    ValueFlow,
+    /// The thread that did the work is the one that answered exactly one request in flight.
+    SameThread,
+    /// Every request in flight was one tenant's.
+    OnlyTenant,
+    /// The operation names the tenant itself: key prefix, header, predicate, comment.
+    Marker,
 }
 
 impl Basis {
@@ -23,16 +35,45 @@ impl Basis {
             Self::OwnContainer => "own-container",
             Self::PeerContainer => "peer-container",
             Self::ForwardedContent => "forwarded-content",
+            Self::TraceId => "trace-id",
+            Self::Bracketed => "bracketed",
             Self::Binding => "binding",
+            Self::ValueFlow => "value-flow",
+            Self::SameThread => "same-thread",
+            Self::OnlyTenant => "only-tenant",
+            Self::Marker => "marker",
         }
     }
 
     /// The evidence class it belongs to.
     pub fn class(self) -> EvidenceClass {
         match self {
-            Self::OwnContainer | Self::PeerContainer => EvidenceClass::Endpoint,
-            Self::ForwardedContent | Self::Binding => EvidenceClass::Wire,
+            Self::OwnContainer | Self::PeerContainer | Self::Bracketed => EvidenceClass::Endpoint,
+            Self::ForwardedContent | Self::TraceId | Self::Binding => EvidenceClass::Wire,
+            Self::ValueFlow | Self::SameThread | Self::OnlyTenant | Self::Marker => EvidenceClass::Inferred,
         }
+    }
+}
+
+/// A set of bases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bases(u16);
+
+impl Bases {
+    /// With `basis` as well.
+    #[must_use]
+    pub fn with(self, basis: Basis) -> Self {
+        Self(self.0 | 1 << basis as u16)
+    }
+
+    /// Whether `basis` is among them.
+    pub fn has(self, basis: Basis) -> bool {
+        self.0 & 1 << basis as u16 != 0
+    }
+
+    /// How many.
+    pub fn count(self) -> u32 {
+        self.0.count_ones()
     }
 }
 
@@ -41,10 +82,26 @@ impl Basis {
 pub struct Attribution {
     /// The tenant.
     pub tenant: TenantId,
-    /// How it is known.
+    /// How it is known: the best basis.
     pub basis: Basis,
+    /// How well: the basis's class, or less where the request it leads to is itself known less well.
+    pub class: EvidenceClass,
+    /// All bases that say so.
+    pub bases: Bases,
     /// The relay's client connection it came in on, where one connection was singled out.
     pub client: Option<ConnId>,
+}
+
+impl Attribution {
+    /// To `tenant`, by `basis` alone.
+    pub fn new(tenant: TenantId, basis: Basis) -> Self {
+        Self { tenant, basis, class: basis.class(), bases: Bases::default().with(basis), client: None }
+    }
+
+    /// Known by at least two bases that do not rest on each other.
+    pub fn corroborated(&self) -> bool {
+        self.bases.count() >= 2
+    }
 }
 
 /// What a basis, or all of them together, say.

@@ -26,6 +26,10 @@ id!(
     ConnId(u32)
 );
 id!(
+    /// A thread of the kernel's: its id in the initial pid namespace.
+    ThreadId(u32)
+);
+id!(
     /// The container, pod or unit behind a cgroup or an address.
     WorkloadId(u32)
 );

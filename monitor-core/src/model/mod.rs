@@ -13,18 +13,18 @@ pub mod settings;
 pub mod time;
 pub mod verdict;
 
-pub use attribution::{Answer, Attribution, Basis};
+pub use attribution::{Answer, Attribution, Bases, Basis};
 pub use claim::{BindPolicy, Claim, OpaqueId, Salt, TenantTable};
 pub use event::{CloseReason, Direction, Event, LossStage, Role, Segment};
 pub use finding::{Evidence, EvidenceClass, Finding, FlowRef, ServiceRef, Severity, TenantPair, WorkloadRef};
 pub use identity::{Directory, ServiceRole, Workload};
-pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, WorkloadId};
+pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId};
 pub use intern::{Interner, Sym};
 pub use operation::{
     Effect, Fingerprint, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength,
     TxStatus,
 };
 pub use service::{Service, TenantUse};
-pub use settings::{HeaderPolicy, Settings};
+pub use settings::{BasisPolicy, HeaderPolicy, Settings};
 pub use time::Nanos;
 pub use verdict::{Bound, OtherUse, Ruling, UnitNo, Verdict};

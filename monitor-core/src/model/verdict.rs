@@ -1,6 +1,6 @@
 //! What the ledger says of one data operation.
 
-use super::{Basis, Claim, Nanos, OpaqueId, Scope, Slot, Strength, Sym, TenantId};
+use super::{Attribution, Claim, Nanos, OpaqueId, Scope, Slot, Strength, Sym, TenantId};
 
 /// Number of a unit of work on its connection, counted from 1; 0 is the connection's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,10 +71,8 @@ impl Verdict {
 /// The latest use of a connection by another tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherUse {
-    /// That tenant.
-    pub tenant: TenantId,
-    /// How it is known.
-    pub basis: Basis,
+    /// That tenant, and how it is known.
+    pub by: Attribution,
     /// Order among the connection's uses and resets ([`View::order`]).
     pub order: u32,
     /// When.

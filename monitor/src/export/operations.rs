@@ -78,7 +78,7 @@ mod tests {
             op: &op,
             verb: "SELECT",
             target: "orders",
-            answer: Answer::Tenant(Attribution { tenant: TenantId(0), basis: Basis::PeerContainer, client: None }),
+            answer: Answer::Tenant(Attribution::new(TenantId(0), Basis::PeerContainer)),
             tenant: Some("acme"),
             verdict: Verdict::Unbound,
         };

@@ -54,7 +54,7 @@ impl Rule for LocalSetIneffective {
             rule: INFO.id,
             severity: Severity::High,
             // The replies themselves say that it had no effect.
-            class: attribution.map_or(Basis::Binding, |a| a.basis).class(),
+            class: attribution.map_or(Basis::Binding.class(), |a| a.class),
             at: i.uncovered.map_or(i.at, |(at, ..)| at),
             site: i.site,
             used: tenant,

@@ -51,11 +51,11 @@ impl Rule for PoolReuseUnrevalidated {
         hits.push(Hit {
             rule: INFO.id,
             severity,
-            class: attribution.basis.class().min(other.basis.class()),
+            class: attribution.class.min(other.by.class),
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),
-            bound: Some(other.tenant),
+            bound: Some(other.by.tenant),
             steps: smallvec![
                 Step::of_other(&other),
                 Step { at: u.at, what: "missing", detail: Detail::Words(between), tenant: None, basis: None },

@@ -45,7 +45,7 @@ impl Rule for PoolStaleBinding {
         hits.push(Hit {
             rule: INFO.id,
             severity: Severity::Critical,
-            class: attribution.basis.class(),
+            class: attribution.class,
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),

@@ -48,7 +48,7 @@ impl Rule for SessionSetUnderPooler {
         hits.push(Hit {
             rule: INFO.id,
             severity: if crossed { Severity::High } else { Severity::Medium },
-            class: attribution.basis.class(),
+            class: attribution.class,
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),

@@ -1,0 +1,102 @@
+//! One unit of work on a connection that a place opened: what is known of whom it may be for.
+
+use smallvec::SmallVec;
+
+use super::place::{Place, RequestKey};
+use super::quiet::Shape;
+use crate::model::{Fingerprint, Nanos, ThreadId};
+
+/// Most requests in flight told apart for one unit of work.
+const MAX_CANDIDATES: usize = 64;
+/// Most requests that its trace ids or values are remembered to lead to.
+const MAX_LEADS: usize = 8;
+/// Most kinds of work in one unit.
+const MAX_SHAPES: usize = 8;
+
+/// Which thread did something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OneThread {
+    /// Not told.
+    #[default]
+    Unknown,
+    /// This one alone.
+    Only(ThreadId),
+    /// More than one.
+    Several,
+}
+
+impl OneThread {
+    /// It was done by `thread`, too.
+    pub fn and(&mut self, thread: Option<ThreadId>) {
+        *self = match (*self, thread) {
+            (before, None) => before,
+            (Self::Unknown, Some(t)) => Self::Only(t),
+            (Self::Only(before), Some(t)) if before == t => Self::Only(t),
+            _ => Self::Several,
+        };
+    }
+}
+
+/// What one unit of work shows of its origin.
+#[derive(Clone, Debug)]
+pub struct Borrow {
+    /// When it began.
+    pub begun: Nanos,
+    /// Requests in flight then.
+    pub candidates: SmallVec<[RequestKey; 4]>,
+    /// More than can be told apart.
+    pub crowded: bool,
+    /// Who sent its requests.
+    pub thread: OneThread,
+    /// Requests in flight whose trace or request id it carried.
+    pub traced: SmallVec<[RequestKey; 1]>,
+    /// Requests in flight that alone carry a rare value which it carried.
+    pub valued: SmallVec<[RequestKey; 2]>,
+    /// Kinds of data operations in it.
+    pub shapes: SmallVec<[Shape; 2]>,
+    /// When its last data operation was answered.
+    pub done: Nanos,
+}
+
+impl Borrow {
+    /// A unit of work begins.
+    pub fn begin(place: &Place, at: Nanos) -> Self {
+        let open = place.open();
+        Self {
+            begun: at,
+            candidates: open.iter().copied().take(MAX_CANDIDATES).collect(),
+            crowded: open.len() > MAX_CANDIDATES,
+            thread: OneThread::Unknown,
+            traced: SmallVec::new(),
+            valued: SmallVec::new(),
+            shapes: SmallVec::new(),
+            done: at,
+        }
+    }
+
+    /// It carries the id of a trace.
+    pub fn carries_trace(&mut self, place: &Place, trace: Fingerprint) {
+        for key in place.with_trace(trace) {
+            if !self.traced.contains(&key) && self.traced.len() < MAX_LEADS {
+                self.traced.push(key);
+            }
+        }
+    }
+
+    /// It carries a value.
+    pub fn carries_value(&mut self, place: &Place, value: Fingerprint) {
+        let [key] = place.with_value(value) else { return };
+        let leads = place.asked.is_rare(value) && place.worked.is_rare(value);
+        if leads && !self.valued.contains(key) && self.valued.len() < MAX_LEADS {
+            self.valued.push(*key);
+        }
+    }
+
+    /// A data operation of it has been answered.
+    pub fn worked(&mut self, shape: Shape, at: Nanos) {
+        self.done = self.done.max(at);
+        if !self.shapes.contains(&shape) && self.shapes.len() < MAX_SHAPES {
+            self.shapes.push(shape);
+        }
+    }
+}

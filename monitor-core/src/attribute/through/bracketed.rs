@@ -1,0 +1,28 @@
+//! Basis: bracketed. The only request in flight in the whole process when the work began, and the work was answered
+//! before that request was, in a process that is quiet when idle.
+
+use super::Said;
+use super::borrow::Borrow;
+use super::place::Place;
+use crate::model::Nanos;
+
+/// The only request in flight.
+pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool, now: Nanos) -> Said<'a> {
+    let [only] = borrow.candidates.as_slice() else {
+        return Said::Nothing(if borrow.candidates.is_empty() { "nothing in flight" } else { "several in flight" });
+    };
+    if !whole {
+        return Said::Nothing("something was missed");
+    }
+    let Some(request) = place.request(*only) else { return Said::Nothing("request forgotten") };
+    if request.ended.is_some_and(|ended| ended < borrow.done) {
+        return Said::Nothing("went on after the answer");
+    }
+    if place.quiet.works_alone(now) {
+        return Said::Nothing("works when idle");
+    }
+    if !borrow.shapes.iter().all(|shape| place.quiet.is_driven(*shape, now)) {
+        return Said::Nothing("not known to be quiet when idle");
+    }
+    Said::OneOf(&borrow.candidates)
+}

@@ -1,0 +1,145 @@
+//! For whom is a pooled connection used, where one process works for many tenants? One file per basis; each names the
+//! requests it leads to, or says why it abstains.
+//!
+//! Bases of wire and endpoint class settle it. Inferred ones only vote: they speak when no binding does, and where they
+//! disagree the answer is "several".
+
+mod affinity;
+mod borrow;
+mod bracketed;
+mod only_tenant;
+mod place;
+mod quiet;
+mod rarity;
+mod thread;
+mod trace;
+mod value;
+
+pub use borrow::{Borrow, OneThread};
+pub use place::{Place, Request, RequestKey, Whom};
+pub use quiet::Shape;
+
+use smallvec::SmallVec;
+
+use crate::model::{Attribution, Basis, BasisPolicy, EvidenceClass, Nanos, TenantId};
+
+/// What one basis says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// It is for one of these requests.
+    OneOf(&'a [RequestKey]),
+    /// Nothing, and why.
+    Nothing(&'static str),
+}
+
+/// What all bases say of one unit of work.
+#[derive(Clone, Debug, Default)]
+pub struct Through {
+    /// By trace id or by bracket, if they do not contradict each other.
+    pub settled: Option<Attribution>,
+    /// They do.
+    pub torn: bool,
+    /// What inferred bases vote for.
+    pub votes: SmallVec<[(Basis, TenantId); 3]>,
+    /// The requests it may be for, as far as they could be narrowed down.
+    pub requests: SmallVec<[RequestKey; 2]>,
+}
+
+/// A basis that abstained, and why; or that spoke.
+pub type Told = (Basis, Option<&'static str>);
+
+/// Whether everything is known that can become known: the requests in flight are over, and who sent them.
+pub fn is_ripe(borrow: &Borrow, place: &Place) -> bool {
+    borrow.candidates.iter().all(|key| place.request(*key).is_none_or(|r| r.ended.is_some() && r.whom != Whom::NotYet))
+}
+
+/// Asks every basis that is switched on. `told` hears what each made of it.
+pub fn resolve(
+    borrow: &Borrow,
+    place: &mut Place,
+    policy: &BasisPolicy,
+    now: Nanos,
+    told: &mut dyn FnMut(Told),
+) -> Through {
+    let whole = place.is_whole(borrow.begun);
+    learn_thread(borrow, place, now);
+    let place = &*place;
+    let mut out = Through::default();
+    let mut narrowest: Option<&[RequestKey]> = None;
+    let mut ask = |on: bool, basis: Basis, said: Said<'_>| -> Option<(TenantId, EvidenceClass, usize)> {
+        if !on {
+            return None;
+        }
+        let (keys, one) = match said {
+            Said::Nothing(why) => {
+                told((basis, Some(why)));
+                return None;
+            }
+            Said::OneOf(keys) => (keys, one_tenant(keys, place)),
+        };
+        told((basis, one.is_none().then_some("not one tenant's")));
+        one.map(|(tenant, class)| (tenant, class.min(basis.class()), keys.len()))
+    };
+    for (on, basis, said) in [
+        (policy.trace, Basis::TraceId, trace::answer(borrow)),
+        (policy.bracketed, Basis::Bracketed, bracketed::answer(borrow, place, whole, now)),
+    ] {
+        let Some((tenant, class, _)) = ask(on, basis, said) else { continue };
+        if let Said::OneOf(keys) = said {
+            narrowest = narrowest.filter(|n| n.len() <= keys.len()).or(Some(keys));
+        }
+        match &mut out.settled {
+            None => out.settled = Some(Attribution { class, ..Attribution::new(tenant, basis) }),
+            Some(before) if before.tenant == tenant => {
+                before.bases = before.bases.with(basis);
+                before.class = before.class.max(class);
+            }
+            Some(_) => out.torn = true,
+        }
+    }
+    for (on, basis, said) in [
+        (policy.value, Basis::ValueFlow, value::answer(borrow, whole)),
+        (policy.thread, Basis::SameThread, thread::answer(borrow, place, whole)),
+        (policy.only_tenant, Basis::OnlyTenant, only_tenant::answer(borrow, place, whole, now)),
+    ] {
+        let Some((tenant, ..)) = ask(on, basis, said) else { continue };
+        if let Said::OneOf(keys) = said {
+            narrowest = narrowest.filter(|n| n.len() <= keys.len()).or(Some(keys));
+        }
+        out.votes.push((basis, tenant));
+    }
+    out.requests = narrowest.unwrap_or(&borrow.candidates).iter().copied().collect();
+    out
+}
+
+/// Every unit teaches whether requests stay with their thread.
+fn learn_thread(borrow: &Borrow, place: &mut Place, now: Nanos) {
+    let OneThread::Only(thread) = borrow.thread else {
+        if borrow.thread == OneThread::Several {
+            place.affinity.misfit();
+        }
+        return;
+    };
+    let all_told = borrow.candidates.iter().all(|k| place.request(*k).is_some_and(|r| r.thread.is_some()));
+    if all_told && !borrow.crowded {
+        let matching = borrow.candidates.iter().filter(|k| thread::by(place, **k, thread)).count();
+        place.affinity.unit(thread, matching, now);
+    }
+}
+
+/// The tenant that all of these requests are for.
+fn one_tenant(keys: &[RequestKey], place: &Place) -> Option<(TenantId, EvidenceClass)> {
+    let mut found = None;
+    for key in keys {
+        let Whom::Tenant(tenant, class) = place.request(*key)?.whom else { return None };
+        found = match found {
+            None => Some((tenant, class)),
+            Some((before, worst)) if before == tenant => Some((tenant, class.min(worst))),
+            Some(_) => return None,
+        };
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

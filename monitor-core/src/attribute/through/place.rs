@@ -1,0 +1,216 @@
+//! A place: one process (a workload) that takes requests of several tenants and does work for them on connections of
+//! its own. What is in flight there, and what has just ended.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::affinity::Affinity;
+use super::quiet::Quiet;
+use super::rarity::Rarity;
+use crate::model::{ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, TenantId, ThreadId};
+
+/// A request, by the connection it came in on and its number there.
+pub type RequestKey = (ConnId, u64);
+
+/// For whom a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// A tenant, and how well that is known.
+    Tenant(TenantId, EvidenceClass),
+    /// It is being found out: the sender is a shared process itself.
+    NotYet,
+    /// Nobody can say.
+    Nobody,
+}
+
+/// A request that came in.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// For whom.
+    pub whom: Whom,
+    /// What it is written in.
+    pub protocol: Protocol,
+    /// When its head was complete.
+    pub arrived: Nanos,
+    /// When its answer was complete.
+    pub ended: Option<Nanos>,
+    /// The thread that read and answered it; `None`: not known, or two of them.
+    pub thread: Option<ThreadId>,
+    /// Trace and request ids it carries.
+    traces: SmallVec<[Fingerprint; 1]>,
+    /// Other values it carries.
+    values: SmallVec<[Fingerprint; 8]>,
+}
+
+/// Most requests in flight in one place; more, and nobody can be singled out.
+const MAX_OPEN: usize = 1024;
+/// Most requests that are remembered after their end.
+const MAX_ENDED: usize = 8192;
+/// Most values kept of one request.
+const MAX_VALUES: usize = 64;
+/// Most trace ids kept of one request.
+const MAX_TRACES: usize = 4;
+/// How long an ended request is remembered.
+const REMEMBERED: Nanos = Nanos::secs(4);
+/// How long after something unreadable or lost it is not known who is in flight.
+const BLIND: Nanos = Nanos::secs(10);
+
+/// One process that works for several tenants.
+#[derive(Debug, Default)]
+pub struct Place {
+    requests: FxHashMap<RequestKey, Request>,
+    open: Vec<RequestKey>,
+    ended: VecDeque<(Nanos, RequestKey)>,
+    by_value: FxHashMap<Fingerprint, SmallVec<[RequestKey; 1]>>,
+    /// When something was last missed: lost, unreadable, too much.
+    missed: Option<Nanos>,
+    /// Whether it works when nobody asks it to.
+    pub quiet: Quiet,
+    /// Whether a request stays with one thread.
+    pub affinity: Affinity,
+    /// Values of requests that came in.
+    pub asked: Rarity,
+    /// Values of requests that went out.
+    pub worked: Rarity,
+}
+
+impl Place {
+    /// A request has come in.
+    pub fn arrived(&mut self, key: RequestKey, whom: Whom, protocol: Protocol, at: Nanos) {
+        if self.requests.contains_key(&key) {
+            return;
+        }
+        if self.open.len() >= MAX_OPEN {
+            self.miss(at);
+            return;
+        }
+        if self.open.is_empty() {
+            self.quiet.turn(at, true);
+        }
+        self.open.push(key);
+        self.asked.text();
+        let request = Request {
+            whom,
+            protocol,
+            arrived: at,
+            ended: None,
+            thread: None,
+            traces: SmallVec::new(),
+            values: SmallVec::new(),
+        };
+        self.requests.insert(key, request);
+    }
+
+    /// A request carries the id of a trace.
+    pub fn carries_trace(&mut self, key: RequestKey, trace: Fingerprint) {
+        if let Some(r) = self.requests.get_mut(&key)
+            && r.traces.len() < MAX_TRACES
+            && !r.traces.contains(&trace)
+        {
+            r.traces.push(trace);
+        }
+    }
+
+    /// A request carries a value.
+    pub fn carries_value(&mut self, key: RequestKey, value: Fingerprint) {
+        if let Some(r) = self.requests.get_mut(&key)
+            && r.ended.is_none()
+            && r.values.len() < MAX_VALUES
+            && !r.values.contains(&value)
+        {
+            r.values.push(value);
+            self.asked.seen(value);
+            self.by_value.entry(value).or_default().push(key);
+        }
+    }
+
+    /// A request has been answered whole, by `thread` if that is known for certain.
+    pub fn answered(&mut self, key: RequestKey, at: Nanos, thread: Option<ThreadId>) {
+        let Some(r) = self.requests.get_mut(&key).filter(|r| r.ended.is_none()) else { return };
+        r.ended = Some(at);
+        r.thread = thread;
+        let values = std::mem::take(&mut r.values);
+        for value in values {
+            if let Some(keys) = self.by_value.get_mut(&value) {
+                keys.retain(|k| *k != key);
+                if keys.is_empty() {
+                    self.by_value.remove(&value);
+                }
+            }
+        }
+        self.open.retain(|k| *k != key);
+        if self.open.is_empty() {
+            self.quiet.turn(at, false);
+        }
+        self.ended.push_back((at, key));
+        self.forget(at);
+    }
+
+    /// Nobody waits for the answer any more; whether the process still works on it cannot be known.
+    pub fn abandoned(&mut self, key: RequestKey, at: Nanos) {
+        if self.requests.get(&key).is_some_and(|r| r.ended.is_none()) {
+            self.answered(key, at, None);
+            self.miss(at);
+        }
+    }
+
+    fn forget(&mut self, now: Nanos) {
+        while let Some(&(at, key)) = self.ended.front() {
+            if now.since(at) < REMEMBERED && self.ended.len() <= MAX_ENDED {
+                break;
+            }
+            self.ended.pop_front();
+            self.requests.remove(&key);
+        }
+    }
+
+    /// It is now known for whom a request came in.
+    pub fn identified(&mut self, key: RequestKey, whom: Whom) {
+        if let Some(r) = self.requests.get_mut(&key).filter(|r| r.whom == Whom::NotYet) {
+            r.whom = whom;
+        }
+    }
+
+    /// Something was missed: a request may be in flight that nobody has seen.
+    pub fn miss(&mut self, at: Nanos) {
+        self.missed = self.missed.max(Some(at));
+    }
+
+    /// Whether everything that was in flight at `at`, and since, is known.
+    pub fn is_whole(&self, at: Nanos) -> bool {
+        // What was missed after `at` may have come in before it: losses are noticed late.
+        self.missed.is_none_or(|missed| at > missed && at.since(missed) >= BLIND)
+    }
+
+    /// Requests in flight, in order of arrival.
+    pub fn open(&self) -> &[RequestKey] {
+        &self.open
+    }
+
+    /// Requests in flight that carry the id of this trace.
+    pub fn with_trace(&self, trace: Fingerprint) -> impl Iterator<Item = RequestKey> + '_ {
+        self.open.iter().copied().filter(move |k| self.requests.get(k).is_some_and(|r| r.traces.contains(&trace)))
+    }
+
+    /// Requests in flight that carry this value.
+    pub fn with_value(&self, value: Fingerprint) -> &[RequestKey] {
+        self.by_value.get(&value).map_or(&[], |keys| keys)
+    }
+
+    /// A request that is in flight or has lately ended.
+    pub fn request(&self, key: RequestKey) -> Option<&Request> {
+        self.requests.get(&key)
+    }
+
+    /// Requests held.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+}

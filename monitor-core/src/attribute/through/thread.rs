@@ -1,0 +1,33 @@
+//! Basis: the same thread. The thread that sent the unit's requests is the one that answered exactly one of the requests
+//! in flight, in a process where requests stay with their thread.
+
+use super::Said;
+use super::borrow::{Borrow, OneThread};
+use super::place::{Place, RequestKey};
+use crate::model::ThreadId;
+
+/// The request in flight that was answered by the unit's thread.
+pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool) -> Said<'a> {
+    let thread = match borrow.thread {
+        OneThread::Unknown => return Said::Nothing("thread not known"),
+        OneThread::Several => return Said::Nothing("several threads"),
+        OneThread::Only(thread) => thread,
+    };
+    if !whole || borrow.crowded {
+        return Said::Nothing("something was missed");
+    }
+    if !place.affinity.holds() {
+        return Said::Nothing("requests do not stay with a thread");
+    }
+    let mut matching = (0..).zip(&borrow.candidates).filter(|(_, key)| by(place, **key, thread)).map(|(at, _)| at);
+    match (matching.next(), matching.next()) {
+        (Some(at), None) => Said::OneOf(borrow.candidates.get(at..=at).unwrap_or_default()),
+        (None, _) => Said::Nothing("thread answered none"),
+        _ => Said::Nothing("thread answered several"),
+    }
+}
+
+/// Whether a request was answered by `thread`.
+pub(super) fn by(place: &Place, key: RequestKey, thread: ThreadId) -> bool {
+    place.request(key).is_some_and(|r| r.thread == Some(thread))
+}

@@ -1,0 +1,118 @@
+//! Whose is a credential, or an id that is no known tenant's name? Learned from whom it goes with.
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::ledger::Owner;
+use crate::model::{EvidenceClass, OpaqueId, TenantId};
+
+/// Most ids remembered. Beyond, what is new stays unknown.
+const MAX_IDS: usize = 65_536;
+/// Most tenants told apart per id.
+const MAX_TENANTS: usize = 8;
+/// Uses by inference that say as much as one that is certain, if they agree.
+const MANY: u32 = 8;
+/// Inference errs: a second tenant counts from so many uses on …
+const SECOND: u32 = 3;
+/// … which are at least one of so many of all.
+const SHARE: u32 = 5;
+
+#[derive(Clone, Copy, Debug)]
+struct Uses {
+    tenant: TenantId,
+    /// By wire or endpoint evidence.
+    certain: u32,
+    /// By inference.
+    inferred: u32,
+}
+
+/// Ids and whom they went with.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    ids: FxHashMap<OpaqueId, SmallVec<[Uses; 1]>>,
+}
+
+impl Owners {
+    /// `id` was used for `tenant`.
+    pub(super) fn learn(&mut self, id: OpaqueId, tenant: TenantId, class: EvidenceClass) {
+        if self.ids.len() >= MAX_IDS && !self.ids.contains_key(&id) {
+            return;
+        }
+        let uses = self.ids.entry(id).or_default();
+        if uses.iter().all(|u| u.tenant != tenant) && uses.len() < MAX_TENANTS {
+            uses.push(Uses { tenant, certain: 0, inferred: 0 });
+        }
+        if let Some(u) = uses.iter_mut().find(|u| u.tenant == tenant) {
+            let n = if class == EvidenceClass::Inferred { &mut u.inferred } else { &mut u.certain };
+            *n = n.saturating_add(1);
+        }
+    }
+
+    /// Whose `id` is.
+    pub(super) fn owner(&self, id: OpaqueId) -> Owner {
+        let Some(uses) = self.ids.get(&id) else { return Owner::Unknown };
+        let mut certain = uses.iter().filter(|u| u.certain > 0).map(|u| u.tenant);
+        let first = match (certain.next(), certain.next()) {
+            (Some(_), Some(_)) => return Owner::Shared,
+            (first, _) => first,
+        };
+        let total: u32 = uses.iter().map(|u| u.inferred).fold(0, u32::saturating_add);
+        let best = first.or_else(|| uses.iter().max_by_key(|u| u.inferred).map(|u| u.tenant));
+        let Some(best) = best else { return Owner::Unknown };
+        let others: u32 = uses.iter().filter(|u| u.tenant != best).map(|u| u.inferred).fold(0, u32::saturating_add);
+        if others >= SECOND && others.saturating_mul(SHARE) >= total {
+            return Owner::Shared;
+        }
+        if first.is_some() || total >= MANY { Owner::One(best) } else { Owner::Unknown }
+    }
+
+    /// The one tenant `id` goes with.
+    pub(super) fn one(&self, id: OpaqueId) -> Option<TenantId> {
+        match self.owner(id) {
+            Owner::One(tenant) => Some(tenant),
+            Owner::Unknown | Owner::Shared => None,
+        }
+    }
+
+    /// Ids held.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Most ids held.
+    pub(super) fn limit() -> usize {
+        MAX_IDS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: TenantId = TenantId(0);
+    const B: TenantId = TenantId(1);
+    const ID: OpaqueId = OpaqueId(7);
+
+    fn after(uses: &[(TenantId, EvidenceClass, u32)]) -> Owner {
+        let mut owners = Owners::default();
+        for (tenant, class, n) in uses {
+            for _ in 0..*n {
+                owners.learn(ID, *tenant, *class);
+            }
+        }
+        owners.owner(ID)
+    }
+
+    #[test]
+    fn certain_uses_decide_and_inference_needs_many() {
+        use EvidenceClass::{Endpoint, Inferred};
+        assert_eq!(after(&[]), Owner::Unknown);
+        assert_eq!(after(&[(A, Endpoint, 1)]), Owner::One(A));
+        assert_eq!(after(&[(A, Endpoint, 1), (B, Endpoint, 1)]), Owner::Shared);
+        assert_eq!(after(&[(A, Inferred, 3)]), Owner::Unknown);
+        assert_eq!(after(&[(A, Inferred, 8)]), Owner::One(A));
+        assert_eq!(after(&[(A, Inferred, 60), (B, Inferred, 4)]), Owner::One(A), "inference errs now and then");
+        assert_eq!(after(&[(A, Inferred, 6), (B, Inferred, 4)]), Owner::Shared);
+        assert_eq!(after(&[(A, Endpoint, 2), (B, Inferred, 2)]), Owner::One(A));
+    }
+}

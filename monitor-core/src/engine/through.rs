@@ -1,0 +1,302 @@
+//! For whom is it, where one process works for many? Keeps the places of [`crate::attribute::through`] up to date with
+//! what goes in and out, and asks them when a unit of work is ripe.
+
+use smallvec::SmallVec;
+
+use super::conn::{MAX_PAST, Pending};
+use super::session::Session;
+use crate::attribute::by_binding;
+use crate::attribute::forwarded::Relay;
+use crate::attribute::through::{self, Borrow, Place, Through, Whom};
+use crate::decode::Mark;
+use crate::model::{
+    Answer, Attribution, Bases, Basis, Bound, Claim, EvidenceClass, Nanos, OpKind, Operation, Protocol, Side, Slot,
+    TenantId, UnitNo,
+};
+
+/// How long after its end a unit of work is looked at: what was missed shows by then.
+pub(super) const SETTLE: Nanos = Nanos::millis(100);
+/// How long it waits for the requests that it may be for.
+const PATIENCE: Nanos = Nanos::secs(2);
+
+/// Some request in flight came in by the very protocol that work goes out in, and it is one that poolers pass on.
+fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
+    protocol == Protocol::Postgres
+        && borrow.candidates.iter().any(|key| place.request(*key).is_some_and(|r| r.protocol == protocol))
+}
+
+impl Session<'_> {
+    /// The place where this connection's requests come in, if it is followed.
+    fn inbound(&self) -> Option<Relay> {
+        self.core.enters.filter(|r| self.shared.places.contains_key(r))
+    }
+
+    /// The place that this connection works for, if it is followed and the tenant is not known anyway.
+    fn outbound(&self) -> Option<Relay> {
+        self.core.leaves.filter(|r| self.core.endpoint.is_none() && self.shared.places.contains_key(r))
+    }
+
+    /// A request's head, or all of it, is there.
+    pub(super) fn comes_in(&mut self, request: u64, at: Nanos) {
+        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+            let whom = self.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
+            place.arrived((self.core.id, request), whom, self.core.protocol, at);
+        }
+    }
+
+    /// A unit of work begins.
+    pub(super) fn borrows(&mut self, at: Nanos) {
+        self.core.borrow =
+            self.outbound().and_then(|r| self.shared.places.get(&r)).map(|place| Borrow::begin(place, at));
+    }
+
+    /// A request of the unit of work goes out.
+    pub(super) fn goes_out(&mut self) {
+        let thread = self.core.threads[0];
+        let Some(relay) = self.core.leaves.filter(|_| self.core.borrow.is_some()) else { return };
+        if let Some(place) = self.shared.places.get_mut(&relay) {
+            place.worked.text();
+        }
+        if let Some(borrow) = &mut self.core.borrow {
+            borrow.thread.and(thread);
+        }
+    }
+
+    /// A request or a reply carries a mark.
+    pub(super) fn carries(&mut self, request: u64, from: Side, mark: Mark) {
+        if from == Side::Server {
+            return;
+        }
+        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+            let key = (self.core.id, request);
+            match mark {
+                Mark::Trace(trace) => place.carries_trace(key, trace),
+                Mark::Value(value) => place.carries_value(key, value),
+            }
+        }
+        let Some(relay) = self.core.leaves else { return };
+        if let (Some(borrow), Some(place)) = (&mut self.core.borrow, self.shared.places.get_mut(&relay)) {
+            match mark {
+                Mark::Trace(trace) => borrow.carries_trace(place, trace),
+                Mark::Value(value) => {
+                    borrow.carries_value(place, value);
+                    place.worked.seen(value);
+                }
+            }
+        }
+    }
+
+    /// Whether anybody looks at the values of this direction.
+    pub(super) fn looks_at_values(&self, from: Side) -> bool {
+        from == Side::Client
+            && self.shared.settings.bases.value
+            && (self.inbound().is_some() || self.outbound().is_some())
+    }
+
+    /// A request that came in has been answered.
+    pub(super) fn is_answered(&mut self, request: u64, at: Nanos) {
+        let (answered_by, read_by) = (self.core.threads[1], self.core.reader);
+        let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) else { return };
+        let thread = match (answered_by, read_by) {
+            (Some(a), Some(b)) if a != b => {
+                place.affinity.handed_over();
+                None
+            }
+            (thread, _) => thread,
+        };
+        if let Some(thread) = thread {
+            place.affinity.answers(thread, at);
+        }
+        place.answered((self.core.id, request), at, thread);
+    }
+
+    /// Requests that came in will not be answered, or their answers cannot be told apart any more.
+    pub(super) fn abandons_all(&mut self, at: Nanos) {
+        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+            for open in &self.core.open {
+                place.abandoned((self.core.id, open.request), at);
+            }
+            place.miss(at);
+        }
+    }
+
+    /// A data operation of the unit of work has been answered.
+    pub(super) fn has_worked(&mut self, op: &Operation) {
+        let (service, Some(relay)) = (self.service(), self.core.leaves) else { return };
+        if let (Some(borrow), Some(place)) = (&mut self.core.borrow, self.shared.places.get_mut(&relay)) {
+            let shape = (service, op.verb, op.target);
+            borrow.worked(shape, op.ended);
+            // What came in unseen may have caused it.
+            if place.is_whole(borrow.begun) {
+                place.quiet.work(shape, op.begun, !borrow.candidates.is_empty());
+            }
+        }
+    }
+
+    /// The unit of work is over: whether it waits to be looked at.
+    pub(super) fn gives_back(&mut self, at: Nanos) -> bool {
+        let Some(borrow) = self.core.borrow.take() else { return false };
+        let no = self.core.unit.no;
+        self.core.borrows.push_back((no, at, borrow));
+        self.shared.due.push_back((at + SETTLE, self.core.id));
+        true
+    }
+
+    /// Looks at the units of work that are ripe, oldest first; `all`: at all of them.
+    pub(super) fn look_through(&mut self, now: Nanos, all: bool) {
+        while let Some((no, ended, borrow)) = self.core.borrows.front() {
+            let (no, ended) = (*no, *ended);
+            let Some(relay) = self.core.leaves else { break };
+            let Some(place) = self.shared.places.get_mut(&relay) else { break };
+            if !all && (now.since(ended) < SETTLE || (!through::is_ripe(borrow, place) && now.since(ended) < PATIENCE))
+            {
+                self.shared.due.push_back((now + SETTLE, self.core.id));
+                break;
+            }
+            let policy = self.shared.settings.bases;
+            let told = &mut self.shared.stats.bases;
+            let mut found = through::resolve(borrow, place, &policy, now, &mut |(basis, why)| {
+                *told.entry((basis, why.unwrap_or("spoke"))).or_default() += 1;
+            });
+            // What a pooler sends on comes from its clients: that is for its forwarded bytes to tell.
+            if passes_on(borrow, place, self.core.protocol) {
+                found = Through { requests: found.requests, ..Through::default() };
+            }
+            self.core.borrows.pop_front();
+            if self.core.through.len() >= MAX_PAST {
+                self.core.through.remove(0);
+            }
+            self.core.through.push((no, found));
+            self.flush(|p| p.unit == no);
+        }
+    }
+
+    /// For whom an operation of unit `no` is. `left`: bindings in force on the connection; `own`: what the operation
+    /// says itself.
+    ///
+    /// The order of trust: the client's own container, what its relay forwarded, a trace id or the only request in
+    /// flight, what the unit has bound, and only then inference.
+    pub(super) fn answer(&self, no: UnitNo, begun: Nanos, left: &[Bound], own: &[Bound]) -> Answer {
+        if let Some(a) = self.core.attribution_of(no) {
+            return Answer::Tenant(a);
+        }
+        let binding = self.bound_by_unit(no, left, own);
+        let through = self.core.through_of(no);
+        if let Some(t) = through {
+            if t.torn {
+                return Answer::Several;
+            }
+            match (t.settled, binding) {
+                // The unit has just said otherwise: then the process does more than answer this one request.
+                (Some(s), Some(b)) if s.basis == Basis::Bracketed && s.tenant != b.tenant => return Answer::Several,
+                (Some(s), _) => return Answer::Tenant(s),
+                (None, _) => {}
+            }
+        }
+        if let Some(b) = binding {
+            return Answer::Tenant(b);
+        }
+        let marker = own.iter().find(|b| b.slot == Slot::Marker).and_then(|b| match b.claim {
+            Claim::Tenant(t) => Some(t),
+            Claim::Opaque(id) => self.shared.alias(self.service(), id, None),
+            _ => None,
+        });
+        match self.inferred(through, marker) {
+            Some(a) if self.may_be_held(left, no, a.tenant, begun) => Answer::Several,
+            Some(a) => Answer::Tenant(a),
+            None if self.core.unit.forwarded || marker.is_some() => Answer::Several,
+            None if through.is_some_and(|t| !t.votes.is_empty() || !t.requests.is_empty()) => Answer::Several,
+            None => Answer::Unknown,
+        }
+    }
+
+    /// Whom the unit itself has bound, by a binding strong enough or by a credential of one tenant's.
+    pub(super) fn bound_by_unit(&self, no: UnitNo, left: &[Bound], own: &[Bound]) -> Option<Attribution> {
+        let (service, enough) = (self.service(), self.minimum());
+        let names = |slot, id| match slot {
+            Slot::Credential => self.shared.owners.one(id),
+            _ => self.shared.alias(service, id, None),
+        };
+        let bindings: SmallVec<[Bound; 4]> =
+            left.iter().chain(own).filter(|b| b.slot != Slot::Marker && b.strength >= enough).copied().collect();
+        by_binding(&bindings, no, &names)
+    }
+
+    /// What the inferred bases agree on.
+    fn inferred(&self, through: Option<&Through>, marker: Option<TenantId>) -> Option<Attribution> {
+        let votes = through.map_or(&[][..], |t| &t.votes);
+        let Some(&(best, tenant)) = votes.first() else {
+            return marker.map(|t| Attribution::new(t, Basis::Marker));
+        };
+        if votes.iter().any(|(_, t)| *t != tenant) {
+            return None;
+        }
+        let bases = votes.iter().fold(Bases::default(), |bases, (b, _)| bases.with(*b));
+        let found = Attribution { class: EvidenceClass::Inferred, bases, ..Attribution::new(tenant, best) };
+        match marker {
+            None => Some(found),
+            Some(m) if m == tenant => Some(Attribution { bases: bases.with(Basis::Marker), ..found }),
+            // The application says whom it works for: one guess is wrong until a second one agrees.
+            Some(_) => (bases.count() >= 2).then_some(found),
+        }
+    }
+
+    /// Whether somebody who has bound the connection for another than `tenant` may still be the one who uses it: a
+    /// request for that tenant, which was in flight when the binding was made, is in flight still.
+    fn may_be_held(&self, left: &[Bound], no: UnitNo, tenant: TenantId, begun: Nanos) -> bool {
+        let service = self.service();
+        let place = self.core.leaves.and_then(|r| self.shared.places.get(&r));
+        left.iter().filter(|b| b.unit != no).any(|bound| {
+            let named = match bound.claim {
+                Claim::Tenant(t) => Some(t),
+                Claim::Opaque(id) => self.shared.alias(service, id, Some(tenant)),
+                _ => return false,
+            };
+            if named == Some(tenant) {
+                return false;
+            }
+            let Some(through) = self.core.through_of(bound.unit).filter(|t| !t.requests.is_empty()) else {
+                // Nobody knows who made it: lately, it may be somebody who goes on.
+                return begun.since(bound.at) < PATIENCE;
+            };
+            through.requests.iter().filter_map(|key| place?.request(*key)).any(|r| {
+                let going_on = r.ended.is_none_or(|ended| ended >= begun);
+                let may_be_theirs = match (r.whom, named) {
+                    (Whom::Tenant(t, _), Some(named)) => t == named,
+                    _ => true,
+                };
+                going_on && may_be_theirs
+            })
+        })
+    }
+
+    /// A request that this process sent came in somewhere else, where it may cause more: for whom it is, is known now.
+    pub(super) fn tell_next(&mut self, pending: &Pending, answer: Answer) {
+        if self.core.endpoint.is_some() || pending.op.kind == OpKind::Control {
+            return;
+        }
+        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+            let whom = answer.attribution().map_or(Whom::Nobody, |a| Whom::Tenant(a.tenant, a.class));
+            place.identified((self.core.id, pending.op.request), whom);
+        }
+    }
+
+    /// Learns from a unit whose tenant is known otherwise where a basis would have been wrong.
+    pub(super) fn compare(&mut self, no: UnitNo, binding: TenantId, now: Nanos) {
+        let (Some(t), Some(relay)) = (self.core.through_of(no), self.core.leaves) else { return };
+        let bracket = t.settled.is_some_and(|s| s.basis == Basis::Bracketed && s.tenant != binding);
+        let thread = t.votes.iter().any(|(b, t)| *b == Basis::SameThread && *t != binding);
+        let wrong: SmallVec<[Basis; 2]> = t.votes.iter().filter(|(_, t)| *t != binding).map(|(b, _)| *b).collect();
+        for basis in wrong {
+            *self.shared.stats.bases.entry((basis, "contradicted by a binding")).or_default() += 1;
+        }
+        if let Some(place) = self.shared.places.get_mut(&relay) {
+            if bracket {
+                place.quiet.contradicted(now);
+            }
+            if thread {
+                place.affinity.misfit();
+            }
+        }
+    }
+}
