@@ -113,6 +113,12 @@ pub trait Sink {
     /// Every operation of the request has ended. `print` covers its reply; `None` if not seen whole.
     fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>);
 
+    /// A reply came that belongs to no request of this connection, by count. Told only when the connection was seen
+    /// from its start and without a hole, and not for what a server may say unasked (a time-out, a shutdown).
+    fn unmatched_reply(&mut self, at: Nanos, why: &'static str) {
+        let _ = (at, why);
+    }
+
     /// The server told the transaction's state; `Idle` ends the unit of work.
     fn status(&mut self, at: Nanos, status: TxStatus);
 

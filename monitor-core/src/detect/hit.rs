@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 
 use super::{Use, World};
 use crate::model::{
-    Basis, Bound, Claim, EvidenceClass, Nanos, OtherUse, Scope, ServiceId, Severity, Slot, SocketCookie, Sym, TenantId,
-    WorkloadId,
+    Bases, Basis, Bound, Claim, EvidenceClass, Nanos, OtherUse, Scope, ServiceId, Severity, Slot, SocketCookie, Sym,
+    TenantId, WorkloadId,
 };
 
 /// Where something happened.
@@ -32,6 +32,8 @@ pub enum Detail {
     Operation(Sym, Sym),
     /// So many data operations.
     Count(u64),
+    /// Bases that agree.
+    Agree(Bases),
     /// Plain words.
     Words(&'static str),
 }
@@ -107,6 +109,10 @@ impl Step {
                 let (verb, target) = (world.names.name(verb), world.names.name(target));
                 if target.is_empty() { verb.to_owned() } else { format!("{verb} {target}") }
             }
+            Detail::Agree(bases) => {
+                let all: Vec<&str> = bases.iter().map(Basis::name).collect();
+                format!("{} agree, in several units of work, and none disagrees", all.join(" and "))
+            }
             Detail::Count(n) => format!("{n} data operations"),
             Detail::Words(words) => words.to_owned(),
         }
@@ -137,6 +143,8 @@ pub struct Hit {
     pub severity: Severity,
     /// How the tenants are known: the weakest of what it rests on.
     pub class: EvidenceClass,
+    /// The inferred bases that agree, where at least two do: in several units of work they may count for more.
+    pub corroborated: Option<Bases>,
     /// When.
     pub at: Nanos,
     /// Where.

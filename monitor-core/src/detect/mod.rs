@@ -14,8 +14,8 @@ pub use store::{FindingEvent, Store};
 use smallvec::SmallVec;
 
 use crate::model::{
-    Answer, Bound, ConnId, Directory, Interner, Nanos, OtherUse, Ruling, Service, ServiceId, Severity, Slot, Sym,
-    TenantId, TenantTable,
+    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Interner, KeyUse, Nanos, OtherUse,
+    Ruling, Service, ServiceId, Severity, Slot, Sym, TenantId, TenantTable, Verdict,
 };
 
 /// What is fixed about a rule.
@@ -61,6 +61,10 @@ pub struct Use {
     pub answer: Answer,
     /// The verdict.
     pub ruling: Ruling,
+    /// Whom it names itself.
+    pub marker: Claim,
+    /// The key it uses, where there are keys.
+    pub key: Option<KeyUse>,
     /// The latest earlier use of the connection by another tenant.
     pub other: Option<OtherUse>,
     /// Bindings in force.
@@ -84,6 +88,46 @@ pub struct Ineffective {
     pub uncovered: Option<(Nanos, Sym, Sym)>,
 }
 
+impl Use {
+    /// The bases behind an inferred crossing, when at least two of them agree on either side; what a binding or the
+    /// wire says needs no second.
+    pub fn corroborated(&self) -> Option<Bases> {
+        let this = self.answer.attribution().filter(Attribution::corroborated)?;
+        let by_binding = self.ruling.verdict == Verdict::StaleBound;
+        let other = self.other.is_some_and(|o| o.by.class > EvidenceClass::Inferred || o.by.corroborated());
+        (by_binding || other).then_some(this.bases)
+    }
+}
+
+/// Replies that are out of step with their requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Desync {
+    /// The connection with the replies.
+    pub site: Site,
+    /// When it showed.
+    pub at: Nanos,
+    /// How.
+    pub how: How,
+    /// Who got the reply.
+    pub used: Option<TenantId>,
+    /// Whose it was.
+    pub owner: Option<TenantId>,
+}
+
+/// How replies show that they are out of step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// A process answered with the reply before its own.
+    Shifted {
+        /// So many times in a row.
+        times: u32,
+        /// To the same kind of command.
+        alike: bool,
+    },
+    /// A reply came that no request waited for.
+    Unasked,
+}
+
 /// What rules see.
 #[derive(Debug)]
 pub enum RuleEvent<'a> {
@@ -91,6 +135,8 @@ pub enum RuleEvent<'a> {
     Use(&'a Use),
     /// A binding without effect.
     Ineffective(&'a Ineffective),
+    /// Replies out of step.
+    Desync(Desync),
     /// Time has passed: about once a second.
     Tick(Nanos),
     /// The input has ended: what waits for more can decide with what there is.
@@ -161,6 +207,9 @@ pub static RULES: &[&RuleInfo] = &[
     &rules::session_set_under_pooler::INFO,
     &rules::shared_service_unpartitioned::INFO,
     &rules::tenant_label_missing::INFO,
+    &rules::response_desync::INFO,
+    &rules::conn_auth_reuse::INFO,
+    &rules::cache_key_unscoped::INFO,
 ];
 
 /// A fresh set of all rules.
@@ -172,6 +221,9 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::new(rules::session_set_under_pooler::SessionSetUnderPooler),
         Box::new(rules::shared_service_unpartitioned::SharedServiceUnpartitioned::default()),
         Box::new(rules::tenant_label_missing::TenantLabelMissing::default()),
+        Box::new(rules::response_desync::ResponseDesync),
+        Box::new(rules::conn_auth_reuse::ConnAuthReuse),
+        Box::new(rules::cache_key_unscoped::CacheKeyUnscoped::default()),
     ]
 }
 

@@ -1,12 +1,13 @@
 //! Findings: deduplicated by fingerprint, counted instead of repeated, suppressed where the operator said so.
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
-use super::{Hit, Rule, Step, World};
+use super::{Detail, Hit, Rule, Step, World};
 use crate::model::settings::{RuleSpec, Suppression};
 use crate::model::{
-    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceId, ServiceRef, Severity, TenantId, TenantPair,
-    WorkloadId, WorkloadRef,
+    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceId, ServiceRef, Severity, SocketCookie, TenantId,
+    TenantPair, WorkloadId, WorkloadRef,
 };
 
 /// Why a finding is handed out.
@@ -28,10 +29,17 @@ struct Entry {
     suppressed: bool,
     handed_out: Nanos,
     dirty: bool,
+    /// Units of work, at most one a connection, in which at least two inferred bases agreed.
+    agreed: SmallVec<[(SocketCookie, Nanos); 3]>,
 }
+
+/// Units of work in which inferred bases must agree before they count for more.
+const SEVERAL: usize = 3;
 
 /// How often a repeated finding is handed out again.
 const AGAIN: Nanos = Nanos::secs(60);
+/// Hits on one connection that are so far apart are of different units of work.
+const APART: Nanos = Nanos::millis(100);
 /// Most different findings held.
 const MAX_FINDINGS: usize = 10_000;
 
@@ -71,7 +79,14 @@ impl Store {
             let f = &mut entry.finding;
             f.count += 1;
             f.last_seen = f.last_seen.max(hit.at);
-            let severity = severity_of(&self.rules, hit);
+            let agreed = agree(&mut entry.agreed, hit);
+            let severity = severity_of(&self.rules, hit, agreed);
+            if agreed && severity > f.severity {
+                f.evidence.extend(hit.corroborated.map(|bases| {
+                    let detail = Detail::Agree(bases);
+                    evidence(&Step { at: hit.at, what: "bases", detail, tenant: hit.used, basis: None }, world)
+                }));
+            }
             // What happens again may be worse, or better known, than the first time.
             let worse = severity > f.severity || hit.class > f.class;
             f.severity = f.severity.max(severity);
@@ -92,7 +107,7 @@ impl Store {
             self.n_forgotten += 1;
             return None;
         }
-        let mut finding = describe(hit, rule, world, severity_of(&self.rules, hit));
+        let mut finding = describe(hit, rule, world, severity_of(&self.rules, hit, false));
         let mut suppressed = false;
         if let Some(s) = self.suppress.iter().find(|s| covers(s, &finding)) {
             if hit.at < s.until {
@@ -107,7 +122,9 @@ impl Store {
         }
         let severity = finding.severity;
         self.by_key.insert(key, self.entries.len());
-        self.entries.push(Entry { finding, suppressed, handed_out: hit.at, dirty: false });
+        let mut agreed = SmallVec::new();
+        agree(&mut agreed, hit);
+        self.entries.push(Entry { finding, suppressed, handed_out: hit.at, dirty: false, agreed });
         (!suppressed).then_some(severity)
     }
 
@@ -154,9 +171,24 @@ impl Store {
 }
 
 /// The operator's severity, else the hit's; inference alone never goes beyond medium.
-fn severity_of(rules: &[RuleSpec], hit: &Hit) -> Severity {
+fn severity_of(rules: &[RuleSpec], hit: &Hit, agreed: bool) -> Severity {
     let wanted = rules.iter().find(|r| r.rule == hit.rule).and_then(|r| r.severity).unwrap_or(hit.severity);
-    if hit.class == EvidenceClass::Inferred { wanted.min(Severity::Medium) } else { wanted }
+    match hit.class {
+        EvidenceClass::Inferred if agreed => wanted.min(Severity::High),
+        EvidenceClass::Inferred => wanted.min(Severity::Medium),
+        EvidenceClass::Endpoint | EvidenceClass::Wire => wanted,
+    }
+}
+
+/// Notes a hit on which inferred bases agree; whether they have done so in several units of work.
+fn agree(agreed: &mut SmallVec<[(SocketCookie, Nanos); 3]>, hit: &Hit) -> bool {
+    if let (Some(_), Some((cookie, ..))) = (hit.corroborated, hit.site.flow)
+        && agreed.len() < SEVERAL
+        && agreed.last().is_none_or(|(c, at)| *c != cookie || hit.at.since(*at) >= APART)
+    {
+        agreed.push((cookie, hit.at));
+    }
+    agreed.len() >= SEVERAL && hit.corroborated.is_some()
 }
 
 fn covers(s: &Suppression, f: &Finding) -> bool {

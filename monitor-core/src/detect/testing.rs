@@ -18,7 +18,7 @@ pub(crate) const SERVER: WorkloadId = WorkloadId(1);
 pub(crate) const UNLABELLED: WorkloadId = WorkloadId(2);
 pub(crate) const REMOTE: WorkloadId = WorkloadId(3);
 
-const SITE: Site = Site { service: Some(ServiceId(0)), workload: Some(SERVER), flow: None };
+pub(crate) const SITE: Site = Site { service: Some(ServiceId(0)), workload: Some(SERVER), flow: None };
 
 #[derive(Debug)]
 struct OnlyTheServer;
@@ -62,6 +62,8 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
             target: ORDERS,
         }),
         live: smallvec![],
+        marker: Claim::Neutral,
+        key: None,
     }
 }
 
@@ -133,7 +135,11 @@ pub(crate) fn run(rule: &mut dyn Rule, u: &Use) -> Vec<Hit> {
 }
 
 pub(crate) fn outcome(rule: &mut dyn Rule, u: &Use) -> Outcome {
-    with_world(&[shared_service()], |world| rule.on_event(&RuleEvent::Use(u), world, &mut Vec::new()))
+    outcome_of(rule, &RuleEvent::Use(u))
+}
+
+pub(crate) fn outcome_of(rule: &mut dyn Rule, event: &RuleEvent<'_>) -> Outcome {
+    with_world(&[shared_service()], |world| rule.on_event(event, world, &mut Vec::new()))
 }
 
 fn with_world<T>(services: &[Service], f: impl FnOnce(&World<'_>) -> T) -> T {

@@ -199,6 +199,8 @@ pub(super) struct Core {
     /// Where its requests come out of, if that may be a relay.
     pub(super) leaves: Option<Relay>,
     pub(super) mid_stream: bool,
+    /// Something of it was missed since.
+    pub(super) disturbed: bool,
     pub(super) session: Option<SessionStart>,
     pub(super) ledger: Ledger,
     pub(super) unit: Unit,
@@ -238,6 +240,7 @@ impl Core {
             enters: None,
             leaves: None,
             mid_stream: false,
+            disturbed: false,
             session: None,
             ledger: Ledger::new(),
             unit: Unit::default(),

@@ -120,8 +120,9 @@ impl Session<'_> {
                 LiveBinding { bound: *b, author: by.map(|a| a.tenant), client: by.and_then(|a| a.client) }
             })
             .collect();
-        let event =
-            Use { site: self.site(), at: op.ended, verb: op.verb, target: op.target, answer, ruling, other, live };
+        let (marker, key) = (op.marker, op.key);
+        let (site, at, verb, target) = (self.site(), op.ended, op.verb, op.target);
+        let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live };
         self.shared.detect(&RuleEvent::Use(&event), self.out);
         self.tell_next(pending, answer);
     }

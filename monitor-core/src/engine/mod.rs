@@ -64,6 +64,7 @@ impl Engine {
         self.table.settle(&mut self.shared, out);
         let now = event.at();
         self.table.look_through(now, &mut self.shared, out);
+        self.table.check_answers(now, &mut self.shared, out);
         if now.since(self.last_turn) >= TURN {
             self.last_turn = now;
             self.turn(now, out);

@@ -8,7 +8,7 @@ use super::output::Output;
 use super::shared::Shared;
 use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
-use crate::detect::{Ineffective, RuleEvent, Site};
+use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
 use crate::model::{
     Attribution, Basis, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol, Scope,
     ServiceId, Side, Slot, Strength, Sym, TxStatus, UnitNo,
@@ -202,7 +202,7 @@ impl Sink for Session<'_> {
     fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
         self.begin_unit(at);
         self.comes_in(request, at);
-        self.goes_out();
+        self.goes_out(request, at);
         if self.core.open.len() >= MAX_OPEN {
             // What is not remembered is as good as lost.
             self.shared.forwarding.disturbed_all(at);
@@ -274,6 +274,15 @@ impl Sink for Session<'_> {
         self.shared.settled = settled;
     }
 
+    fn unmatched_reply(&mut self, at: Nanos, _why: &'static str) {
+        if self.core.mid_stream || self.core.disturbed {
+            return;
+        }
+        let used = self.core.endpoint.map(|a| a.tenant);
+        let event = Desync { site: self.site(), at, how: How::Unasked, used, owner: None };
+        self.shared.detect(&RuleEvent::Desync(event), self.out);
+    }
+
     fn status(&mut self, at: Nanos, status: TxStatus) {
         self.core.ledger.status(status);
         if status == TxStatus::Idle {
@@ -283,6 +292,7 @@ impl Sink for Session<'_> {
 
     fn disturbed(&mut self, at: Nanos, why: Disturbance) {
         *self.shared.stats.disturbances.entry(why.name()).or_default() += 1;
+        self.core.disturbed = true;
         self.core.ledger.disturb(why == Disturbance::MidStream);
         self.abandons_all(at);
         for open in self.core.open.drain(..) {
@@ -296,6 +306,9 @@ impl Sink for Session<'_> {
             if let Some(unit) = self.core.known_unit(no) {
                 unit.contradicted = true;
             }
+        }
+        if let Some(place) = self.core.leaves.and_then(|r| self.shared.places.get_mut(&r)) {
+            place.replies.forget(self.core.id);
         }
         self.core.unit.local = None;
         self.core.ineffective = None;

@@ -74,6 +74,8 @@ pub(super) struct Shared {
     pub(super) places: FxHashMap<Relay, Place>,
     /// Connections with units of work to be looked at, soonest first.
     pub(super) due: VecDeque<(Nanos, ConnId)>,
+    /// Answers of such processes to be looked at, soonest first.
+    pub(super) answers: VecDeque<(Nanos, ConnId, u64)>,
     /// Whose credentials and opaque ids are.
     pub(super) owners: Owners,
     /// Tenants whose own units bound an opaque value, by service.
@@ -117,6 +119,7 @@ impl Shared {
             new_relays: Vec::new(),
             places: FxHashMap::default(),
             due: VecDeque::new(),
+            answers: VecDeque::new(),
             owners: Owners::default(),
             aliases: FxHashMap::default(),
             binds_sessions: FxHashSet::default(),

@@ -14,6 +14,7 @@ use super::session::Session;
 use super::shared::Shared;
 use crate::attribute::forwarded::{Inbound, Settled};
 use crate::attribute::through::Whom;
+use crate::detect::{Desync, How, RuleEvent, Site};
 use crate::model::settings::Limits;
 use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie};
 use crate::stream::{Incoming, StreamLimits};
@@ -226,6 +227,24 @@ impl Table {
                 Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
                     .look_through(now, false);
             }
+        }
+    }
+
+    /// Answers of shared processes that are due to be compared with what those had been told.
+    pub(super) fn check_answers(&mut self, now: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+        while let Some(&(due, id, request)) = shared.answers.front() {
+            if due > now {
+                break;
+            }
+            shared.answers.pop_front();
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            let mut session = Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false };
+            let Some((shifted, used)) = session.check_answer(request) else { continue };
+            let Some(from) = self.conns.get(&shifted.conn) else { continue };
+            let core = &from.core;
+            let site = Site { service: core.service, workload: core.client_workload, flow: core.flow };
+            let how = How::Shifted { times: shifted.times, alike: shifted.alike };
+            shared.detect(&RuleEvent::Desync(Desync { site, at: due, how, used, owner: shifted.owner }), out);
         }
     }
 

@@ -7,15 +7,18 @@ use super::conn::{MAX_PAST, Pending};
 use super::session::Session;
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{self, Borrow, Place, Through, Whom};
+use crate::attribute::through::{self, Borrow, Place, Shifted, Through, Whom};
 use crate::decode::Mark;
 use crate::model::{
-    Answer, Attribution, Bases, Basis, Bound, Claim, EvidenceClass, Nanos, OpKind, Operation, Protocol, Side, Slot,
-    TenantId, UnitNo,
+    Answer, Attribution, Bases, Basis, Bound, Claim, EvidenceClass, Fingerprint, Nanos, OpKind, Operation, Protocol,
+    Side, Slot, TenantId, UnitNo,
 };
 
 /// How long after its end a unit of work is looked at: what was missed shows by then.
 pub(super) const SETTLE: Nanos = Nanos::millis(100);
+/// How long after its end an answer is compared with what the process had been told: a client that is out of step
+/// answers before its own reply has come.
+const CHECK: Nanos = Nanos::millis(250);
 /// How long it waits for the requests that it may be for.
 const PATIENCE: Nanos = Nanos::secs(2);
 
@@ -51,11 +54,13 @@ impl Session<'_> {
     }
 
     /// A request of the unit of work goes out.
-    pub(super) fn goes_out(&mut self) {
+    pub(super) fn goes_out(&mut self, request: u64, at: Nanos) {
         let thread = self.core.threads[0];
         let Some(relay) = self.core.leaves.filter(|_| self.core.borrow.is_some()) else { return };
         if let Some(place) = self.shared.places.get_mut(&relay) {
             place.worked.text();
+            let tenant = place.only_tenant();
+            place.replies.asked(self.core.id, request, at, tenant);
         }
         if let Some(borrow) = &mut self.core.borrow {
             borrow.thread.and(thread);
@@ -65,6 +70,9 @@ impl Session<'_> {
     /// A request or a reply carries a mark.
     pub(super) fn carries(&mut self, request: u64, from: Side, mark: Mark) {
         if from == Side::Server {
+            if let Mark::Value(value) = mark {
+                self.comes_back(request, value);
+            }
             return;
         }
         if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
@@ -86,11 +94,37 @@ impl Session<'_> {
         }
     }
 
+    /// A reply carries a value.
+    fn comes_back(&mut self, request: u64, value: Fingerprint) {
+        let key = (self.core.id, request);
+        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+            place.answers_with(key, value);
+        }
+        if let Some(place) = self.outbound().and_then(|r| self.shared.places.get_mut(&r)) {
+            place.replies.holds(key.0, key.1, value);
+        }
+    }
+
     /// Whether anybody looks at the values of this direction.
     pub(super) fn looks_at_values(&self, from: Side) -> bool {
-        from == Side::Client
-            && self.shared.settings.bases.value
-            && (self.inbound().is_some() || self.outbound().is_some())
+        let wanted = match from {
+            Side::Client => self.shared.settings.bases.value,
+            // To see whether replies come to those who asked.
+            Side::Server => true,
+        };
+        wanted && (self.inbound().is_some() || self.outbound().is_some())
+    }
+
+    /// Looks at an answer that this process gave a while ago.
+    pub(super) fn check_answer(&mut self, request: u64) -> Option<(Shifted, Option<TenantId>)> {
+        let key = (self.core.id, request);
+        let place = self.inbound().and_then(|r| self.shared.places.get_mut(&r))?;
+        let shifted = place.check_answer(key)?;
+        let used = match place.request(key)?.whom {
+            Whom::Tenant(t, _) => Some(t),
+            Whom::NotYet | Whom::Nobody => None,
+        };
+        Some((shifted, used))
     }
 
     /// A request that came in has been answered.
@@ -108,6 +142,7 @@ impl Session<'_> {
             place.affinity.answers(thread, at);
         }
         place.answered((self.core.id, request), at, thread);
+        self.shared.answers.push_back((at + CHECK, self.core.id, request));
     }
 
     /// Requests that came in will not be answered, or their answers cannot be told apart any more.
@@ -126,6 +161,7 @@ impl Session<'_> {
         if let (Some(borrow), Some(place)) = (&mut self.core.borrow, self.shared.places.get_mut(&relay)) {
             let shape = (service, op.verb, op.target);
             borrow.worked(shape, op.ended);
+            place.replies.is_a(self.core.id, op.request, shape);
             // What came in unseen may have caused it.
             if place.is_whole(borrow.begun) {
                 place.quiet.work(shape, op.begun, !borrow.candidates.is_empty());

@@ -29,6 +29,20 @@ pub enum Basis {
 }
 
 impl Basis {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::OwnContainer,
+        Self::PeerContainer,
+        Self::ForwardedContent,
+        Self::TraceId,
+        Self::Bracketed,
+        Self::Binding,
+        Self::ValueFlow,
+        Self::SameThread,
+        Self::OnlyTenant,
+        Self::Marker,
+    ];
+
     /// The name in findings and operations.
     pub fn name(self) -> &'static str {
         match self {
@@ -69,6 +83,11 @@ impl Bases {
     /// Whether `basis` is among them.
     pub fn has(self, basis: Basis) -> bool {
         self.0 & 1 << basis as u16 != 0
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Basis> {
+        Basis::ALL.into_iter().filter(move |b| self.has(*b))
     }
 
     /// How many.

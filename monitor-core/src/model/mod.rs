@@ -21,8 +21,8 @@ pub use identity::{Directory, ServiceRole, Workload};
 pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId};
 pub use intern::{Interner, Sym};
 pub use operation::{
-    Effect, Fingerprint, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength,
-    TxStatus,
+    Effect, Fingerprint, KeyUse, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot,
+    Strength, TxStatus,
 };
 pub use service::{Service, TenantUse};
 pub use settings::{BasisPolicy, HeaderPolicy, Settings};

@@ -268,4 +268,15 @@ pub struct Operation {
     pub marker: Claim,
     /// The credential it carries itself, if any.
     pub credential: Option<Fingerprint>,
+    /// The key it reads or writes, where the protocol knows keys.
+    pub key: Option<KeyUse>,
+}
+
+/// Use of one key of a store that has keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// Salted fingerprint of the key, and of the database it is in.
+    pub print: Fingerprint,
+    /// Whether the operation writes it.
+    pub write: bool,
 }

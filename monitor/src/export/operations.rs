@@ -71,6 +71,7 @@ mod tests {
             warned_ineffective: false,
             marker: Claim::Neutral,
             credential: None,
+            key: None,
         };
         let mut view = OperationView {
             flow: ("127.0.0.1:40112".parse().unwrap(), "127.0.0.1:5432".parse().unwrap()),

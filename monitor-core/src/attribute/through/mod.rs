@@ -11,6 +11,7 @@ mod only_tenant;
 mod place;
 mod quiet;
 mod rarity;
+mod replies;
 mod thread;
 mod trace;
 mod value;
@@ -18,6 +19,7 @@ mod value;
 pub use borrow::{Borrow, OneThread};
 pub use place::{Place, Request, RequestKey, Whom};
 pub use quiet::Shape;
+pub use replies::Shifted;
 
 use smallvec::SmallVec;
 

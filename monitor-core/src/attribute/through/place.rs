@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::affinity::Affinity;
 use super::quiet::Quiet;
 use super::rarity::Rarity;
+use super::replies::{Replies, Shifted};
 use crate::model::{ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, TenantId, ThreadId};
 
 /// A request, by the connection it came in on and its number there.
@@ -42,6 +43,8 @@ pub struct Request {
     traces: SmallVec<[Fingerprint; 1]>,
     /// Other values it carries.
     values: SmallVec<[Fingerprint; 8]>,
+    /// Values of its answer, those it carried itself left out.
+    answer: SmallVec<[Fingerprint; 8]>,
 }
 
 /// Most requests in flight in one place; more, and nobody can be singled out.
@@ -74,6 +77,8 @@ pub struct Place {
     pub asked: Rarity,
     /// Values of requests that went out.
     pub worked: Rarity,
+    /// What came back.
+    pub replies: Replies,
 }
 
 impl Place {
@@ -99,6 +104,7 @@ impl Place {
             thread: None,
             traces: SmallVec::new(),
             values: SmallVec::new(),
+            answer: SmallVec::new(),
         };
         self.requests.insert(key, request);
     }
@@ -124,6 +130,34 @@ impl Place {
             self.asked.seen(value);
             self.by_value.entry(value).or_default().push(key);
         }
+    }
+
+    /// The answer to a request carries a value.
+    pub fn answers_with(&mut self, key: RequestKey, value: Fingerprint) {
+        if let Some(r) = self.requests.get_mut(&key)
+            && r.answer.len() < MAX_VALUES
+            && !r.values.contains(&value)
+            && !r.answer.contains(&value)
+        {
+            r.answer.push(value);
+        }
+    }
+
+    /// Whether a request that was answered a while ago was answered with the reply before its own.
+    pub fn check_answer(&mut self, key: RequestKey) -> Option<Shifted> {
+        let r = self.requests.get_mut(&key)?;
+        let (ended, answer) = (r.ended?, std::mem::take(&mut r.answer));
+        if answer.is_empty() { None } else { self.replies.answered(r.arrived, ended, &answer) }
+    }
+
+    /// The only tenant with requests in flight. For naming only: something may have been missed.
+    pub fn only_tenant(&self) -> Option<TenantId> {
+        let mut tenants = self.open.iter().filter_map(|k| self.requests.get(k)).map(|r| match r.whom {
+            Whom::Tenant(t, _) => Some(t),
+            Whom::NotYet | Whom::Nobody => None,
+        });
+        let first = tenants.next()??;
+        tenants.all(|t| t == Some(first)).then_some(first)
     }
 
     /// A request has been answered whole, by `thread` if that is known for certain.

@@ -52,6 +52,11 @@ impl Rarity {
         }
     }
 
+    /// Whether `value` is in many of the texts, of which enough were seen to say so.
+    pub fn is_common(&self, value: Fingerprint) -> bool {
+        self.texts >= ENOUGH && !self.is_rare(value)
+    }
+
     /// Whether `value` is in few of the texts, and enough of them were seen to say so.
     pub fn is_rare(&self, value: Fingerprint) -> bool {
         let n = self.rows.iter().zip(places(value)).filter_map(|(row, at)| row.get(at)).min().copied().unwrap_or(0);

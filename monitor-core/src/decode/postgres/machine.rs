@@ -559,6 +559,7 @@ impl Machine {
             warned_ineffective: false,
             marker: Claim::Neutral,
             credential: None,
+            key: None,
         });
     }
 

@@ -45,5 +45,6 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
         warned_ineffective: false,
         marker: Claim::Neutral,
         credential: None,
+        key: None,
     });
 }

@@ -55,6 +55,7 @@ impl Rule for LocalSetIneffective {
             severity: Severity::High,
             // The replies themselves say that it had no effect.
             class: attribution.map_or(Basis::Binding.class(), |a| a.class),
+            corroborated: None,
             at: i.uncovered.map_or(i.at, |(at, ..)| at),
             site: i.site,
             used: tenant,

@@ -52,6 +52,7 @@ impl Rule for PoolReuseUnrevalidated {
             rule: INFO.id,
             severity,
             class: attribution.class.min(other.by.class),
+            corroborated: u.corroborated(),
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),

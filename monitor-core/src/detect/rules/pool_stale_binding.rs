@@ -8,7 +8,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Severity, Verdict};
+use crate::model::{Severity, Slot, Verdict};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -41,11 +41,18 @@ impl Rule for PoolStaleBinding {
         let (Some(attribution), Some(bound)) = (u.answer.attribution(), u.ruling.binding) else {
             return Outcome::Insufficient("no tenant");
         };
+        // What authenticated the connection as a whole has a rule of its own.
+        if bound.slot == Slot::ConnectionAuth {
+            return Outcome::Clear;
+        }
+        // A declared marker is a label: the server may or may not go by it.
+        let severity = if bound.slot == Slot::Marker { Severity::High } else { Severity::Critical };
         let steps: SmallVec<[Step; 3]> = smallvec![Step::of_binding(&bound, u.ruling.other), Step::of_use(u)];
         hits.push(Hit {
             rule: INFO.id,
-            severity: Severity::Critical,
+            severity,
             class: attribution.class,
+            corroborated: u.corroborated(),
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),

@@ -49,6 +49,7 @@ impl Rule for SessionSetUnderPooler {
             rule: INFO.id,
             severity: if crossed { Severity::High } else { Severity::Medium },
             class: attribution.class,
+            corroborated: u.corroborated(),
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),

@@ -46,7 +46,7 @@ impl Rule for SharedServiceUnpartitioned {
         let (now, ended) = match *event {
             RuleEvent::Tick(now) => (now, false),
             RuleEvent::End(now) => (now, true),
-            RuleEvent::Use(_) | RuleEvent::Ineffective(_) => return Outcome::Clear,
+            RuleEvent::Use(_) | RuleEvent::Ineffective(_) | RuleEvent::Desync(_) => return Outcome::Clear,
         };
         let before = hits.len();
         for (index, service) in (0u32..).zip(world.services) {
@@ -112,6 +112,7 @@ fn hit(id: ServiceId, service: &Service, severity: Severity, now: Nanos) -> Hit 
         rule: INFO.id,
         severity,
         class: EvidenceClass::Endpoint,
+        corroborated: None,
         at: now,
         site: Site { service: Some(id), workload: service.workload, flow: None },
         used: None,

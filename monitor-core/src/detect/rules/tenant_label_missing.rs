@@ -63,6 +63,7 @@ impl Rule for TenantLabelMissing {
                     rule: INFO.id,
                     severity: Severity::Medium,
                     class: EvidenceClass::Endpoint,
+                    corroborated: None,
                     at: now,
                     site: Site { service: Some(service_id), workload: Some(id), flow: None },
                     used: None,

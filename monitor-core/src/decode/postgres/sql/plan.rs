@@ -288,6 +288,7 @@ impl Run<'_> {
             warned_ineffective: local && self.call.warned,
             marker: Claim::Neutral,
             credential: None,
+            key: None,
         });
     }
 

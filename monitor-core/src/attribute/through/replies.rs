@@ -1,0 +1,196 @@
+//! Does a process answer with the reply that belongs to somebody else's command? On a connection whose replies come in
+//! the order of its commands, a client that gives up waiting and leaves the reply unread hands the next borrower the
+//! previous reply. The bytes on that connection look as they always do; what is wrong shows where the process answers:
+//! with a value of the reply *before* its own, and none of its own.
+//!
+//! Needs no tenant: replies are counted, and values are matched by their salted hashes.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::quiet::Shape;
+use super::rarity::Rarity;
+use crate::model::{ConnId, Fingerprint, Nanos, TenantId};
+
+/// Most connections followed per process.
+const MAX_CONNS: usize = 1024;
+/// Replies remembered per connection.
+const MAX_REPLIES: usize = 64;
+/// Most values kept of one reply.
+const MAX_VALUES: usize = 32;
+
+#[derive(Clone, Debug)]
+struct Reply {
+    request: u64,
+    shape: Option<Shape>,
+    begun: Nanos,
+    /// The only tenant that had a request in flight when it was asked for.
+    tenant: Option<TenantId>,
+    values: SmallVec<[Fingerprint; 4]>,
+}
+
+/// A connection's latest replies.
+#[derive(Debug, Default)]
+struct Line {
+    replies: VecDeque<Reply>,
+    /// Answers in a row that held the previous reply.
+    shifted: u32,
+}
+
+/// An answer that held the reply before its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shifted {
+    /// The connection whose replies are out of step.
+    pub conn: ConnId,
+    /// Answers in a row by now.
+    pub times: u32,
+    /// The same kind of command as the one before.
+    pub alike: bool,
+    /// For whom the reply was asked for.
+    pub owner: Option<TenantId>,
+}
+
+/// The latest replies to one process.
+#[derive(Debug, Default)]
+pub struct Replies {
+    lines: FxHashMap<ConnId, Line>,
+    common: Rarity,
+}
+
+impl Replies {
+    /// A command goes out on `conn`.
+    pub fn asked(&mut self, conn: ConnId, request: u64, at: Nanos, tenant: Option<TenantId>) {
+        if self.lines.len() >= MAX_CONNS && !self.lines.contains_key(&conn) {
+            return;
+        }
+        let line = self.lines.entry(conn).or_default();
+        if line.replies.len() >= MAX_REPLIES {
+            line.replies.pop_front();
+        }
+        line.replies.push_back(Reply { request, shape: None, begun: at, tenant, values: SmallVec::new() });
+        self.common.text();
+    }
+
+    /// The reply to a command holds `value`.
+    pub fn holds(&mut self, conn: ConnId, request: u64, value: Fingerprint) {
+        let Some(reply) = self.reply(conn, request) else { return };
+        if reply.values.len() < MAX_VALUES && !reply.values.contains(&value) {
+            reply.values.push(value);
+            self.common.seen(value);
+        }
+    }
+
+    /// What kind of command it was.
+    pub fn is_a(&mut self, conn: ConnId, request: u64, shape: Shape) {
+        if let Some(reply) = self.reply(conn, request) {
+            reply.shape = Some(shape);
+        }
+    }
+
+    fn reply(&mut self, conn: ConnId, request: u64) -> Option<&mut Reply> {
+        self.lines.get_mut(&conn)?.replies.iter_mut().rev().find(|r| r.request == request)
+    }
+
+    /// Something of `conn` was missed, or it is gone.
+    pub fn forget(&mut self, conn: ConnId) {
+        self.lines.remove(&conn);
+    }
+
+    /// The process has answered a request that came in at `from` and was over at `to` with these `values`, those of
+    /// the request itself left out.
+    pub fn answered(&mut self, from: Nanos, to: Nanos, values: &[Fingerprint]) -> Option<Shifted> {
+        let Self { lines, common } = self;
+        // What any command under way brought may be in the answer by right.
+        // Commands go out in order of time, so the latest are looked at first and the rest not at all.
+        let during =
+            |l: &Line| l.replies.iter().rev().skip_while(|r| r.begun > to).take_while(|r| r.begun >= from).count();
+        let after = |l: &Line| l.replies.iter().rev().take_while(|r| r.begun > to).count();
+        let mut own: SmallVec<[Fingerprint; 16]> = SmallVec::new();
+        for line in lines.values() {
+            let mine = line.replies.iter().rev().skip_while(|r| r.begun > to).take_while(|r| r.begun >= from);
+            own.extend(mine.flat_map(|r| r.values.iter().copied()));
+        }
+        if own.is_empty() {
+            return None;
+        }
+        let mut found = None;
+        for (conn, line) in lines.iter_mut() {
+            let n = during(line);
+            let Some(first) = line.replies.len().checked_sub(after(line) + n).filter(|_| n > 0) else { continue };
+            let Some(before) = first.checked_sub(1).and_then(|at| line.replies.get(at)) else { continue };
+            let Some(mine) = line.replies.get(first).filter(|r| !r.values.is_empty()) else { continue };
+            let mine_told =
+                mine.values.iter().any(|v| values.contains(v) && !before.values.contains(v) && is_rare(common, *v));
+            if mine_told {
+                line.shifted = 0;
+                continue;
+            }
+            let before_told = before.values.iter().any(|v| values.contains(v) && !own.contains(v));
+            if before_told && !mine.values.iter().any(|v| values.contains(v)) {
+                line.shifted += 1;
+                let shifted = Shifted {
+                    conn: *conn,
+                    times: line.shifted,
+                    alike: before.shape.is_some() && before.shape == mine.shape,
+                    owner: before.tenant,
+                };
+                // One connection's worth is told at a time: the one longest out of step.
+                if found.is_none_or(|f: Shifted| (f.times, f.conn) < (shifted.times, shifted.conn)) {
+                    found = Some(shifted);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Rare, or too little was seen to call anything common.
+fn is_rare(common: &Rarity, value: Fingerprint) -> bool {
+    !common.is_common(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ServiceId, Sym};
+
+    const C: ConnId = ConnId(1);
+    const GET: Shape = (ServiceId(0), Sym(10), Sym(11));
+
+    /// `n` requests, each asking one value; what request `i` is answered with is for `with` to say.
+    fn play(n: u64, with: impl Fn(u64) -> u64) -> Vec<Shifted> {
+        let mut r = Replies::default();
+        let mut found = Vec::new();
+        for i in 1..=n {
+            let at = Nanos::millis(i * 10);
+            r.asked(C, i, at, Some(TenantId((i % 2) as u32)));
+            r.is_a(C, i, GET);
+            r.holds(C, i, Fingerprint(i * 0x1_0000_1003));
+            r.holds(C, i, Fingerprint(5));
+            found.extend(r.answered(at, at + Nanos::millis(3), &[Fingerprint(with(i) * 0x1_0000_1003)]));
+        }
+        found
+    }
+
+    #[test]
+    fn answers_with_the_previous_reply_are_counted() {
+        let found = play(6, |i| i - 1);
+        assert_eq!(found.len(), 5);
+        assert_eq!(found.last(), Some(&Shifted { conn: C, times: 5, alike: true, owner: Some(TenantId(1)) }));
+    }
+
+    #[test]
+    fn answers_with_their_own_reply_or_with_anything_else_are_not() {
+        assert_eq!(play(20, |i| i), []);
+        assert_eq!(play(20, |i| i + 1000), []);
+        assert_eq!(play(20, |i| i.saturating_sub(2)), [], "some older value: a cache");
+    }
+
+    #[test]
+    fn one_answer_in_step_ends_the_count() {
+        let found = play(12, |i| if i % 3 == 0 { i } else { i - 1 });
+        assert!(found.iter().all(|f| f.times <= 2), "{found:?}");
+    }
+}
