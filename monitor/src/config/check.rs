@@ -14,6 +14,7 @@ use super::file::{self, File, SeverityName};
 use super::located::Located;
 use super::problem::{Pos, Problem, did_you_mean};
 
+mod attribution;
 mod identity;
 mod services;
 
@@ -34,6 +35,9 @@ pub(super) fn check(file: File, now: Nanos, whole: bool) -> Checked {
     }
     this.tenants(file.tenants);
     this.services(file.services);
+    if let Some(attribution) = file.attribution {
+        this.attribution(attribution);
+    }
     this.rules(file.rules.0);
     this.suppress(file.suppress);
     if let Some(limits) = file.limits {

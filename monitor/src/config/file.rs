@@ -22,6 +22,8 @@ pub(super) struct File {
     /// Services to name, or to judge otherwise than by default. First match wins.
     #[serde(default)]
     pub(super) services: Vec<Service>,
+    /// How it is found out for whom a shared process works.
+    pub(super) attribution: Option<Attribution>,
     /// Rules to switch off, or to give another severity, by rule id.
     #[serde(default)]
     pub(super) rules: Table<Rule>,
@@ -87,6 +89,54 @@ pub(super) enum RoleName {
     Service,
 }
 
+/// How it is found out for whom a shared process works.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Attribution {
+    /// Bases that may be used; all are by default.
+    pub(super) bases: Option<BaseSwitches>,
+    /// Request headers that carry identity.
+    pub(super) headers: Option<Headers>,
+}
+
+/// Bases that may be used where one process works for many tenants. Each is on unless set to `false`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct BaseSwitches {
+    /// Trace and request ids carried from the request to the work done for it.
+    #[serde(default = "yes")]
+    pub(super) trace_id: bool,
+    /// The only request in flight, in a process that is quiet when idle.
+    #[serde(default = "yes")]
+    pub(super) bracketed: bool,
+    /// Rare values of a request that reappear in the work done for it.
+    #[serde(default = "yes")]
+    pub(super) value_flow: bool,
+    /// The thread that did the work and answered the request.
+    #[serde(default = "yes")]
+    pub(super) same_thread: bool,
+    /// All requests in flight are one tenant's.
+    #[serde(default = "yes")]
+    pub(super) only_tenant: bool,
+}
+
+/// Request headers that carry identity. A list given here replaces the default one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Headers {
+    /// Headers whose value names the tenant. Default: `x-tenant-id`, `x-tenant`, `x-scope-orgid`, `x-org-id`,
+    /// `x-organization-id`, `x-account-id`, `x-customer-id`.
+    pub(super) tenant: Option<Vec<Located<String>>>,
+    /// Headers whose value is a credential. Default: `authorization`, `x-api-key`, `api-key`.
+    pub(super) credential: Option<Vec<Located<String>>>,
+    /// Headers with the id of a trace or a request. Default: `traceparent`, `b3`, `x-b3-traceid`, `x-request-id`,
+    /// `x-correlation-id`, `x-amzn-trace-id`.
+    pub(super) trace: Option<Vec<Located<String>>>,
+    /// Keys of the W3C `baggage` header that name the tenant. Default: `tenant`, `tenant.id`, `tenant_id`,
+    /// `tenantid`.
+    pub(super) baggage: Option<Vec<Located<String>>>,
+}
+
 /// A tenant.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +179,10 @@ pub(super) struct ServiceMatch {
 pub(super) enum ProtocolName {
     /// PostgreSQL, wire protocol 3.
     Postgres,
+    /// Redis, RESP2 and RESP3.
+    Redis,
+    /// HTTP/1.1.
+    Http,
 }
 
 /// What re-validates a tenant on a service. What is left out has a working default.

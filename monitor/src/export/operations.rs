@@ -52,7 +52,9 @@ pub fn operation(view: &OperationView<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use monitor_core::model::attribution::{Attribution, Basis};
-    use monitor_core::model::{Answer, Effect, Nanos, OpKind, Operation, Outcome, Protocol, Side, Sym, TenantId};
+    use monitor_core::model::{
+        Answer, Claim, Effect, Nanos, OpKind, Operation, Outcome, Protocol, Side, Sym, TenantId,
+    };
 
     use super::*;
 

@@ -73,6 +73,8 @@ metrics! {
     DecodeErrorsTotal = "decode_errors_total" Counter ["protocol", "kind"];
     /// Times a connection's state became unknown: joined mid-stream, bytes missing, malformed input.
     FlowDisturbancesTotal = "flow_disturbances_total" Counter ["kind"];
+    /// What each basis said of the units of work of shared processes: `spoke`, or why it abstained.
+    AttributionBasesTotal = "attribution_bases_total" Counter ["basis", "result"];
     /// Times a rule had not enough to tell: silence, not safety.
     RuleInsufficientTotal = "rule_insufficient_total" Counter ["rule", "reason"];
     /// Whether a kernel hook is attached (1) or its coverage is lost (0).

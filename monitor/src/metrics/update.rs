@@ -113,6 +113,12 @@ impl Updater {
         self.set_all(Metric::TenantSwitchesTotal, &sums);
 
         let mut sums = Sums::new();
+        for (&(basis, result), &n) in &stats.bases {
+            *sums.entry([basis.name(), result]).or_default() += count(n);
+        }
+        self.set_all(Metric::AttributionBasesTotal, &sums);
+
+        let mut sums = Sums::new();
         for (&(rule, severity, class, service, tenant), &n) in &stats.findings {
             let service = service.map_or("", |s| self.services.label(engine.service_name(s)));
             let tenant = tenant.map_or("", |t| self.tenants.label(engine.tenant_name(t)));

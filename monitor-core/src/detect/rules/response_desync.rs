@@ -10,7 +10,7 @@
 
 use smallvec::smallvec;
 
-use crate::detect::{Desync, Detail, Hit, How, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Hit, How, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
 use crate::model::{EvidenceClass, Severity};
 
 /// What is fixed about it.
@@ -86,6 +86,7 @@ impl Rule for ResponseDesync {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::Desync;
     use crate::detect::testing::*;
 
     fn shifted(times: u32, alike: bool) -> RuleEvent<'static> {

@@ -30,6 +30,8 @@ impl Check {
                 net,
                 protocol: service.protocol.map(|p| match p {
                     ProtocolName::Postgres => Protocol::Postgres,
+                    ProtocolName::Redis => Protocol::Redis,
+                    ProtocolName::Http => Protocol::Http,
                 }),
                 minimum,
                 policy,
