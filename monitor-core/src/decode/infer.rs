@@ -131,7 +131,7 @@ impl Shared {
 pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared) -> Option<Box<dyn Decoder>> {
     match protocol {
         Protocol::Postgres => Some(Box::new(postgres::Postgres::new(salt, mid_stream, &shared.postgres))),
-        Protocol::Unknown | Protocol::Opaque | Protocol::Redis | Protocol::Http => None,
+        Protocol::Unknown | Protocol::Opaque | Protocol::Redis | Protocol::Http | Protocol::Mcp => None,
     }
 }
 

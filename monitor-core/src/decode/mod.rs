@@ -7,7 +7,11 @@ pub mod infer;
 pub mod postgres;
 pub mod values;
 
-use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Protocol, Side, Slot, Sym, TxStatus};
+use smallvec::SmallVec;
+
+use crate::model::mcp::Exchange;
+use crate::model::token::Token;
+use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Protocol, Side, Slot, Sym, TenantId, TxStatus};
 
 /// Contiguous bytes of one direction.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +116,24 @@ pub trait Sink {
 
     /// Every operation of the request has ended. `print` covers its reply; `None` if not seen whole.
     fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>);
+
+    /// What may be known of a token that was presented: `scheme` as the header has it (`Bearer`), `token` the rest. Only
+    /// salted fingerprints and claims about tenants come back.
+    fn token(&mut self, scheme: &str, token: &str) -> Option<Token> {
+        let _ = (scheme, token);
+        None
+    }
+
+    /// Tenants whose canary `text` holds.
+    fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
+        let _ = text;
+        SmallVec::new()
+    }
+
+    /// An MCP request has been answered (also: its answer was lost). Comes after the `done` of its operation.
+    fn mcp(&mut self, exchange: &Exchange) {
+        let _ = exchange;
+    }
 
     /// A reply came that belongs to no request of this connection, by count. Told only when the connection was seen
     /// from its start and without a hole, and not for what a server may say unasked (a time-out, a shutdown).

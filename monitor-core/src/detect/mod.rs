@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::model::{
     Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Interner, KeyUse, Nanos, OtherUse,
-    Ruling, Service, ServiceId, Severity, Slot, Sym, TenantId, TenantTable, Verdict,
+    Ruling, Service, ServiceId, Severity, Slot, Sym, TenantId, TenantTable, Verdict, mcp,
 };
 
 /// What is fixed about a rule.
@@ -99,6 +99,17 @@ impl Use {
     }
 }
 
+/// One MCP request and its answer, and for whom it was.
+#[derive(Clone, Copy, Debug)]
+pub struct McpUse<'a> {
+    /// Where: the MCP server, the workload that called it, the connection.
+    pub site: Site,
+    /// What.
+    pub exchange: &'a mcp::Exchange,
+    /// For whom.
+    pub answer: Answer,
+}
+
 /// Replies that are out of step with their requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Desync {
@@ -137,6 +148,8 @@ pub enum RuleEvent<'a> {
     Ineffective(&'a Ineffective),
     /// Replies out of step.
     Desync(Desync),
+    /// One MCP request and its answer.
+    Mcp(&'a McpUse<'a>),
     /// Time has passed: about once a second.
     Tick(Nanos),
     /// The input has ended: what waits for more can decide with what there is.

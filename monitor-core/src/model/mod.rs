@@ -7,10 +7,12 @@ pub mod finding;
 pub mod identity;
 pub mod ids;
 pub mod intern;
+pub mod mcp;
 pub mod operation;
 pub mod service;
 pub mod settings;
 pub mod time;
+pub mod token;
 pub mod verdict;
 
 pub use attribution::{Answer, Attribution, Bases, Basis};

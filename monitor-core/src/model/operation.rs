@@ -16,6 +16,8 @@ pub enum Protocol {
     Redis,
     /// HTTP/1.0 and HTTP/1.1.
     Http,
+    /// Model Context Protocol, over HTTP or WebSocket.
+    Mcp,
 }
 
 impl Protocol {
@@ -27,6 +29,7 @@ impl Protocol {
             Self::Postgres => "postgres",
             Self::Redis => "redis",
             Self::Http => "http",
+            Self::Mcp => "mcp",
         }
     }
 }

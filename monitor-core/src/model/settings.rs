@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use super::claim::Salt;
+use super::mcp::ManifestHash;
+use super::token::TokenPolicy;
 use super::{BindPolicy, Nanos, Protocol, Severity, Strength};
 
 /// A tenant by configuration.
@@ -113,6 +115,47 @@ impl Default for BasisPolicy {
     }
 }
 
+/// Tools that a tenant may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entitlement {
+    /// The tenant, by name.
+    pub tenant: String,
+    /// Only on this service, by name.
+    pub service: Option<String>,
+    /// Names of tools; `*` at the end stands for anything.
+    pub tools: Vec<String>,
+}
+
+/// A value planted in a tenant's data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// Whose data.
+    pub tenant: String,
+    /// The value. Never shown, not even in debug output.
+    pub value: String,
+}
+
+impl std::fmt::Debug for Canary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Canary").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+/// A tool as it was approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedTool {
+    /// The server's name, as it calls itself or as configured for the service.
+    pub server: String,
+    /// The server's version then.
+    pub version: String,
+    /// The tool's name.
+    pub tool: String,
+    /// Hash of its canonical JSON.
+    pub hash: ManifestHash,
+    /// The lock it stands in carried a valid signature.
+    pub signed: bool,
+}
+
 /// Bounds on memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -149,6 +192,14 @@ pub struct Settings {
     pub headers: HeaderPolicy,
     /// Bases in use.
     pub bases: BasisPolicy,
+    /// How tokens are read.
+    pub tokens: TokenPolicy,
+    /// Tools that tenants may use.
+    pub entitlements: Vec<Entitlement>,
+    /// Values planted in a tenant's data that nobody else may ever see.
+    pub canaries: Vec<Canary>,
+    /// Tools as they were approved.
+    pub locks: Vec<LockedTool>,
     /// Salt of every fingerprint: random in a live agent, fixed in a replay. Never shows in output.
     pub salt: Salt,
     /// Whether operations are handed out one by one (`replay --operations`).
@@ -165,6 +216,10 @@ impl Default for Settings {
             limits: Limits::default(),
             headers: HeaderPolicy::default(),
             bases: BasisPolicy::default(),
+            tokens: TokenPolicy::default(),
+            entitlements: Vec::new(),
+            canaries: Vec::new(),
+            locks: Vec::new(),
             salt: Salt(0, 0),
             operations: false,
         }
