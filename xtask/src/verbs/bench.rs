@@ -1,18 +1,21 @@
 //! `bench`: what the agent costs, as ratios within one run: machines differ and are noisy, ratios carry over.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use ::tests::lab::Scratch;
-use ::tests::lab::agent::Metrics;
 use ::tests::lab::cgroup::Tree;
 use ::tests::lab::net;
-use ::tests::lab::postgres::Postgres;
-use ::tests::lab::process::{Launch, Process};
+use ::tests::lab::process::Launch;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+
+mod scene;
+mod throughput;
+
+use scene::{Bench, Watching};
+use throughput::{Load, throughput};
 
 use super::build::{Profile, agent, probes};
 use super::setup::{Need, ensure};
@@ -22,7 +25,7 @@ use crate::{paths, sh};
 enum Part {
     /// Kernel time per packet, against an empty program.
     Kernel,
-    /// pgbench with and without the agent.
+    /// pgbench and redis-benchmark with and without the agent.
     Throughput,
     /// Packets a second from a capture file.
     Replay,
@@ -58,7 +61,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         let result = match part {
             Part::Kernel => kernel(),
-            Part::Throughput => Bench::once(&mut bench).and_then(|bench| throughput(bench, &binary, args)),
+            Part::Throughput => Bench::once(&mut bench).and_then(|bench| {
+                let mut lines = throughput(Load::Pgbench, bench, &binary, args)?;
+                lines.extend(throughput(Load::Redis, bench, &binary, args)?);
+                Ok(lines)
+            }),
             Part::Replay => Bench::once(&mut bench).and_then(|bench| replay(bench, &binary, args.time)),
             Part::Memory => memory(&binary),
         };
@@ -111,147 +118,6 @@ fn kernel() -> Result<Vec<Line>> {
             format!("{:.2} ({passed:.0} ns ÷ {empty:.0} ns)", value("unwatched_ratio")?),
             "≤ 1.1",
         ),
-    ])
-}
-
-/// A database with pgbench's tables in one cgroup, a tenant's cgroup for pgbench.
-struct Bench {
-    postgres: Postgres,
-    tenant: PathBuf,
-    tree: Tree,
-    _scratch: Scratch,
-    logs: PathBuf,
-}
-
-impl Bench {
-    /// The one that is there, or a new one.
-    fn once(slot: &mut Option<Self>) -> Result<&Self> {
-        if slot.is_none() {
-            *slot = Some(Self::start()?);
-        }
-        slot.as_ref().context("just made")
-    }
-
-    fn start() -> Result<Self> {
-        sh::step("preparing pgbench");
-        let logs = paths::lab().join("bench");
-        let tree = Tree::new("leasewarden-bench-pgbench")?;
-        let scratch = Scratch::new("bench")?;
-        let postgres = Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?;
-        let tenant = tree.dir("tenants/acme/agent")?;
-        let bench = Self { postgres, tenant, tree, _scratch: scratch, logs };
-        bench.pgbench("pgbench-init", &["-i", "-q", "-s", "10"])?;
-        Ok(bench)
-    }
-
-    /// Runs pgbench inside the tenant's cgroup; gives what it printed.
-    fn pgbench(&self, name: &str, args: &[&str]) -> Result<String> {
-        Launch::new(name, self.postgres.bin().join("pgbench"))
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.postgres.port().to_string()])
-            .args(args)
-            .arg("postgres")
-            .cgroup(&self.tenant)
-            .start(&self.logs)?
-            .finish(Duration::from_secs(300))
-    }
-
-    fn transactions_per_second(&self, time: Duration) -> Result<f64> {
-        let seconds = time.as_secs().max(1).to_string();
-        let said = self.pgbench("pgbench", &["-S", "-n", "-c", "16", "-j", "2", "-T", &seconds])?;
-        said.lines()
-            .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
-            .with_context(|| format!("pgbench printed no rate:\n{said}"))
-    }
-}
-
-/// A running agent and where it serves.
-struct Watching {
-    process: Process,
-    port: u16,
-}
-
-impl Watching {
-    fn start(binary: &Path, cgroup: &Path, logs: &Path) -> Result<Self> {
-        let port = net::free_port()?;
-        fs::create_dir_all(logs)?;
-        let config = logs.join("leasewarden.yaml");
-        fs::write(&config, format!("version: 1\nexport:\n  listen: \"127.0.0.1:{port}\"\n"))?;
-        let mut process = Launch::new("agent", binary)
-            .arg("run")
-            .arg("--config")
-            .arg(&config)
-            .arg("--cgroup")
-            .arg(cgroup)
-            .arg("--findings")
-            .arg(logs.join("findings.jsonl"))
-            .start(logs)?;
-        net::wait_until(&mut process, "the agent", Duration::from_secs(30), || {
-            net::http_get(port, "/readyz").is_ok_and(|(status, _)| status == 200)
-        })?;
-        Ok(Self { process, port })
-    }
-
-    fn metrics(&self) -> Result<Metrics> {
-        Ok(Metrics(net::http_get(self.port, "/metrics")?.1))
-    }
-
-    /// CPU time used so far, in seconds: the scheduler's own clock, as ticks miss a thread that sleeps and wakes often.
-    fn cpu(&self) -> Result<f64> {
-        let mut nanoseconds = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.process.pid()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds += text.split(' ').next().and_then(|n| n.parse::<f64>().ok()).context("odd schedstat")?;
-        }
-        Ok(nanoseconds / 1e9)
-    }
-
-    /// Resident memory, in MiB.
-    fn resident(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let kib =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
-        Ok(kib.context("no VmRSS")? / 1024.0)
-    }
-}
-
-fn throughput(bench: &Bench, binary: &Path, args: &Args) -> Result<Vec<Line>> {
-    let (mut alone, mut watched, mut ratios, mut cpu, mut seen, mut lost) =
-        (vec![], vec![], vec![], vec![], vec![], 0.0);
-    for pair in 0..args.pairs {
-        sh::step(&format!("pgbench -S -c 16, pair {} of {}", pair + 1, args.pairs));
-        // Each order as often as the other: machines drift.
-        let (mut without, mut with) = (0.0, 0.0);
-        for with_agent in if pair % 2 == 0 { [false, true] } else { [true, false] } {
-            if with_agent {
-                let agent = Watching::start(binary, bench.tree.root(), &bench.logs)?;
-                let before = agent.cpu()?;
-                with = bench.transactions_per_second(args.time)?;
-                cpu.push((agent.cpu()? - before) / args.time.as_secs_f64());
-                // Metrics are refreshed once a second.
-                std::thread::sleep(Duration::from_millis(1500));
-                let metrics = agent.metrics()?;
-                lost += metrics.sum("leasewarden_events_lost_total", &[]);
-                let operations = metrics.sum("leasewarden_operations_total", &[("kind", "data")]);
-                seen.push(operations / (with * args.time.as_secs_f64()));
-            } else {
-                without = bench.transactions_per_second(args.time)?;
-            }
-        }
-        sh::note(&format!("{without:.0} /s alone, {with:.0} /s watched"));
-        alone.push(without);
-        watched.push(with);
-        ratios.push(with / without);
-    }
-    Ok(vec![
-        line(
-            "`pgbench -S -c 16` watched ÷ unwatched",
-            format!("{:.2} ({:.0} /s ÷ {:.0} /s)", median(ratios), median(watched), median(alone)),
-            "≥ 0.96",
-        ),
-        line("agent CPU meanwhile", format!("{:.0} % of a core", 100.0 * median(cpu)), "—"),
-        // Cheap because blind would show here.
-        line("data operations decoded ÷ transactions", format!("{:.2}", median(seen)), "1"),
-        line("events lost meanwhile", format!("{lost:.0}"), "0"),
     ])
 }
 

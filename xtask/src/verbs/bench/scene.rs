@@ -1,0 +1,135 @@
+//! What the measurements run on: real servers in cgroups, load in a tenant's, the agent beside them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::tests::lab::Scratch;
+use ::tests::lab::agent::Metrics;
+use ::tests::lab::cgroup::Tree;
+use ::tests::lab::net;
+use ::tests::lab::postgres::Postgres;
+use ::tests::lab::process::{Launch, Process};
+use ::tests::lab::redis::Redis;
+use anyhow::{Context, Result};
+
+use crate::{paths, sh};
+
+/// A database with pgbench's tables and a cache in cgroups of their own, a tenant's cgroup for the load.
+pub(super) struct Bench {
+    pub(super) postgres: Postgres,
+    redis: Redis,
+    tenant: PathBuf,
+    pub(super) tree: Tree,
+    _scratch: Scratch,
+    pub(super) logs: PathBuf,
+}
+
+impl Bench {
+    /// The one that is there, or a new one.
+    pub(super) fn once(slot: &mut Option<Self>) -> Result<&Self> {
+        if slot.is_none() {
+            *slot = Some(Self::start()?);
+        }
+        slot.as_ref().context("just made")
+    }
+
+    fn start() -> Result<Self> {
+        sh::step("preparing database and cache");
+        let logs = paths::lab().join("bench");
+        let tree = Tree::new("leasewarden-bench-load")?;
+        let scratch = Scratch::new("bench")?;
+        let postgres = Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?;
+        let redis = Redis::start(&tree.dir("shared/redis")?, &logs)?;
+        let tenant = tree.dir("tenants/acme/agent")?;
+        let bench = Self { postgres, redis, tenant, tree, _scratch: scratch, logs };
+        bench.pgbench("pgbench-init", &["-i", "-q", "-s", "10"])?;
+        Ok(bench)
+    }
+
+    /// Runs pgbench inside the tenant's cgroup; gives what it printed.
+    fn pgbench(&self, name: &str, args: &[&str]) -> Result<String> {
+        Launch::new(name, self.postgres.bin().join("pgbench"))
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.postgres.port().to_string()])
+            .args(args)
+            .arg("postgres")
+            .cgroup(&self.tenant)
+            .start(&self.logs)?
+            .finish(Duration::from_secs(300))
+    }
+
+    /// Requests a second of `redis-benchmark`, and how many it made.
+    pub(super) fn commands_per_second(&self, time: Duration) -> Result<(f64, f64)> {
+        // It takes a number and no time: about so many fit.
+        let n = 40_000 * time.as_secs().max(1);
+        let said = Launch::new("redis-benchmark", "redis-benchmark")
+            .args(["-h", "127.0.0.1", "-p", &self.redis.port().to_string()])
+            .args(["-c", "50", "-t", "get", "--csv", "-n", &n.to_string()])
+            .cgroup(&self.tenant)
+            .start(&self.logs)?
+            .finish(Duration::from_secs(300))?;
+        let rate = said
+            .lines()
+            .find_map(|line| line.strip_prefix("\"GET\",\"")?.split('"').next()?.parse().ok())
+            .with_context(|| format!("redis-benchmark printed no rate:\n{said}"))?;
+        Ok((rate, n as f64))
+    }
+
+    pub(super) fn transactions_per_second(&self, time: Duration) -> Result<f64> {
+        let seconds = time.as_secs().max(1).to_string();
+        let said = self.pgbench("pgbench", &["-S", "-n", "-c", "16", "-j", "2", "-T", &seconds])?;
+        said.lines()
+            .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
+            .with_context(|| format!("pgbench printed no rate:\n{said}"))
+    }
+}
+
+/// A running agent and where it serves.
+pub(super) struct Watching {
+    process: Process,
+    port: u16,
+}
+
+impl Watching {
+    pub(super) fn start(binary: &Path, cgroup: &Path, logs: &Path) -> Result<Self> {
+        let port = net::free_port()?;
+        fs::create_dir_all(logs)?;
+        let config = logs.join("leasewarden.yaml");
+        fs::write(&config, format!("version: 1\nexport:\n  listen: \"127.0.0.1:{port}\"\n"))?;
+        let mut process = Launch::new("agent", binary)
+            .arg("run")
+            .arg("--config")
+            .arg(&config)
+            .arg("--cgroup")
+            .arg(cgroup)
+            .arg("--findings")
+            .arg(logs.join("findings.jsonl"))
+            .start(logs)?;
+        net::wait_until(&mut process, "the agent", Duration::from_secs(30), || {
+            net::http_get(port, "/readyz").is_ok_and(|(status, _)| status == 200)
+        })?;
+        Ok(Self { process, port })
+    }
+
+    pub(super) fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics(net::http_get(self.port, "/metrics")?.1))
+    }
+
+    /// CPU time used so far, in seconds: the scheduler's own clock, as ticks miss a thread that sleeps and wakes often.
+    pub(super) fn cpu(&self) -> Result<f64> {
+        let mut nanoseconds = 0.0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.process.pid()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += text.split(' ').next().and_then(|n| n.parse::<f64>().ok()).context("odd schedstat")?;
+        }
+        Ok(nanoseconds / 1e9)
+    }
+
+    /// Resident memory, in MiB.
+    pub(super) fn resident(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
+        let kib =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<f64>().ok());
+        Ok(kib.context("no VmRSS")? / 1024.0)
+    }
+}
