@@ -10,6 +10,7 @@ use crate::attribute::through::{Borrow, Through};
 use crate::decode::infer::{Guess, infer};
 use crate::decode::{Appetite, Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
+use crate::model::mcp::Exchange;
 use crate::model::{
     Answer, Attribution, CgroupId, ConnId, EvidenceClass, Fingerprint, Nanos, Operation, OtherUse, Protocol, ServiceId,
     Side, Slot, SocketCookie, TenantId, ThreadId, UnitNo, WorkloadId,
@@ -218,6 +219,8 @@ pub(super) struct Core {
     pub(super) borrows: VecDeque<(UnitNo, Nanos, Borrow)>,
     /// What was made of the latest ones.
     pub(super) through: Vec<(UnitNo, Through)>,
+    /// MCP exchanges that wait for their tenant, with their unit of work.
+    pub(super) exchanges: Vec<(UnitNo, Exchange)>,
     /// Who sent the latest bytes: the client's thread, the server's.
     pub(super) threads: [Option<ThreadId>; 2],
     /// Who reads what the client sends, as last told.
@@ -252,6 +255,7 @@ impl Core {
             borrow: None,
             borrows: VecDeque::new(),
             through: Vec::new(),
+            exchanges: Vec::new(),
             threads: [None; 2],
             reader: None,
             ineffective: None,

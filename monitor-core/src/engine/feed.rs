@@ -264,6 +264,7 @@ impl Conn {
             decoder.closed(at, &mut session);
         }
         session.look_through(at, true);
+        session.tell_exchanges(None);
         session.flush(|_| true);
     }
 

@@ -1,6 +1,7 @@
 //! The engine: composes the rooms. Events in, findings and operations out; one thread, no clock.
 
 mod conn;
+mod exchanges;
 mod feed;
 mod judging;
 mod output;

@@ -9,6 +9,7 @@ use super::shared::Shared;
 use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
+use crate::model::mcp::Exchange;
 use crate::model::{
     Attribution, Basis, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol, Scope,
     ServiceId, Side, Slot, Strength, Sym, TxStatus, UnitNo,
@@ -272,6 +273,10 @@ impl Sink for Session<'_> {
             self.core.came_in_on(origins);
         }
         self.shared.settled = settled;
+    }
+
+    fn mcp(&mut self, exchange: &Exchange) {
+        self.exchanged(exchange);
     }
 
     fn unmatched_reply(&mut self, at: Nanos, _why: &'static str) {

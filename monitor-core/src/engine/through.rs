@@ -204,6 +204,7 @@ impl Session<'_> {
             }
             self.core.through.push((no, found));
             self.flush(|p| p.unit == no);
+            self.tell_exchanges(Some(no));
         }
     }
 

@@ -1,0 +1,58 @@
+//! MCP exchanges on their way to the rules: told once it is known for whom they were.
+
+use smallvec::SmallVec;
+
+use super::session::Session;
+use crate::detect::{McpUse, RuleEvent};
+use crate::model::mcp::Exchange;
+use crate::model::token::Verified;
+use crate::model::{Bound, Claim, OpaqueId, Scope, Slot, Strength, UnitNo};
+
+/// Most exchanges of one connection that wait for their tenant.
+const MAX_WAITING: usize = 64;
+
+impl Session<'_> {
+    /// An exchange has ended.
+    pub(super) fn exchanged(&mut self, exchange: &Exchange) {
+        let no = self.core.unit.no;
+        if self.known() || self.core.borrow.is_none() || self.core.exchanges.len() >= MAX_WAITING {
+            self.tell_exchange(no, exchange);
+        } else {
+            self.core.exchanges.push((no, exchange.clone()));
+        }
+    }
+
+    /// Tells the exchanges of unit `no`, or of all units.
+    pub(super) fn tell_exchanges(&mut self, no: Option<UnitNo>) {
+        if self.core.exchanges.is_empty() {
+            return;
+        }
+        let all = std::mem::take(&mut self.core.exchanges);
+        let (due, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|(unit, _)| no.is_none_or(|no| no == *unit));
+        self.core.exchanges = rest;
+        for (no, exchange) in &due {
+            self.tell_exchange(*no, exchange);
+        }
+    }
+
+    fn tell_exchange(&mut self, no: UnitNo, exchange: &Exchange) {
+        let bound = |claim, unit| Bound {
+            slot: Slot::Credential,
+            claim,
+            scope: Scope::Transaction,
+            strength: Strength::V3,
+            at: exchange.begun,
+            unit,
+        };
+        let own: SmallVec<[Bound; 2]> = match &exchange.token {
+            Some(token) if token.verified == Verified::Yes && matches!(token.tenant, Claim::Tenant(_)) => {
+                SmallVec::from_elem(bound(token.tenant, no), 1)
+            }
+            Some(token) => SmallVec::from_elem(bound(Claim::Opaque(OpaqueId(token.print.0)), no), 1),
+            None => SmallVec::new(),
+        };
+        let answer = self.answer(no, exchange.begun, &[], &own);
+        let event = McpUse { site: self.site(), exchange, answer };
+        self.shared.detect(&RuleEvent::Mcp(&event), self.out);
+    }
+}
