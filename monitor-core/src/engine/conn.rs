@@ -351,6 +351,8 @@ pub(super) struct Conn {
     pub(super) stream: Reassembler,
     pub(super) app: App,
     pub(super) core: Core,
+    /// Initial sequence numbers as told when it was opened: this end's, the other's.
+    pub(super) starts: Option<(u32, u32)>,
     pub(super) last_active: Nanos,
 }
 

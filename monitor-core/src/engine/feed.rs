@@ -24,6 +24,7 @@ impl Conn {
             stream: Reassembler::new(limits),
             app: App::Undecided(Undecided::default()),
             core: Core::new(id, o.local, o.peer),
+            starts: o.tx_start.zip(o.rx_start),
             last_active: o.at,
         }
     }

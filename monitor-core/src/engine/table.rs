@@ -36,6 +36,9 @@ pub(super) struct Table {
     conns: FxHashMap<ConnId, Box<Conn>>,
     by_cookie: FxHashMap<SocketCookie, (ConnId, u8)>,
     by_addresses: FxHashMap<(SocketAddr, SocketAddr), SmallVec<[ConnId; 1]>>,
+    /// By both initial sequence numbers, the first-seen socket's own first. Where addresses are translated on the way
+    /// (a cluster address, a published port) the two ends know the connection by different ones, but by these alike.
+    by_starts: FxHashMap<(u32, u32), ConnId>,
     /// Sockets whose cgroup nobody could name yet.
     unidentified: FxHashMap<CgroupId, Vec<ConnId>>,
     next: u32,
@@ -56,6 +59,7 @@ impl Table {
             conns: FxHashMap::default(),
             by_cookie: FxHashMap::default(),
             by_addresses: FxHashMap::default(),
+            by_starts: FxHashMap::default(),
             unidentified: FxHashMap::default(),
             next: 0,
             limits,
@@ -92,7 +96,11 @@ impl Table {
             None => {
                 self.next = self.next.wrapping_add(1);
                 let id = ConnId(self.next);
-                self.conns.insert(id, Box::new(Conn::open(id, o, self.stream_limits)));
+                let conn = Conn::open(id, o, self.stream_limits);
+                if let Some(starts) = conn.starts {
+                    self.by_starts.insert(starts, id);
+                }
+                self.conns.insert(id, Box::new(conn));
                 self.by_addresses.entry(key(o.local, o.peer)).or_default().push(id);
                 shared.stats.flows_undecided += 1;
                 (id, 0)
@@ -122,6 +130,18 @@ impl Table {
 
     /// The connection whose other socket this is, if that is already known, and which of its ends this is.
     fn other_half(&self, o: &Opened) -> Option<(ConnId, usize)> {
+        self.by_address(o).or_else(|| self.by_start(o))
+    }
+
+    /// By sequence numbers alone: two 32-bit random numbers (RFC 9293 §3.4.1) that agree crosswise are no accident.
+    fn by_start(&self, o: &Opened) -> Option<(ConnId, usize)> {
+        let (tx, rx) = (o.tx_start?, o.rx_start?);
+        let id = *self.by_starts.get(&(rx, tx))?;
+        let end = self.conns.get(&id)?.ends.get(1)?;
+        (end.cookie.is_none() && !end.watched).then_some((id, 1))
+    }
+
+    fn by_address(&self, o: &Opened) -> Option<(ConnId, usize)> {
         let ids = self.by_addresses.get(&key(o.local, o.peer))?;
         ids.iter().rev().find_map(|id| {
             let conn = self.conns.get(id)?;
@@ -171,6 +191,11 @@ impl Table {
             }
         }
         let [a, b] = &conn.ends;
+        if let Some(starts) = conn.starts
+            && self.by_starts.get(&starts) == Some(&id)
+        {
+            self.by_starts.remove(&starts);
+        }
         let addresses = key(a.addr, b.addr);
         if let Some(ids) = self.by_addresses.get_mut(&addresses) {
             ids.retain(|i| *i != id);

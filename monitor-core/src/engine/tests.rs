@@ -15,6 +15,7 @@ enum Step {
     Open { cookie: u64, cgroup: u64, local: SocketAddr, peer: SocketAddr, role: Role, starts: Option<(u32, u32)> },
     Segment { cookie: u64, dir: Direction, seq: u32, ack: u32, bytes: Vec<u8> },
     Close { cookie: u64 },
+    Wait { millis: u64 },
 }
 
 const ACME: u64 = 11;
@@ -149,12 +150,15 @@ mod pg {
 #[derive(Default)]
 struct Seen {
     findings: Vec<Finding>,
+    /// Whatever was told of them, repeats too.
+    latest: Vec<Finding>,
     operations: Vec<String>,
     silenced: Vec<u64>,
 }
 
 impl Output for Seen {
     fn finding(&mut self, finding: &Finding, event: FindingEvent) {
+        self.latest.push(finding.clone());
         if event == FindingEvent::New {
             self.findings.push(finding.clone());
         }
@@ -230,6 +234,10 @@ fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, los
                 len: bytes.len() as u32,
                 bytes,
             }),
+            Step::Wait { millis } => {
+                at = at + Nanos::millis(*millis);
+                Event::Tick { at }
+            }
             Step::Close { cookie } => Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed },
         };
         engine.handle(&event, &mut seen);
@@ -369,6 +377,25 @@ fn the_pooler_is_a_relay_and_no_socket_tells_what_the_other_one_does() {
     let seen = all(&steps);
     // Three connections, six sockets: each delivers what it sends, and nothing twice.
     assert_eq!(seen.silenced.len(), 6, "{:?}", seen.silenced);
+}
+
+/// The client knows the pooler by a cluster address, the pooler its own: one connection all the same.
+#[test]
+fn a_translated_address_does_not_part_a_connection() {
+    let cluster = addr("10.96.0.9:6432");
+    let steps: Vec<Step> = story(SESSION_SET)
+        .into_iter()
+        .map(|step| match step {
+            Step::Open { cookie, cgroup, local, peer, role: Role::Client, starts } if peer.port() == 6432 => {
+                Step::Open { cookie, cgroup, local, peer: cluster, role: Role::Client, starts }
+            }
+            step => step,
+        })
+        .collect();
+    let seen = all(&steps);
+    assert!(found(&seen).contains(&("pool-stale-binding", "globex".into(), "acme".into())), "{:?}", found(&seen));
+    let whole = all(&story(SESSION_SET));
+    assert_eq!(seen.operations, whole.operations);
 }
 
 #[test]
