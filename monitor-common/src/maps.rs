@@ -17,6 +17,8 @@ pub mod names {
     pub const FLOW_CACHE: &str = "FLOW_CACHE";
     /// Handshakes on their way, direct-mapped.
     pub const HANDSHAKES: &str = "HANDSHAKES";
+    /// Who reads from connections, direct-mapped: [`super::CachedReader`].
+    pub const READERS: &str = "READERS";
     /// One [`super::Control`].
     pub const CONTROL: &str = "CONTROL";
     /// One [`super::LostCounters`] per shard and CPU.
@@ -62,6 +64,26 @@ impl CachedFlow {
 
     /// An entry that matches no connection: cookies are not 0.
     pub const EMPTY: Self = Self { mixed: 0, budgets: 0 };
+}
+
+/// Slots in `READERS`; a power of two. A collision only tells a reader once more than needed.
+pub const READER_SLOTS: u32 = 16384;
+
+/// Who read last from a connection, in the slot `cookie % READER_SLOTS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CachedReader {
+    /// Cookie XOR `thread`, as in [`CachedFlow`].
+    pub mixed: u64,
+    /// The thread's id.
+    pub thread: u64,
+}
+
+impl CachedReader {
+    /// The entry for a connection.
+    pub const fn new(cookie: u64, thread: u32) -> Self {
+        Self { mixed: cookie ^ thread as u64, thread: thread as u64 }
+    }
 }
 
 /// Slots in `HANDSHAKES`; a power of two. A collision only loses the early announcement of one connection.
@@ -138,8 +160,10 @@ impl LossReason {
     pub const HEADER: Self = Self(6);
     /// Payload could not be copied from the packet.
     pub const COPY: Self = Self(7);
+    /// Another reader of a connection did not fit; the next read tries again.
+    pub const RING_READER: Self = Self(8);
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
     /// All of them, with the names that the metric shows.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
         (Self::RING_SEGMENT, "ring_full_segment"),
@@ -150,6 +174,7 @@ impl LossReason {
         (Self::CGROUPS_FULL, "cgroup_table_full"),
         (Self::HEADER, "unreadable_header"),
         (Self::COPY, "unreadable_payload"),
+        (Self::RING_READER, "ring_full_reader"),
     ];
 }
 
@@ -167,6 +192,7 @@ const _: () = {
     assert!(core::mem::offset_of!(FlowState, last) == 16);
     assert!(core::mem::offset_of!(FlowState, flags) == 24);
     assert!(size_of::<Handshake>() == 16 && size_of::<CachedFlow>() == 16);
+    assert!(size_of::<CachedReader>() == 16 && READER_SLOTS.is_power_of_two());
     assert!(size_of::<Control>() == 4);
     assert!(size_of::<LostCounters>() == 8 * LossReason::COUNT);
     assert!(CGROUP_CACHE_SLOTS.is_power_of_two() && FLOW_CACHE_SLOTS.is_power_of_two());

@@ -29,6 +29,8 @@ impl Kind {
     pub const CGROUP_MADE: Self = Self(0x14);
     /// [`CgroupRecord`]: a cgroup was removed.
     pub const CGROUP_REMOVED: Self = Self(0x15);
+    /// [`ReaderRecord`].
+    pub const READER: Self = Self(0x16);
 }
 
 /// [`SegmentHeader::flags`]: received; otherwise sent.
@@ -59,10 +61,11 @@ pub struct SegmentHeader {
     pub cookie: u64,
     /// Monotonic clock, ns.
     pub at: u64,
-    /// Sending thread; 0: not known.
+    /// The running thread of a sent segment; 0: not known. It is the sender's unless the segment had to wait and the
+    /// kernel sent it later, on top of whatever ran.
     pub thread: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The process of that thread; 0: not known. When it is not the one that uses the socket, the thread did not send.
+    pub process: u32,
 }
 
 /// [`FlowRecord::flags`]: this socket connected.
@@ -125,6 +128,20 @@ pub struct CloseRecord {
     pub at: u64,
 }
 
+/// Another thread than before reads from a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ReaderRecord {
+    /// [`Kind::READER`].
+    pub kind: Kind,
+    /// The thread.
+    pub thread: u32,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Monotonic clock, ns.
+    pub at: u64,
+}
+
 /// A cgroup came or went, in any hierarchy of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -149,6 +166,8 @@ const _: () = {
     assert!(core::mem::offset_of!(FlowRecord, local_port) == 64);
     assert!(size_of::<CloseRecord>() == 24);
     assert!(core::mem::offset_of!(CloseRecord, at) == 16);
+    assert!(size_of::<ReaderRecord>() == 24);
+    assert!(core::mem::offset_of!(ReaderRecord, at) == 16);
     assert!(size_of::<CgroupRecord>() == 16 + PATH_ROOM);
     assert!(core::mem::offset_of!(CgroupRecord, at) == 8);
     // Payload tiers but the empty one are powers of two: the probes bound the length by a mask.

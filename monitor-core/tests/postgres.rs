@@ -7,235 +7,46 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
 use std::cell::Cell;
-use std::collections::HashSet;
-use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
 
+use common::{SALT, Segments, Step, Suite, bindings, is_subsequence};
 use monitor_core::decode::postgres::{Postgres, Shared, fuzz_postgres, fuzz_sql};
-use monitor_core::decode::{Chunk, Decoder, Disturbance, SessionStart, Sink};
-use monitor_core::model::claim::Salt;
-use monitor_core::model::{
-    BindPolicy, Claim, Effect, Fingerprint, Interner, Nanos, Operation, Outcome, Side, Slot, Sym, TenantTable, TxStatus,
-};
+use monitor_core::decode::{Chunk, Decoder};
+use monitor_core::model::{Nanos, Side};
 use proptest::prelude::*;
 
-const SALT: Salt = Salt(17, 4);
+mod common;
 
-/// Writes every call as one line, without times.
-struct Recorder {
-    lines: Vec<String>,
-    names: Interner,
-    tenants: TenantTable,
-    policy: BindPolicy,
-    open: HashSet<u64>,
-    begun: u64,
-}
-
-impl Recorder {
-    fn new() -> Self {
-        let mut tenants = TenantTable::default();
-        tenants.intern("acme");
-        tenants.intern("globex");
-        Self {
-            lines: Vec::new(),
-            names: Interner::new(1000),
-            tenants,
-            policy: BindPolicy::default(),
-            open: HashSet::new(),
-            begun: 0,
-        }
-    }
-
-    fn who(&self, claim: Claim) -> String {
-        match claim {
-            Claim::Tenant(id) => self.tenants.name(id).to_owned(),
-            Claim::Opaque(_) => "opaque".to_owned(),
-            other => format!("{other:?}").to_lowercase(),
-        }
-    }
-
-    fn slot(&self, slot: Slot) -> String {
-        match slot {
-            Slot::Setting(name) => self.names.name(name).to_owned(),
-            other => format!("{other:?}").to_lowercase(),
-        }
-    }
-
-    fn effect(&self, effect: &Effect) -> String {
-        match effect {
-            Effect::None => String::new(),
-            Effect::Bind { slot, claim, scope, strength } => {
-                format!(" binds {}={} for {scope:?} {strength:?}", self.slot(*slot), self.who(*claim))
-            }
-            Effect::Reset { what: monitor_core::model::operation::ResetScope::Slot(slot), scope } => {
-                format!(" resets {} for {scope:?}", self.slot(*slot))
-            }
-            Effect::Savepoint(n) | Effect::RollbackTo(n) | Effect::Release(n) => {
-                let kind = format!("{effect:?}");
-                format!(" {} {}", kind.split('(').next().unwrap(), self.names.name(*n))
-            }
-            other => format!(" {other:?}"),
-        }
-    }
-}
-
-fn print(p: Option<Fingerprint>) -> String {
-    p.map_or_else(|| "-".to_owned(), |p| format!("{:04x}", p.0 & 0xffff))
-}
-
-impl Sink for Recorder {
-    fn claim(&mut self, slot: Slot, name: &str, value: &str) -> Claim {
-        self.policy.claim(&self.tenants, SALT, slot, name, value)
-    }
-    fn setting_binds(&self, name: &str) -> bool {
-        self.policy.setting_binds(name)
-    }
-    fn intern(&mut self, name: &str) -> Sym {
-        self.names.intern(name)
-    }
-    fn started(&mut self, start: SessionStart) {
-        self.lines.push(format!("started user {} database {}", print(Some(start.user)), print(Some(start.database))));
-    }
-    fn begun(&mut self, request: u64, _: Nanos, p: Option<Fingerprint>) {
-        assert_eq!(request, self.begun + 1, "requests are numbered without holes");
-        self.begun = request;
-        self.open.insert(request);
-        self.lines.push(format!("begun {request} {}", print(p)));
-    }
-    fn done(&mut self, op: &Operation) {
-        assert!(op.begun <= op.ended);
-        let mut line = format!("  {} {:?} {}", op.request, op.kind, self.names.name(op.verb));
-        if op.target != Sym::EMPTY {
-            write!(line, " [{}]", self.names.name(op.target)).unwrap();
-        }
-        line.push_str(&self.effect(&op.effect));
-        if op.outcome != Outcome::Ok {
-            write!(line, " -> {}", op.outcome.name()).unwrap();
-        }
-        if op.warned_ineffective {
-            line.push_str(" (ineffective)");
-        }
-        self.lines.push(line);
-    }
-    fn answered(&mut self, request: u64, _: Nanos, p: Option<Fingerprint>) {
-        assert!(self.open.remove(&request), "{request} is answered once");
-        self.lines.push(format!("answered {request} {}", print(p)));
-    }
-    fn status(&mut self, _: Nanos, status: TxStatus) {
-        self.lines.push(format!("status {status:?}"));
-    }
-    fn disturbed(&mut self, _: Nanos, why: Disturbance) {
-        self.lines.push(format!("disturbed {}", why.name()));
-    }
-    fn opaque(&mut self, _: Nanos, why: &'static str) {
-        self.lines.push(format!("opaque {why}"));
-    }
-    fn decode_error(&mut self, kind: &'static str) {
-        self.lines.push(format!("decode_error {kind}"));
-    }
-}
-
-type Segments = Vec<(Side, Vec<u8>)>;
-
-/// A step of a run: bytes with whether they end a segment, or a hole.
-enum Step<'a> {
-    Bytes(Side, &'a [u8], bool),
-    Hole(Side, u64),
-}
+const SUITE: Suite = Suite {
+    name: "postgres",
+    make: |mid_stream| Box::new(Postgres::new(SALT, mid_stream, &Shared::new(SALT))),
+    values: false,
+    at_least: 15,
+};
 
 fn run(steps: impl IntoIterator<Item = Step<'static>>) -> Vec<String> {
-    run_from(false, steps.into_iter())
+    SUITE.run(steps)
 }
 
 fn run_from<'a>(mid_stream: bool, steps: impl Iterator<Item = Step<'a>>) -> Vec<String> {
-    let mut decoder = Postgres::new(SALT, mid_stream, &Shared::new(SALT));
-    let mut out = Recorder::new();
-    let mut at = 0;
-    for step in steps {
-        at += 1;
-        match step {
-            Step::Bytes(from, bytes, ends_segment) => {
-                decoder.bytes(from, Chunk { at: Nanos(at), bytes, ends_segment }, &mut out);
-            }
-            Step::Hole(from, n) => decoder.missing(from, Nanos(at), n, &mut out),
-        }
-        assert!(decoder.memory() < 1 << 20);
-    }
-    decoder.closed(Nanos(at), &mut out);
-    assert!(out.open.is_empty(), "every request that begins is answered: {:?}", out.open);
-    out.lines
+    SUITE.run_from(mid_stream, steps)
 }
 
 fn whole(segments: &Segments) -> Vec<String> {
-    run_from(false, segments.iter().map(|(from, bytes)| Step::Bytes(*from, bytes, true)))
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/postgres")
+    SUITE.whole(segments)
 }
 
 fn recordings() -> Vec<(String, Segments)> {
-    let mut all: Vec<_> = fs::read_dir(folder())
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.extension().is_some_and(|e| e == "in"))
-        .map(|p| (p.file_stem().unwrap().to_str().unwrap().to_owned(), read(&p)))
-        .collect();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    assert!(all.len() >= 15, "the recordings are there");
-    all
-}
-
-fn read(path: &Path) -> Segments {
-    let text = fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| {
-            let (side, hex) = line.split_once(' ').unwrap();
-            let bytes = (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
-            (if side == "C" { Side::Client } else { Side::Server }, bytes)
-        })
-        .collect()
+    SUITE.recordings()
 }
 
 #[test]
 fn golden() {
-    for (name, segments) in recordings() {
-        let got = whole(&segments).join("\n") + "\n";
-        let path = folder().join(format!("{name}.out"));
-        if std::env::var_os("BLESS").is_some() {
-            fs::write(&path, &got).unwrap();
-        }
-        let want = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(got, want, "{name}: BLESS=1 accepts the new output");
-        assert!(!got.contains("decode_error"), "{name}: a real connection is never malformed");
-    }
+    SUITE.golden();
 }
 
 #[test]
 fn every_split_gives_the_same_calls() {
-    for (name, segments) in recordings() {
-        let want = whole(&segments);
-        let single = segments.iter().flat_map(|(from, bytes)| {
-            bytes.iter().enumerate().map(move |(i, _)| Step::Bytes(*from, &bytes[i..=i], i + 1 == bytes.len()))
-        });
-        assert_eq!(run_from(false, single), want, "{name} byte by byte");
-        // Each cut of each segment; the rest whole. Long segments at every seventh place, to keep the test quick.
-        for (at, (from, bytes)) in segments.iter().enumerate() {
-            let step = if bytes.len() > 200 { 7 } else { 1 };
-            for cut in (1..bytes.len()).step_by(step) {
-                let (a, b) = bytes.split_at(cut);
-                let steps = segments.iter().enumerate().flat_map(|(i, (side, all))| {
-                    if i == at {
-                        vec![Step::Bytes(*from, a, false), Step::Bytes(*from, b, true)]
-                    } else {
-                        vec![Step::Bytes(*side, all, true)]
-                    }
-                });
-                assert_eq!(run_from(false, steps), want, "{name}: segment {at} cut at {cut}");
-            }
-        }
-    }
+    SUITE.every_split(200);
 }
 
 #[test]
@@ -251,20 +62,6 @@ fn every_prefix_says_a_prefix_and_ends_what_it_began() {
             }
         }
     }
-}
-
-/// The lines that claim that something was bound or reset.
-fn bindings(lines: &[String]) -> Vec<&str> {
-    lines
-        .iter()
-        .filter(|l| (l.contains(" binds ") || l.contains("esets ")) && !l.contains("->") && !l.contains("unreadable"))
-        .map(|l| l.trim_start().split_once(' ').map_or("", |(_, rest)| rest))
-        .collect()
-}
-
-fn is_subsequence(part: &[&str], all: &[&str]) -> bool {
-    let mut rest = all.iter();
-    part.iter().all(|p| rest.any(|a| a == p))
 }
 
 #[test]
@@ -340,12 +137,8 @@ fn a_connection_joined_late_is_read_from_a_quiescent_point() {
 #[test]
 fn the_fuzz_targets_hold_on_every_prefix_of_the_recordings() {
     for (_, segments) in recordings() {
-        let mut data = vec![0];
-        for (from, bytes) in &segments {
-            for piece in bytes.chunks(125) {
-                data.push(u8::try_from((piece.len() - 1) / 4 * 8).unwrap() | u8::from(*from == Side::Server));
-                data.extend(piece);
-            }
+        let data = Suite::fuzz_input(&segments);
+        for (_, bytes) in &segments {
             fuzz_sql(bytes);
         }
         for n in (0..data.len()).step_by(97) {
@@ -591,7 +384,7 @@ fn an_answer_that_cannot_be_is_never_paired() {
 #[test]
 fn a_new_shape_is_parsed_once() {
     let shared = Shared::new(SALT);
-    let mut out = Recorder::new();
+    let mut out = common::Recorder::new();
     let mut decoder = Postgres::new(SALT, false, &shared);
     let mut feed = |from, bytes: &[u8]| {
         decoder.bytes(from, Chunk { at: Nanos(0), bytes, ends_segment: true }, &mut out);

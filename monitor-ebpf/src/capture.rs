@@ -100,6 +100,7 @@ fn deliver<const RX: bool>(skb: *mut __sk_buff, cookie: u64, at: u64, budget: u3
     }
     // A SYN takes the sequence number before the first byte.
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
+    let sender = running::<RX>();
     let header = SegmentHeader {
         kind: Kind::SEGMENT,
         flags: if RX { SEGMENT_RX } else { 0 } | if segment.flags & ACK != 0 { SEGMENT_ACK } else { 0 },
@@ -109,8 +110,8 @@ fn deliver<const RX: bool>(skb: *mut __sk_buff, cookie: u64, at: u64, budget: u3
         ack: segment.ack,
         cookie,
         at,
-        thread: thread::<RX>(),
-        reserved: 0,
+        thread: sender as u32,
+        process: (sender >> 32) as u32,
     };
     ring.segment(skb, segment.payload, n, &header);
     if tail {
@@ -119,14 +120,15 @@ fn deliver<const RX: bool>(skb: *mut __sk_buff, cookie: u64, at: u64, budget: u3
     }
 }
 
-/// The sending thread. On ingress it would be whoever runs the softirq.
+/// The sender: its process and its thread. On ingress it would be whoever runs the softirq; so it is on egress when the
+/// segment had to wait for one, which the agent sorts out by the process.
 #[inline(always)]
-fn thread<const RX: bool>() -> u32 {
+fn running<const RX: bool>() -> u64 {
     if RX || KNOB_THREADS.load() == 0 {
         return 0;
     }
     // SAFETY: the helper has no preconditions.
-    unsafe { bpf_get_current_pid_tgid() as u32 }
+    unsafe { bpf_get_current_pid_tgid() }
 }
 
 /// Whether the packet came to a listening socket: the one that completes a handshake does when the client's
@@ -210,7 +212,7 @@ fn handshake_payload(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32
         // SAFETY: the time has no preconditions.
         at: unsafe { bpf_ktime_get_ns() },
         thread: 0,
-        reserved: 0,
+        process: 0,
     };
     Ring::of(tag).segment(skb, segment.payload, if segment.len > cap { cap } else { segment.len }, &header);
     0

@@ -11,13 +11,11 @@ use serde::Serialize;
 
 use crate::capture::CaptureError;
 use crate::capture::cgroups::{Hierarchy, path_of_process};
-use crate::capture::ebpf::{self, CaptureConfig, HOOKS, Probes};
+use crate::capture::ebpf::{self, BTF_PATH, Btf, CaptureConfig, HOOKS, Probes, SENDER_THREAD, SENDER_THREAD_LOST};
 
 /// Oldest kernel the probes are tested on; the ring buffer came with 5.8.
 const OLDEST: (u32, u32) = (5, 8);
 const TESTED_FROM: (u32, u32) = (5, 10);
-/// The kernel's own types; raw tracepoints can be looked up in it without tracefs.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -110,14 +108,14 @@ fn examine() -> Report {
     let ready = checks.iter().all(|c| c.state != State::Missing);
     if ready {
         checks.extend(hooks());
-        checks.push(sending_thread());
     } else {
         checks.extend(HOOKS.iter().map(|h| {
             Check::new(h.name, if h.optional { State::Limited } else { State::Missing }, "not tried: see above")
                 .lost(h.lost)
         }));
+        checks.push(Check::new(SENDER_THREAD, State::Limited, "not tried: see above").lost(SENDER_THREAD_LOST));
     }
-    checks.extend([btf(), socket_calls(), bpf_statistics(), tls_libraries()]);
+    checks.extend([btf(), bpf_statistics(), tls_libraries()]);
     Report { usable: checks.iter().all(|c| c.state != State::Missing), checks }
 }
 
@@ -227,15 +225,15 @@ impl Drop for Throwaway {
     }
 }
 
-fn small(threads: bool) -> CaptureConfig {
-    CaptureConfig { flows: 16, cgroups: 16, ring_bytes: 4096, shards: Some(1), threads, ..CaptureConfig::default() }
+fn small() -> CaptureConfig {
+    CaptureConfig { flows: 16, cgroups: 16, ring_bytes: 4096, shards: Some(1), ..CaptureConfig::default() }
 }
 
 fn hooks() -> Vec<Check> {
     let Ok(hierarchy) = Hierarchy::find() else { return Vec::new() };
     let throwaway = Throwaway::new(hierarchy.mount());
     let dir = throwaway.as_ref().map_or_else(|| hierarchy.mount().to_owned(), |t| t.0.clone());
-    let mut probes = match Probes::load(&small(false)) {
+    let mut probes = match Probes::load(&small()) {
         Ok(probes) => probes,
         Err(e) => {
             return vec![Check::new("ring_buffer", State::Missing, e.to_string()).lost("everything").remedy(
@@ -249,50 +247,33 @@ fn hooks() -> Vec<Check> {
             Ok(()) => Check::new(hook.name, State::Ok, "loaded, attached and detached"),
             Err(e) => {
                 let state = if hook.optional { State::Limited } else { State::Missing };
-                Check::new(hook.name, state, e.to_string())
-                    .lost(hook.lost)
-                    .remedy("a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_EVENTS, not locked down for BPF")
+                let found = match e {
+                    CaptureError::Unsupported { missing, .. } => missing,
+                    e => e.to_string(),
+                };
+                Check::new(hook.name, state, found).lost(hook.lost).remedy(hook.remedy())
             }
         });
     }
+    checks.push(sender_thread(&probes));
     checks
 }
 
-fn sending_thread() -> Check {
-    let name = "sending_thread";
-    let egress = HOOKS.iter().find(|h| h.name == "cgroup_skb_egress");
-    let (Ok(mut probes), Some(egress)) = (Probes::load(&small(true)), egress) else {
-        return Check::new(name, State::Limited, "not tried");
-    };
-    match probes.load_only(egress) {
-        Ok(()) => Check::new(name, State::Ok, "bpf_get_current_pid_tgid works in cgroup_skb"),
-        Err(_) => Check::new(name, State::Limited, "bpf_get_current_pid_tgid is refused in cgroup_skb")
-            .lost("the sending thread of each segment (not used yet)")
-            .remedy("a newer kernel"),
+fn sender_thread(probes: &Probes) -> Check {
+    match probes.sender_thread() {
+        Ok(()) => Check::new(SENDER_THREAD, State::Ok, "bpf_get_current_pid_tgid works in cgroup_skb"),
+        Err(problem) => {
+            Check::new(SENDER_THREAD, State::Limited, problem).lost(SENDER_THREAD_LOST).remedy("a kernel from 6.10 on")
+        }
     }
 }
 
 fn btf() -> Check {
-    if Path::new(BTF).exists() {
-        Check::new("btf", State::Ok, BTF)
-    } else {
-        Check::new("btf", State::Limited, format!("no {BTF}"))
-            .lost("reading socket cookies in tracepoints (not used yet)")
-            .remedy("a kernel with CONFIG_DEBUG_INFO_BTF")
-    }
-}
-
-/// Whether the tracepoints of socket calls exist, from the type names in BTF.
-fn socket_calls() -> Check {
-    let name = "socket_calls";
-    let types = fs::read(BTF).unwrap_or_default();
-    let has = |needle: &[u8]| types.windows(needle.len()).any(|w| w == needle);
-    if has(b"btf_trace_sock_send_length\0") && has(b"btf_trace_sock_recv_length\0") {
-        Check::new(name, State::Ok, "raw tracepoints sock_send_length and sock_recv_length exist")
-    } else {
-        Check::new(name, State::Limited, "no raw tracepoints sock_send_length and sock_recv_length")
-            .lost("which thread used which socket (not used yet)")
-            .remedy("a kernel from 6.3 on")
+    match Btf::of_kernel() {
+        Ok(_) => Check::new("btf", State::Ok, BTF_PATH),
+        Err(e) => Check::new("btf", State::Limited, e.to_string())
+            .lost("the probes that need to know the kernel's types: reader_thread")
+            .remedy("a kernel with CONFIG_DEBUG_INFO_BTF"),
     }
 }
 

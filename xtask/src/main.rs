@@ -39,6 +39,8 @@ enum Verb {
     Tidy(verbs::tidy::Args),
     /// Boot real kernels in QEMU with the agent inside.
     Vm(verbs::vm::Args),
+    /// Play every shared service and compare what the agent says with what the services know.
+    Accuracy(verbs::accuracy::Args),
     /// Measure what the agent costs, as ratios within one run.
     Bench(verbs::bench::Args),
     /// Regenerate the documents that come from the binary.
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Check(args) => verbs::check::run(&args),
         Verb::Tidy(args) => verbs::tidy::run(&args),
         Verb::Vm(args) => verbs::vm::run(&args),
+        Verb::Accuracy(args) => verbs::accuracy::run(&args),
         Verb::Bench(args) => verbs::bench::run(&args),
         Verb::Docs(args) => verbs::docs::run(&args),
         Verb::Fuzz(args) => verbs::fuzz::run(&args),

@@ -1,10 +1,12 @@
 //! Which protocol is this, and which side is the server? From bytes alone; a port is no evidence.
 
 use super::Decoder;
+use super::http;
+use super::http::look::{self as http_look, Look as HttpLook};
 use super::postgres::startup::{Look, Opening, look};
 use super::postgres::{self, resync};
 use crate::model::claim::Salt;
-use crate::model::{Protocol, Side};
+use crate::model::{HeaderPolicy, Protocol, Side};
 
 /// Bytes of one direction after which an answer is given up for.
 pub const MAX_BYTES: usize = 4 << 10;
@@ -40,6 +42,16 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
     // A record header: type, version 3.x, length.
     if matches!(bytes, [0x14..=0x17, 3, 0..=4, 0..=0x48, _, ..]) {
         return Guess::Opaque("tls");
+    }
+    if bytes.starts_with(b"PRI * HTTP/2.0") {
+        return Guess::Opaque("http2");
+    }
+    for (looks, from) in [(http_look::request(bytes), Side::Client), (http_look::response(bytes), Side::Server)] {
+        match looks {
+            HttpLook::Is => return Guess::Is { protocol: Protocol::Http, from },
+            HttpLook::NeedMore => return give_up_or_wait(bytes),
+            HttpLook::Not => {}
+        }
     }
     if !mid_stream {
         match look(bytes) {
@@ -88,26 +100,7 @@ fn greets(bytes: &[u8]) -> bool {
 /// Openings of protocols that are common where PostgreSQL is, and are none of ours yet.
 fn known_other(bytes: &[u8]) -> bool {
     const STARTS: &[&[u8]] = &[
-        b"GET ",
-        b"POST ",
-        b"PUT ",
-        b"HEAD ",
-        b"DELETE ",
-        b"PATCH ",
-        b"OPTIONS ",
-        b"CONNECT ",
-        b"HTTP/1.",
-        b"PRI * HTTP/2.0",
-        b"SSH-",
-        b"AMQP",
-        b"INFO {",
-        b"*1\r\n",
-        b"*2\r\n",
-        b"*3\r\n",
-        b"*4\r\n",
-        b"+PONG",
-        b"+OK\r\n",
-        b"-ERR ",
+        b"SSH-", b"AMQP", b"INFO {", b"*1\r\n", b"*2\r\n", b"*3\r\n", b"*4\r\n", b"+PONG", b"+OK\r\n", b"-ERR ",
         b"-NOAUTH",
     ];
     STARTS.iter().any(|s| bytes.starts_with(s))
@@ -118,12 +111,14 @@ fn known_other(bytes: &[u8]) -> bool {
 pub struct Shared {
     /// For PostgreSQL.
     pub postgres: postgres::Shared,
+    /// For HTTP.
+    pub http: http::Shared,
 }
 
 impl Shared {
-    /// Empty; `salt` keys every hash.
-    pub fn new(salt: Salt) -> Self {
-        Self { postgres: postgres::Shared::new(salt) }
+    /// Empty; `salt` keys every hash, `headers` are those that carry identity.
+    pub fn new(salt: Salt, headers: &HeaderPolicy) -> Self {
+        Self { postgres: postgres::Shared::new(salt), http: http::Shared::new(headers.clone()) }
     }
 }
 
@@ -131,7 +126,8 @@ impl Shared {
 pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared) -> Option<Box<dyn Decoder>> {
     match protocol {
         Protocol::Postgres => Some(Box::new(postgres::Postgres::new(salt, mid_stream, &shared.postgres))),
-        Protocol::Unknown | Protocol::Opaque | Protocol::Redis | Protocol::Http | Protocol::Mcp => None,
+        Protocol::Http => Some(Box::new(http::Http::new(salt, mid_stream, &shared.http, None))),
+        Protocol::Unknown | Protocol::Opaque | Protocol::Redis | Protocol::Mcp => None,
     }
 }
 
@@ -151,7 +147,9 @@ mod tests {
         assert_eq!(infer(b"R\0\0\0\x08\0\0\0\0", true, false), postgres(Side::Server));
         assert_eq!(infer(b"N", true, false), Guess::NeedMore);
         assert_eq!(infer(b"\x16\x03\x01\x02\0\x01", true, false), Guess::Opaque("tls"));
-        for other in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"*1\r\n$4\r\nPING\r\n", b"SSH-2.0-x"] {
+        let http = Guess::Is { protocol: Protocol::Http, from: Side::Client };
+        assert_eq!(infer(b"GET / HTTP/1.1\r\n\r\n", true, false), http);
+        for other in [&b"*1\r\n$4\r\nPING\r\n"[..], b"SSH-2.0-x"] {
             assert_eq!(infer(other, true, false), Guess::Opaque("unknown"));
         }
     }

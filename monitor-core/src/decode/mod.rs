@@ -3,8 +3,12 @@
 //! A decoder is sans-IO, never panics, holds a stated maximum of memory, and gives the same calls however the bytes
 //! are cut. What leaves through [`Sink`] is identifiers, shapes, fingerprints and counts: payload and secrets stop here.
 
+pub mod body;
+pub mod http;
 pub mod infer;
 pub mod postgres;
+pub mod shape;
+pub mod trace;
 pub mod values;
 
 use smallvec::SmallVec;

@@ -357,6 +357,14 @@ pub(super) struct Conn {
 }
 
 impl Conn {
+    /// A thread has sent bytes of one stream side.
+    pub(super) fn sent_by(&mut self, stream_side: Side, thread: Option<ThreadId>) {
+        let at = usize::from(self.side(stream_side) == Side::Server);
+        if let Some(known) = self.core.threads.get_mut(at) {
+            *known = thread;
+        }
+    }
+
     /// The protocol side that a stream side stands for.
     pub(super) fn side(&self, stream_side: Side) -> Side {
         if self.client == Some(1) { stream_side.other() } else { stream_side }

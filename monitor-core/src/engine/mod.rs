@@ -59,6 +59,7 @@ impl Engine {
                     place.miss(at);
                 }
             }
+            Event::Reader { cookie, thread, .. } => self.table.read_by(cookie, thread),
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.
             Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}
         }

@@ -128,7 +128,7 @@ impl Shared {
             store,
             stats: Stats::default(),
             waiting: VecDeque::new(),
-            decoders: infer::Shared::new(settings.salt),
+            decoders: infer::Shared::new(settings.salt, &settings.headers),
             settings,
         }
     }

@@ -16,7 +16,7 @@ use crate::attribute::forwarded::{Inbound, Settled};
 use crate::attribute::through::Whom;
 use crate::detect::{Desync, How, RuleEvent, Site};
 use crate::model::settings::Limits;
-use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie};
+use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie, ThreadId};
 use crate::stream::{Incoming, StreamLimits};
 
 /// A socket has become known.
@@ -167,9 +167,22 @@ impl Table {
         // What this socket sends comes from its own end.
         let own = if end == 0 { Side::Client } else { Side::Server };
         let from = if s.dir == Direction::Tx { own } else { own.other() };
+        if s.thread.is_some() {
+            conn.sent_by(from, s.thread);
+        }
         let incoming = Incoming { from, at: s.at, seq: s.seq, ack: s.ack, len: s.len, bytes: s.bytes };
         conn.feed(shared, out, |stream, deliver| stream.segment(incoming, deliver));
         enter_late(shared, &self.conns);
+    }
+
+    /// Another thread reads what a socket receives.
+    pub(super) fn read_by(&mut self, cookie: SocketCookie, thread: ThreadId) {
+        if let Some(&(id, end)) = self.by_cookie.get(&cookie)
+            && let Some(conn) = self.conns.get_mut(&id)
+            && conn.client.is_some_and(|client| client != usize::from(end))
+        {
+            conn.core.reader = Some(thread);
+        }
     }
 
     pub(super) fn closed(&mut self, at: Nanos, cookie: SocketCookie, shared: &mut Shared, out: &mut dyn Output) {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::*;
+mod shared_service;
+
 use crate::decode::Appetite;
 use crate::detect::FindingEvent;
 use crate::model::{CloseReason, Direction, LossStage, Role, Segment, SocketCookie};
@@ -233,6 +235,7 @@ fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, los
                 ack: Some(*ack),
                 len: bytes.len() as u32,
                 bytes,
+                thread: None,
             }),
             Step::Wait { millis } => {
                 at = at + Nanos::millis(*millis);

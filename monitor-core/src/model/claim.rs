@@ -250,8 +250,8 @@ fn captured<'v>(pattern: &str, value: &'v str) -> Option<&'v str> {
     (!inner.is_empty()).then_some(inner)
 }
 
-/// Whether a (lower-case) setting name speaks of a tenant, organisation, account or customer.
-fn speaks_of_tenant(name: &str) -> bool {
+/// Whether a (lower-case) name speaks of a tenant, organisation, account or customer.
+pub fn speaks_of_tenant(name: &str) -> bool {
     ["tenant", "organisation", "organization", "customer", "account"].iter().any(|w| name.contains(w))
         || words_of(name).any(|w| matches!(w, "org" | "orgid"))
 }

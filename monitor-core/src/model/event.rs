@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{CgroupId, Nanos, SocketCookie};
+use super::{CgroupId, Nanos, SocketCookie, ThreadId};
 
 /// Which way a segment crossed the socket it was seen at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,9 @@ pub struct Segment<'a> {
     pub len: u32,
     /// The captured bytes.
     pub bytes: &'a [u8],
+    /// The thread that sent it; `None`: not known. Never known of received segments, nor of what the kernel sent later
+    /// on its own (retransmissions, what waited for an acknowledgement) where that can be told.
+    pub thread: Option<ThreadId>,
 }
 
 /// Everything that can happen.
@@ -106,6 +109,17 @@ pub enum Event<'a> {
     },
     /// Payload.
     Segment(Segment<'a>),
+    /// Another thread than the last one told reads what this socket receives; the first reader is told, too. Comes
+    /// after the segments that it has read from. What was read before the probe was there, or while it was not, is not
+    /// told.
+    Reader {
+        /// When it had read.
+        at: Nanos,
+        /// The socket.
+        cookie: SocketCookie,
+        /// Who read.
+        thread: ThreadId,
+    },
     /// The socket is gone.
     Closed {
         /// When.
@@ -140,6 +154,7 @@ impl Event<'_> {
             Event::CgroupSeen { at, .. }
             | Event::CgroupGone { at, .. }
             | Event::Opened { at, .. }
+            | Event::Reader { at, .. }
             | Event::Closed { at, .. }
             | Event::Lost { at, .. }
             | Event::Tick { at } => at,

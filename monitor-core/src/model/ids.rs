@@ -26,7 +26,8 @@ id!(
     ConnId(u32)
 );
 id!(
-    /// A thread of the kernel's: its id in the initial pid namespace.
+    /// A thread: its kernel thread id in the initial pid namespace. The kernel gives the number of a thread that is gone
+    /// to another one in time.
     ThreadId(u32)
 );
 id!(

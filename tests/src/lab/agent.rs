@@ -35,6 +35,8 @@ pub struct Finding {
     pub rule: String,
     /// `info low medium high critical`.
     pub severity: String,
+    /// `wire endpoint inferred`.
+    pub class: String,
     /// `tenant.use`.
     pub used_for: Option<String>,
     /// `tenant.bound`.
@@ -56,6 +58,7 @@ impl Finding {
         let finding = Self {
             rule: need("/rule")?,
             severity: need("/severity")?,
+            class: need("/evidence_class")?,
             used_for: text("/tenant/use"),
             bound: text("/tenant/bound"),
             workload: text("/workload/name"),
@@ -93,14 +96,26 @@ impl Agent {
     /// # Errors
     /// When it does not come up: with the end of its log.
     pub fn start(parent: &Path, config: &str, logs: &Path) -> Result<Self> {
+        Self::start_as(&binary()?, parent, config, None, logs)
+    }
+
+    /// Like [`Self::start`], with another binary, and recording what it takes from the kernel.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_as(program: &Path, parent: &Path, config: &str, record: Option<&Path>, logs: &Path) -> Result<Self> {
         fs::create_dir_all(logs)?;
         let port = net::free_port()?;
         let findings = logs.join("findings.jsonl");
         let _ = fs::remove_file(&findings);
         let file = logs.join("leasewarden.yaml");
         fs::write(&file, format!("version: 1\nexport:\n  listen: \"127.0.0.1:{port}\"\n{config}"))?;
-        let mut process = Launch::new("agent", binary()?)
-            .arg("run")
+        let mut launch = Launch::new("agent", program).arg("run");
+        if let Some(file) = record {
+            let _ = fs::remove_file(file);
+            launch = launch.arg("--record").arg(file);
+        }
+        let mut process = launch
             .arg("--config")
             .arg(&file)
             .arg("--cgroup")
@@ -251,7 +266,7 @@ mod tests {
     fn the_last_line_of_an_id_counts_and_an_unfinished_line_does_not() {
         let line = |count| {
             format!(
-                "{{\"schema\":\"leasewarden.finding/v1\",\"id\":\"a\",\"rule\":\"r\",\"severity\":\"high\",\"count\":{count}}}\n"
+                "{{\"schema\":\"leasewarden.finding/v1\",\"id\":\"a\",\"rule\":\"r\",\"severity\":\"high\",\"evidence_class\":\"wire\",\"count\":{count}}}\n"
             )
         };
         let found = parse_findings(&format!("{}{}{{\"schema\":", line(1), line(2))).unwrap();

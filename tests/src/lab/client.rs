@@ -2,22 +2,15 @@
 //! orders it gets, so a test says exactly who does what on which connection, and when.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::ChildStdin;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::net;
 use super::postgres::{APP_USER, DATABASE};
-use super::process::{Launch, Process};
-use super::python::python;
-
-/// Longest that one order may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+use super::process::Launch;
+use super::python::{Packages, python};
+use super::talk::Talk;
 
 /// What a client does: each worker is one connection, runs `setup` once and then, each time it is told to, `steps` so
 /// many times.
@@ -51,10 +44,9 @@ impl Seen {
         self.rows.iter().filter(|(tenant, _)| *tenant != own).map(|(_, n)| n).sum()
     }
 
-    fn parse(line: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
+    fn parse(value: &Value) -> Result<Self> {
         let rows = value.pointer("/rows").and_then(Value::as_object).context("no rows")?;
-        let count = |v: &Value| v.as_u64().with_context(|| format!("no count: {line}"));
+        let count = |v: &Value| v.as_u64().with_context(|| format!("no count: {value}"));
         Ok(Self {
             n_statements: count(value.pointer("/statements").context("no statements")?)?,
             rows: rows.iter().map(|(k, v)| Ok((k.clone(), count(v)?))).collect::<Result<_>>()?,
@@ -65,11 +57,7 @@ impl Seen {
 /// A client that has connected, run its setup, and waits for orders.
 #[derive(Debug)]
 pub struct Client {
-    process: Process,
-    stdin: ChildStdin,
-    log: PathBuf,
-    /// Answers read so far.
-    n_answers: usize,
+    talk: Talk,
     iterations: u32,
     steps: Vec<String>,
 }
@@ -89,7 +77,7 @@ impl Client {
     /// As [`Self::start`].
     pub fn start_at(name: &str, cgroup: &Path, place: &str, work: &Work, logs: &Path) -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/tenant.py");
-        let mut launch = Launch::new(name, python()?)
+        let mut launch = Launch::new(name, python(Packages::Current)?)
             .arg(script)
             .arg(format!("{place} dbname={DATABASE} user={APP_USER}"))
             .args(["--workers", &work.workers.to_string()])
@@ -98,13 +86,8 @@ impl Client {
         for statement in &work.setup {
             launch = launch.arg("--setup").arg(statement);
         }
-        let mut process = launch.cgroup(cgroup).with_stdin().start(logs)?;
-        let stdin = process.take_stdin().context("the client has no input")?;
-        let log = logs.join(format!("{name}.log"));
-        net::wait_until(&mut process, "the client", Duration::from_secs(30), || {
-            fs::read_to_string(&log).is_ok_and(|said| said.contains("READY"))
-        })?;
-        Ok(Self { process, stdin, log, n_answers: 0, iterations: work.iterations, steps: work.steps.clone() })
+        let talk = Talk::start(launch.cgroup(cgroup), name, logs)?;
+        Ok(Self { talk, iterations: work.iterations, steps: work.steps.clone() })
     }
 
     /// Lets each worker run the steps it was started with; does not wait.
@@ -122,8 +105,7 @@ impl Client {
     /// When it has gone.
     pub fn order<S: AsRef<str>>(&mut self, rounds: u32, steps: &[S]) -> Result<()> {
         let steps: Vec<&str> = steps.iter().map(AsRef::as_ref).collect();
-        let order = json!({ "rounds": rounds, "steps": steps });
-        writeln!(self.stdin, "{order}").with_context(|| format!("the client has gone:\n{}", self.process.log_tail()))
+        self.talk.order(&json!({ "rounds": rounds, "steps": steps }))
     }
 
     /// Waits until the last order is carried out.
@@ -131,23 +113,7 @@ impl Client {
     /// # Errors
     /// When a statement failed that should not have, or succeeded that should not have.
     pub fn done(&mut self) -> Result<Seen> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let said = fs::read_to_string(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
-            // Up to the last end of line: the rest is being written.
-            let whole = said.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            if let Some(line) = whole.lines().filter_map(|l| l.strip_prefix("SEEN ")).nth(self.n_answers) {
-                self.n_answers += 1;
-                return Seen::parse(line);
-            }
-            if self.process.ended()?.is_some() {
-                bail!("the client ended instead of answering:\n{}", self.process.log_tail());
-            }
-            if Instant::now() > until {
-                bail!("the client did not answer within {PATIENCE:?}:\n{}", self.process.log_tail());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        Seen::parse(&self.talk.answer()?)
     }
 
     /// Lets each worker run these steps so often and waits for the end.
@@ -164,13 +130,7 @@ impl Client {
     /// # Errors
     /// When it failed.
     pub fn finish(self) -> Result<String> {
-        // The end of its input is the end of its work.
-        drop(self.stdin);
-        let said = self.process.finish(PATIENCE)?;
-        if !said.contains("DONE") {
-            bail!("the client ended without having done its work:\n{said}");
-        }
-        Ok(said)
+        self.talk.finish()
     }
 
     /// Runs the steps it was started with and waits for the end.

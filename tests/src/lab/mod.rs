@@ -1,16 +1,23 @@
 //! Cgroups, processes, services, clients and the agent, each cleaned up when its value is dropped.
 
 pub mod agent;
+pub mod cases;
 pub mod cgroup;
 pub mod client;
+pub mod load;
 pub mod net;
+pub mod node;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod python;
 pub mod redis;
 pub mod scene;
+pub mod service;
+pub mod shared;
 pub mod signals;
+pub mod talk;
+pub mod truth;
 
 use std::path::PathBuf;
 
@@ -32,6 +39,12 @@ pub fn target_dir() -> PathBuf {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir),
         _ => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target"),
     }
+}
+
+/// Where the clients and services are that are not written in Rust, with what they need.
+#[must_use]
+pub fn clients_dir() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
 /// A scratch directory that every user may enter (services run as users of their own, and a check-out may lie where

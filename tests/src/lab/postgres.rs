@@ -23,6 +23,7 @@ pub const GLOBEX_UUID: &str = "c3b1f6de-21d4-4c0b-a6a5-5f3f1f0c2d77";
 
 /// Tables of two tenants behind row security, as an application that trusts `app.tenant_id` has them. `app` does not
 /// inherit the tenants' roles: without a setting or a `SET ROLE` it sees no row, so a row seen tells what was in force.
+/// `stock` has no row security, for services that trust in themselves alone.
 const SCHEMA: &str = "
 CREATE ROLE app LOGIN NOINHERIT;
 CREATE ROLE tenant_acme;
@@ -40,6 +41,10 @@ ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
 CREATE POLICY by_tenant ON orders
   USING (tenant = current_setting('app.tenant_id', true) OR current_user = 'tenant_' || tenant);
 GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO app, tenant_acme, tenant_globex;
+CREATE TABLE stock AS SELECT id, tenant, item FROM orders WHERE length(tenant) < 10;
+CREATE TABLE visits (ref text NOT NULL);
+GRANT SELECT ON stock TO app;
+GRANT INSERT ON visits TO app;
 GRANT USAGE ON SEQUENCE orders_id_seq TO app, tenant_acme, tenant_globex;
 ";
 

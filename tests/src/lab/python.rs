@@ -1,4 +1,5 @@
-//! The interpreter with the clients' packages: the one that `cargo xtask` names, or one made on demand.
+//! Python interpreters with the packages that clients and services need: the one that `cargo xtask` names, or one made
+//! on demand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,35 +7,93 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Name of the environment variable with the interpreter that has the clients' packages.
+/// Name of the environment variable with the interpreter that has [`Packages::Current`].
 pub const PYTHON: &str = "LEASEWARDEN_PYTHON";
 
-/// The interpreter that has the clients' packages.
+/// A set of packages that live together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packages {
+    /// What clients and services need, in versions of today.
+    Current,
+    /// redis-py 4.5.1, whose asyncio connections went back into the pool with a reply unread.
+    Redis451,
+}
+
+impl Packages {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Current, Self::Redis451];
+
+    /// The environment's directory.
+    #[must_use]
+    pub fn dir(self) -> PathBuf {
+        super::target_dir().join("lab").join(match self {
+            Self::Current => "venv",
+            Self::Redis451 => "venv-redis-4.5.1",
+        })
+    }
+
+    fn requirements(self) -> PathBuf {
+        super::clients_dir().join(match self {
+            Self::Current => "requirements.txt",
+            Self::Redis451 => "requirements-redis-4.5.1.txt",
+        })
+    }
+
+    /// The copy is the last thing made: it says that the environment is complete, and for which requirements.
+    fn stamp(self) -> PathBuf {
+        self.dir().join("requirements.txt")
+    }
+
+    /// Whether the environment is there, with these very requirements.
+    #[must_use]
+    pub fn is_made(self) -> bool {
+        let wanted = fs::read(self.requirements()).ok();
+        wanted.is_some() && fs::read(self.stamp()).ok() == wanted
+    }
+
+    /// Makes the environment, in place of what is there.
+    ///
+    /// # Errors
+    /// When Python's `venv` is missing, or the packages cannot be had.
+    pub fn make(self) -> Result<()> {
+        let dir = self.dir();
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(&dir))?;
+        run(Command::new(dir.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet", "-r"])
+            .arg(self.requirements()))?;
+        fs::copy(self.requirements(), self.stamp())?;
+        Ok(())
+    }
+}
+
+/// The interpreter that has these packages.
 ///
 /// # Errors
 /// When it is not there and cannot be made: Python's `venv` is missing, or the packages cannot be had.
-pub fn python() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os(PYTHON).map(PathBuf::from) {
+pub fn python(packages: Packages) -> Result<PathBuf> {
+    if packages == Packages::Current
+        && let Some(path) = std::env::var_os(PYTHON).map(PathBuf::from)
+    {
         if !path.exists() {
             bail!("{PYTHON} names {}, which is not there", path.display());
         }
         return Ok(path);
     }
-    let venv = super::target_dir().join("lab/venv");
-    let interpreter = venv.join("bin/python");
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/requirements.txt");
-    let wanted = fs::read(&requirements).context("cannot read the clients' requirements")?;
-    // The copy is the last thing made: it says that the environment is complete, and for which requirements.
-    let stamp = venv.join("requirements.txt");
-    if fs::read(&stamp).is_ok_and(|made| made == wanted) {
-        return Ok(interpreter);
+    if !packages.is_made() {
+        packages.make()?;
     }
-    let _ = fs::remove_dir_all(&venv);
-    fs::create_dir_all(&venv).with_context(|| format!("cannot create {}", venv.display()))?;
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements))?;
-    fs::write(&stamp, &wanted)?;
-    Ok(interpreter)
+    Ok(packages.dir().join("bin/python"))
+}
+
+/// A launch of one of the lab's Python programs.
+///
+/// # Errors
+/// As [`python`].
+pub fn program(name: &str, packages: Packages, script: &str) -> Result<super::process::Launch> {
+    let script: PathBuf = Path::new(&super::clients_dir()).join(script);
+    Ok(super::process::Launch::new(name, python(packages)?).arg("-u").arg(script).env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -1,9 +1,10 @@
 //! A Redis of our own, without persistence.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use super::net;
 use super::process::{Launch, Process};
@@ -35,5 +36,21 @@ impl Redis {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Carries out one command as an administrator, from outside of the scene.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn command(&self, command: &[&str]) -> Result<String> {
+        let output = Command::new("redis-cli")
+            .args(["-e", "-p", &self.port.to_string()])
+            .args(command)
+            .output()
+            .context("cannot start redis-cli")?;
+        if !output.status.success() {
+            bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }

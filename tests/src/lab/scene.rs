@@ -1,16 +1,19 @@
-//! A whole scene: PostgreSQL, perhaps a pooler, two tenants' clients, each in a cgroup of its own, and the agent that
-//! watches them. What is in it ends with it, whatever happens.
+//! A whole scene: a database, a cache or an HTTP service, perhaps a pooler or a shared service before it, two tenants'
+//! clients, each in a cgroup of its own, and the agent that watches them. What is in it ends with it, whatever happens.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
-use super::agent::{Agent, Finding, Metrics};
+use super::agent::{self, Agent, Finding, Metrics};
 use super::cgroup::Tree;
 use super::client::{Client, Work};
+use super::load::{How, Load};
 use super::pgbouncer::{PgBouncer, Pool};
 use super::postgres::Postgres;
+use super::redis::Redis;
+use super::service::{Behind, Service, Spec, Upstream, token};
 use super::{Scratch, target_dir};
 
 /// Where clients connect to.
@@ -29,7 +32,10 @@ pub enum To {
 pub struct Scene {
     agent: Option<Agent>,
     pooler: Option<PgBouncer>,
-    postgres: Postgres,
+    service: Option<Service>,
+    postgres: Option<Postgres>,
+    redis: Option<Redis>,
+    upstream: Option<Upstream>,
     tree: Tree,
     scratch: Scratch,
     logs: PathBuf,
@@ -41,14 +47,80 @@ impl Scene {
     /// # Errors
     /// When not root, without cgroup v2, or when PostgreSQL does not come up.
     pub fn new(name: &str) -> Result<Self> {
+        Self::with(name, Behind::Postgres)
+    }
+
+    /// Starts what is behind the service that is to come. Logs go to `target/lab/scenes/NAME`.
+    ///
+    /// # Errors
+    /// When not root, without cgroup v2, or when it does not come up.
+    pub fn with(name: &str, behind: Behind) -> Result<Self> {
         static SCENES: AtomicU32 = AtomicU32::new(0);
         let unique = format!("{}-{}", std::process::id(), SCENES.fetch_add(1, Ordering::Relaxed));
         let logs = target_dir().join("lab/scenes").join(name);
         let _ = std::fs::remove_dir_all(&logs);
         let tree = Tree::new(&format!("leasewarden-lab-{unique}"))?;
         let scratch = Scratch::new(&format!("scene-{unique}"))?;
-        let postgres = Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?;
-        Ok(Self { agent: None, pooler: None, postgres, tree, scratch, logs })
+        let (mut postgres, mut redis, mut upstream) = (None, None, None);
+        match behind {
+            Behind::Postgres => postgres = Some(Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?),
+            Behind::Redis => redis = Some(Redis::start(&tree.dir("shared/redis")?, &logs)?),
+            Behind::Http => upstream = Some(Upstream::start(&tree.dir("shared/records")?, &logs)?),
+        }
+        Ok(Self { agent: None, pooler: None, service: None, postgres, redis, upstream, tree, scratch, logs })
+    }
+
+    fn postgres(&self) -> Result<&Postgres> {
+        self.postgres.as_ref().context("there is no database")
+    }
+
+    /// The cache.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn redis(&self) -> Result<&Redis> {
+        self.redis.as_ref().context("there is no cache")
+    }
+
+    /// The port of what is behind the service.
+    ///
+    /// # Errors
+    /// When there is nothing.
+    pub fn upstream_port(&self) -> Result<u16> {
+        self.postgres
+            .as_ref()
+            .map(Postgres::port)
+            .or_else(|| self.redis.as_ref().map(Redis::port))
+            .or_else(|| self.upstream.as_ref().map(Upstream::port))
+            .context("there is nothing behind the service")
+    }
+
+    /// Starts a service that all tenants share.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_service(&mut self, spec: &Spec) -> Result<()> {
+        let cgroup = self.tree.dir("shared/service")?;
+        self.service = Some(Service::start(spec, self.upstream_port()?, &cgroup, &self.logs)?);
+        Ok(())
+    }
+
+    /// The shared service.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn service(&self) -> Result<&Service> {
+        self.service.as_ref().context("there is no shared service")
+    }
+
+    /// Starts a tenant's client of the shared service, in the tenant's cgroup.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn load(&self, tenant: &str, workers: u32, traced: bool) -> Result<Load> {
+        let cgroup = self.tree.dir(&format!("tenants/{tenant}/agent"))?;
+        let how = How { port: self.service()?.port(), token: token(tenant)?, workers, traced };
+        Load::start(tenant, &cgroup, how, &self.logs)
     }
 
     /// Puts a pooler in front of the database.
@@ -57,7 +129,7 @@ impl Scene {
     /// When it does not come up.
     pub fn start_pooler(&mut self, pool: &Pool) -> Result<()> {
         let cgroup = self.tree.dir("shared/pgbouncer")?;
-        self.pooler = Some(PgBouncer::start(pool, &self.postgres, &self.scratch, &cgroup, &self.logs)?);
+        self.pooler = Some(PgBouncer::start(pool, self.postgres()?, &self.scratch, &cgroup, &self.logs)?);
         Ok(())
     }
 
@@ -66,12 +138,26 @@ impl Scene {
     /// # Errors
     /// When it does not become ready.
     pub fn start_agent(&mut self, config: &str) -> Result<()> {
+        self.start_agent_as(&agent::binary()?, config, None)
+    }
+
+    /// Starts this agent, and lets it record what it takes from the kernel.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_agent_as(&mut self, binary: &Path, config: &str, record: Option<&Path>) -> Result<()> {
         // Its cgroups must be there to be watched, as a container's are before its first packet.
         for tenant in ["acme", "globex"] {
             self.tree.dir(&format!("tenants/{tenant}/agent"))?;
         }
-        self.agent = Some(Agent::start(self.tree.root(), config, &self.logs)?);
+        self.agent = Some(Agent::start_as(binary, self.tree.root(), config, record, &self.logs)?);
         Ok(())
+    }
+
+    /// Where logs and recordings of this scene are.
+    #[must_use]
+    pub fn logs(&self) -> &Path {
+        &self.logs
     }
 
     /// The agent.
@@ -89,7 +175,7 @@ impl Scene {
     pub fn client(&self, tenant: &str, to: To, work: &Work) -> Result<Client> {
         let cgroup = self.tree.dir(&format!("tenants/{tenant}/agent"))?;
         let port = match to {
-            To::Database => self.postgres.port(),
+            To::Database => self.postgres()?.port(),
             To::Pooler | To::PoolerIpv6 => self.pooler.as_ref().context("there is no pooler")?.port(),
         };
         let host = if to == To::PoolerIpv6 { "::1" } else { "127.0.0.1" };
@@ -103,6 +189,25 @@ impl Scene {
     pub fn outcome(&mut self) -> Result<Outcome> {
         let agent = self.agent.take().context("the agent is not running")?;
         agent.settle()?;
+        let metrics = agent.metrics()?;
+        Ok(Outcome { findings: agent.stop()?, metrics })
+    }
+
+    /// Ends the shared service and gives what it knows of its own work.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn end_service(&mut self) -> Result<String> {
+        self.service.take().context("there is no shared service")?.truth()
+    }
+
+    /// Like [`Self::outcome`] without waiting for the counters, which are refreshed once a second: what was found is
+    /// whole, as the agent drains at its end; what was counted may be a second old.
+    ///
+    /// # Errors
+    /// When the agent does not end as it should.
+    pub fn outcome_now(&mut self) -> Result<Outcome> {
+        let agent = self.agent.take().context("the agent is not running")?;
         let metrics = agent.metrics()?;
         Ok(Outcome { findings: agent.stop()?, metrics })
     }

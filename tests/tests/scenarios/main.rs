@@ -11,6 +11,12 @@ mod opaque;
 mod prepared;
 mod roles;
 mod session_set;
+mod shared;
+mod shared_asyncio;
+mod shared_gateway;
+mod shared_redis;
+mod shared_runtimes;
+mod shared_threads;
 mod traps;
 mod unbound;
 
@@ -50,10 +56,11 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
+/// Two agents in one kernel would not disturb each other; two servers on two cores would.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// Sets the scene for one test, plays it, and says all there is to know when it fails.
 fn play(name: &str, workers: u32, body: fn(&mut Stage) -> Result<()>) {
-    // Two agents in one kernel would not disturb each other; two servers on two cores would.
-    static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let name = name.trim_start_matches("scenarios::").replace("::", "-");
     let scene = Scene::new(&name).unwrap_or_else(|error| panic!("cannot set the scene: {error:#}"));

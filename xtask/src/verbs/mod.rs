@@ -1,5 +1,6 @@
 //! The verbs of `cargo xtask`, one file each.
 
+pub(crate) mod accuracy;
 pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod check;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
+use tests::lab::node;
+use tests::lab::python::Packages;
 
 use crate::{apt, paths, sh};
 
@@ -44,7 +46,9 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Demo, name: "PostgreSQL", missing: no_postgres, install: install_postgres },
     Item { need: Need::Demo, name: "PgBouncer", missing: no_pgbouncer, install: install_pgbouncer },
     Item { need: Need::Demo, name: "Redis", missing: no_redis, install: install_redis },
-    Item { need: Need::Demo, name: "Python environment", missing: no_venv, install: install_venv },
+    Item { need: Need::Demo, name: "Python environments", missing: no_venvs, install: install_venvs },
+    Item { need: Need::Demo, name: "Node.js", missing: no_node, install: install_node },
+    Item { need: Need::Demo, name: "Node.js packages", missing: no_node_packages, install: node::make },
     Item { need: Need::Test, name: "newer PgBouncer", missing: no_new_pgbouncer, install: unpack_new_pgbouncer },
     Item { need: Need::Test, name: "rustfmt and clippy", missing: no_lint_tools, install: install_lint_tools },
     Item { need: Need::Test, name: "QEMU", missing: no_qemu, install: install_qemu },
@@ -244,32 +248,31 @@ fn install_redis() -> Result<()> {
 
 /// The Python environment of the scenario clients.
 pub(crate) fn venv() -> PathBuf {
-    paths::lab().join("venv")
+    Packages::Current.dir()
 }
 
-fn requirements() -> PathBuf {
-    paths::root().join("tests/clients/requirements.txt")
+fn no_venvs() -> Option<String> {
+    Packages::ALL.iter().any(|packages| !packages.is_made()).then(|| "the lab's clients and services".into())
 }
 
-fn no_venv() -> Option<String> {
-    let stamp = fs::read(venv().join("requirements.txt")).ok();
-    let wanted = fs::read(requirements()).ok();
-    (stamp.is_none() || stamp != wanted).then(|| "the clients of the scenarios".into())
-}
-
-fn install_venv() -> Result<()> {
+fn install_venvs() -> Result<()> {
     let can_make = sh::quiet(&mut sh::cmd("python3", ["-c", "import ensurepip, venv"])).is_ok();
     if !can_make {
         apt::install(&["python3", "python3-venv"])?;
     }
-    let dir = venv();
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(paths::lab())?;
-    sh::quiet(Command::new("python3").args(["-m", "venv"]).arg(&dir))?;
-    let pip = dir.join("bin/python");
-    sh::quiet(Command::new(pip).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements()))?;
-    fs::copy(requirements(), dir.join("requirements.txt"))?;
-    Ok(())
+    Packages::ALL.iter().filter(|packages| !packages.is_made()).try_for_each(|packages| packages.make())
+}
+
+fn no_node() -> Option<String> {
+    missing_program("node").or_else(|| missing_program("npm"))
+}
+
+fn install_node() -> Result<()> {
+    apt::install(&["nodejs", "npm"])
+}
+
+fn no_node_packages() -> Option<String> {
+    (!node::is_made()).then(|| "the lab's Node.js service".into())
 }
 
 fn no_lint_tools() -> Option<String> {

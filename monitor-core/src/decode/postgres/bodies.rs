@@ -7,8 +7,14 @@ use super::sql::plan::Param;
 use super::sql::value::{Read, parameter};
 use super::startup::cstr;
 
-/// The parameters that a plan needs, from a Bind's body after its names: formats, then values.
-pub(super) fn read_parameters(mut rest: &[u8], plan: &Plan, out: &mut SmallVec<[Param; 1]>) {
+/// The parameters that a plan needs, from a Bind's body after its names: formats, then values. `each` sees all of them:
+/// whether it is in binary format, and its bytes.
+pub(super) fn read_parameters(
+    mut rest: &[u8],
+    plan: Option<&Plan>,
+    out: &mut SmallVec<[Param; 1]>,
+    each: &mut dyn FnMut(bool, &[u8]),
+) {
     let mut read = || -> Option<()> {
         let n_formats = usize::from(take_u16(&mut rest)?);
         let (formats, after) = rest.split_at_checked(2 * n_formats)?;
@@ -29,7 +35,11 @@ pub(super) fn read_parameters(mut rest: &[u8], plan: &Plan, out: &mut SmallVec<[
             let format = if n_formats == 1 { formats } else { formats.get(2 * usize::from(i)..).unwrap_or_default() };
             let binary = matches!(format, [0, 1, ..]);
             let number = i + 1;
-            if let Some((_, wanted)) = plan.template.params.iter().find(|(p, _)| *p == number) {
+            if let Some(value) = value {
+                each(binary, value);
+            }
+            let needed = plan.map_or(&[][..], |p| &p.template.params);
+            if let Some((_, wanted)) = needed.iter().find(|(p, _)| *p == number) {
                 out.push((number, parameter(value, binary, *wanted)));
             }
         }

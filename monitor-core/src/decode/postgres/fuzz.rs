@@ -61,7 +61,7 @@ pub fn fuzz_sql(data: &[u8]) {
     let mut shapes = Shapes::new(Salt(1, 2));
     for backslash in [false, true] {
         let mut n = 0;
-        shapes.read(data, backslash, backslash, &mut |_| n += 1);
+        shapes.read(data, backslash, backslash, &mut |_| {}, &mut |_| n += 1);
         assert!(n <= data.len(), "no more statements than bytes");
     }
 }

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::bodies::{field, read_parameters};
 use super::frame::{Message, Passing};
+use super::noted::Noted;
 use super::resync::tx_status;
 use super::session;
 use super::sql::plan::{Param, run};
@@ -30,6 +31,9 @@ use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome
 const MAX_PENDING: usize = 16_384;
 /// Most portals remembered; beyond that all are forgotten, and what runs them is unknown.
 const MAX_PORTALS: usize = 1024;
+
+/// Longest parameter that is looked through for values, in bytes.
+const MAX_NOTED: usize = 4096;
 
 /// What cannot be: the pairing is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,20 +67,48 @@ struct Portal {
     prepared: Option<Rc<Prepared>>,
     params: SmallVec<[Param; 1]>,
     print: Option<u64>,
+    /// What its parameters carry besides.
+    noted: Noted,
 }
 
 /// A message that awaits its reply.
 #[derive(Debug)]
 enum Entry {
     Startup(Box<Session>),
-    Parse { name: u64, statement: Rc<Prepared> },
-    Bind { name: u64, portal: Rc<Portal> },
+    Parse {
+        name: u64,
+        statement: Rc<Prepared>,
+    },
+    Bind {
+        name: u64,
+        portal: Rc<Portal>,
+    },
     Describe,
-    Close { portal: bool, name: u64 },
-    Execute { request: u64, begun: Nanos, name: u64, portal: Option<Rc<Portal>> },
+    Close {
+        portal: bool,
+        name: u64,
+    },
+    Execute {
+        request: u64,
+        begun: Nanos,
+        name: u64,
+        portal: Option<Rc<Portal>>,
+    },
     Sync,
-    Query { request: u64, begun: Nanos, plans: SmallVec<[Plan; 1]>, next: usize, more: bool, failed: bool },
-    Function { request: u64, begun: Nanos, done: bool },
+    Query {
+        request: u64,
+        begun: Nanos,
+        plans: SmallVec<[Plan; 1]>,
+        next: usize,
+        more: bool,
+        failed: bool,
+        marker: Claim,
+    },
+    Function {
+        request: u64,
+        begun: Nanos,
+        done: bool,
+    },
 }
 
 /// Where results go and when.
@@ -189,8 +221,8 @@ impl Machine {
         }
         match m.kind {
             b'Q' => self.query(m, out),
-            b'P' if !self.skipping => self.parse(m),
-            b'B' if !self.skipping => self.bind(m),
+            b'P' if !self.skipping => self.parse(m, out),
+            b'B' if !self.skipping => self.bind(m, out),
             b'E' => self.execute(m, out),
             b'D' if !self.skipping => {
                 self.pending.push_back(Entry::Describe);
@@ -239,20 +271,32 @@ impl Machine {
         }
         let request = self.begin(out, m.print);
         let mut plans = SmallVec::new();
-        let more = self.read(text, m.cut, &mut |plan| plans.push(plan));
-        self.wait(Entry::Query { request, begun: out.at, plans, next: 0, more, failed: false }, out);
+        let (more, noted) = self.read(text, m.cut, out.sink, &mut |plan| plans.push(plan));
+        noted.tell(request, out.sink);
+        let marker = noted.marker;
+        self.wait(Entry::Query { request, begun: out.at, plans, next: 0, more, failed: false, marker }, out);
         Ok(())
     }
 
     /// Reads the statements of a text. Where it is not known whether a backslash escapes, a text with one is read as far
     /// as that.
-    fn read(&self, text: &[u8], cut: bool, each: &mut dyn FnMut(Plan)) -> bool {
+    fn read(&self, text: &[u8], cut: bool, sink: &mut dyn Sink, each: &mut dyn FnMut(Plan)) -> (bool, Noted) {
         let sure = if self.backslash.is_some() { None } else { memchr::memchr(b'\\', text) };
         let text = text.get(..sure.unwrap_or(text.len())).unwrap_or_default();
-        self.shapes.borrow_mut().read(text, cut || sure.is_some(), self.backslash.unwrap_or(false), each)
+        let mut noted = Noted::default();
+        noted.comments(self.salt, text, sink);
+        let wanted = sink.wants_values(Side::Client);
+        let literal = &mut |text: &[u8]| {
+            if wanted {
+                noted.text(self.salt, text);
+            }
+        };
+        let backslash = self.backslash.unwrap_or(false);
+        let more = self.shapes.borrow_mut().read(text, cut || sure.is_some(), backslash, literal, each);
+        (more, noted)
     }
 
-    fn parse(&mut self, m: &Message<'_>) -> Result<(), Lost> {
+    fn parse(&mut self, m: &Message<'_>, out: &mut Out<'_>) -> Result<(), Lost> {
         let mut rest = m.body;
         let Some(name) = cstr(&mut rest) else { return if m.cut { Err(Lost::Gap) } else { Err(Lost::Body) } };
         let name = self.memory.key(name);
@@ -263,19 +307,19 @@ impl Machine {
         };
         let mut first = None;
         let mut n = 0;
-        let more = self.read(text, m.cut, &mut |plan| {
+        let (more, noted) = self.read(text, m.cut, out.sink, &mut |plan| {
             n += 1;
             first.get_or_insert(plan);
         });
         // The server refuses several statements in one Parse; what is left of a cut one says so by itself.
         let plan = first.filter(|p| n == 1 && (!more || p.template.unknown));
-        let statement = Rc::new(Prepared { plan, print: m.print });
+        let statement = Rc::new(Prepared { plan, print: m.print, noted });
         self.ahead.insert(name, Some(statement.clone()));
         self.pending.push_back(Entry::Parse { name, statement });
         Ok(())
     }
 
-    fn bind(&mut self, m: &Message<'_>) -> Result<(), Lost> {
+    fn bind(&mut self, m: &Message<'_>, out: &mut Out<'_>) -> Result<(), Lost> {
         let mut rest = m.body;
         let short = if m.cut { Lost::Gap } else { Lost::Body };
         let name = self.memory.key(cstr(&mut rest).ok_or(short)?);
@@ -285,10 +329,15 @@ impl Machine {
             None => self.memory.prepared(statement),
         };
         let mut params = SmallVec::new();
-        if let Some(plan) = prepared.as_ref().and_then(|p| p.plan.as_ref())
-            && !plan.template.params.is_empty()
-        {
-            read_parameters(rest, plan, &mut params);
+        let mut noted = Noted::default();
+        let wanted = out.sink.wants_values(Side::Client);
+        let plan = prepared.as_ref().and_then(|p| p.plan.as_ref());
+        if wanted || plan.is_some_and(|p| !p.template.params.is_empty()) {
+            read_parameters(rest, plan, &mut params, &mut |binary, value| match binary {
+                _ if !wanted || value.len() > MAX_NOTED => {}
+                true => noted.binary(self.salt, value),
+                false => noted.text(self.salt, value),
+            });
         }
         let print = match (prepared.as_ref().and_then(|p| p.print), m.print) {
             (Some(text), Some(values)) => {
@@ -299,7 +348,7 @@ impl Machine {
             }
             _ => None,
         };
-        let portal = Rc::new(Portal { statement, prepared, params, print });
+        let portal = Rc::new(Portal { statement, prepared, params, print, noted });
         self.ahead_portals.insert(name, portal.clone());
         self.pending.push_back(Entry::Bind { name, portal });
         Ok(())
@@ -311,6 +360,12 @@ impl Machine {
         let name = self.memory.key(name);
         let portal = self.ahead_portals.get(&name).or_else(|| self.portals.get(&name)).cloned();
         let request = self.begin(out, portal.as_ref().and_then(|p| p.print));
+        if let Some(portal) = &portal {
+            portal.noted.tell(request, out.sink);
+            if let Some(prepared) = &portal.prepared {
+                prepared.noted.tell(request, out.sink);
+            }
+        }
         self.wait(Entry::Execute { request, begun: out.at, name, portal }, out);
         Ok(())
     }
@@ -417,7 +472,13 @@ impl Machine {
             let portal = if same {
                 portal
             } else {
-                Rc::new(Portal { statement: portal.statement, prepared: None, params: SmallVec::new(), print: None })
+                Rc::new(Portal {
+                    statement: portal.statement,
+                    prepared: None,
+                    params: SmallVec::new(),
+                    print: None,
+                    noted: Noted::default(),
+                })
             };
             self.portals.insert(name, portal);
         }
@@ -448,8 +509,9 @@ impl Machine {
         let tag = cstr(&mut rest).ok_or(Lost::Body)?;
         let warned = std::mem::take(&mut self.warned);
         match self.pending.pop_front() {
-            Some(Entry::Query { request, begun, plans, next, more, failed }) => {
-                let call = Call { request, begun, ended: out.at, outcome: Outcome::Ok, tag, suspended: false, warned };
+            Some(Entry::Query { request, begun, plans, next, more, failed, marker }) => {
+                let outcome = Outcome::Ok;
+                let call = Call { request, begun, ended: out.at, outcome, tag, suspended: false, warned, marker };
                 let said = match plans.get(next) {
                     Some(plan) if plan.template.tag.fits(Tag::of(tag)) => {
                         run(plan, &[], &call, &mut self.memory, out.sink);
@@ -461,7 +523,7 @@ impl Machine {
                     }
                     _ => false,
                 };
-                self.pending.push_front(Entry::Query { request, begun, plans, next: next + 1, more, failed });
+                self.pending.push_front(Entry::Query { request, begun, plans, next: next + 1, more, failed, marker });
                 if !said || failed {
                     return Err(Lost::UnexpectedReply);
                 }
@@ -469,7 +531,8 @@ impl Machine {
                 Ok(())
             }
             Some(Entry::Execute { request, begun, name, .. }) => {
-                let call = Call { request, begun, ended: out.at, outcome: Outcome::Ok, tag, suspended: false, warned };
+                let (outcome, marker) = (Outcome::Ok, Claim::Neutral);
+                let call = Call { request, begun, ended: out.at, outcome, tag, suspended: false, warned, marker };
                 let fits = self.run_portal(name, &call, out);
                 self.answer(request, passing.take(), out);
                 if !fits {
@@ -504,7 +567,8 @@ impl Machine {
                     self.unseen(call, out);
                     return false;
                 }
-                run(plan, &portal.params, call, &mut self.memory, out.sink);
+                let marker = portal.prepared.as_ref().map_or(Claim::Neutral, |p| p.noted.marker);
+                run(plan, &portal.params, &Call { marker, ..*call }, &mut self.memory, out.sink);
             }
             _ => self.unseen(call, out),
         }
@@ -597,6 +661,7 @@ impl Machine {
                     tag: b"SELECT",
                     suspended: true,
                     warned,
+                    marker: Claim::Neutral,
                 };
                 self.run_portal(name, &call, out);
                 self.answer(request, passing.take(), out);
@@ -763,5 +828,6 @@ impl Machine {
 }
 
 fn error_call(request: u64, begun: Nanos, ended: Nanos) -> Call<'static> {
-    Call { request, begun, ended, outcome: Outcome::Error, tag: b"", suspended: false, warned: false }
+    let (outcome, marker) = (Outcome::Error, Claim::Neutral);
+    Call { request, begun, ended, outcome, tag: b"", suspended: false, warned: false, marker }
 }

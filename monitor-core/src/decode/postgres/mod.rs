@@ -8,6 +8,7 @@ mod bodies;
 mod frame;
 mod fuzz;
 mod machine;
+mod noted;
 pub(super) mod resync;
 mod session;
 mod sql;

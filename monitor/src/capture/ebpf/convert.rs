@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 
 use aya::maps::{Array, HashMap, MapData};
 use monitor_common::maps::{CGROUP_CACHE_SLOTS, CachedFlow, FLOW_CACHE_SLOTS, cached_decision};
-use monitor_core::model::{CgroupId, CloseReason, Direction, Event, Nanos, Segment, SocketCookie};
-use rustc_hash::FxHashSet;
+use monitor_core::model::{CgroupId, CloseReason, Direction, Event, Nanos, Segment, SocketCookie, ThreadId};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::clock::Clock;
 use super::handle::ByHandle;
 use super::parked::Lot;
-use super::wire::{self, Flow, Record, SegmentRecord};
+use super::wire::{self, Flow, Record, SegmentRecord, Sender};
 use super::{FLOW_UNTRACKED, FlowState, IGNORED, WATCHED};
 use crate::capture::cgroups::Known;
 
@@ -81,8 +81,8 @@ pub(super) struct Converter {
     own_listeners: Vec<SocketAddr>,
     /// Cgroups to be announced at the next poll.
     pending: VecDeque<(CgroupId, String)>,
-    /// Connections announced and not closed.
-    open: FxHashSet<u64>,
+    /// Connections announced and not closed, with the process that first sent on each; 0: none yet.
+    open: FxHashMap<u64, u32>,
     /// Connections not wanted: with the agent itself, or in a cgroup that is not watched.
     muted: FxHashSet<u64>,
     nameless: FxHashSet<u64>,
@@ -107,7 +107,7 @@ impl Converter {
             kernel,
             own_listeners,
             pending: VecDeque::new(),
-            open: FxHashSet::default(),
+            open: FxHashMap::default(),
             muted: FxHashSet::default(),
             nameless: FxHashSet::default(),
             unsettled_cgroups: Vec::new(),
@@ -158,6 +158,7 @@ impl Converter {
             Ok(Record::Segment(s)) => self.segment(&s, sink),
             Ok(Record::Flow(f)) => self.flow(&f, sink),
             Ok(Record::Close { at, cookie }) => self.close(at, cookie, sink),
+            Ok(Record::Reader { at, cookie, thread }) => self.reader(at, cookie, thread, sink),
             Ok(Record::CgroupMade { at, path }) => self.made(at, path, sink),
             Ok(Record::CgroupRemoved { at, path }) => self.removed(at, path, sink),
             Err(_) => self.malformed += 1,
@@ -183,6 +184,7 @@ impl Converter {
             *n += 1;
             *b += u64::try_from(s.bytes.len()).unwrap_or(0);
         }
+        let thread = s.sender.and_then(|sender| self.sender(cookie, sender));
         sink(Event::Segment(Segment {
             at: self.clock.unix(s.at),
             cookie: SocketCookie(cookie),
@@ -191,7 +193,26 @@ impl Converter {
             ack: s.ack,
             len: s.len,
             bytes: s.bytes,
+            thread,
         }));
+    }
+
+    /// The thread that sent on this socket. A segment that had to wait (for an acknowledgement, for the retransmission
+    /// timer) is sent by the kernel on top of whatever thread runs: often one of the peer's, on a loopback or virtual
+    /// device. Such a one belongs to another process than the connection's first segment, which had nothing to wait
+    /// for. A connection that a process hands to another loses its threads by this; none gets a wrong process's.
+    fn sender(&mut self, cookie: u64, sender: Sender) -> Option<ThreadId> {
+        let first = self.open.get_mut(&cookie)?;
+        if *first == 0 {
+            *first = sender.process;
+        }
+        (*first == sender.process).then_some(ThreadId(sender.thread))
+    }
+
+    fn reader(&mut self, at: u64, cookie: u64, thread: u32, sink: &mut dyn FnMut(Event<'_>)) {
+        if self.open.contains_key(&cookie) {
+            sink(Event::Reader { at: self.clock.unix(at), cookie: SocketCookie(cookie), thread: ThreadId(thread) });
+        }
     }
 
     fn flow(&mut self, f: &Flow, sink: &mut dyn FnMut(Event<'_>)) {
@@ -206,7 +227,8 @@ impl Converter {
             self.set_budget(f.cookie, [super::BUDGET_SILENT; 2]);
             return;
         }
-        self.open.insert(f.cookie);
+        // A second announcement adds to the first.
+        self.open.entry(f.cookie).or_insert(0);
         sink(Event::Opened {
             at,
             cookie: SocketCookie(f.cookie),
@@ -228,6 +250,7 @@ impl Converter {
                     len: s.len,
                     bytes: &s.bytes,
                     listener: false,
+                    sender: None,
                 },
                 sink,
             );
@@ -278,7 +301,7 @@ impl Converter {
     fn close(&mut self, at: u64, cookie: u64, sink: &mut dyn FnMut(Event<'_>)) {
         self.lot.closed(cookie);
         self.muted.remove(&cookie);
-        if self.open.remove(&cookie) {
+        if self.open.remove(&cookie).is_some() {
             sink(Event::Closed { at: self.clock.unix(at), cookie: SocketCookie(cookie), reason: CloseReason::Closed });
         }
     }
@@ -323,7 +346,7 @@ impl Converter {
     /// Close records were lost: closes what the probes no longer know.
     pub(super) fn close_what_is_gone(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         let gone: Vec<u64> =
-            self.open.iter().chain(&self.muted).copied().filter(|c| self.kernel.flows.get(c, 0).is_err()).collect();
+            self.open.keys().chain(&self.muted).copied().filter(|c| self.kernel.flows.get(c, 0).is_err()).collect();
         let now = Clock::monotonic();
         for cookie in gone {
             self.close(now, cookie, sink);

@@ -12,6 +12,7 @@ use monitor_common::knobs;
 use monitor_common::maps::{MAX_SHARDS, names};
 use monitor_common::records::{SegmentHeader, TIERS};
 
+use super::btf::{Btf, BtfError};
 use super::ring::{Ring, page_size};
 use super::{CaptureConfig, object};
 use crate::capture::{CaptureError, HookStatus};
@@ -35,10 +36,12 @@ enum Kind {
     Skb(CgroupSkbAttachType),
     SockOps,
     RawTracePoint(&'static str),
+    /// A raw tracepoint of the socket calls: reads the cookie of the socket that it is given.
+    SocketCall(&'static str),
 }
 
 /// Every hook, in the order they are attached: sources of knowledge before sources of data.
-pub const HOOKS: [Hook; 5] = [
+pub const HOOKS: [Hook; 6] = [
     Hook {
         name: "cgroup_mkdir",
         program: "lw_mkdir",
@@ -74,22 +77,64 @@ pub const HOOKS: [Hook; 5] = [
         lost: "nothing that watched sockets send is seen",
         kind: Kind::Skb(CgroupSkbAttachType::Egress),
     },
+    Hook {
+        name: "reader_thread",
+        program: "lw_recv",
+        optional: true,
+        lost: "which thread took a request; of work behind thread pools fewer tenants are known",
+        kind: Kind::SocketCall("sock_recv_length"),
+    },
 ];
+
+/// Not a hook of its own but a faculty of the egress probe, reported like one: who sent a segment.
+pub const SENDER_THREAD: &str = "sender_thread";
+/// What the operator loses without [`SENDER_THREAD`].
+pub const SENDER_THREAD_LOST: &str = "which thread sent a request or an answer; the basis `same-thread` does not speak";
 
 /// Loaded probes, not yet attached.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub(super) shards: u32,
     pub(super) ring_bytes: u32,
+    sender: Result<(), String>,
+    /// Why socket calls cannot be followed.
+    no_calls: Option<String>,
 }
 
 impl Probes {
-    /// Loads the object and makes its maps; programs are loaded when they are attached.
+    /// Loads the object and makes its maps; programs are loaded when they are attached. Where the kernel does not tell
+    /// the sending thread, loads without: [`Self::sender_thread`].
     ///
     /// # Errors
     ///
     /// The binary has no probes, or the kernel refuses the maps.
     pub fn load(config: &CaptureConfig) -> Result<Self, CaptureError> {
+        let mut probes = Self::load_as_told(config)?;
+        if !config.threads {
+            return Ok(probes);
+        }
+        // Only the verifier knows. What it takes stays loaded for the attachment.
+        let refused = HOOKS.iter().filter(|h| h.sends()).find_map(|h| probes.load_only(h).err());
+        if let Some(error) = refused {
+            // The maps of the first try are gone before those of the second are made.
+            drop(probes);
+            probes = Self::load_as_told(&CaptureConfig { threads: false, ..config.clone() })?;
+            probes.sender =
+                Err(format!("bpf_get_current_pid_tgid is refused in cgroup_skb, there from 6.10 on; {error}"));
+        }
+        Ok(probes)
+    }
+
+    /// Whether segments tell who sent them.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn sender_thread(&self) -> Result<(), &str> {
+        self.sender.as_ref().map(|()| ()).map_err(String::as_str)
+    }
+
+    fn load_as_told(config: &CaptureConfig) -> Result<Self, CaptureError> {
         if !object::is_real() {
             return Err(CaptureError::StubObject);
         }
@@ -100,6 +145,10 @@ impl Probes {
         let watch_unknown = 1u32;
         let threads = u32::from(config.threads);
         let seed = seed();
+        let (cookie_offset, no_calls) = match socket_calls() {
+            Ok(offset) => (offset, None),
+            Err(e) => (0, Some(e.to_string())),
+        };
         let mut loader = EbpfLoader::new();
         loader
             .verifier_log_level(VerifierLogLevel::DISABLE)
@@ -108,6 +157,7 @@ impl Probes {
             .override_global(knobs::WAKE_BYTES, &wake, true)
             .override_global(knobs::WATCH_UNKNOWN, &watch_unknown, true)
             .override_global(knobs::THREADS, &threads, true)
+            .override_global(knobs::COOKIE_OFFSET, &cookie_offset, true)
             .override_global(knobs::SEED, &seed, true)
             .map_max_entries(names::FLOWS, config.flows.max(1))
             .map_max_entries(names::CGROUPS, config.cgroups.max(1));
@@ -118,7 +168,8 @@ impl Probes {
         let ebpf = loader
             .load(object::bytes())
             .map_err(|e| CaptureError::Load { program: "object", problem: describe(&e) })?;
-        Ok(Self { ebpf, shards, ring_bytes })
+        let sender = if config.threads { Ok(()) } else { Err("not asked for".to_owned()) };
+        Ok(Self { ebpf, shards, ring_bytes, sender, no_calls })
     }
 
     /// Loads and attaches one hook, at the cgroup directory where that matters.
@@ -133,13 +184,19 @@ impl Probes {
         };
         let open =
             || File::open(cgroup).map_err(|e| CaptureError::Cgroup { path: cgroup.to_owned(), problem: e.to_string() });
+        if let (Kind::SocketCall(_), Some(problem)) = (hook.kind, &self.no_calls) {
+            return Err(CaptureError::Unsupported { missing: problem.clone(), remedy: hook.remedy().to_owned() });
+        }
         let Some(program) = self.ebpf.program_mut(hook.program) else {
             return Err(CaptureError::Load { program: hook.program, problem: "not in the object".to_owned() });
         };
         match hook.kind {
             Kind::Skb(kind) => {
                 let program: &mut CgroupSkb = program.try_into().map_err(refused)?;
-                program.load().map_err(refused)?;
+                // It may be loaded already, to find out whether the kernel takes it.
+                if program.fd().is_err() {
+                    program.load().map_err(refused)?;
+                }
                 program.attach(open()?, kind, CgroupAttachMode::Single).map_err(refused)?;
             }
             Kind::SockOps => {
@@ -147,7 +204,7 @@ impl Probes {
                 program.load().map_err(refused)?;
                 program.attach(open()?, CgroupAttachMode::Single).map_err(refused)?;
             }
-            Kind::RawTracePoint(name) => {
+            Kind::RawTracePoint(name) | Kind::SocketCall(name) => {
                 let program: &mut RawTracePoint = program.try_into().map_err(refused)?;
                 program.load().map_err(refused)?;
                 program.attach(name).map_err(refused)?;
@@ -208,9 +265,40 @@ impl Probes {
     }
 }
 
-/// Whether a hook only brings knowledge (containers, connections), no payload.
-pub(super) fn brings_knowledge(hook: &Hook) -> bool {
-    !matches!(hook.kind, Kind::Skb(_))
+impl Hook {
+    /// What to do about a hook that cannot be attached.
+    pub fn remedy(&self) -> &'static str {
+        match self.kind {
+            Kind::SocketCall(_) => "a kernel from 6.3 on with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS",
+            _ => "a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_EVENTS, not locked down for BPF",
+        }
+    }
+
+    /// Whether it only brings knowledge (containers, connections), no payload.
+    pub(super) fn brings_knowledge(&self) -> bool {
+        matches!(self.kind, Kind::RawTracePoint(_) | Kind::SockOps)
+    }
+
+    /// Whether it sees what is sent.
+    fn sends(&self) -> bool {
+        matches!(self.kind, Kind::Skb(CgroupSkbAttachType::Egress))
+    }
+
+    /// Whether it only says which thread did something.
+    pub(super) fn tells_threads(&self) -> bool {
+        matches!(self.kind, Kind::SocketCall(_))
+    }
+}
+
+/// Where the cookie of a socket stands, if the tracepoints of socket calls are as the probes know them.
+fn socket_calls() -> Result<u32, BtfError> {
+    let btf = Btf::of_kernel()?;
+    for hook in &HOOKS {
+        if let Kind::SocketCall(name) = hook.kind {
+            btf.check_socket_call(name)?;
+        }
+    }
+    btf.cookie_offset()
 }
 
 /// Rings: one unless asked for more. Within one ring the order of records is the order of causes: what a relay sends

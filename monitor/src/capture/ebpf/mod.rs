@@ -13,6 +13,7 @@ use monitor_common::maps::{
 };
 use monitor_core::model::{Event, LossStage, SocketCookie};
 
+mod btf;
 mod clock;
 mod convert;
 mod handle;
@@ -22,7 +23,8 @@ mod parked;
 mod ring;
 mod wire;
 
-pub use load::{HOOKS, Hook, Probes};
+pub use btf::{Btf, PATH as BTF_PATH};
+pub use load::{HOOKS, Hook, Probes, SENDER_THREAD, SENDER_THREAD_LOST};
 pub use object::is_real;
 
 use super::cgroups::{Hierarchy, Known, WatchPolicy, path_of_process};
@@ -61,7 +63,8 @@ pub struct CaptureConfig {
     pub shards: Option<u32>,
     /// Only sockets of this cgroup and those below: a directory, or a path below the root of the hierarchy.
     pub scope_cgroup: Option<PathBuf>,
-    /// Record the sending thread where the kernel can tell.
+    /// Tell which thread sends and which reads, where the kernel can. Costs a little time per segment, and per read of
+    /// any socket on this host.
     pub threads: bool,
     /// The agent's own listeners: connections with them are not captured.
     pub own_listeners: Vec<SocketAddr>,
@@ -75,7 +78,7 @@ impl Default for CaptureConfig {
             ring_bytes: 4 << 20,
             shards: None,
             scope_cgroup: None,
-            threads: false,
+            threads: true,
             own_listeners: Vec::new(),
         }
     }
@@ -134,14 +137,19 @@ impl LiveSource {
         let mut convert = Converter::new(Clock::new(), known, kernel, config.own_listeners.clone());
 
         // Containers that come from now on are reported; those that are there already are walked; only then data.
-        let mut hooks = probes.attach_all(&dir, load::brings_knowledge)?;
+        let mut hooks = probes.attach_all(&dir, Hook::brings_knowledge)?;
         convert.walk(&mut |_| ());
-        hooks.extend(probes.attach_all(&dir, |h| !load::brings_knowledge(h))?);
+        let threads = config.threads;
+        hooks.extend(probes.attach_all(&dir, |h| !h.brings_knowledge() && (threads || !h.tells_threads()))?);
+        if threads {
+            let problem = probes.sender_thread().err().map(str::to_owned);
+            hooks.push(HookStatus { hook: SENDER_THREAD, attached: problem.is_none(), problem });
+        }
         let warnings = hooks
             .iter()
             .filter_map(|h| h.problem.as_ref().map(|p| (h.hook, p)))
             .map(|(name, problem)| {
-                let lost = HOOKS.iter().find(|h| h.name == name).map_or("", |h| h.lost);
+                let lost = HOOKS.iter().find(|h| h.name == name).map_or(SENDER_THREAD_LOST, |h| h.lost);
                 format!("hook {name} is not attached: {lost} ({problem})")
             })
             .collect();

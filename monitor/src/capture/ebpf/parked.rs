@@ -146,7 +146,17 @@ mod tests {
 
     fn segment(tag: u64, bytes: &[u8]) -> SegmentRecord<'_> {
         let len = u32::try_from(bytes.len()).unwrap();
-        SegmentRecord { at: 1, cookie: tag, dir: Direction::Rx, seq: 1, ack: None, len, bytes, listener: true }
+        SegmentRecord {
+            at: 1,
+            cookie: tag,
+            dir: Direction::Rx,
+            seq: 1,
+            ack: None,
+            len,
+            bytes,
+            listener: true,
+            sender: None,
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use monitor_common::records::{
     CgroupRecord, CloseRecord, FLOW_CLIENT, FLOW_LISTENER, FLOW_NO_CLOSE, FLOW_RX_START, FLOW_SERVER, FLOW_TX_START,
-    FLOW_V6, FlowRecord, Kind, PATH_ROOM, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX, SegmentHeader,
+    FLOW_V6, FlowRecord, Kind, PATH_ROOM, ReaderRecord, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX, SegmentHeader,
 };
 use monitor_core::model::{Direction, Role};
 use zerocopy::FromBytes;
@@ -17,6 +17,11 @@ pub(super) enum Record<'a> {
     Close {
         at: u64,
         cookie: u64,
+    },
+    Reader {
+        at: u64,
+        cookie: u64,
+        thread: u32,
     },
     /// `path`: `None` when it was cut or unreadable.
     CgroupMade {
@@ -40,6 +45,15 @@ pub(super) struct SegmentRecord<'a> {
     pub(super) len: u32,
     pub(super) bytes: &'a [u8],
     pub(super) listener: bool,
+    /// The running thread and its process; `None`: not known.
+    pub(super) sender: Option<Sender>,
+}
+
+/// Who ran when a segment was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sender {
+    pub(super) thread: u32,
+    pub(super) process: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +98,7 @@ pub(super) fn time(bytes: &[u8]) -> u64 {
         Ok(Kind::SEGMENT) => std::mem::offset_of!(SegmentHeader, at),
         Ok(Kind::FLOW) => std::mem::offset_of!(FlowRecord, at),
         Ok(Kind::CLOSE) => std::mem::offset_of!(CloseRecord, at),
+        Ok(Kind::READER) => std::mem::offset_of!(ReaderRecord, at),
         Ok(Kind::CGROUP_MADE | Kind::CGROUP_REMOVED) => std::mem::offset_of!(CgroupRecord, at),
         _ => return 0,
     };
@@ -108,6 +123,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
                     len: h.len,
                     bytes: payload,
                     listener: h.flags & SEGMENT_LISTENER != 0,
+                    sender: (h.thread != 0 && h.flags & SEGMENT_RX == 0)
+                        .then_some(Sender { thread: h.thread, process: h.process }),
                 })),
                 _ => Err(Malformed::Lengths { captured: h.captured, len: h.len, room: room.len() }),
             }
@@ -135,6 +152,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
         Kind::CLOSE => {
             let (r, _) = CloseRecord::read_from_prefix(bytes).map_err(|_| short)?;
             Ok(Record::Close { at: r.at, cookie: r.cookie })
+        }
+        Kind::READER => {
+            let (r, _) = ReaderRecord::read_from_prefix(bytes).map_err(|_| short)?;
+            Ok(Record::Reader { at: r.at, cookie: r.cookie, thread: r.thread })
         }
         Kind::CGROUP_MADE | Kind::CGROUP_REMOVED => {
             // The path is borrowed from the ring, so the record is not read as a whole.
@@ -186,8 +207,8 @@ mod tests {
             ack: 9,
             cookie: 42,
             at: 1000,
-            thread: 0,
-            reserved: 0,
+            thread: 77,
+            process: 70,
         };
         [header.as_bytes(), payload].concat()
     }
@@ -224,6 +245,28 @@ mod tests {
         assert_eq!((s.at, s.cookie, s.dir, s.seq, s.ack, s.len), (1000, 42, Direction::Rx, 7, Some(9), 10));
         assert_eq!(s.bytes, b"abc");
         assert_eq!(time(&bytes), 1000);
+        assert_eq!(s.sender, None, "received: whoever runs is not the sender");
+    }
+
+    #[test]
+    fn a_sent_segment_has_a_sender_if_somebody_ran() {
+        let sent = |thread| {
+            let (header, payload) =
+                SegmentHeader::read_from_prefix(&segment(0, 0, b"")).map(|(h, p)| (h, p.len())).unwrap();
+            assert_eq!(payload, 0);
+            let header = SegmentHeader { flags: 0, thread, ..header };
+            let Ok(Record::Segment(s)) = read(header.as_bytes()) else { panic!() };
+            s.sender
+        };
+        assert_eq!(sent(77), Some(Sender { thread: 77, process: 70 }));
+        assert_eq!(sent(0), None, "the idle task");
+    }
+
+    #[test]
+    fn reads_a_reader() {
+        let record = ReaderRecord { kind: Kind::READER, thread: 7, cookie: 42, at: 1003 };
+        assert_eq!(read(record.as_bytes()), Ok(Record::Reader { at: 1003, cookie: 42, thread: 7 }));
+        assert_eq!(time(record.as_bytes()), 1003);
     }
 
     #[test]
@@ -269,7 +312,9 @@ mod tests {
     #[test]
     fn every_truncation_is_refused() {
         let close = CloseRecord { kind: Kind::CLOSE, reserved: 0, cookie: 1, at: 2 };
-        for whole in [segment(3, 3, b"abc"), flow(0, [0; 16]), cgroup("/a", 3), close.as_bytes().to_vec()] {
+        let reader = ReaderRecord { kind: Kind::READER, thread: 7, cookie: 1, at: 2 };
+        let short = [close.as_bytes().to_vec(), reader.as_bytes().to_vec()];
+        for whole in [segment(3, 3, b"abc"), flow(0, [0; 16]), cgroup("/a", 3)].into_iter().chain(short) {
             assert!(read(&whole).is_ok());
             for n in 0..whole.len() {
                 assert!(read(&whole[..n]).is_err(), "{n} of {}", whole.len());

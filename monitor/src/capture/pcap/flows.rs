@@ -219,6 +219,7 @@ impl Flow {
                 ack: p.ack.then_some(p.ack_number),
                 len: p.len,
                 bytes: p.bytes,
+                thread: None,
             }));
         }
         if p.fin {

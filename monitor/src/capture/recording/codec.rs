@@ -1,9 +1,11 @@
-//! One event as bytes, and back: version 1.
+//! One event as bytes, and back: version 2, and reading version 1, which knew no threads.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Mutex, PoisonError};
 
-use monitor_core::model::{CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie};
+use monitor_core::model::{
+    CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie, ThreadId,
+};
 
 use super::header::prefix;
 use super::{MAX_PATH, MAX_PAYLOAD, MAX_REASON};
@@ -16,12 +18,16 @@ mod kind {
     pub(super) const CLOSED: u8 = 5;
     pub(super) const LOST: u8 = 6;
     pub(super) const TICK: u8 = 7;
+    /// Since version 2.
+    pub(super) const READER: u8 = 8;
 }
 
 const HAS_CGROUP: u8 = 1;
 const HAS_TX_START: u8 = 2;
 const HAS_RX_START: u8 = 4;
 const HAS_ACK: u8 = 1;
+/// Since version 2.
+const HAS_THREAD: u8 = 2;
 
 /// Appends `event` as one record, its length first. Text and payload beyond the format's limits are cut.
 pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
@@ -40,7 +46,6 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::Opened { at, cookie, cgroup, local, peer, role, tx_start, rx_start } => {
             head(out, kind::OPENED, at);
             out.extend_from_slice(&cookie.0.to_le_bytes());
-            let flag = |set: bool, bit| if set { bit } else { 0 };
             out.push(
                 flag(cgroup.is_some(), HAS_CGROUP)
                     | flag(tx_start.is_some(), HAS_TX_START)
@@ -64,12 +69,18 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
                 Direction::Tx => 0,
                 Direction::Rx => 1,
             });
-            out.push(if s.ack.is_some() { HAS_ACK } else { 0 });
+            out.push(flag(s.ack.is_some(), HAS_ACK) | flag(s.thread.is_some(), HAS_THREAD));
             out.extend_from_slice(&s.seq.to_le_bytes());
             out.extend_from_slice(&s.ack.unwrap_or(0).to_le_bytes());
             out.extend_from_slice(&s.len.to_le_bytes());
+            out.extend_from_slice(&s.thread.map_or(0, |t| t.0).to_le_bytes());
             let most = MAX_PAYLOAD.min(s.len as usize);
             out.extend_from_slice(s.bytes.get(..most).unwrap_or(s.bytes));
+        }
+        Event::Reader { at, cookie, thread } => {
+            head(out, kind::READER, at);
+            out.extend_from_slice(&cookie.0.to_le_bytes());
+            out.extend_from_slice(&thread.0.to_le_bytes());
         }
         Event::Closed { at, cookie, reason } => {
             head(out, kind::CLOSED, at);
@@ -95,6 +106,10 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
     if let Some(place) = out.get_mut(begin..begin + 4) {
         place.copy_from_slice(&len.to_le_bytes());
     }
+}
+
+fn flag(set: bool, bit: u8) -> u8 {
+    if set { bit } else { 0 }
 }
 
 fn head(out: &mut Vec<u8>, kind: u8, at: Nanos) {
@@ -123,8 +138,8 @@ fn is_reason_byte(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'
 }
 
-/// Reads one record without its length. `Err`: what is wrong with it.
-pub(super) fn decode(record: &[u8]) -> Result<Event<'_>, &'static str> {
+/// Reads one record of a file of this version, without its length. `Err`: what is wrong with it.
+pub(super) fn decode(version: u16, record: &[u8]) -> Result<Event<'_>, &'static str> {
     const CUT: &str = "it is too short for its kind";
     let mut c = Cursor::new(record);
     let kind = c.u8().ok_or(CUT)?;
@@ -177,17 +192,28 @@ pub(super) fn decode(record: &[u8]) -> Result<Event<'_>, &'static str> {
                 _ => return Err("its direction is unknown"),
             };
             let flags = c.u8().ok_or(CUT)?;
-            if flags & !HAS_ACK != 0 {
+            let known = if version == 1 { HAS_ACK } else { HAS_ACK | HAS_THREAD };
+            if flags & !known != 0 {
                 return Err("it has unknown flags");
             }
             let seq = c.u32().ok_or(CUT)?;
             let ack = c.u32().ok_or(CUT)?;
             let len = c.u32().ok_or(CUT)?;
+            let thread = if version == 1 { 0 } else { c.u32().ok_or(CUT)? };
             let bytes = c.rest();
             if bytes.len() as u64 > u64::from(len) {
                 return Err("it has more payload than it says");
             }
-            Event::Segment(Segment { at, cookie, dir, seq, ack: (flags & HAS_ACK != 0).then_some(ack), len, bytes })
+            Event::Segment(Segment {
+                at,
+                cookie,
+                dir,
+                seq,
+                ack: (flags & HAS_ACK != 0).then_some(ack),
+                len,
+                bytes,
+                thread: (flags & HAS_THREAD != 0).then_some(ThreadId(thread)),
+            })
         }
         kind::CLOSED => Event::Closed {
             at,
@@ -214,6 +240,9 @@ pub(super) fn decode(record: &[u8]) -> Result<Event<'_>, &'static str> {
             Event::Lost { at, stage, reason: NAMES.constant(reason), count }
         }
         kind::TICK => Event::Tick { at },
+        kind::READER if version > 1 => {
+            Event::Reader { at, cookie: SocketCookie(c.u64().ok_or(CUT)?), thread: ThreadId(c.u32().ok_or(CUT)?) }
+        }
         _ => return Err("its kind is unknown"),
     };
     if c.rest().is_empty() { Ok(event) } else { Err("it is too long for its kind") }

@@ -8,7 +8,7 @@ use super::checksum::crc32;
 use super::codec::Cursor;
 
 /// The version written.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Eight bytes that no text file, and no file mangled by a text-mode transfer, begins with.
 pub(super) const MAGIC: [u8; 8] = *b"\x89LWR\r\n\x1a\n";

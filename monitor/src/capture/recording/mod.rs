@@ -1,6 +1,6 @@
 //! Recordings (`.lwr`): every event of a run, to be replayed. The format is described in `docs/recording-format.md`.
 //!
-//! Old versions stay readable: a version gets a decoder of its own when it differs, and its fixture stays a test.
+//! Old versions stay readable: the decoder is told a file's version, and each version's fixture stays a test.
 
 mod checksum;
 mod codec;

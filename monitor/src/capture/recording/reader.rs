@@ -100,7 +100,7 @@ impl<R: Read> RecordingSource<R> {
         for n in 0..n_records {
             let record = rest.u32().and_then(|len| rest.take(len as usize));
             let event = match record {
-                Some(record) => codec::decode(record),
+                Some(record) => codec::decode(self.version, record),
                 None => Err("it goes beyond the block"),
             };
             match event {

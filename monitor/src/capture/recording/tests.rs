@@ -1,4 +1,4 @@
-//! What is written is what is read, whole, cut or damaged; and what version 1 wrote stays readable.
+//! What is written is what is read, whole, cut or damaged; and what every version wrote stays readable.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use monitor_core::model::{CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie};
+use monitor_core::model::{
+    CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie, ThreadId,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -37,8 +39,28 @@ fn info() -> RecordingInfo {
     RecordingInfo { started: Nanos(1_700_000_000_000_000_000), agent: "0.1.0".to_owned(), kernel: "6.18.0".to_owned() }
 }
 
-/// One of each kind, and the corners of their fields. The fixture of version 1 holds exactly these.
+/// One of each kind, and the corners of their fields. The fixture of the version written now holds exactly these.
 fn samples() -> Vec<Event<'static>> {
+    let mut events = samples_of_version_1();
+    let at = |n: u64| Nanos(1_700_000_000_000_000_000 + n);
+    for (n, thread) in [(15, 0), (16, u32::MAX)] {
+        events.push(Event::Segment(Segment {
+            at: at(n),
+            cookie: SocketCookie(3),
+            dir: Direction::Tx,
+            seq: 7,
+            ack: None,
+            len: 4,
+            bytes: b"PING",
+            thread: Some(ThreadId(thread)),
+        }));
+    }
+    events.push(Event::Reader { at: at(17), cookie: SocketCookie(3), thread: ThreadId(4_194_304) });
+    events
+}
+
+/// What the fixture of version 1 holds: one of each kind that it knew.
+fn samples_of_version_1() -> Vec<Event<'static>> {
     let at = |n: u64| Nanos(1_700_000_000_000_000_000 + n);
     let v4 = |s: &str| s.parse::<SocketAddr>().expect("an address");
     vec![
@@ -81,6 +103,7 @@ fn samples() -> Vec<Event<'static>> {
             ack: Some(7),
             len: 9,
             bytes: b"SELECT 1;",
+            thread: None,
         }),
         Event::Segment(Segment {
             at: at(6),
@@ -90,6 +113,7 @@ fn samples() -> Vec<Event<'static>> {
             ack: None,
             len: 65_536,
             bytes: b"the head of it",
+            thread: None,
         }),
         Event::Segment(Segment {
             at: at(7),
@@ -99,6 +123,7 @@ fn samples() -> Vec<Event<'static>> {
             ack: Some(0),
             len: u32::MAX,
             bytes: b"",
+            thread: None,
         }),
         Event::Lost { at: at(8), stage: LossStage::Kernel, reason: "ring_full", count: 12 },
         Event::Lost { at: at(9), stage: LossStage::Agent, reason: "flows_full", count: u64::MAX },
@@ -156,10 +181,36 @@ fn what_is_written_is_read() {
 fn version_1_stays_readable() {
     let file = include_bytes!("../../../tests/fixtures/v1.lwr");
     let (events, warnings) = replay(file);
-    assert_eq!(events, texts(&samples()));
+    assert_eq!(events, texts(&samples_of_version_1()));
     assert_eq!(warnings, [""; 0]);
     let source = RecordingSource::new(file.as_slice()).expect("a recording");
     assert_eq!((source.info(), source.version()), (&info(), 1));
+}
+
+/// Written when threads came. Never written again: if this test fails, version 2 has become unreadable.
+#[test]
+fn version_2_stays_readable() {
+    let file = include_bytes!("../../../tests/fixtures/v2.lwr");
+    let (events, warnings) = replay(file);
+    assert_eq!(events, texts(&samples()));
+    assert_eq!(warnings, [""; 0]);
+    let source = RecordingSource::new(file.as_slice()).expect("a recording");
+    assert_eq!((source.info(), source.version()), (&info(), 2));
+}
+
+/// What version 2 added is no part of version 1.
+#[test]
+fn version_1_knows_no_threads() {
+    let decode = |version, event: &Event<'_>| {
+        let mut record = Vec::new();
+        codec::encode(event, &mut record);
+        codec::decode(version, &record[4..]).map(|e| format!("{e:?}"))
+    };
+    let events = samples();
+    let [.., with_thread, reader] = events.as_slice() else { panic!("the last two") };
+    assert!(decode(2, with_thread).is_ok() && decode(2, reader).is_ok());
+    assert_eq!(decode(1, with_thread), Err("it has unknown flags"));
+    assert_eq!(decode(1, reader), Err("its kind is unknown"));
 }
 
 /// So many events of some kinds that they need more than one block, by size and by time.
@@ -178,6 +229,7 @@ fn many() -> Vec<Event<'static>> {
                 ack: None,
                 len,
                 bytes: &PAYLOAD[..len as usize],
+                thread: None,
             })
         })
         .collect()
@@ -253,7 +305,7 @@ fn a_later_version_is_refused_by_its_number() {
     let mut file = record(samples());
     file[8] = 9;
     let error = RecordingSource::new(file.as_slice()).err().expect("refused").to_string();
-    assert!(error.contains("version 9") && error.contains("1 to 1"), "{error}");
+    assert!(error.contains("version 9") && error.contains("1 to 2"), "{error}");
 }
 
 #[test]
@@ -317,7 +369,10 @@ fn crafted_blocks_are_refused() {
         (one(&record(&with_time(6, &[0, 1, 0, 0, 0, 0, 0, 0, 0, b'A']))), "not a name"),
         (one(&record(&with_time(6, &[3, 1, 0, 0, 0, 0, 0, 0, 0, b'a']))), "stage is unknown"),
         (one(&record(&with_time(5, &[0, 0, 0, 0, 0, 0, 0, 0, 2]))), "reason is unknown"),
-        (one(&record(&with_time(4, &[&[0; 22][..], b"more than len"].concat()))), "more payload"),
+        (one(&record(&with_time(4, &[&[0; 26][..], b"more than len"].concat()))), "more payload"),
+        (one(&record(&with_time(4, &[0; 22]))), "too short for its kind"),
+        (one(&record(&with_time(8, &[0; 11]))), "too short for its kind"),
+        (one(&record(&with_time(8, &[0; 13]))), "too long for its kind"),
         (one(&record(&with_time(3, &[0; 26 + 7]))), "unreadable address"),
     ];
     for (file, what) in cases {
@@ -406,6 +461,7 @@ fn long_texts_are_cut_where_a_character_ends() {
         ack: None,
         len: payload.len() as u32,
         bytes: &payload,
+        thread: None,
     })]);
     let mut source = RecordingSource::new(file.as_slice()).expect("a recording");
     let mut n = 0;
@@ -424,7 +480,8 @@ enum Owned {
     Seen(u64, u64, String),
     Gone(u64, u64),
     Opened(u64, u64, Option<u64>, SocketAddr, SocketAddr, u8, Option<u32>, Option<u32>),
-    Segment(u64, u64, bool, u32, Option<u32>, u32, Vec<u8>),
+    Segment(u64, u64, bool, u32, [Option<u32>; 2], u32, Vec<u8>),
+    Reader(u64, u64, u32),
     Closed(u64, u64, bool),
     Lost(u64, u8, usize, u64),
     Tick(u64),
@@ -447,7 +504,7 @@ impl Owned {
                 tx_start,
                 rx_start,
             },
-            Self::Segment(at, cookie, tx, seq, ack, cut, ref bytes) => Event::Segment(Segment {
+            Self::Segment(at, cookie, tx, seq, [ack, thread], cut, ref bytes) => Event::Segment(Segment {
                 at: Nanos(at),
                 cookie: SocketCookie(cookie),
                 dir: if tx { Direction::Tx } else { Direction::Rx },
@@ -455,7 +512,11 @@ impl Owned {
                 ack,
                 len: cut.saturating_add(bytes.len() as u32),
                 bytes,
+                thread: thread.map(ThreadId),
             }),
+            Self::Reader(at, cookie, thread) => {
+                Event::Reader { at: Nanos(at), cookie: SocketCookie(cookie), thread: ThreadId(thread) }
+            }
             Self::Closed(at, cookie, end) => Event::Closed {
                 at: Nanos(at),
                 cookie: SocketCookie(cookie),
@@ -484,7 +545,7 @@ fn any_event() -> impl Strategy<Value = Owned> {
             n(),
             any::<bool>(),
             any::<u32>(),
-            any::<Option<u32>>(),
+            any::<[Option<u32>; 2]>(),
             any::<u32>(),
             prop::collection::vec(any::<u8>(), 0..4000)
         )
@@ -492,6 +553,7 @@ fn any_event() -> impl Strategy<Value = Owned> {
         (n(), n(), any::<bool>()).prop_map(|(a, b, c)| Owned::Closed(a, b, c)),
         (n(), 0u8..3, 0usize..3, n()).prop_map(|(a, b, c, d)| Owned::Lost(a, b, c, d)),
         n().prop_map(Owned::Tick),
+        (n(), n(), any::<u32>()).prop_map(|(a, b, c)| Owned::Reader(a, b, c)),
     ]
 }
 

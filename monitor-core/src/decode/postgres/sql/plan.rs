@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::super::noted::{Noted, both};
 use super::names;
 use super::scan::Literal;
 use super::shape::{Act, Generations, Lasting, Sure, Template};
@@ -13,7 +14,7 @@ use super::value::{Read, Value, literal_text};
 use crate::decode::Sink;
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
-use crate::model::{Claim, Effect, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym};
+use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym};
 
 /// A literal that a template needs; `None`: not readable. Never leaves the decoder.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub(crate) struct Prepared {
     pub(crate) plan: Option<Plan>,
     /// Hash of what Parse said, without the name; `None` if not seen whole.
     pub(crate) print: Option<u64>,
+    /// What its text carries besides.
+    pub(crate) noted: Noted,
 }
 
 /// Prepared statements remembered per connection: at most twice as many; the ones unused longest go first.
@@ -128,6 +131,8 @@ pub(crate) struct Call<'a> {
     pub(crate) suspended: bool,
     /// The server said 25P01 while it ran.
     pub(crate) warned: bool,
+    /// Whom the comments of its text name.
+    pub(crate) marker: Claim,
 }
 
 impl Call<'_> {
@@ -152,7 +157,10 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
             new
         }
     };
-    let mut run = Run { plan, params, call, verb, sink, n_said: 0 };
+    let mut run = Run { plan, params, call, verb, sink, n_said: 0, marker: call.marker };
+    for predicate in &template.predicates {
+        run.marker = both(run.marker, run.predicate(predicate));
+    }
     let mut unknown = template.unknown;
     let mut inner: Option<Rc<Prepared>> = None;
     for act in &template.acts {
@@ -179,7 +187,10 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
                     let literals = plan.literals.iter().filter(|(i, _)| inner.literals.contains(i)).cloned().collect();
                     let statement = Plan { template: inner.clone(), literals };
                     let key = memory.key(name.as_bytes());
-                    memory.prepare(key, Rc::new(Prepared { plan: Some(statement), print: None }));
+                    memory.prepare(
+                        key,
+                        Rc::new(Prepared { plan: Some(statement), print: None, noted: Noted::default() }),
+                    );
                 }
             }
             Act::Deallocate(name) => {
@@ -205,7 +216,15 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
                         })
                         .collect::<SmallVec<[Param; 2]>>();
                     let inner_plan = Plan { template: template.clone(), literals: literals.clone() };
-                    let mut nested = Run { plan: &inner_plan, params: &params, call, verb, sink: run.sink, n_said: 0 };
+                    let mut nested = Run {
+                        plan: &inner_plan,
+                        params: &params,
+                        call,
+                        verb,
+                        sink: run.sink,
+                        n_said: 0,
+                        marker: run.marker,
+                    };
                     for act in &template.acts {
                         match act {
                             Act::Set { name, value, lasting, sure } => nested.set(name, value, lasting, *sure, memory),
@@ -266,9 +285,18 @@ struct Run<'a> {
     verb: Sym,
     sink: &'a mut dyn Sink,
     n_said: usize,
+    marker: Claim,
 }
 
 impl Run<'_> {
+    /// Whom a comparison names.
+    fn predicate(&mut self, (column, value): &(Box<str>, Value)) -> Claim {
+        match self.owned(value) {
+            Read::Text(text) => self.sink.marker(MarkerPlace::Predicate, column, &text),
+            _ => Claim::Neutral,
+        }
+    }
+
     fn say(&mut self, kind: OpKind, target: Sym, effect: Effect) {
         self.n_said += 1;
         let local = matches!(
@@ -286,7 +314,7 @@ impl Run<'_> {
             effect,
             outcome: self.call.outcome,
             warned_ineffective: local && self.call.warned,
-            marker: Claim::Neutral,
+            marker: if kind == OpKind::Data { self.marker } else { Claim::Neutral },
             credential: None,
             key: None,
         });

@@ -30,6 +30,8 @@ pub(crate) struct Template {
     pub(crate) tag: Tag,
     /// Literals that the acts need.
     pub(crate) literals: Box<[u16]>,
+    /// Comparisons with one value on columns whose name speaks of a tenant, all of which must hold.
+    pub(crate) predicates: Box<[(Box<str>, Value)]>,
     /// Parameters that the acts need, and how to read them in binary.
     pub(crate) params: Box<[(u16, Wanted)]>,
     /// Verb and target interned: a template lives in one [`Shapes`], which serves one interner.
@@ -236,7 +238,15 @@ impl Shapes {
 
     /// Reads every statement of `text` in order. `cut`: the text goes on where nobody saw it. `backslash`: see
     /// [`Scan::statement`]. Gives whether more statements may follow than were handed out.
-    pub(crate) fn read(&mut self, text: &[u8], cut: bool, backslash: bool, each: &mut dyn FnMut(Plan)) -> bool {
+    /// `literal` sees the content of each literal.
+    pub(crate) fn read(
+        &mut self,
+        text: &[u8],
+        cut: bool,
+        backslash: bool,
+        literal: &mut dyn FnMut(&[u8]),
+        each: &mut dyn FnMut(Plan),
+    ) -> bool {
         let mut at = 0;
         let mut n = 0;
         while at < text.len() {
@@ -247,6 +257,9 @@ impl Shapes {
             let broken = scan.unterminated || (cut && !scan.closed);
             if scan.n_tokens > 0 && n < MAX_STATEMENTS {
                 n += 1;
+                for l in &scan.literals {
+                    literal(text.get(l.at.clone()).unwrap_or_default());
+                }
                 let template = if broken { Rc::new(guess::broken(&scan)) } else { self.template(&scan) };
                 let literals = template
                     .literals
@@ -304,13 +317,22 @@ pub(crate) struct Draft {
     pub(crate) data: bool,
     pub(crate) unknown: bool,
     pub(crate) acts: Vec<Act>,
+    pub(crate) predicates: Vec<(Box<str>, Value)>,
     pub(crate) tag: Tag,
 }
 
 impl Draft {
     /// A statement that does nothing of interest.
     pub(crate) fn control(verb: &str, tag: Tag) -> Self {
-        Self { verb: verb.to_owned(), target: String::new(), data: false, unknown: false, acts: Vec::new(), tag }
+        Self {
+            verb: verb.to_owned(),
+            target: String::new(),
+            data: false,
+            unknown: false,
+            acts: Vec::new(),
+            predicates: Vec::new(),
+            tag,
+        }
     }
 
     /// A statement with one act.
@@ -327,6 +349,13 @@ impl Draft {
         for act in &self.acts {
             needs(act, &mut literals, &mut params);
         }
+        for (_, value) in &self.predicates {
+            match value {
+                Value::Literal(i) => literals.push(*i),
+                Value::Param(i, wanted) => params.push((*i, *wanted)),
+                _ => {}
+            }
+        }
         literals.sort_unstable();
         literals.dedup();
         params.sort_by_key(|(i, _)| *i);
@@ -339,6 +368,7 @@ impl Draft {
             acts: self.acts.into(),
             tag: self.tag,
             literals: literals.into(),
+            predicates: self.predicates.into(),
             params: params.into(),
             symbols: Cell::new(None),
         }

@@ -1,0 +1,73 @@
+//! Messages inside HTTP bodies: what a protocol on top of HTTP sees, and what it may say instead of HTTP.
+
+use super::Sink;
+use crate::model::{Nanos, Operation, Side};
+
+/// The head of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// As sent: `POST`.
+    pub method: &'a str,
+    /// Path and query, as sent.
+    pub target: &'a str,
+    /// Names and values, as sent.
+    pub headers: &'a [httparse::Header<'a>],
+}
+
+/// The head of a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    /// Its status code.
+    pub status: u16,
+    /// Names and values, as sent.
+    pub headers: &'a [httparse::Header<'a>],
+}
+
+fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
+    let found = headers.iter().find(|h| h.name.eq_ignore_ascii_case(name))?;
+    std::str::from_utf8(found.value).ok().map(str::trim)
+}
+
+impl<'a> RequestHead<'a> {
+    /// The first header of this name, if it is text.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        header(self.headers, name)
+    }
+}
+
+impl<'a> ResponseHead<'a> {
+    /// The first header of this name, if it is text.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        header(self.headers, name)
+    }
+}
+
+/// Reads the messages of one connection's bodies. Every call names the request it belongs to; pieces come in order,
+/// however they were cut on the wire.
+pub trait BodyReader {
+    /// A request's head. Whether its body and its answer are of interest.
+    fn request(&mut self, request: u64, head: &RequestHead<'_>, at: Nanos, sink: &mut dyn Sink) -> bool;
+
+    /// The head of the answer, if the request was of interest.
+    fn response(&mut self, request: u64, head: &ResponseHead<'_>, at: Nanos, sink: &mut dyn Sink);
+
+    /// A piece of a body.
+    fn bytes(&mut self, request: u64, from: Side, bytes: &[u8], at: Nanos, sink: &mut dyn Sink);
+
+    /// Something of a body is missing here.
+    fn missing(&mut self, request: u64, from: Side);
+
+    /// A body has ended.
+    fn end(&mut self, request: u64, from: Side, at: Nanos, sink: &mut dyn Sink);
+
+    /// The request has been answered, or never will be. `op` is what HTTP would say of it; gives `op` to the sink,
+    /// or operations of its own instead, and whatever else it has to say.
+    fn done(&mut self, request: u64, op: Operation, sink: &mut dyn Sink);
+
+    /// The server has accepted an upgrade (status 101) that this request asked for: whether what follows is read by
+    /// [`BodyReader::bytes`] as one endless body in each direction.
+    fn upgraded(&mut self, request: u64, head: &ResponseHead<'_>) -> bool;
+
+    /// Bytes held now.
+    fn memory(&self) -> usize;
+}

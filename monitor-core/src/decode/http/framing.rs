@@ -1,0 +1,98 @@
+//! Where a message's body ends (RFC 9112 §6).
+
+use httparse::Header;
+
+/// How a body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// So many bytes.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// Nothing says: none for a request, until the connection closes for a response.
+    None,
+}
+
+/// What the headers say. An error where they contradict each other: two ends of a connection that disagree about where
+/// a message ends is how requests are smuggled.
+pub(super) fn framing(headers: &[Header<'_>]) -> Result<Framing, &'static str> {
+    let mut length: Option<u64> = None;
+    let mut chunked = None;
+    for h in headers {
+        if h.name.eq_ignore_ascii_case("content-length") {
+            // A list of equal values is allowed (RFC 9110 §8.6).
+            for part in h.value.split(|b| *b == b',') {
+                let text = std::str::from_utf8(part).map_err(|_| "content_length")?.trim();
+                if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+                    return Err("content_length");
+                }
+                let n: u64 = text.parse().map_err(|_| "content_length")?;
+                if length.is_some_and(|before| before != n) {
+                    return Err("content_length");
+                }
+                length = Some(n);
+            }
+        } else if h.name.eq_ignore_ascii_case("transfer-encoding") {
+            let last = h.value.rsplit(|b| *b == b',').next().unwrap_or_default();
+            chunked = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        }
+    }
+    match (chunked, length) {
+        (Some(_), Some(_)) => Err("conflicting_framing"),
+        (Some(true), None) => Ok(Framing::Chunked),
+        // Another coding last: until the connection closes.
+        (Some(false), None) | (None, None) => Ok(Framing::None),
+        (None, Some(n)) => Ok(Framing::Length(n)),
+    }
+}
+
+/// Longest line with a chunk's size.
+const MAX_SIZE_LINE: usize = 256;
+
+/// The size of the next chunk, and how long its line is. `Ok(None)`: the line is not complete.
+pub(super) fn chunk_size(bytes: &[u8]) -> Result<Option<(u64, usize)>, &'static str> {
+    let Some(end) = memchr::memchr(b'\n', bytes) else {
+        return if bytes.len() > MAX_SIZE_LINE { Err("chunk_size") } else { Ok(None) };
+    };
+    let line = bytes.get(..end).unwrap_or_default();
+    let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    let text = std::str::from_utf8(digits).map_err(|_| "chunk_size")?;
+    if text.is_empty() || text.len() > 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err("chunk_size");
+    }
+    u64::from_str_radix(text, 16).map(|n| Some((n, end + 1))).map_err(|_| "chunk_size")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(headers: &[(&'static str, &'static str)]) -> Result<Framing, &'static str> {
+        let headers: Vec<_> = headers.iter().map(|(name, v)| Header { name, value: v.as_bytes() }).collect();
+        framing(&headers)
+    }
+
+    #[test]
+    fn lengths_chunks_and_contradictions() {
+        assert_eq!(of(&[("Content-Length", "12")]), Ok(Framing::Length(12)));
+        assert_eq!(of(&[("Content-Length", "12, 12")]), Ok(Framing::Length(12)));
+        assert_eq!(of(&[("Transfer-Encoding", "gzip, Chunked")]), Ok(Framing::Chunked));
+        assert_eq!(of(&[("Transfer-Encoding", "gzip")]), Ok(Framing::None));
+        assert_eq!(of(&[]), Ok(Framing::None));
+        for bad in ["+1", "-1", "1x", "", "99999999999999999999"] {
+            assert_eq!(of(&[("Content-Length", bad)]), Err("content_length"), "{bad}");
+        }
+        assert_eq!(of(&[("Content-Length", "1"), ("content-length", "2")]), Err("content_length"));
+        assert_eq!(of(&[("Content-Length", "1"), ("Transfer-Encoding", "chunked")]), Err("conflicting_framing"));
+    }
+
+    #[test]
+    fn sizes_of_chunks() {
+        assert_eq!(chunk_size(b"1a;name=value\r\nrest"), Ok(Some((26, 15))));
+        assert_eq!(chunk_size(b"0\r\n"), Ok(Some((0, 3))));
+        assert_eq!(chunk_size(b"1a"), Ok(None));
+        assert_eq!(chunk_size(b"xyz\r\n"), Err("chunk_size"));
+        assert_eq!(chunk_size(b"\r\n"), Err("chunk_size"));
+        assert_eq!(chunk_size(&[b'1'; 300]), Err("chunk_size"));
+    }
+}

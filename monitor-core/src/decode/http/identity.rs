@@ -1,0 +1,87 @@
+//! What the headers of a request say of its tenant. Values stop here: claims and fingerprints go on.
+
+use std::hash::Hasher;
+
+use crate::decode::body::RequestHead;
+use crate::decode::{Mark, Sink, trace};
+use crate::model::claim::Salt;
+use crate::model::{Claim, Fingerprint, HeaderPolicy, MarkerPlace, Side};
+
+/// Longest header value that is looked at.
+const MAX_VALUE: usize = 8192;
+
+/// What a request's headers carry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carried {
+    /// Whom its tenant headers name.
+    pub(super) marker: Claim,
+    /// Its own credential.
+    pub(super) credential: Option<Fingerprint>,
+    /// A credential that authenticates the connection (Negotiate, NTLM).
+    pub(super) connection: Option<Fingerprint>,
+}
+
+/// Reads the headers that the policy names. Trace ids go to the sink as marks of `request`.
+pub(super) fn carried(
+    head: &RequestHead<'_>,
+    request: u64,
+    policy: &HeaderPolicy,
+    salt: Salt,
+    sink: &mut dyn Sink,
+) -> Carried {
+    let mut out = Carried { marker: Claim::Neutral, credential: None, connection: None };
+    for h in head.headers {
+        let is = |list: &[String]| list.iter().any(|n| n.eq_ignore_ascii_case(h.name));
+        let Some(value) = std::str::from_utf8(h.value).ok().filter(|v| v.len() <= MAX_VALUE).map(str::trim) else {
+            continue;
+        };
+        if is(&policy.tenant) {
+            let name = h.name.to_ascii_lowercase();
+            // Several tenants at once (Loki, Mimir): it names none of them alone.
+            let claim =
+                if value.contains('|') { Claim::Unreadable } else { sink.marker(MarkerPlace::Header, &name, value) };
+            out.marker = both(out.marker, claim);
+        } else if is(&policy.credential) || h.name.eq_ignore_ascii_case("proxy-authorization") {
+            let scheme = value.split(' ').next().unwrap_or_default();
+            let print = fingerprint(salt, h.name, value);
+            if ["negotiate", "ntlm"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) {
+                out.connection = Some(print);
+            } else if out.credential.is_none() && !h.name.eq_ignore_ascii_case("proxy-authorization") {
+                out.credential = Some(print);
+            }
+        } else if is(&policy.trace) {
+            if let Some(id) = trace::trace_id(&h.name.to_ascii_lowercase(), value) {
+                sink.mark(request, Side::Client, Mark::Trace(trace::fingerprint(salt, id)));
+            }
+        } else if h.name.eq_ignore_ascii_case("baggage") {
+            for entry in value.split(',') {
+                let Some((key, value)) = entry.split(';').next().and_then(|e| e.split_once('=')) else { continue };
+                if policy.baggage.iter().any(|k| k.eq_ignore_ascii_case(key.trim())) {
+                    let claim = sink.marker(MarkerPlace::Header, &key.trim().to_ascii_lowercase(), value.trim());
+                    out.marker = both(out.marker, claim);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Equal credentials give equal fingerprints; the header counts, so that one value in two headers is two credentials.
+fn fingerprint(salt: Salt, name: &str, value: &str) -> Fingerprint {
+    let mut h = salt.hasher();
+    h.write(name.to_ascii_lowercase().as_bytes());
+    h.write_u8(0);
+    h.write(value.as_bytes());
+    Fingerprint(h.finish())
+}
+
+/// Two markers of one request: they agree, or nobody can read them.
+fn both(a: Claim, b: Claim) -> Claim {
+    match (a, b) {
+        (Claim::Neutral, other) | (other, Claim::Neutral) => other,
+        (a, b) if a == b => a,
+        // An id that nobody knows beside a tenant's name may well be the same tenant.
+        (Claim::Tenant(t), Claim::Opaque(_)) | (Claim::Opaque(_), Claim::Tenant(t)) => Claim::Tenant(t),
+        _ => Claim::Unreadable,
+    }
+}

@@ -1,0 +1,83 @@
+//! Do these bytes begin a request or a response?
+
+/// Methods of RFC 9110, PATCH (RFC 5789) and WebDAV's commonest.
+const METHODS: &[&[u8]] = &[
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"HEAD ",
+    b"DELETE ",
+    b"PATCH ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"TRACE ",
+    b"PROPFIND ",
+    b"REPORT ",
+];
+
+/// Longest request line that is looked through.
+const MAX_LINE: usize = 8192;
+
+/// What some bytes begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It is that.
+    Is,
+    /// It is not.
+    Not,
+    /// So far it may be.
+    NeedMore,
+}
+
+/// A request line: method, target, `HTTP/1.x`.
+pub(crate) fn request(bytes: &[u8]) -> Look {
+    let begins = |method: &&&[u8]| bytes.starts_with(method) || method.starts_with(bytes);
+    let Some(method) = METHODS.iter().find(begins) else { return Look::Not };
+    if bytes.len() <= method.len() {
+        return Look::NeedMore;
+    }
+    let Some(end) = memchr::memchr(b'\n', bytes.get(..MAX_LINE.min(bytes.len())).unwrap_or_default()) else {
+        return if bytes.len() >= MAX_LINE { Look::Not } else { Look::NeedMore };
+    };
+    let line = bytes.get(..end).unwrap_or_default().trim_ascii_end();
+    if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") { Look::Is } else { Look::Not }
+}
+
+/// A status line: `HTTP/1.x`, three digits.
+pub(crate) fn response(bytes: &[u8]) -> Look {
+    const START: &[u8] = b"HTTP/1.";
+    if !bytes.starts_with(START) {
+        return if START.starts_with(bytes) { Look::NeedMore } else { Look::Not };
+    }
+    match bytes {
+        [_, _, _, _, _, _, _, b'0' | b'1', b' ', a, b, c, ..] => {
+            if [a, b, c].iter().all(|d| d.is_ascii_digit()) {
+                Look::Is
+            } else {
+                Look::Not
+            }
+        }
+        short if short.len() < 12 => Look::NeedMore,
+        _ => Look::Not,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_known_when_they_are_whole() {
+        let line = b"GET /a?b HTTP/1.1\r\n";
+        assert_eq!(request(line), Look::Is);
+        for cut in 1..line.len() {
+            assert_eq!(request(&line[..cut]), Look::NeedMore, "{cut}");
+        }
+        assert_eq!(request(b"GET / HTTP/2\r\n"), Look::Not);
+        assert_eq!(request(b"SELECT 1\r\n"), Look::Not);
+        assert_eq!(response(b"HTTP/1.1 200 OK\r\n"), Look::Is);
+        assert_eq!(response(b"HTTP/1.1 2"), Look::NeedMore);
+        assert_eq!(response(b"HTTP/1.1 abc"), Look::Not);
+        assert_eq!(response(b"HTTP/2 200"), Look::Not);
+    }
+}

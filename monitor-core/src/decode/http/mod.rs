@@ -1,0 +1,458 @@
+//! HTTP/1.1 (RFC 9110, RFC 9112), both sides.
+//!
+//! Every request proves itself anew; only Negotiate and NTLM authenticate the connection (RFC 4559). Bodies are framed,
+//! their values offered to attribution, and their messages to a protocol on top ([`crate::decode::body`]).
+//!
+//! Memory: at most one head per direction (64 KiB), 64 requests without an answer, and what the reader on top holds.
+
+mod direction;
+mod exchange;
+mod framing;
+pub mod fuzz;
+mod identity;
+pub(crate) mod look;
+
+use std::rc::Rc;
+
+use crate::model::claim::Salt;
+use crate::model::{HeaderPolicy, Nanos, Protocol, Side, TxStatus};
+
+use super::body::{BodyReader, RequestHead, ResponseHead};
+use super::shape::Shapes;
+use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
+use direction::{MAX_HEAD, Read, Step};
+use exchange::{Exchange, Text};
+use framing::{Framing, framing};
+use look::Look;
+
+/// Most headers of one message.
+const MAX_HEADERS: usize = 128;
+/// Most requests without an answer on one connection.
+const MAX_OPEN: usize = 64;
+/// Bytes of a segment that are enough where a body is only counted.
+const HEAD_BUDGET: u32 = 4 << 10;
+/// From this size on, what is left of a body nobody reads is not copied.
+const LARGE: u64 = 64 << 10;
+
+/// What the HTTP decoders of one engine share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    headers: Rc<HeaderPolicy>,
+    shapes: Shapes,
+}
+
+impl Shared {
+    /// With the operator's list of headers.
+    pub fn new(headers: HeaderPolicy) -> Self {
+        Self { headers: Rc::new(headers), shapes: Shapes::default() }
+    }
+}
+
+/// One direction of the connection.
+#[derive(Debug)]
+struct Direction {
+    read: Read,
+    /// What is there of a head or a line that is not whole.
+    held: Vec<u8>,
+    /// The chunk before ended a segment, or something is missing: the next one may begin a message.
+    at_start: bool,
+    text: Text,
+}
+
+impl Direction {
+    fn new(salt: Salt, lost: bool) -> Self {
+        let read = if lost { Read::Lost } else { Read::Head };
+        Self { read, held: Vec::new(), at_start: true, text: Text::new(salt) }
+    }
+}
+
+/// The decoder.
+pub struct Http {
+    salt: Salt,
+    shared: Shared,
+    reader: Option<Box<dyn BodyReader>>,
+    client: Direction,
+    server: Direction,
+    open: std::collections::VecDeque<Exchange>,
+    /// Number of the latest request.
+    latest: u64,
+    /// The latest request's body is still coming.
+    sending: bool,
+    /// Nothing was missed since the connection's start.
+    whole: bool,
+    over: bool,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").field("client", &self.client.read).field("server", &self.server.read).finish()
+    }
+}
+
+impl Http {
+    /// A decoder for one connection. `reader`: a protocol on top, if there is one.
+    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared, reader: Option<Box<dyn BodyReader>>) -> Self {
+        Self {
+            salt,
+            shared: shared.clone(),
+            reader,
+            client: Direction::new(salt, mid_stream),
+            server: Direction::new(salt, mid_stream),
+            open: std::collections::VecDeque::new(),
+            latest: 0,
+            sending: false,
+            whole: !mid_stream,
+            over: false,
+        }
+    }
+
+    fn direction(&mut self, from: Side) -> &mut Direction {
+        if from == Side::Client { &mut self.client } else { &mut self.server }
+    }
+
+    /// Reads as far as the bytes go. What is left over is held.
+    fn read(&mut self, from: Side, at: Nanos, mut bytes: &[u8], sink: &mut dyn Sink) {
+        while !self.over && !bytes.is_empty() {
+            match self.direction(from).read {
+                Read::Lost => return,
+                Read::Head => {
+                    // A line end before a head is to be ignored (RFC 9112 §2.2).
+                    let skipped = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+                    bytes = bytes.get(skipped..).unwrap_or_default();
+                    if bytes.is_empty() {
+                        return;
+                    }
+                    match self.head(from, at, bytes, sink) {
+                        Ok(Some(n)) => bytes = bytes.get(n..).unwrap_or_default(),
+                        Ok(None) => {
+                            self.hold(from, at, bytes, sink);
+                            return;
+                        }
+                        Err(kind) => {
+                            self.malformed(from, at, kind, sink);
+                            return;
+                        }
+                    }
+                }
+                mut read => {
+                    let step = read.step(bytes);
+                    self.direction(from).read = read;
+                    match step {
+                        Step::Body(n) => {
+                            self.piece(from, at, bytes.get(..n).unwrap_or_default(), sink);
+                            bytes = bytes.get(n..).unwrap_or_default();
+                            if read == Read::Body(0) {
+                                self.end(from, at, sink);
+                            }
+                        }
+                        Step::Skip(n) => bytes = bytes.get(n..).unwrap_or_default(),
+                        Step::End(n) => {
+                            bytes = bytes.get(n..).unwrap_or_default();
+                            self.end(from, at, sink);
+                        }
+                        Step::NeedMore => {
+                            self.hold(from, at, bytes, sink);
+                            return;
+                        }
+                        Step::Malformed(kind) => {
+                            self.malformed(from, at, kind, sink);
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) {
+        if bytes.len() > MAX_HEAD {
+            self.malformed(from, at, "head_too_long", sink);
+            return;
+        }
+        let held = &mut self.direction(from).held;
+        held.clear();
+        held.extend_from_slice(bytes);
+    }
+
+    /// A head, if it is whole: how long it is.
+    fn head(
+        &mut self,
+        from: Side,
+        at: Nanos,
+        bytes: &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<Option<usize>, &'static str> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        if from == Side::Client {
+            let mut head = httparse::Request::new(&mut headers);
+            let httparse::Status::Complete(n) = head.parse(bytes).map_err(kind)? else { return Ok(None) };
+            let head = RequestHead {
+                method: head.method.unwrap_or_default(),
+                target: head.path.unwrap_or_default(),
+                headers: head.headers,
+            };
+            let framing = framing(head.headers)?;
+            self.request(&head, framing, at, sink)?;
+            Ok(Some(n))
+        } else {
+            let mut head = httparse::Response::new(&mut headers);
+            let httparse::Status::Complete(n) = head.parse(bytes).map_err(kind)? else { return Ok(None) };
+            let head = ResponseHead { status: head.code.unwrap_or_default(), headers: head.headers };
+            let framing = framing(head.headers)?;
+            self.response(&head, framing, at, sink);
+            Ok(Some(n))
+        }
+    }
+
+    fn request(
+        &mut self,
+        head: &RequestHead<'_>,
+        framing: Framing,
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) -> Result<(), &'static str> {
+        if self.open.len() >= MAX_OPEN {
+            return Err("too_many_requests");
+        }
+        self.latest += 1;
+        sink.arrived(self.latest, at);
+        let reader = self.reader.as_deref_mut();
+        let mut x = Exchange::begin(self.latest, head, &self.shared, self.salt, at, sink);
+        x.read_on_top = reader.is_some_and(|r| r.request(x.number, head, at, sink));
+        self.client.text.begin(head.headers, sink.wants_values(Side::Client));
+        self.client.text.print(head.method.as_bytes());
+        self.client.text.print(head.target.as_bytes());
+        self.open.push_back(x);
+        self.sending = true;
+        match Read::after_head(framing, false) {
+            Some(read) => self.client.read = read,
+            None => self.end(Side::Client, at, sink),
+        }
+        Ok(())
+    }
+
+    fn response(&mut self, head: &ResponseHead<'_>, framing: Framing, at: Nanos, sink: &mut dyn Sink) {
+        let status = head.status;
+        if (100..200).contains(&status) && status != 101 {
+            return;
+        }
+        let Some(x) = self.open.front_mut() else {
+            sink.decode_error("unsolicited_response");
+            // A server may close an idle connection with an error (RFC 9110 §15.5.9).
+            if self.whole && status < 400 {
+                sink.unmatched_reply(at, "a response that no request waits for");
+            }
+            self.server.text.begin(head.headers, false);
+            self.server.read = Read::after_head(framing, true).unwrap_or(Read::Head);
+            return;
+        };
+        x.status = status;
+        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
+            reader.response(x.number, head, at, sink);
+        }
+        if status == 101 || (x.is_connect && (200..300).contains(&status)) {
+            let kept = status == 101 && self.reader.as_deref_mut().is_some_and(|r| r.upgraded(x.number, head));
+            if kept {
+                (self.client.read, self.server.read) = (Read::Raw, Read::Raw);
+                return;
+            }
+            self.end(Side::Server, at, sink);
+            self.over = true;
+            sink.opaque(at, if status == 101 { "upgraded" } else { "tunnel" });
+            return;
+        }
+        self.server.text.begin(head.headers, sink.wants_values(Side::Server));
+        self.server.text.print(&status.to_be_bytes());
+        let none = x.is_head || status == 204 || status == 304;
+        match Read::after_head(framing, true).filter(|_| !none) {
+            Some(read) => self.server.read = read,
+            None => self.end(Side::Server, at, sink),
+        }
+    }
+
+    /// A piece of a body.
+    fn piece(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) {
+        let request = if from == Side::Client { self.open.back() } else { self.open.front() };
+        let Some(x) = request.filter(|_| from == Side::Server || self.sending) else { return };
+        let number = x.number;
+        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
+            reader.bytes(number, from, bytes, at, sink);
+        }
+        let text = if from == Side::Client { &mut self.client.text } else { &mut self.server.text };
+        text.feed(number, from, bytes, sink);
+    }
+
+    /// A message has ended.
+    fn end(&mut self, from: Side, at: Nanos, sink: &mut dyn Sink) {
+        self.direction(from).read = Read::Head;
+        if from == Side::Client {
+            self.sent(at, sink);
+            return;
+        }
+        let Some(mut x) = self.open.pop_front() else { return };
+        // Answered before all of it was sent: then it is as good as sent.
+        if x.sent.is_none() {
+            x.sent = Some(at);
+            self.sending = false;
+            sink.begun(x.number, at, None);
+        }
+        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
+            reader.end(x.number, Side::Server, at, sink);
+        }
+        let print = self.server.text.end(x.number, Side::Server, sink);
+        self.finish(&x, at, x.outcome(), sink);
+        sink.answered(x.number, at, print);
+        if self.open.is_empty() {
+            sink.status(at, TxStatus::Idle);
+        }
+    }
+
+    /// The latest request is whole.
+    fn sent(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        if !std::mem::replace(&mut self.sending, false) {
+            return;
+        }
+        let Some(x) = self.open.back_mut() else { return };
+        x.sent = Some(at);
+        let number = x.number;
+        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
+            reader.end(number, Side::Client, at, sink);
+        }
+        let print = self.client.text.end(number, Side::Client, sink);
+        sink.begun(number, at, print);
+    }
+
+    fn finish(&mut self, x: &Exchange, at: Nanos, outcome: crate::model::Outcome, sink: &mut dyn Sink) {
+        let op = x.operation(at, outcome);
+        match self.reader.as_deref_mut().filter(|_| x.read_on_top) {
+            Some(reader) => reader.done(x.number, op, sink),
+            None => sink.done(&op),
+        }
+    }
+
+    /// Who still waits will not be told.
+    fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        let any = !self.open.is_empty();
+        while let Some(x) = self.open.pop_front() {
+            if x.sent.is_none() {
+                sink.begun(x.number, at, None);
+            }
+            self.finish(&x, at, crate::model::Outcome::Unknown, sink);
+            sink.answered(x.number, at, None);
+        }
+        self.sending = false;
+        if any {
+            sink.status(at, TxStatus::Idle);
+        }
+    }
+
+    /// Something is missing where it matters.
+    fn lose(&mut self, from: Side, at: Nanos, why: Disturbance, sink: &mut dyn Sink) {
+        self.whole = false;
+        let d = self.direction(from);
+        d.read = Read::Lost;
+        d.held.clear();
+        sink.disturbed(at, why);
+        self.give_up(at, sink);
+    }
+
+    fn malformed(&mut self, from: Side, at: Nanos, kind: &'static str, sink: &mut dyn Sink) {
+        sink.decode_error(kind);
+        self.lose(from, at, Disturbance::Malformed, sink);
+    }
+}
+
+fn kind(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::TooManyHeaders => "too_many_headers",
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => "header",
+        httparse::Error::Version => "version",
+        _ => "start_line",
+    }
+}
+
+impl Decoder for Http {
+    fn protocol(&self) -> Protocol {
+        Protocol::Http
+    }
+
+    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
+        if self.over {
+            return;
+        }
+        let d = self.direction(from);
+        let at_start = std::mem::replace(&mut d.at_start, chunk.ends_segment);
+        if d.read == Read::Lost {
+            let looks = if from == Side::Client { look::request(chunk.bytes) } else { look::response(chunk.bytes) };
+            // A long head may go on in the next segment: its first line is enough.
+            if !at_start || looks != Look::Is {
+                return;
+            }
+            d.read = Read::Head;
+        }
+        if d.held.is_empty() {
+            self.read(from, chunk.at, chunk.bytes, sink);
+        } else {
+            let mut held = std::mem::take(&mut d.held);
+            held.extend_from_slice(chunk.bytes);
+            self.read(from, chunk.at, &held, sink);
+        }
+    }
+
+    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
+        if self.over {
+            return;
+        }
+        let d = self.direction(from);
+        d.at_start = true;
+        if d.read == Read::Lost {
+            return;
+        }
+        if !d.read.miss(n) {
+            self.lose(from, at, Disturbance::Gap, sink);
+            return;
+        }
+        d.text.miss();
+        let ended = d.read == Read::Body(0);
+        let x = if from == Side::Client { self.open.back() } else { self.open.front() };
+        if let (Some(x), Some(reader)) = (x.filter(|x| x.read_on_top), self.reader.as_deref_mut()) {
+            reader.missing(x.number, from);
+        }
+        if ended {
+            self.end(from, at, sink);
+        }
+    }
+
+    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        if self.over {
+            return;
+        }
+        if self.server.read == Read::ToClose {
+            self.end(Side::Server, at, sink);
+        }
+        self.give_up(at, sink);
+    }
+
+    fn appetite(&self, from: Side) -> Appetite {
+        let d = if from == Side::Client { &self.client } else { &self.server };
+        let on_top = if from == Side::Client { self.open.back() } else { self.open.front() };
+        match d.read {
+            _ if self.over => Appetite::Head(0),
+            // The end of a large body and the next head may come in one segment: its beginning is not enough then, and
+            // what is cut costs a resynchronisation. Only far from the end is it safe.
+            Read::Body(left) | Read::Chunk(left)
+                if left >= LARGE && !d.text.wants_more() && on_top.is_none_or(|x| !x.read_on_top) =>
+            {
+                Appetite::Head(HEAD_BUDGET)
+            }
+            _ => Appetite::Everything,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.client.held.capacity()
+            + self.server.held.capacity()
+            + self.open.capacity() * size_of::<Exchange>()
+            + self.reader.as_ref().map_or(0, |r| r.memory())
+    }
+}

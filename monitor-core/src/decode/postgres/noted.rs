@@ -1,0 +1,204 @@
+//! What a request carries besides its meaning: values that may lead to the request it was made for, ids of traces in
+//! comments, and whom a comment names. Only hashes and claims are kept.
+
+use smallvec::SmallVec;
+
+use crate::decode::{Mark, Sink, trace, values};
+use crate::model::claim::Salt;
+use crate::model::{Claim, MarkerPlace, Side};
+
+/// Most marks kept of one statement or of one set of parameters.
+const MAX_MARKS: usize = 64;
+/// Longest comment that is read, in bytes.
+const MAX_COMMENT: usize = 4096;
+
+/// Marks and marker of one statement, or of one set of parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Noted {
+    marks: SmallVec<[Mark; 2]>,
+    /// Whom its comments name.
+    pub(crate) marker: Claim,
+}
+
+impl Default for Noted {
+    fn default() -> Self {
+        Self { marks: SmallVec::new(), marker: Claim::Neutral }
+    }
+}
+
+impl Noted {
+    fn mark(&mut self, mark: Mark) {
+        if self.marks.len() < MAX_MARKS && !self.marks.contains(&mark) {
+            self.marks.push(mark);
+        }
+    }
+
+    /// A literal or a parameter in text format.
+    pub(super) fn text(&mut self, salt: Salt, text: &[u8]) {
+        values::values(salt, text, &mut |v| self.mark(Mark::Value(v)));
+    }
+
+    /// A parameter in binary format, whose type is not known: what it is as an integer, as a UUID, or as text.
+    pub(super) fn binary(&mut self, salt: Salt, bytes: &[u8]) {
+        let integer = match *bytes {
+            [a, b] => Some(i64::from(i16::from_be_bytes([a, b]))),
+            [a, b, c, d] => Some(i64::from(i32::from_be_bytes([a, b, c, d]))),
+            [a, b, c, d, e, f, g, h] => Some(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
+            _ => None,
+        };
+        if let Some(n) = integer {
+            self.text(salt, n.to_string().as_bytes());
+        }
+        if bytes.len() == 16 {
+            let mut text = String::with_capacity(36);
+            for (i, b) in bytes.iter().enumerate() {
+                if matches!(i, 4 | 6 | 8 | 10) {
+                    text.push('-');
+                }
+                text.extend([b >> 4, b & 15].map(|d| char::from_digit(u32::from(d), 16).unwrap_or('0')));
+            }
+            self.text(salt, text.as_bytes());
+        }
+        if std::str::from_utf8(bytes).is_ok_and(|t| !t.chars().any(char::is_control)) {
+            self.text(salt, bytes);
+        }
+    }
+
+    /// The comments before and after a statement, in the form of sqlcommenter: `key='url-encoded value'`, separated by
+    /// commas. What stands between is not looked at: it may be inside a string.
+    pub(super) fn comments(&mut self, salt: Salt, text: &[u8], sink: &mut dyn Sink) {
+        let text = text.trim_ascii();
+        let text = text.strip_suffix(b";").unwrap_or(text).trim_ascii_end();
+        if let Some(before) = text.strip_prefix(b"/*") {
+            let end = memchr::memmem::find(before, b"*/").unwrap_or(0);
+            self.comment(salt, before.get(..end).unwrap_or_default(), sink);
+        }
+        if let Some(after) = text.strip_suffix(b"*/") {
+            let start = memchr::memmem::rfind(after, b"/*").map_or(after.len(), |at| at + 2);
+            self.comment(salt, after.get(start..).unwrap_or_default(), sink);
+        }
+    }
+
+    fn comment(&mut self, salt: Salt, comment: &[u8], sink: &mut dyn Sink) {
+        let Some(comment) = std::str::from_utf8(comment).ok().filter(|c| c.len() <= MAX_COMMENT) else { return };
+        for (key, value) in comment.split(',').filter_map(|pair| pair.split_once('=')) {
+            let key = key.trim().to_ascii_lowercase();
+            let value = unescaped(value.trim().trim_matches('\''));
+            let is_trace = matches!(
+                &*key,
+                "traceparent" | "request_id" | "x-request-id" | "requestid" | "correlation_id" | "trace_id" | "traceid"
+            );
+            if is_trace {
+                if let Some(id) = trace::trace_id(&key, &value) {
+                    self.mark(Mark::Trace(trace::fingerprint(salt, id)));
+                }
+                continue;
+            }
+            self.marker = both(self.marker, sink.marker(MarkerPlace::Comment, &key, &value));
+        }
+    }
+
+    /// Tells what was noted as marks of a request.
+    pub(super) fn tell(&self, request: u64, sink: &mut dyn Sink) {
+        for mark in &self.marks {
+            sink.mark(request, Side::Client, *mark);
+        }
+    }
+}
+
+/// Two markers of one statement: they agree, or nobody can read them.
+pub(crate) fn both(a: Claim, b: Claim) -> Claim {
+    match (a, b) {
+        (Claim::Neutral, other) | (other, Claim::Neutral) => other,
+        (a, b) if a == b => a,
+        _ => Claim::Unreadable,
+    }
+}
+
+fn unescaped(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&b, after)) = rest.split_first() {
+        let digit = |b: &u8| char::from(*b).to_digit(16);
+        match (b, after) {
+            (b'%', [x, y, ..]) if digit(x).is_some() && digit(y).is_some() => {
+                let n = digit(x).unwrap_or(0) * 16 + digit(y).unwrap_or(0);
+                out.push(u8::try_from(n).unwrap_or(b' '));
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                out.push(b);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Nanos, Operation, Slot, Sym, TenantId, TxStatus};
+
+    struct Knows;
+    impl Sink for Knows {
+        fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
+            Claim::Neutral
+        }
+        fn setting_binds(&self, _: &str) -> bool {
+            false
+        }
+        fn marker(&mut self, _: MarkerPlace, name: &str, value: &str) -> Claim {
+            if name == "tenant" { Claim::Tenant(TenantId(value.len() as u32)) } else { Claim::Neutral }
+        }
+        fn intern(&mut self, _: &str) -> Sym {
+            Sym::EMPTY
+        }
+        fn started(&mut self, _: crate::decode::SessionStart) {}
+        fn begun(&mut self, _: u64, _: Nanos, _: Option<crate::model::Fingerprint>) {}
+        fn done(&mut self, _: &Operation) {}
+        fn answered(&mut self, _: u64, _: Nanos, _: Option<crate::model::Fingerprint>) {}
+        fn status(&mut self, _: Nanos, _: TxStatus) {}
+        fn disturbed(&mut self, _: Nanos, _: crate::decode::Disturbance) {}
+        fn opaque(&mut self, _: Nanos, _: &'static str) {}
+        fn decode_error(&mut self, _: &'static str) {}
+    }
+
+    #[test]
+    fn comments_are_read_at_either_end_only() {
+        let salt = Salt(1, 2);
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let note = |text: String| {
+            let mut n = Noted::default();
+            n.comments(salt, text.as_bytes(), &mut Knows);
+            n
+        };
+        let wanted = Mark::Trace(trace::fingerprint(salt, id));
+        for text in [
+            format!("SELECT 1 /*a='b',traceparent='00-{id}-00f067aa0ba902b7-01',tenant='acme'*/;"),
+            format!("/*traceparent='00-{id}-00f067aa0ba902b7-01',tenant='acm%65'*/ SELECT 1"),
+        ] {
+            let n = note(text);
+            assert_eq!((n.marks.as_slice(), n.marker), (&[wanted][..], Claim::Tenant(TenantId(4))));
+        }
+        let inside = note(format!("SELECT '/*traceparent=''00-{id}-1-01''*/' FROM t"));
+        assert!(inside.marks.is_empty());
+        assert_eq!(note("SELECT 1 /*tenant='a'*/ /*x='y'*/".into()).marker, Claim::Neutral);
+    }
+
+    #[test]
+    fn binary_parameters_are_found_as_they_are_written() {
+        let salt = Salt(1, 2);
+        let of = |f: &dyn Fn(&mut Noted)| {
+            let mut n = Noted::default();
+            f(&mut n);
+            n.marks.into_vec()
+        };
+        let text = of(&|n| n.text(salt, b"4711"));
+        assert_eq!(of(&|n| n.binary(salt, &4711_i32.to_be_bytes())), text);
+        assert_eq!(of(&|n| n.binary(salt, &4711_i64.to_be_bytes())), text);
+        let uuid = of(&|n| n.text(salt, b"7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11"));
+        let bytes = 0x7f0c_0a52_9a5e_4a0e_8f0e_3d0d_5f2f_9b11_u128.to_be_bytes();
+        assert!(of(&|n| n.binary(salt, &bytes)).contains(&uuid[0]));
+    }
+}

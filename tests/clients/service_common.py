@@ -1,0 +1,54 @@
+"""What the lab's shared services in Python have in common: their arguments, whose a bearer token is, and the truth:
+one JSON line per operation on a pooled connection, with the socket that carried it and the tenant it was for. The truth
+goes to a file, where nobody who watches the traffic can see it."""
+
+import argparse
+import collections
+import json
+import os
+import threading
+import time
+
+
+def arguments(doc, modes):
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--upstream", type=int, required=True, help="port of the database, cache or service behind")
+    parser.add_argument("--truth", required=True, help="file for the truth")
+    parser.add_argument("--tokens", type=json.loads, required=True, help="bearer token to tenant, as JSON")
+    parser.add_argument("--mode", choices=modes, required=True)
+    parser.add_argument("--pool", type=int, default=1, help="connections in the pool")
+    parser.add_argument("--variant", default="", help="which library or server, where there are several")
+    parser.add_argument("--comment", action="store_true", help="pass traceparent on")
+    parser.add_argument("--job", choices=["unbound", "bound"], help="a background job that uses the pool, too")
+    return parser.parse_args()
+
+
+class Truth:
+    """Call `works` right before an operation is sent: the ordinal is its place among the operations of its socket."""
+
+    def __init__(self, path):
+        self.file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self.lock = threading.Lock()
+        self.ordinals = collections.Counter()
+
+    def works(self, port, tenant):
+        with self.lock:
+            ordinal = self.ordinals[port]
+            self.ordinals[port] += 1
+            line = {"port": port, "ordinal": ordinal, "tenant": tenant, "at": time.time()}
+            os.write(self.file, (json.dumps(line) + "\n").encode())
+
+
+def whose(tokens, headers):
+    """The tenant that the bearer token stands for; None when it stands for nobody."""
+    return tokens.get(headers.get("Authorization", "").removeprefix("Bearer "))
+
+
+def trace_comment(headers):
+    """The request's trace context as an SQL comment, as sqlcommenter writes it."""
+    context = headers.get("traceparent")
+    return f" /*traceparent='{context}'*/" if context else ""
+
+
+def listening(port):
+    print(f"PORT {port}", flush=True)

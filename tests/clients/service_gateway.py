@@ -1,0 +1,63 @@
+"""A gateway: aiohttp in front, a pool of HTTP keep-alive connections (httpx) to one upstream service behind.
+
+Modes: forward   the tenant's own token goes on
+       exchange  a token of the gateway's for this tenant
+       static    one token of the gateway's for everybody"""
+
+import asyncio
+
+import httpx
+from aiohttp import web
+from service_common import Truth, arguments, listening, whose
+
+MODES = ["forward", "exchange", "static"]
+
+
+async def serve(options):
+    truth = Truth(options.truth)
+    limits = httpx.Limits(max_connections=options.pool, max_keepalive_connections=options.pool)
+    upstream = httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{options.upstream}", limits=limits, timeout=60, trust_env=False
+    )
+
+    def token(tenant, headers):
+        if options.mode == "forward":
+            return headers["Authorization"]
+        return "Bearer " + (exchanged(tenant) if options.mode == "exchange" else STATIC)
+
+    async def answer(request):
+        tenant = whose(options.tokens, request.headers)
+        if tenant is None:
+            return web.json_response({"error": "no such token"}, status=401)
+        headers = {"Authorization": token(tenant, request.headers)}
+        if options.comment and "traceparent" in request.headers:
+            headers["traceparent"] = request.headers["traceparent"]
+        async with upstream.stream("GET", request.path, headers=headers) as response:
+            # One request at a time on a connection: whoever has its response was the last to send.
+            truth.works(response.extensions["network_stream"].get_extra_info("client_addr")[1], tenant)
+            body = await response.aread()
+        return web.Response(status=response.status_code, body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    listening(runner.addresses[0][1])
+    await asyncio.Event().wait()
+
+
+# Opaque on purpose: nothing on the wire names a tenant.
+STATIC = "5d0f63d1e1b14a0b9c1c"
+
+
+def exchanged(tenant):
+    return {"acme": "0c2f9d4a7be84c6cb1aa", "globex": "e91b7720c3f5409f8d5e"}[tenant]
+
+
+def main():
+    asyncio.run(serve(arguments(__doc__, MODES)))
+
+
+main()

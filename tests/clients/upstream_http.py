@@ -1,0 +1,36 @@
+"""The HTTP service behind the gateway: who may see what is decided by the token of each request. --tokens maps a token
+to the list of tenants whose rows it shows."""
+
+import argparse
+import asyncio
+import json
+
+from aiohttp import web
+from service_common import listening
+
+
+async def serve(tokens):
+    async def answer(request):
+        tenants = tokens.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        if tenants is None:
+            return web.json_response({"error": "no such token"}, status=401)
+        rows = [{"tenant": tenant, "item": f"item {n}"} for tenant in tenants for n in range(3)]
+        return web.json_response({"rows": rows, "path": request.path})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    listening(runner.addresses[0][1])
+    await asyncio.Event().wait()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=json.loads, required=True)
+    asyncio.run(serve(parser.parse_args().tokens))
+
+
+main()

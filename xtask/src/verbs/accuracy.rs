@@ -1,0 +1,235 @@
+//! `accuracy`: plays every shared service there is, at every concurrency, and compares what the agent says with what
+//! the services know. What it says of each operation comes from a replay of its own recording.
+
+mod tables;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use ::tests::lab::cases::{CASES, Case, Judged};
+use ::tests::lab::service::versions;
+use ::tests::lab::shared::{Played, Stage};
+use ::tests::lab::truth::{Counts, Tally};
+use anyhow::{Context, Result, bail};
+
+use super::build::{Profile, agent};
+use super::setup::{Need, ensure};
+use crate::{paths, sh};
+
+/// Requests in flight.
+const CONCURRENCIES: [u32; 3] = [1, 16, 32];
+/// The bases that can be switched off, by their names in configuration and in operations.
+const SWITCHABLE: [&str; 5] = ["trace-id", "bracketed", "value-flow", "same-thread", "only-tenant"];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// One violating and one clean case of each scenario, with 1 and 16 requests in flight; writes no document.
+    #[arg(long)]
+    quick: bool,
+    /// Only the cases whose name has this in it; writes no document.
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
+    /// Only with so many requests in flight; may be repeated; writes no document.
+    #[arg(long, value_name = "N")]
+    in_flight: Vec<u32>,
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Measure this agent instead of building one; writes no document.
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// Leave the recordings where they are, below `target/lab/scenes`.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What one case at one concurrency came to.
+struct Row {
+    case: &'static Case,
+    concurrency: u32,
+    measured: Result<Measured, String>,
+}
+
+struct Measured {
+    judged: Judged,
+    /// Demanded or allowed findings that were made, by evidence class.
+    classes: BTreeMap<String, usize>,
+    tally: Tally,
+    /// What each basis says when it is the only one of its kind.
+    alone: BTreeMap<&'static str, Counts>,
+    /// Events that the agent lost.
+    lost: f64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if !sh::is_root() {
+        bail!("the matrix needs root for cgroups and probes: run `sudo -E cargo xtask accuracy`");
+    }
+    ensure(Need::Demo)?;
+    let binary = match &args.agent {
+        Some(file) => file.clone(),
+        None => agent(Profile::Dev)?,
+    };
+    sh::step("building the lab's tokio service");
+    sh::run(sh::cargo().args(["build", "--quiet", "--package", "tests", "--example", "service_tokio"]))?;
+    let chosen = chosen(args);
+    let concurrencies = match &args.in_flight {
+        some if !some.is_empty() => some.clone(),
+        _ if args.quick => vec![1, 16],
+        _ => CONCURRENCIES.to_vec(),
+    };
+    let configs = Configs::write()?;
+    let n = chosen.len() * concurrencies.len();
+    let mut rows: Vec<Row> = Vec::new();
+    for case in chosen {
+        for &concurrency in &concurrencies {
+            let measured =
+                measure(case, concurrency, &binary, &configs, args.keep).map_err(|error| format!("{error:#}"));
+            sh::note(&format!("{:>3} of {n}  {}", rows.len() + 1, progress(case, concurrency, &measured)));
+            rows.push(Row { case, concurrency, measured });
+        }
+    }
+    let whole = !args.quick && args.case.is_none() && args.in_flight.is_empty() && args.agent.is_none();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&tables::json(&rows))?);
+    } else {
+        println!("{}", tables::markdown(&rows));
+    }
+    if whole {
+        let file = paths::root().join("docs/accuracy.md");
+        let date = sh::capture(&mut sh::cmd("date", ["-u", "+%F"]))?;
+        fs::write(&file, tables::document(&rows, date.trim(), &all_versions(&binary)?))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        sh::step("docs/accuracy.md is written");
+    }
+    let failed = rows.iter().filter(|row| row.measured.is_err()).count();
+    if failed > 0 {
+        sh::loud(&format!("{failed} of {n} could not be played: they are in the table as such"));
+    }
+    Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// With `--quick`, the first violating and the first clean case of each scenario.
+fn chosen(args: &Args) -> Vec<&'static Case> {
+    let mut seen = Vec::new();
+    CASES
+        .iter()
+        .filter(|case| args.case.as_ref().is_none_or(|part| case.name.contains(part)))
+        .filter(|case| {
+            let kind = (case.scenario, case.twin.name());
+            let first = !seen.contains(&kind);
+            seen.push(kind);
+            first || !args.quick
+        })
+        .collect()
+}
+
+fn progress(case: &Case, concurrency: u32, measured: &Result<Measured, String>) -> String {
+    let what = match measured {
+        Err(error) => format!("FAILED: {error}"),
+        Ok(m) => {
+            let sum = m.tally.sum(|_| true);
+            format!(
+                "found {} of {}, {} false; operations {} right, {} wrong, {} open{}",
+                m.judged.n_found,
+                m.judged.n_found + m.judged.missed.len(),
+                m.judged.false_positives.len(),
+                sum.right,
+                sum.wrong,
+                m.tally.abstained,
+                if m.tally.unseen + m.tally.unknown > 0 {
+                    format!(" ({} unseen, {} unknown)", m.tally.unseen, m.tally.unknown)
+                } else {
+                    String::new()
+                }
+            )
+        }
+    };
+    format!("{:<34} {concurrency:>2}  {what}", case.name)
+}
+
+fn measure(case: &'static Case, concurrency: u32, binary: &Path, configs: &Configs, keep: bool) -> Result<Measured> {
+    let mut stage = Stage::new(case, concurrency, &format!("accuracy-{}-{concurrency}", case.name))?;
+    let played = stage.play(binary, true)?;
+    let recording = played.recording.as_deref().context("it was to be recorded")?;
+    let tally = tally(case, &played, &replay(binary, recording, None)?)?;
+    let mut alone = BTreeMap::new();
+    for (basis, config) in &configs.alone {
+        let one = self::tally(case, &played, &replay(binary, recording, Some(config))?)?;
+        alone.insert(*basis, one.sum(|b| b == *basis));
+    }
+    let judged = case.judge(concurrency, &played.outcome.findings);
+    let mut classes = BTreeMap::new();
+    for finding in &played.outcome.findings {
+        if !judged.false_positives.iter().any(|(_, line)| *line == finding.line) {
+            *classes.entry(finding.class.clone()).or_default() += 1;
+        }
+    }
+    let lost = played.outcome.metrics.sum("leasewarden_events_lost_total", &[]);
+    for (severity, line) in &judged.false_positives {
+        sh::note(&format!("false, {severity}: {line}"));
+    }
+    for missed in &judged.missed {
+        sh::note(&format!("missed: {missed}"));
+    }
+    if !keep {
+        // A recording holds payload, and there are a hundred of them.
+        fs::remove_file(recording)?;
+    }
+    Ok(Measured { judged, classes, tally, alone, lost })
+}
+
+fn tally(case: &Case, played: &Played, operations: &str) -> Result<Tally> {
+    Tally::of(&played.truth, operations, played.upstream, case.program.behind())
+}
+
+/// Every operation of a recording, as JSON lines.
+fn replay(binary: &Path, recording: &Path, config: Option<&PathBuf>) -> Result<String> {
+    let mut command = Command::new(binary);
+    command.arg("replay").arg(recording).args(["--findings", "/dev/null", "--operations", "-"]);
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    sh::capture(&mut command)
+}
+
+/// Configurations that leave one switchable basis on, each.
+struct Configs {
+    alone: Vec<(&'static str, PathBuf)>,
+}
+
+impl Configs {
+    fn write() -> Result<Self> {
+        let dir = paths::lab().join("accuracy");
+        fs::create_dir_all(&dir)?;
+        let mut alone = Vec::new();
+        for basis in SWITCHABLE {
+            let mut text = "version: 1\nattribution:\n  bases:\n".to_owned();
+            for other in SWITCHABLE {
+                text.push_str(&format!("    {other}: {}\n", other == basis));
+            }
+            let file = dir.join(format!("{basis}.yaml"));
+            fs::write(&file, text)?;
+            alone.push((basis, file));
+        }
+        Ok(Self { alone })
+    }
+}
+
+fn all_versions(binary: &Path) -> Result<Vec<(String, String)>> {
+    let mut all = vec![
+        ("leasewarden".to_owned(), sh::capture(Command::new(binary).arg("--version"))?.trim().to_owned()),
+        ("kernel".to_owned(), sh::capture(&mut sh::cmd("uname", ["-r"]))?.trim().to_owned()),
+        ("cores".to_owned(), std::thread::available_parallelism()?.to_string()),
+    ];
+    all.extend(versions()?);
+    let lock = fs::read_to_string(paths::root().join("Cargo.lock"))?;
+    for name in ["axum", "deadpool", "tokio", "tokio-postgres"] {
+        let head = format!("name = \"{name}\"\nversion = \"");
+        let version = lock.split(&head).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("?");
+        all.push((name.to_owned(), version.to_owned()));
+    }
+    Ok(all)
+}
