@@ -4,9 +4,12 @@
 //! `sock_recvmsg` after it has read, on the thread that asked for it; `ret` bytes were read, or there was an error. All
 //! of `read`, `recv*` and io_uring pass there; `splice` and zero-copy receiving do not. The agent compares the prototype
 //! with BTF before it loads this, and takes from there where the cookie stands in `struct sock`: the only thing read
-//! from it. `bpf_probe_read_kernel`: 5.5. Maps that are not preallocated, on a tracepoint: 6.1.
+//! from it. `bpf_get_current_cgroup_id`: 4.18, `bpf_probe_read_kernel`: 5.5. Maps that are not preallocated, on a
+//! tracepoint: 6.1.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
+};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use monitor_common::maps::{CachedReader, LossReason, READER_SLOTS};
@@ -16,12 +19,19 @@ use crate::emit::Ring;
 use crate::flow;
 use crate::knobs::KNOB_COOKIE_OFFSET;
 use crate::maps::{FLOWS, READERS};
+use crate::watch;
 
 /// `MSG_PEEK`: looks, but leaves the bytes for another.
 const PEEK: i32 = 2;
 
 #[raw_tracepoint(tracepoint = "sock_recv_length")]
 pub(crate) fn lw_recv(ctx: RawTracePointContext) -> i32 {
+    // The thread's cgroup, not the socket's: they are the same unless a socket was handed over, and a service that
+    // hands its sockets out of the watched cgroups is not told about.
+    // SAFETY: the helper has no preconditions.
+    if watch::ignored(unsafe { bpf_get_current_cgroup_id() }) {
+        return 0;
+    }
     let read: i32 = ctx.arg(1);
     let flags: i32 = ctx.arg(2);
     if read <= 0 || flags & PEEK != 0 {
@@ -34,7 +44,7 @@ pub(crate) fn lw_recv(ctx: RawTracePointContext) -> i32 {
         let from = sk.wrapping_add(KNOB_COOKIE_OFFSET.load() as usize);
         bpf_probe_read_kernel((&raw mut cookie).cast(), size_of::<u64>() as u32, from.cast())
     };
-    // 0 until somebody asks for the cookie, as `cgroup_skb` does for watched sockets.
+    // 0 until somebody asks for the cookie, as `cgroup_skb` does for watched sockets; not a TCP socket, mostly.
     if failed != 0 || cookie == 0 || !known(cookie) {
         return 0;
     }

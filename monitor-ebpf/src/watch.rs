@@ -28,6 +28,12 @@ pub(crate) fn watched(skb: *mut __sk_buff) -> Option<u64> {
     (not_cached(skb, id) == WATCHED).then_some(id)
 }
 
+/// Whether a cgroup is known not to be watched; `false`: it is, or the cache does not know.
+#[inline(always)]
+pub(crate) fn ignored(id: u64) -> bool {
+    CGROUP_CACHE.get(id as u32 & (CGROUP_CACHE_SLOTS - 1)).is_some_and(|slot| *slot == cached_decision(id, IGNORED))
+}
+
 /// From the whole table, and into the cache.
 #[inline(never)]
 fn not_cached(skb: *mut __sk_buff, id: u64) -> u32 {

@@ -260,9 +260,9 @@ fn hooks() -> Vec<Check> {
 }
 
 fn sender_thread(probes: &Probes) -> Check {
-    match probes.sender_thread() {
-        Ok(()) => Check::new(SENDER_THREAD, State::Ok, "bpf_get_current_pid_tgid works in cgroup_skb"),
-        Err(problem) => {
+    match probes.sender_problem() {
+        None => Check::new(SENDER_THREAD, State::Ok, "bpf_get_current_pid_tgid works in cgroup_skb"),
+        Some(problem) => {
             Check::new(SENDER_THREAD, State::Limited, problem).lost(SENDER_THREAD_LOST).remedy("a kernel from 6.10 on")
         }
     }

@@ -1,13 +1,15 @@
 """A shared service on one thread: aiohttp, and a pool of psycopg (variant `psycopg`) or asyncpg (variant `asyncpg`).
 Handlers give the thread away between their statements. With --job, a background job uses the pool every 50 ms without
-any request."""
+any request. With --cache, summaries are kept in Redis for a second, under a key that forgets whose they are."""
 
 import asyncio
 import itertools
+import json
 import socket
 
 import asyncpg
 import psycopg_pool
+import redis.asyncio
 from aiohttp import web
 from service_common import Truth, arguments, listening, trace_comment, whose
 from sql_work import JOB_PAUSE, MODES, job, psycopg, route, statements
@@ -89,6 +91,7 @@ async def serve(options):
     truth = Truth(options.truth)
     database = {"psycopg": Psycopg, "asyncpg": Asyncpg}[options.variant or "psycopg"](options)
     await database.open()
+    cache = redis.asyncio.Redis(host="127.0.0.1", port=options.cache) if options.cache else None
 
     async def answer(request):
         tenant, what = whose(options.tokens, request.headers), route(request.path)
@@ -97,9 +100,15 @@ async def serve(options):
         if what is None:
             return web.json_response({"error": "no such path"}, status=404)
         comment = trace_comment(request.headers) if options.comment else ""
+        cached = await cache.get("summary") if cache and what[0] == "summary" else None
+        if cached:
+            return web.json_response({"rows": json.loads(cached), "ref": None})
         work = statements(options.mode, *what, tenant, comment)
-        rows = await database.run(work, lambda port: truth.works(port, tenant))
-        return web.json_response({"rows": [{"tenant": row[0], "item": row[1]} for row in rows], "ref": what[1]})
+        found = await database.run(work, lambda port: truth.works(port, tenant))
+        rows = [{"tenant": row[0], "item": row[1]} for row in found]
+        if cache and what[0] == "summary":
+            await cache.set("summary", json.dumps(rows), ex=1)
+        return web.json_response({"rows": rows, "ref": what[1]})
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)

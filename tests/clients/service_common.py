@@ -19,6 +19,7 @@ def arguments(doc, modes):
     parser.add_argument("--pool", type=int, default=1, help="connections in the pool")
     parser.add_argument("--variant", default="", help="which library or server, where there are several")
     parser.add_argument("--comment", action="store_true", help="pass traceparent on")
+    parser.add_argument("--cache", type=int, help="port of a cache for summaries")
     parser.add_argument("--job", choices=["unbound", "bound"], help="a background job that uses the pool, too")
     return parser.parse_args()
 

@@ -29,7 +29,7 @@ enum Verb {
     Build(verbs::build::Args),
     /// Build, then `leasewarden run ARGS`.
     Run(verbs::run::Args),
-    /// Show the agent catching a real PgBouncer that mixes two tenants.
+    /// Show the agent catching a real PgBouncer, and a shared service, that mix two tenants.
     Demo(verbs::demo::Args),
     /// Run every test: unit, golden, scenarios with real services, five kernels.
     Test(verbs::test::Args),

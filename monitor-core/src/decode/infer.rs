@@ -5,6 +5,8 @@ use super::http;
 use super::http::look::{self as http_look, Look as HttpLook};
 use super::postgres::startup::{Look, Opening, look};
 use super::postgres::{self, resync};
+use super::redis;
+use super::redis::look::{self as redis_look, Look as RedisLook};
 use crate::model::claim::Salt;
 use crate::model::{HeaderPolicy, Protocol, Side};
 
@@ -53,6 +55,11 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
             HttpLook::Not => {}
         }
     }
+    match redis_look::request(bytes) {
+        RedisLook::Is => return Guess::Is { protocol: Protocol::Redis, from: Side::Client },
+        RedisLook::NeedMore => return give_up_or_wait(bytes),
+        RedisLook::Not => {}
+    }
     if !mid_stream {
         match look(bytes) {
             Look::Is(Opening::Tls, _) => return Guess::Opaque("tls"),
@@ -70,6 +77,9 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
         return if known_other(bytes) { Guess::Opaque("unknown") } else { give_up_or_wait(bytes) };
     }
     if ends_segment {
+        if redis_look::replies(bytes) {
+            return Guess::Is { protocol: Protocol::Redis, from: Side::Server };
+        }
         if resync::requests(bytes) {
             return postgres(Side::Client);
         }
@@ -113,12 +123,18 @@ pub struct Shared {
     pub postgres: postgres::Shared,
     /// For HTTP.
     pub http: http::Shared,
+    /// For Redis.
+    pub redis: redis::Shared,
 }
 
 impl Shared {
     /// Empty; `salt` keys every hash, `headers` are those that carry identity.
     pub fn new(salt: Salt, headers: &HeaderPolicy) -> Self {
-        Self { postgres: postgres::Shared::new(salt), http: http::Shared::new(headers.clone()) }
+        Self {
+            postgres: postgres::Shared::new(salt),
+            http: http::Shared::new(headers.clone()),
+            redis: redis::Shared::default(),
+        }
     }
 }
 
@@ -127,7 +143,8 @@ pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared
     match protocol {
         Protocol::Postgres => Some(Box::new(postgres::Postgres::new(salt, mid_stream, &shared.postgres))),
         Protocol::Http => Some(Box::new(http::Http::new(salt, mid_stream, &shared.http, None))),
-        Protocol::Unknown | Protocol::Opaque | Protocol::Redis | Protocol::Mcp => None,
+        Protocol::Redis => Some(Box::new(redis::Redis::new(salt, mid_stream, &shared.redis))),
+        Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => None,
     }
 }
 
@@ -149,9 +166,9 @@ mod tests {
         assert_eq!(infer(b"\x16\x03\x01\x02\0\x01", true, false), Guess::Opaque("tls"));
         let http = Guess::Is { protocol: Protocol::Http, from: Side::Client };
         assert_eq!(infer(b"GET / HTTP/1.1\r\n\r\n", true, false), http);
-        for other in [&b"*1\r\n$4\r\nPING\r\n"[..], b"SSH-2.0-x"] {
-            assert_eq!(infer(other, true, false), Guess::Opaque("unknown"));
-        }
+        let redis = Guess::Is { protocol: Protocol::Redis, from: Side::Client };
+        assert_eq!(infer(b"*1\r\n$4\r\nPING\r\n", true, false), redis);
+        assert_eq!(infer(b"SSH-2.0-x", true, false), Guess::Opaque("unknown"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod body;
 pub mod http;
 pub mod infer;
 pub mod postgres;
+pub mod redis;
 pub mod shape;
 pub mod trace;
 pub mod values;

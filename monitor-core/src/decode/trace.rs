@@ -10,7 +10,8 @@ const MIN: usize = 8;
 const MAX: usize = 128;
 
 /// The id inside the value of a header or comment key called `name` (lower case). `None` where there is none: too short,
-/// or all one character (the all-zero id means "invalid").
+/// all one character (the all-zero id means "invalid"), or without a digit (`undefined`, `unknown`: what a program says
+/// that has none, and any number of requests have in common).
 pub fn trace_id<'v>(name: &str, value: &'v str) -> Option<&'v str> {
     let value = value.trim();
     let id = match name {
@@ -23,7 +24,8 @@ pub fn trace_id<'v>(name: &str, value: &'v str) -> Option<&'v str> {
         _ => value,
     };
     let first = id.chars().next()?;
-    ((MIN..=MAX).contains(&id.len()) && id.chars().any(|c| c != first)).then_some(id)
+    let is_one = id.chars().any(|c| c != first) && id.bytes().any(|b| b.is_ascii_digit());
+    ((MIN..=MAX).contains(&id.len()) && is_one).then_some(id)
 }
 
 /// The fingerprint of an id, whatever its case.
@@ -44,6 +46,7 @@ mod tests {
         assert_eq!(trace_id("x-amzn-trace-id", "Self=1;Root=1-67891233-abcdef"), Some("1-67891233-abcdef"));
         assert_eq!(trace_id("traceparent", "00-00000000000000000000000000000000-1-01"), None);
         assert_eq!(trace_id("x-request-id", "7"), None);
+        assert_eq!(trace_id("x-request-id", "undefined"), None);
         assert_eq!(
             fingerprint(crate::model::Salt(1, 2), "ABCDEF01"),
             fingerprint(crate::model::Salt(1, 2), "abcdef01")

@@ -121,6 +121,8 @@ pub struct Spec {
     pub passes_trace: bool,
     /// A background job, `bound` or `unbound`.
     pub job: Option<&'static str>,
+    /// Port of a cache, for [`Program::Psycopg`] and [`Program::Asyncpg`].
+    pub cache: Option<u16>,
 }
 
 /// A running service.
@@ -149,7 +151,8 @@ impl Service {
             .arg("--truth")
             .arg(&truth)
             .args(spec.passes_trace.then_some("--comment"))
-            .args(spec.job.into_iter().flat_map(|job| ["--job", job]));
+            .args(spec.job.into_iter().flat_map(|job| ["--job", job]))
+            .args(spec.cache.into_iter().flat_map(|port| ["--cache".to_owned(), port.to_string()]));
         let (process, port) = listening(launch.cgroup(cgroup), "service", logs)?;
         Ok(Self { _process: process, port, truth })
     }

@@ -18,6 +18,8 @@ const ALONE: u32 = 24;
 const TOGETHER: u32 = 12;
 /// How often the cache stalls.
 const STALLS: u32 = 4;
+/// Rounds after each.
+const BETWEEN_STALLS: u32 = 3;
 /// How long each time, and how long acme's clients wait.
 const STALL: Duration = Duration::from_millis(400);
 const PATIENCE_MS: u32 = 80;
@@ -78,12 +80,13 @@ impl Stage {
             pool: if self.concurrency == 1 { 1 } else { 4 },
             passes_trace: case.traced,
             job: case.job,
+            cache: None,
         })?;
         let workers = (self.concurrency / 2).max(1);
         let mut acme = self.scene.load("acme", workers, case.traced)?;
         let mut globex = self.scene.load("globex", workers, case.traced)?;
         match case.flow {
-            Flow::Ask => self.ask(&mut acme, &mut globex)?,
+            Flow::Ask => self.ask(self.rounds(), &mut acme, &mut globex)?,
             Flow::GiveUp => self.give_up(&mut acme, &mut globex)?,
         }
         let (acme, globex) = (acme.finish()?, globex.finish()?);
@@ -114,25 +117,30 @@ impl Stage {
         Ok(())
     }
 
-    fn ask(&self, acme: &mut Load, globex: &mut Load) -> Result<()> {
+    fn rounds(&self) -> u32 {
+        if self.concurrency == 1 { ALONE } else { TOGETHER }
+    }
+
+    /// Both tenants, in turn or together.
+    fn ask(&self, rounds: u32, acme: &mut Load, globex: &mut Load) -> Result<()> {
         let (one, other) = (self.case.acme, self.case.globex);
         if self.concurrency == 1 {
-            for _ in 0..ALONE {
+            for _ in 0..rounds {
                 for (load, steps) in [(&mut *acme, one), (&mut *globex, other)] {
                     load.ask(1, steps, None)?;
                 }
             }
             return Ok(());
         }
-        acme.order(TOGETHER, one, None)?;
-        globex.order(TOGETHER, other, None)?;
+        acme.order(rounds, one, None)?;
+        globex.order(rounds, other, None)?;
         acme.done()?;
         globex.done()?;
         Ok(())
     }
 
     fn give_up(&self, acme: &mut Load, globex: &mut Load) -> Result<()> {
-        self.ask(acme, globex)?;
+        self.ask(self.rounds(), acme, globex)?;
         let redis = self.scene.redis()?;
         for _ in 0..STALLS {
             let until = Instant::now() + STALL;
@@ -141,7 +149,7 @@ impl Stage {
             ensure!(got.n_gave_up > 0, "the cache did not stall: {got:?}");
             ensure!(Instant::now() < until, "the machine is too slow: the stall is over before globex came");
             globex.ask(1, &["GET /orders/{last}"], None)?;
-            self.ask(acme, globex)?;
+            self.ask(BETWEEN_STALLS, acme, globex)?;
         }
         Ok(())
     }

@@ -4,6 +4,8 @@ use super::framing::{Framing, chunk_size};
 
 /// Longest head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 << 10;
+/// Longest line of trailers, in bytes.
+const MAX_TRAILER: usize = 8 << 10;
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Read {
             Framing::Length(0) => None,
             Framing::Length(n) => Some(Self::Body(n)),
             Framing::Chunked => Some(Self::ChunkSize),
-            Framing::None => to_close.then_some(Self::ToClose),
+            Framing::None | Framing::Unending => to_close.then_some(Self::ToClose),
         }
     }
 
@@ -97,7 +99,7 @@ impl Read {
                 Some(0) => Step::End(1),
                 Some(1) if bytes.first() == Some(&b'\r') => Step::End(2),
                 Some(at) => Step::Skip(at + 1),
-                None if bytes.len() > MAX_HEAD => Step::Malformed("trailers"),
+                None if bytes.len() > MAX_TRAILER => Step::Malformed("trailers"),
                 None => Step::NeedMore,
             },
             Self::Head | Self::Lost => Step::NeedMore,

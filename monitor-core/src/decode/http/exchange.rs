@@ -88,18 +88,31 @@ impl Exchange {
         }
     }
 
-    pub(super) fn operation(&self, ended: Nanos, outcome: Outcome) -> Operation {
+    /// The authentication of the whole connection that this request has completed, if it has.
+    pub(super) fn authentication(&self, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) -> Option<Operation> {
         // Any final answer but "authenticate first" shows that the handshake is over (RFC 4559 §4).
-        let authenticated = !matches!(self.status, 0 | 401 | 407) && outcome != Outcome::Unknown;
-        let effect = match self.carried.connection.filter(|_| authenticated) {
-            Some(print) => Effect::Bind {
-                slot: Slot::ConnectionAuth,
-                claim: Claim::Opaque(OpaqueId(print.0)),
-                scope: Scope::Session,
-                strength: Strength::V3,
-            },
-            None => Effect::None,
+        let over = !matches!(self.status, 0 | 401 | 407) && outcome != Outcome::Unknown;
+        let (scheme, print) = self.carried.connection.filter(|_| over)?;
+        let effect = Effect::Bind {
+            slot: Slot::ConnectionAuth,
+            claim: Claim::Opaque(OpaqueId(print.0)),
+            scope: Scope::Session,
+            strength: Strength::V3,
         };
+        let verb = sink.intern(scheme);
+        let plain = self.operation(ended, Outcome::Ok);
+        Some(Operation {
+            kind: OpKind::Bind,
+            verb,
+            target: Sym::EMPTY,
+            effect,
+            marker: Claim::Neutral,
+            credential: None,
+            ..plain
+        })
+    }
+
+    pub(super) fn operation(&self, ended: Nanos, outcome: Outcome) -> Operation {
         Operation {
             request: self.number,
             begun: self.sent.unwrap_or(self.begun),
@@ -108,7 +121,7 @@ impl Exchange {
             kind: self.kind,
             verb: self.verb,
             target: self.target,
-            effect,
+            effect: Effect::None,
             outcome,
             warned_ineffective: false,
             marker: self.carried.marker,
@@ -142,19 +155,45 @@ fn kind(method: &str, path: &str) -> OpKind {
 
 fn percent_decoded(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b != b'%' {
-            out.push(if b == b'+' { b' ' } else { b });
-            continue;
-        }
-        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-        match (digit(bytes.next()), digit(bytes.next())) {
-            (Some(a), Some(b)) => out.push(u8::try_from(a * 16 + b).unwrap_or(b' ')),
-            _ => out.push(b' '),
+    Percent::default().feed(text.as_bytes(), &mut out);
+    out
+}
+
+/// Takes percent-encoding back, in pieces (`application/x-www-form-urlencoded`).
+#[derive(Debug, Default)]
+struct Percent {
+    /// An escape has begun.
+    inside: bool,
+    /// Its first digit.
+    first: Option<u32>,
+}
+
+impl Percent {
+    fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        for &b in bytes {
+            match (self.inside, char::from(b).to_digit(16), self.first) {
+                (true, Some(digit), None) => {
+                    self.first = Some(digit);
+                    continue;
+                }
+                (true, Some(digit), Some(first)) => {
+                    out.push(u8::try_from(first * 16 + digit).unwrap_or(b' '));
+                    *self = Self::default();
+                    continue;
+                }
+                (true, None, _) => {
+                    out.push(b' ');
+                    *self = Self::default();
+                }
+                (false, ..) => {}
+            }
+            match b {
+                b'%' => self.inside = true,
+                b'+' => out.push(b' '),
+                _ => out.push(b),
+            }
         }
     }
-    out
 }
 
 /// The text of the message that is being read in one direction.
@@ -165,12 +204,14 @@ pub(super) struct Text {
     /// All of it was seen so far.
     whole: bool,
     values: Option<Values>,
+    /// The body is a form, whose values are escaped.
+    form: Option<Percent>,
     budget: usize,
 }
 
 impl Text {
     pub(super) fn new(salt: Salt) -> Self {
-        Self { salt, hasher: salt.hasher(), whole: true, values: None, budget: 0 }
+        Self { salt, hasher: salt.hasher(), whole: true, values: None, form: None, budget: 0 }
     }
 
     /// A message begins.
@@ -178,7 +219,9 @@ impl Text {
         self.hasher = self.salt.hasher();
         self.whole = true;
         self.budget = VALUE_BUDGET;
-        self.values = (wanted && is_text(headers)).then(|| Values::new(self.salt));
+        let kind = text_kind(headers).filter(|_| wanted);
+        self.values = kind.map(|_| Values::new(self.salt));
+        self.form = (kind == Some(TextKind::Form)).then(Percent::default);
     }
 
     /// Something of its head that counts for its fingerprint.
@@ -193,7 +236,15 @@ impl Text {
         let Some(values) = self.values.as_mut().filter(|_| self.budget > 0) else { return };
         let part = bytes.get(..self.budget.min(bytes.len())).unwrap_or(bytes);
         self.budget -= part.len();
-        values.feed(part, &mut |v| sink.mark(request, from, Mark::Value(v)));
+        let mut each = |v| sink.mark(request, from, Mark::Value(v));
+        match &mut self.form {
+            Some(form) => {
+                let mut plain = Vec::with_capacity(part.len());
+                form.feed(part, &mut plain);
+                values.feed(&plain, &mut each);
+            }
+            None => values.feed(part, &mut each),
+        }
         if self.budget == 0 {
             values.forget();
         }
@@ -204,6 +255,9 @@ impl Text {
         self.whole = false;
         if let Some(values) = &mut self.values {
             values.forget();
+        }
+        if let Some(form) = &mut self.form {
+            *form = Percent::default();
         }
     }
 
@@ -221,14 +275,25 @@ impl Text {
     }
 }
 
-/// Whether a body's bytes are text as they stand.
-fn is_text(headers: &[Header<'_>]) -> bool {
+/// How a body's text is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TextKind {
+    /// As it stands.
+    Plain,
+    /// Escaped, as forms are.
+    Form,
+}
+
+/// Whether a body is text that can be read.
+fn text_kind(headers: &[Header<'_>]) -> Option<TextKind> {
     let has = |name: &str| headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
     if has("content-encoding").is_some_and(|h| !h.value.trim_ascii().eq_ignore_ascii_case(b"identity")) {
-        return false;
+        return None;
     }
-    has("content-type").is_none_or(|h| {
-        let kind = String::from_utf8_lossy(h.value).to_ascii_lowercase();
-        ["json", "text/", "urlencoded", "xml", "graphql", "yaml"].iter().any(|t| kind.contains(t))
-    })
+    let Some(h) = has("content-type") else { return Some(TextKind::Plain) };
+    let kind = String::from_utf8_lossy(h.value).to_ascii_lowercase();
+    if kind.contains("urlencoded") {
+        return Some(TextKind::Form);
+    }
+    ["json", "text/", "xml", "graphql", "yaml"].iter().any(|t| kind.contains(t)).then_some(TextKind::Plain)
 }

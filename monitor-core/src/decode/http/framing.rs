@@ -11,6 +11,8 @@ pub(super) enum Framing {
     Chunked,
     /// Nothing says: none for a request, until the connection closes for a response.
     None,
+    /// In a coding that does not tell its end: until the connection closes for a response, never for a request.
+    Unending,
 }
 
 /// What the headers say. An error where they contradict each other: two ends of a connection that disagree about where
@@ -40,8 +42,8 @@ pub(super) fn framing(headers: &[Header<'_>]) -> Result<Framing, &'static str> {
     match (chunked, length) {
         (Some(_), Some(_)) => Err("conflicting_framing"),
         (Some(true), None) => Ok(Framing::Chunked),
-        // Another coding last: until the connection closes.
-        (Some(false), None) | (None, None) => Ok(Framing::None),
+        (Some(false), None) => Ok(Framing::Unending),
+        (None, None) => Ok(Framing::None),
         (None, Some(n)) => Ok(Framing::Length(n)),
     }
 }
@@ -77,7 +79,7 @@ mod tests {
         assert_eq!(of(&[("Content-Length", "12")]), Ok(Framing::Length(12)));
         assert_eq!(of(&[("Content-Length", "12, 12")]), Ok(Framing::Length(12)));
         assert_eq!(of(&[("Transfer-Encoding", "gzip, Chunked")]), Ok(Framing::Chunked));
-        assert_eq!(of(&[("Transfer-Encoding", "gzip")]), Ok(Framing::None));
+        assert_eq!(of(&[("Transfer-Encoding", "gzip")]), Ok(Framing::Unending));
         assert_eq!(of(&[]), Ok(Framing::None));
         for bad in ["+1", "-1", "1x", "", "99999999999999999999"] {
             assert_eq!(of(&[("Content-Length", bad)]), Err("content_length"), "{bad}");

@@ -18,7 +18,7 @@ pub(super) struct Carried {
     /// Its own credential.
     pub(super) credential: Option<Fingerprint>,
     /// A credential that authenticates the connection (Negotiate, NTLM).
-    pub(super) connection: Option<Fingerprint>,
+    pub(super) connection: Option<(&'static str, Fingerprint)>,
 }
 
 /// Reads the headers that the policy names. Trace ids go to the sink as marks of `request`.
@@ -33,19 +33,22 @@ pub(super) fn carried(
     for h in head.headers {
         let is = |list: &[String]| list.iter().any(|n| n.eq_ignore_ascii_case(h.name));
         let Some(value) = std::str::from_utf8(h.value).ok().filter(|v| v.len() <= MAX_VALUE).map(str::trim) else {
+            if is(&policy.tenant) {
+                out.marker = both(out.marker, Claim::Unreadable);
+            }
             continue;
         };
         if is(&policy.tenant) {
             let name = h.name.to_ascii_lowercase();
-            // Several tenants at once (Loki, Mimir): it names none of them alone.
-            let claim =
-                if value.contains('|') { Claim::Unreadable } else { sink.marker(MarkerPlace::Header, &name, value) };
+            // Several tenants at once (Loki, Mimir; headers joined by a proxy): it names none of them alone.
+            let several = value.contains(['|', ',']);
+            let claim = if several { Claim::Unreadable } else { sink.marker(MarkerPlace::Header, &name, value) };
             out.marker = both(out.marker, claim);
         } else if is(&policy.credential) || h.name.eq_ignore_ascii_case("proxy-authorization") {
             let scheme = value.split(' ').next().unwrap_or_default();
-            let print = fingerprint(salt, h.name, value);
-            if ["negotiate", "ntlm"].iter().any(|s| scheme.eq_ignore_ascii_case(s)) {
-                out.connection = Some(print);
+            let print = fingerprint(salt, h.name, lasting(scheme, value));
+            if let Some(scheme) = ["Negotiate", "NTLM"].into_iter().find(|s| scheme.eq_ignore_ascii_case(s)) {
+                out.connection = Some((scheme, print));
             } else if out.credential.is_none() && !h.name.eq_ignore_ascii_case("proxy-authorization") {
                 out.credential = Some(print);
             }
@@ -64,6 +67,23 @@ pub(super) fn carried(
         }
     }
     out
+}
+
+/// The part of a credential that stays the same from request to request: signatures do not.
+fn lasting<'v>(scheme: &str, value: &'v str) -> &'v str {
+    let until = |start: &str, end: char| {
+        let rest = value.get(value.find(start)? + start.len()..)?;
+        rest.split(end).next().filter(|v| !v.is_empty())
+    };
+    let part = if scheme.starts_with("AWS4-") {
+        // Credential=KEY/date/region/…, SignedHeaders=…, Signature=…
+        until("Credential=", '/')
+    } else if scheme.eq_ignore_ascii_case("digest") {
+        until("username=\"", '"')
+    } else {
+        None
+    };
+    part.unwrap_or(value)
 }
 
 /// Equal credentials give equal fingerprints; the header counts, so that one value in two headers is two credentials.

@@ -29,10 +29,16 @@ use look::Look;
 const MAX_HEADERS: usize = 128;
 /// Most requests without an answer on one connection.
 const MAX_OPEN: usize = 64;
+/// Malformed input in a row, without a request answered in between, after which the connection is given up.
+const MAX_MALFORMED: u32 = 8;
+/// A client that pipelines may have answers on their way whenever it sends, except after such a pause.
+const QUIET: Nanos = Nanos::millis(1000);
 /// Bytes of a segment that are enough where a body is only counted.
 const HEAD_BUDGET: u32 = 4 << 10;
 /// From this size on, what is left of a body nobody reads is not copied.
 const LARGE: u64 = 64 << 10;
+/// The same for a chunk, whose end is followed by framing in the same segment.
+const LARGE_CHUNK: u64 = 4 << 20;
 
 /// What the HTTP decoders of one engine share.
 #[derive(Clone, Debug)]
@@ -78,8 +84,21 @@ pub struct Http {
     latest: u64,
     /// The latest request's body is still coming.
     sending: bool,
+    /// The latest request's sender waits for 100 (Continue), and nothing of its body has come.
+    expects: bool,
+    /// What the server is saying answers no request.
+    stray: bool,
+    /// The place was found again, and no answer has confirmed it yet.
+    unsure: bool,
+    /// Several requests were outstanding at once.
+    pipelined: bool,
+    /// When anything was last said.
+    last: Nanos,
     /// Nothing was missed since the connection's start.
     whole: bool,
+    /// The connection is older than the agent, and nothing was said about it yet.
+    unannounced: bool,
+    n_malformed: u32,
     over: bool,
 }
 
@@ -101,13 +120,29 @@ impl Http {
             open: std::collections::VecDeque::new(),
             latest: 0,
             sending: false,
+            expects: false,
+            stray: false,
+            unsure: false,
+            pipelined: false,
+            last: Nanos(0),
             whole: !mid_stream,
+            unannounced: mid_stream,
+            n_malformed: 0,
             over: false,
         }
     }
 
     fn direction(&mut self, from: Side) -> &mut Direction {
         if from == Side::Client { &mut self.client } else { &mut self.server }
+    }
+
+    /// The request that a piece of body of this direction belongs to, and whether a protocol on top reads it.
+    fn current(&self, from: Side) -> Option<(u64, bool)> {
+        let x = match from {
+            Side::Client => self.open.back().filter(|_| self.sending || self.client.read == Read::Raw),
+            Side::Server => self.open.front().filter(|_| !self.stray),
+        };
+        x.map(|x| (x.number, x.read_on_top))
     }
 
     /// Reads as far as the bytes go. What is left over is held.
@@ -191,12 +226,22 @@ impl Http {
                 target: head.path.unwrap_or_default(),
                 headers: head.headers,
             };
+            if n > MAX_HEAD {
+                return Err("head_too_long");
+            }
             let framing = framing(head.headers)?;
             self.request(&head, framing, at, sink)?;
             Ok(Some(n))
         } else {
             let mut head = httparse::Response::new(&mut headers);
-            let httparse::Status::Complete(n) = head.parse(bytes).map_err(kind)? else { return Ok(None) };
+            let mut lenient = httparse::ParserConfig::default();
+            // Clients read it, so some servers still send it (RFC 9112 §5.2).
+            lenient.allow_obsolete_multiline_headers_in_responses(true);
+            let parsed = lenient.parse_response(&mut head, bytes).map_err(kind)?;
+            let httparse::Status::Complete(n) = parsed else { return Ok(None) };
+            if n > MAX_HEAD {
+                return Err("head_too_long");
+            }
             let head = ResponseHead { status: head.code.unwrap_or_default(), headers: head.headers };
             let framing = framing(head.headers)?;
             self.response(&head, framing, at, sink);
@@ -214,6 +259,10 @@ impl Http {
         if self.open.len() >= MAX_OPEN {
             return Err("too_many_requests");
         }
+        // Nobody can tell where such a body ends (RFC 9112 §6.3).
+        if framing == Framing::Unending {
+            return Err("transfer_encoding");
+        }
         self.latest += 1;
         sink.arrived(self.latest, at);
         let reader = self.reader.as_deref_mut();
@@ -224,6 +273,8 @@ impl Http {
         self.client.text.print(head.target.as_bytes());
         self.open.push_back(x);
         self.sending = true;
+        self.pipelined |= self.open.len() > 1;
+        self.expects = head.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
         match Read::after_head(framing, false) {
             Some(read) => self.client.read = read,
             None => self.end(Side::Client, at, sink),
@@ -237,15 +288,26 @@ impl Http {
             return;
         }
         let Some(x) = self.open.front_mut() else {
-            sink.decode_error("unsolicited_response");
-            // A server may close an idle connection with an error (RFC 9110 §15.5.9).
-            if self.whole && status < 400 {
-                sink.unmatched_reply(at, "a response that no request waits for");
+            if std::mem::take(&mut self.unsure) {
+                self.lose(at, Disturbance::Gap, sink);
+                return;
+            }
+            // A server may refuse a head before it is whole, and close an idle connection with an error (RFC 9110
+            // §15.5.9).
+            if status < 400 {
+                sink.decode_error("unsolicited_response");
+                if self.whole {
+                    sink.unmatched_reply(at, "a response that no request waits for");
+                }
             }
             self.server.text.begin(head.headers, false);
-            self.server.read = Read::after_head(framing, true).unwrap_or(Read::Head);
+            if let Some(read) = Read::after_head(framing, true).filter(|_| status != 204 && status != 304) {
+                self.server.read = read;
+                self.stray = true;
+            }
             return;
         };
+        self.unsure = false;
         x.status = status;
         if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
             reader.response(x.number, head, at, sink);
@@ -257,8 +319,7 @@ impl Http {
                 return;
             }
             self.end(Side::Server, at, sink);
-            self.over = true;
-            sink.opaque(at, if status == 101 { "upgraded" } else { "tunnel" });
+            self.leave(at, if status == 101 { "upgraded" } else { "tunnel" }, sink);
             return;
         }
         self.server.text.begin(head.headers, sink.wants_values(Side::Server));
@@ -272,10 +333,11 @@ impl Http {
 
     /// A piece of a body.
     fn piece(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) {
-        let request = if from == Side::Client { self.open.back() } else { self.open.front() };
-        let Some(x) = request.filter(|_| from == Side::Server || self.sending) else { return };
-        let number = x.number;
-        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
+        if from == Side::Client {
+            self.expects = false;
+        }
+        let Some((number, on_top)) = self.current(from) else { return };
+        if let Some(reader) = self.reader.as_deref_mut().filter(|_| on_top) {
             reader.bytes(number, from, bytes, at, sink);
         }
         let text = if from == Side::Client { &mut self.client.text } else { &mut self.server.text };
@@ -289,7 +351,11 @@ impl Http {
             self.sent(at, sink);
             return;
         }
+        if std::mem::take(&mut self.stray) {
+            return;
+        }
         let Some(mut x) = self.open.pop_front() else { return };
+        self.n_malformed = 0;
         // Answered before all of it was sent: then it is as good as sent.
         if x.sent.is_none() {
             x.sent = Some(at);
@@ -323,6 +389,10 @@ impl Http {
     }
 
     fn finish(&mut self, x: &Exchange, at: Nanos, outcome: crate::model::Outcome, sink: &mut dyn Sink) {
+        // An operation of its own, and first: this very request is already served as whom it authenticates.
+        if let Some(handshake) = x.authentication(at, outcome, sink) {
+            sink.done(&handshake);
+        }
         let op = x.operation(at, outcome);
         match self.reader.as_deref_mut().filter(|_| x.read_on_top) {
             Some(reader) => reader.done(x.number, op, sink),
@@ -332,7 +402,6 @@ impl Http {
 
     /// Who still waits will not be told.
     fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        let any = !self.open.is_empty();
         while let Some(x) = self.open.pop_front() {
             if x.sent.is_none() {
                 sink.begun(x.number, at, None);
@@ -341,25 +410,68 @@ impl Http {
             sink.answered(x.number, at, None);
         }
         self.sending = false;
-        if any {
-            sink.status(at, TxStatus::Idle);
-        }
     }
 
-    /// Something is missing where it matters.
-    fn lose(&mut self, from: Side, at: Nanos, why: Disturbance, sink: &mut dyn Sink) {
+    /// The place is lost, in both directions: which answer belongs to which request is not known from here on, whichever
+    /// side it was lost on.
+    fn lose(&mut self, at: Nanos, why: Disturbance, sink: &mut dyn Sink) {
         self.whole = false;
-        let d = self.direction(from);
-        d.read = Read::Lost;
-        d.held.clear();
+        (self.stray, self.unsure, self.expects) = (false, false, false);
+        for d in [&mut self.client, &mut self.server] {
+            d.read = Read::Lost;
+            d.held = Vec::new();
+        }
+        // First, so that nobody takes the end of what is given up for an answer that was passed on.
         sink.disturbed(at, why);
         self.give_up(at, sink);
     }
 
-    fn malformed(&mut self, from: Side, at: Nanos, kind: &'static str, sink: &mut dyn Sink) {
-        sink.decode_error(kind);
-        self.lose(from, at, Disturbance::Malformed, sink);
+    /// A client that does not pipeline sends its next request when it has read the answer to the one before: a segment
+    /// that begins with a request line is a place where nothing is outstanding.
+    fn found(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        (self.client.read, self.server.read) = (Read::Head, Read::Head);
+        self.unsure = true;
+        sink.status(at, TxStatus::Idle);
     }
+
+    /// Nothing more will be read.
+    fn leave(&mut self, at: Nanos, why: &'static str, sink: &mut dyn Sink) {
+        self.give_up(at, sink);
+        self.over = true;
+        (self.client.held, self.server.held) = (Vec::new(), Vec::new());
+        sink.opaque(at, why);
+    }
+
+    fn malformed(&mut self, from: Side, at: Nanos, kind: &'static str, sink: &mut dyn Sink) {
+        if self.unsure && from == Side::Server {
+            // It was not the place after all.
+            self.lose(at, Disturbance::Gap, sink);
+            return;
+        }
+        sink.decode_error(kind);
+        self.n_malformed += 1;
+        if self.n_malformed >= MAX_MALFORMED {
+            self.leave(at, "malformed", sink);
+        } else {
+            self.lose(at, Disturbance::Malformed, sink);
+        }
+    }
+
+    fn announce(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        if std::mem::take(&mut self.unannounced) {
+            sink.disturbed(at, Disturbance::MidStream);
+        }
+    }
+}
+
+/// Whether a head ends in `bytes`, at or after `from`.
+fn ends_head(bytes: &[u8], from: usize) -> bool {
+    let is = |at: Option<usize>, b: u8| at.and_then(|at| bytes.get(at)) == Some(&b);
+    let new = bytes.get(from..).unwrap_or_default();
+    memchr::memchr_iter(b'\n', new).map(|at| at + from).any(|at| {
+        let before = at.checked_sub(1);
+        is(before, b'\n') || (is(before, b'\r') && is(at.checked_sub(2), b'\n'))
+    })
 }
 
 fn kind(error: httparse::Error) -> &'static str {
@@ -377,46 +489,64 @@ impl Decoder for Http {
     }
 
     fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
-        if self.over {
+        let Chunk { at, bytes, ends_segment } = chunk;
+        if self.over || bytes.is_empty() {
             return;
         }
-        let d = self.direction(from);
-        let at_start = std::mem::replace(&mut d.at_start, chunk.ends_segment);
-        if d.read == Read::Lost {
-            let looks = if from == Side::Client { look::request(chunk.bytes) } else { look::response(chunk.bytes) };
-            // A long head may go on in the next segment: its first line is enough.
-            if !at_start || looks != Look::Is {
+        self.announce(at, sink);
+        let quiet = !self.pipelined || at.since(self.last) >= QUIET;
+        self.last = at;
+        let at_start = std::mem::replace(&mut self.direction(from).at_start, ends_segment);
+        // A long head may go on in the next segment: its first line is enough.
+        let begins_request = || from == Side::Client && at_start && look::request(bytes) == Look::Is;
+        if self.direction(from).read == Read::Lost {
+            if !quiet || !begins_request() {
                 return;
             }
-            d.read = Read::Head;
+            self.found(at, sink);
         }
+        // Answered instead of asked to go on: the body may never come (RFC 9110 §10.1.1).
+        if self.expects && !self.sending && begins_request() {
+            self.expects = false;
+            self.client.read = Read::Head;
+        }
+        let d = self.direction(from);
         if d.held.is_empty() {
-            self.read(from, chunk.at, chunk.bytes, sink);
-        } else {
-            let mut held = std::mem::take(&mut d.held);
-            held.extend_from_slice(chunk.bytes);
-            self.read(from, chunk.at, &held, sink);
+            self.read(from, at, bytes, sink);
+            return;
         }
+        let before = d.held.len();
+        d.held.extend_from_slice(bytes);
+        // Parsed again only when it is whole: what trickles in would cost the square of its length.
+        if d.read == Read::Head && d.held.len() <= MAX_HEAD && !ends_head(&d.held, before) {
+            return;
+        }
+        let held = std::mem::take(&mut d.held);
+        self.read(from, at, &held, sink);
     }
 
     fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
-        if self.over {
+        if self.over || n == 0 {
             return;
         }
+        self.announce(at, sink);
+        self.last = at;
         let d = self.direction(from);
         d.at_start = true;
         if d.read == Read::Lost {
             return;
         }
         if !d.read.miss(n) {
-            self.lose(from, at, Disturbance::Gap, sink);
+            self.lose(at, Disturbance::Gap, sink);
             return;
         }
         d.text.miss();
         let ended = d.read == Read::Body(0);
-        let x = if from == Side::Client { self.open.back() } else { self.open.front() };
-        if let (Some(x), Some(reader)) = (x.filter(|x| x.read_on_top), self.reader.as_deref_mut()) {
-            reader.missing(x.number, from);
+        if from == Side::Client {
+            self.expects = false;
+        }
+        if let (Some((number, true)), Some(reader)) = (self.current(from), self.reader.as_deref_mut()) {
+            reader.missing(number, from);
         }
         if ended {
             self.end(from, at, sink);
@@ -427,10 +557,15 @@ impl Decoder for Http {
         if self.over {
             return;
         }
+        self.announce(at, sink);
         if self.server.read == Read::ToClose {
             self.end(Side::Server, at, sink);
         }
-        self.give_up(at, sink);
+        if !self.open.is_empty() {
+            self.give_up(at, sink);
+            sink.status(at, TxStatus::Idle);
+        }
+        self.over = true;
     }
 
     fn appetite(&self, from: Side) -> Appetite {
@@ -441,7 +576,9 @@ impl Decoder for Http {
             // The end of a large body and the next head may come in one segment: its beginning is not enough then, and
             // what is cut costs a resynchronisation. Only far from the end is it safe.
             Read::Body(left) | Read::Chunk(left)
-                if left >= LARGE && !d.text.wants_more() && on_top.is_none_or(|x| !x.read_on_top) =>
+                if left >= (if matches!(d.read, Read::Chunk(_)) { LARGE_CHUNK } else { LARGE })
+                    && !d.text.wants_more()
+                    && on_top.is_none_or(|x| !x.read_on_top) =>
             {
                 Appetite::Head(HEAD_BUDGET)
             }
@@ -450,7 +587,8 @@ impl Decoder for Http {
     }
 
     fn memory(&self) -> usize {
-        self.client.held.capacity()
+        size_of::<Self>()
+            + self.client.held.capacity()
             + self.server.held.capacity()
             + self.open.capacity() * size_of::<Exchange>()
             + self.reader.as_ref().map_or(0, |r| r.memory())

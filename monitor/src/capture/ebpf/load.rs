@@ -96,14 +96,15 @@ pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub(super) shards: u32,
     pub(super) ring_bytes: u32,
-    sender: Result<(), String>,
+    /// Why segments do not tell who sent them.
+    no_sender: Option<String>,
     /// Why socket calls cannot be followed.
     no_calls: Option<String>,
 }
 
 impl Probes {
     /// Loads the object and makes its maps; programs are loaded when they are attached. Where the kernel does not tell
-    /// the sending thread, loads without: [`Self::sender_thread`].
+    /// the sending thread, loads without: [`Self::sender_problem`].
     ///
     /// # Errors
     ///
@@ -114,24 +115,19 @@ impl Probes {
             return Ok(probes);
         }
         // Only the verifier knows. What it takes stays loaded for the attachment.
-        let refused = HOOKS.iter().filter(|h| h.sends()).find_map(|h| probes.load_only(h).err());
-        if let Some(error) = refused {
+        if HOOKS.iter().filter(|h| h.sends()).any(|h| probes.load_only(h).is_err()) {
             // The maps of the first try are gone before those of the second are made.
             drop(probes);
             probes = Self::load_as_told(&CaptureConfig { threads: false, ..config.clone() })?;
-            probes.sender =
-                Err(format!("bpf_get_current_pid_tgid is refused in cgroup_skb, there from 6.10 on; {error}"));
+            probes.no_sender =
+                Some("bpf_get_current_pid_tgid is refused in cgroup_skb (there from 6.10 on)".to_owned());
         }
         Ok(probes)
     }
 
-    /// Whether segments tell who sent them.
-    ///
-    /// # Errors
-    ///
-    /// Why not.
-    pub fn sender_thread(&self) -> Result<(), &str> {
-        self.sender.as_ref().map(|()| ()).map_err(String::as_str)
+    /// Why segments do not tell who sent them; `None`: they do.
+    pub fn sender_problem(&self) -> Option<&str> {
+        self.no_sender.as_deref()
     }
 
     fn load_as_told(config: &CaptureConfig) -> Result<Self, CaptureError> {
@@ -168,8 +164,8 @@ impl Probes {
         let ebpf = loader
             .load(object::bytes())
             .map_err(|e| CaptureError::Load { program: "object", problem: describe(&e) })?;
-        let sender = if config.threads { Ok(()) } else { Err("not asked for".to_owned()) };
-        Ok(Self { ebpf, shards, ring_bytes, sender, no_calls })
+        let no_sender = (!config.threads).then(|| "not asked for".to_owned());
+        Ok(Self { ebpf, shards, ring_bytes, no_sender, no_calls })
     }
 
     /// Loads and attaches one hook, at the cgroup directory where that matters.

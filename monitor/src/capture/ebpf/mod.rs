@@ -142,7 +142,7 @@ impl LiveSource {
         let threads = config.threads;
         hooks.extend(probes.attach_all(&dir, |h| !h.brings_knowledge() && (threads || !h.tells_threads()))?);
         if threads {
-            let problem = probes.sender_thread().err().map(str::to_owned);
+            let problem = probes.sender_problem().map(str::to_owned);
             hooks.push(HookStatus { hook: SENDER_THREAD, attached: problem.is_none(), problem });
         }
         let warnings = hooks

@@ -1,0 +1,265 @@
+//! Commands as clients send them: arrays of bulk strings, or one line (RESP, "Inline commands").
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::model::Fingerprint;
+use crate::model::claim::Salt;
+
+/// Longest line, in bytes (the server's own limit for inline commands).
+const MAX_LINE: usize = 64 << 10;
+/// Most arguments of one command (the server's own limit).
+const MAX_ARGS: u64 = 1 << 20;
+/// Longest bulk string (the server's own limit, `proto-max-bulk-len`).
+const MAX_BULK: u64 = 512 << 20;
+/// Bytes of arguments that are kept.
+const KEPT: usize = 4 << 10;
+/// Arguments that are kept.
+const KEPT_ARGS: usize = 256;
+
+/// A whole command.
+#[derive(Debug, Default)]
+pub(super) struct Command {
+    /// Its first arguments, as far as they are kept: content, and whether all of it is there.
+    pub(super) args: Vec<(Vec<u8>, bool)>,
+    /// How many it has.
+    pub(super) n_args: u64,
+    /// Hash over all of them; `None` if something was missing.
+    pub(super) print: Option<Fingerprint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// At a command's beginning.
+    Start,
+    /// So many bulk strings are to come.
+    Args(u64),
+    /// So many bytes of a bulk string, then the rest of the arguments.
+    Bulk(u64, u64),
+    /// The line end behind one.
+    BulkEnd(u64),
+}
+
+/// Reads commands however their bytes are cut.
+#[derive(Debug)]
+pub(super) struct Commands {
+    salt: Salt,
+    state: State,
+    line: Vec<u8>,
+    command: Command,
+    hasher: SipHasher13,
+    whole: bool,
+    kept: usize,
+}
+
+impl Commands {
+    pub(super) fn new(salt: Salt) -> Self {
+        Self {
+            salt,
+            state: State::Start,
+            line: Vec::new(),
+            command: Command::default(),
+            hasher: salt.hasher(),
+            whole: true,
+            kept: 0,
+        }
+    }
+
+    /// Forgets what is not whole.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(self.salt);
+    }
+
+    /// Whether the next byte begins a command.
+    pub(super) fn at_start(&self) -> bool {
+        self.state == State::Start && self.line.is_empty()
+    }
+
+    /// More bytes: each whole command, or an error after which nothing is known.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Command)) -> Result<(), &'static str> {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Bulk(left, rest) => {
+                    let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    let (piece, after) = bytes.split_at_checked(n).unwrap_or((bytes, &[]));
+                    self.piece(piece);
+                    bytes = after;
+                    let left = left - n as u64;
+                    self.state = if left == 0 { State::BulkEnd(rest) } else { State::Bulk(left, rest) };
+                }
+                State::BulkEnd(rest) => match bytes {
+                    [b'\r', after @ ..] if self.line.is_empty() => {
+                        self.line.push(b'\r');
+                        bytes = after;
+                    }
+                    [b'\n', after @ ..] if self.line == [b'\r'] => {
+                        self.line.clear();
+                        bytes = after;
+                        self.next(rest, each);
+                    }
+                    _ => return Err("bulk_end"),
+                },
+                State::Start | State::Args(_) => {
+                    let Some(end) = memchr::memchr(b'\n', bytes) else {
+                        self.line.extend_from_slice(bytes);
+                        return if self.line.len() > MAX_LINE { Err("line_too_long") } else { Ok(()) };
+                    };
+                    let (head, after) = bytes.split_at_checked(end + 1).unwrap_or((bytes, &[]));
+                    bytes = after;
+                    if self.line.is_empty() {
+                        self.take_line(head, each)?;
+                    } else {
+                        let mut line = std::mem::take(&mut self.line);
+                        line.extend_from_slice(head);
+                        self.take_line(&line, each)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `n` bytes are missing. Whether reading can go on.
+    pub(super) fn miss(&mut self, n: u64) -> bool {
+        match self.state {
+            State::Bulk(left, rest) if n <= left => {
+                self.whole = false;
+                if let Some((_, all)) = self.command.args.last_mut() {
+                    *all = false;
+                }
+                self.state = if n == left { State::BulkEnd(rest) } else { State::Bulk(left - n, rest) };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn take_line(&mut self, line: &[u8], each: &mut dyn FnMut(Command)) -> Result<(), &'static str> {
+        let line = line.trim_ascii_end();
+        match (self.state, line.split_first()) {
+            (State::Start, None) => Ok(()),
+            (State::Start, Some((b'*', n))) => {
+                let n = number(n).ok_or("array_length")?;
+                if n > MAX_ARGS {
+                    return Err("array_length");
+                }
+                self.begin();
+                self.command.n_args = n;
+                self.next_of(n, each);
+                Ok(())
+            }
+            (State::Start, Some(_)) => {
+                let text = std::str::from_utf8(line).map_err(|_| "inline")?;
+                if text.chars().any(char::is_control) {
+                    return Err("inline");
+                }
+                self.begin();
+                for word in text.split_ascii_whitespace() {
+                    self.command.n_args += 1;
+                    self.argument();
+                    self.piece(word.trim_matches(['"', '\'']).as_bytes());
+                }
+                self.end(each);
+                Ok(())
+            }
+            (State::Args(left), Some((b'$', n))) => {
+                let n = number(n).filter(|n| *n <= MAX_BULK).ok_or("bulk_length")?;
+                self.argument();
+                self.state = if n == 0 { State::BulkEnd(left - 1) } else { State::Bulk(n, left - 1) };
+                Ok(())
+            }
+            _ => Err("bulk_expected"),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.command = Command::default();
+        self.hasher = self.salt.hasher();
+        self.whole = true;
+        self.kept = 0;
+    }
+
+    fn argument(&mut self) {
+        self.hasher.write_u8(0xff);
+        if self.command.args.len() < KEPT_ARGS {
+            self.command.args.push((Vec::new(), true));
+        }
+    }
+
+    fn piece(&mut self, bytes: &[u8]) {
+        self.hasher.write(bytes);
+        let last = self.command.args.len() as u64 == self.command.n_args.min(KEPT_ARGS as u64)
+            || self.command.args.len() < KEPT_ARGS;
+        let Some((kept, all)) = self.command.args.last_mut().filter(|_| last) else { return };
+        let room = KEPT.saturating_sub(self.kept).min(bytes.len());
+        kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        self.kept += room;
+        *all &= room == bytes.len();
+    }
+
+    fn next(&mut self, rest: u64, each: &mut dyn FnMut(Command)) {
+        self.next_of(rest, each);
+    }
+
+    fn next_of(&mut self, left: u64, each: &mut dyn FnMut(Command)) {
+        if left == 0 {
+            self.end(each);
+        } else {
+            self.state = State::Args(left);
+        }
+    }
+
+    fn end(&mut self, each: &mut dyn FnMut(Command)) {
+        self.state = State::Start;
+        let mut command = std::mem::take(&mut self.command);
+        command.print = self.whole.then(|| Fingerprint(self.hasher.finish()));
+        // An empty array is no command.
+        if command.n_args > 0 {
+            each(command);
+        }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.line.capacity() + self.kept
+    }
+}
+
+/// A decimal number without a sign.
+pub(super) fn number(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok()?;
+    (!text.is_empty() && text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pieces: &[&[u8]]) -> Result<Vec<Vec<String>>, &'static str> {
+        let mut c = Commands::new(Salt(1, 2));
+        let mut out = Vec::new();
+        for piece in pieces {
+            c.feed(piece, &mut |command| {
+                out.push(command.args.iter().map(|(a, _)| String::from_utf8_lossy(a).into_owned()).collect());
+            })?;
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn commands_are_the_same_however_they_are_cut() {
+        let text = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\nPING hello\r\n*1\r\n$4\r\nQUIT\r\n";
+        let whole = read(&[text]).unwrap();
+        assert_eq!(whole, [vec!["SET", "k", ""], vec!["PING", "hello"], vec!["QUIT"]]);
+        for cut in 0..=text.len() {
+            assert_eq!(read(&[&text[..cut], &text[cut..]]).unwrap(), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        for bad in [&b"*x\r\n"[..], b"*1\r\n+OK\r\n", b"*1\r\n$x\r\n", b"*1\r\n$1\r\nab\r\n", b"\x16\x03\x01\n"] {
+            assert!(read(&[bad]).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Do these bytes begin commands of Redis, or replies?
+
+use super::command::{Commands, number};
+use super::commands;
+use super::reply::Replies;
+use crate::model::claim::Salt;
+
+/// What some bytes begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It is that.
+    Is,
+    /// It is not.
+    Not,
+    /// So far it may be.
+    NeedMore,
+}
+
+/// A command as an array, whose first word is a command's name. Inline commands are not enough to tell.
+pub(crate) fn request(bytes: &[u8]) -> Look {
+    let mut parts = bytes.splitn(4, |b| *b == b'\n');
+    let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    if first.first().is_some_and(|b| *b != b'*') || first.len() > 12 {
+        return Look::Not;
+    }
+    let digits = |line: &[u8]| line.iter().skip(1).all(|b| b.is_ascii_digit() || *b == b'\r');
+    if !digits(first) {
+        return Look::Not;
+    }
+    let Some(second) = second else { return Look::NeedMore };
+    if second.first().is_some_and(|b| *b != b'$') || !digits(second) {
+        return Look::Not;
+    }
+    let (Some(third), true) = (third, parts.next().is_some()) else { return Look::NeedMore };
+    let name = third.strip_suffix(b"\r").unwrap_or(third);
+    let fits = number(second.get(1..).unwrap_or_default().trim_ascii_end()).is_some_and(|n| n == name.len() as u64);
+    let upper = String::from_utf8_lossy(name).to_ascii_uppercase();
+    if fits && commands::known(&upper).is_some() { Look::Is } else { Look::Not }
+}
+
+/// Whole commands, up to the end of a segment.
+pub(crate) fn requests(bytes: &[u8]) -> bool {
+    let mut commands = Commands::new(Salt(0, 0));
+    let mut n = 0;
+    request(bytes) == Look::Is && commands.feed(bytes, &mut |_| n += 1).is_ok() && n > 0 && commands.at_start()
+}
+
+/// Whole replies, up to the end of a segment, of which at least one is more than a bare word.
+pub(crate) fn replies(bytes: &[u8]) -> bool {
+    let telling = match bytes {
+        [b'$' | b'*' | b':' | b'%' | b'>', b'0'..=b'9' | b'-', ..] => true,
+        [b'+', rest @ ..] => ["OK\r\n", "PONG\r\n", "QUEUED\r\n"].iter().any(|w| rest.starts_with(w.as_bytes())),
+        [b'-', rest @ ..] => {
+            ["ERR ", "WRONGPASS ", "NOAUTH ", "MOVED ", "WRONGTYPE "].iter().any(|w| rest.starts_with(w.as_bytes()))
+        }
+        _ => false,
+    };
+    let mut replies = Replies::new(Salt(0, 0));
+    let mut n = 0;
+    telling && replies.feed(bytes, &mut |_| n += 1).is_ok() && n > 0 && replies.at_start()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_known_by_their_names() {
+        let ping = b"*1\r\n$4\r\nPING\r\n";
+        assert_eq!(request(ping), Look::Is);
+        assert!(requests(ping));
+        for cut in 1..ping.len() - 1 {
+            assert_eq!(request(&ping[..cut]), Look::NeedMore, "{cut}");
+        }
+        assert_eq!(request(b"*1\r\n$4\r\nNOPE\r\n"), Look::Not);
+        assert_eq!(request(b"GET / HTTP/1.1\r\n"), Look::Not);
+        assert!(!requests(b"*2\r\n$3\r\nGET\r\n"));
+        assert!(replies(b"$5\r\nhello\r\n") && replies(b"+OK\r\n") && !replies(b"+hello\r\n") && !replies(b"$5\r\nhe"));
+    }
+}

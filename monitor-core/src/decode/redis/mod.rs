@@ -1,0 +1,377 @@
+//! Redis serialization protocol, versions 2 and 3 (redis.io, "Redis serialization protocol specification").
+//!
+//! Replies come in the order of commands, so they are paired by count: pushes and pub/sub messages left out, commands
+//! whose replies are switched off too, and those of a transaction held until its EXEC. After something was missed, a
+//! reply belongs to nobody for certain until the connection has twice come to rest with nothing outstanding.
+//!
+//! Queues on Redis (streams, lists of job libraries) are commands like others here; what they mean as jobs is for the
+//! layer that knows the conventions.
+//!
+//! Memory: one command's first 4 KiB, 65,536 commands without a reply, one line of a reply (64 KiB).
+
+mod command;
+mod commands;
+pub mod fuzz;
+pub(crate) mod look;
+mod pending;
+mod reply;
+
+use std::collections::VecDeque;
+
+use crate::model::claim::Salt;
+use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
+
+use super::shape::Shapes;
+use super::{Appetite, Chunk, Decoder, Disturbance, Mark, Sink};
+use command::{Command, Commands};
+use pending::{Pending, Reader, Special};
+use reply::{Kind, Replies, Reply};
+
+/// Most commands without a reply.
+const MAX_PENDING: usize = 65_536;
+/// Times the connection must come to rest after something was missed.
+const RESTS: u8 = 2;
+/// From this size on, what is left of a bulk string in a reply is not copied.
+const LARGE: u64 = 64 << 10;
+
+/// What the Redis decoders of one engine share.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    shapes: Shapes,
+}
+
+/// The decoder.
+#[derive(Debug)]
+pub struct Redis {
+    salt: Salt,
+    shared: Shared,
+    commands: Commands,
+    replies: Replies,
+    /// The next segment of this direction may begin a command or a reply; until then nothing is known.
+    lost: [bool; 2],
+    at_start: [bool; 2],
+    pending: VecDeque<Pending>,
+    /// Commands of a transaction, until its EXEC.
+    queued: Vec<Pending>,
+    in_multi: bool,
+    /// Messages of pub/sub may come, as arrays like any other (RESP2).
+    subscribed: bool,
+    latest: u64,
+    /// The database as selected by the commands sent so far.
+    db: u32,
+    replies_off: bool,
+    skip_next: bool,
+    /// Rests still needed before replies are paired for certain.
+    unsure: u8,
+    /// Nothing was missed since the connection's start.
+    whole: bool,
+    over: bool,
+}
+
+impl Redis {
+    /// A decoder for one connection.
+    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Self {
+        Self {
+            salt,
+            shared: shared.clone(),
+            commands: Commands::new(salt),
+            replies: Replies::new(salt),
+            lost: [mid_stream; 2],
+            at_start: [true; 2],
+            pending: VecDeque::new(),
+            queued: Vec::new(),
+            in_multi: false,
+            subscribed: mid_stream,
+            latest: 0,
+            db: 0,
+            replies_off: false,
+            skip_next: false,
+            unsure: if mid_stream { RESTS } else { 0 },
+            whole: !mid_stream,
+            over: false,
+        }
+    }
+
+    fn command(&mut self, c: &Command, at: Nanos, sink: &mut dyn Sink) {
+        if self.over {
+            return;
+        }
+        if self.pending.len() + self.queued.len() >= MAX_PENDING {
+            self.lose(at, Disturbance::Gap, sink);
+            return;
+        }
+        self.latest += 1;
+        let reader = Reader { salt: self.salt, shapes: &self.shared.shapes, db: self.db };
+        sink.begun(self.latest, at, c.print);
+        let (p, marks): (Pending, smallvec::SmallVec<[Mark; 4]>) = reader.read(self.latest, at, c, sink);
+        for mark in &marks {
+            sink.mark(self.latest, Side::Client, *mark);
+        }
+        match p.special {
+            Special::Select(db) => self.db = db,
+            Special::Reset => self.db = 0,
+            _ => {}
+        }
+        let silent = match p.special {
+            Special::ReplyOff => {
+                self.replies_off = true;
+                true
+            }
+            Special::ReplyOn => {
+                self.replies_off = false;
+                self.skip_next = false;
+                false
+            }
+            Special::ReplySkip if !self.replies_off => {
+                self.skip_next = true;
+                true
+            }
+            _ => self.replies_off || std::mem::take(&mut self.skip_next),
+        };
+        if silent {
+            // The server carries it out and says nothing.
+            sink.done(&p.operation(at, Outcome::Unknown));
+            sink.answered(p.request, at, None);
+            self.rest(at, sink);
+            return;
+        }
+        self.pending.push_back(p);
+    }
+
+    fn reply(&mut self, reply: &Reply, at: Nanos, sink: &mut dyn Sink) {
+        if self.over || self.is_message(reply) {
+            return;
+        }
+        let Some(front) = self.pending.front_mut() else {
+            if self.unsure > 0 {
+                self.unsure = RESTS;
+            } else {
+                sink.decode_error("unsolicited_reply");
+                if self.whole && reply.kind != Kind::Error {
+                    sink.unmatched_reply(at, "a reply that no command waits for");
+                }
+            }
+            return;
+        };
+        if let Special::Subscribe(left) = &mut front.special
+            && *left > 1
+            && reply.kind != Kind::Error
+        {
+            *left -= 1;
+            self.subscribed = true;
+            return;
+        }
+        let Some(p) = self.pending.pop_front() else { return };
+        for value in &reply.values {
+            sink.mark(p.request, Side::Server, Mark::Value(*value));
+        }
+        let outcome = match reply.kind {
+            _ if self.unsure > 0 => Outcome::Unknown,
+            Kind::Error => Outcome::Error,
+            _ => Outcome::Ok,
+        };
+        if self.in_multi && outcome == Outcome::Ok && reply.kind == Kind::Simple && reply.word.as_slice() == b"QUEUED" {
+            self.queued.push(p);
+            return;
+        }
+        match p.special {
+            Special::Exec => self.executed(reply, at, sink),
+            Special::Discard | Special::Reset if outcome != Outcome::Error => self.abandon_transaction(at, sink),
+            _ => {}
+        }
+        sink.done(&p.operation(at, outcome));
+        sink.answered(p.request, at, reply.print);
+        match p.special {
+            Special::Subscribe(_) => self.subscribed = true,
+            Special::Reset if outcome == Outcome::Ok => self.subscribed = false,
+            Special::Multi if outcome == Outcome::Ok => {
+                self.in_multi = true;
+                sink.status(at, TxStatus::Open);
+            }
+            Special::Leaves(why) if reply.kind != Kind::Error => {
+                self.over = true;
+                sink.opaque(at, why);
+                return;
+            }
+            _ => {}
+        }
+        self.rest(at, sink);
+    }
+
+    /// Whether a reply answers no command: a push, or a message of pub/sub.
+    fn is_message(&self, reply: &Reply) -> bool {
+        let word = reply.word.as_slice();
+        let confirms = ["subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"]
+            .iter()
+            .any(|w| word == w.as_bytes());
+        let asked =
+            self.pending.front().is_some_and(|p| matches!(p.special, Special::Subscribe(_) | Special::UnsubscribeAll));
+        match reply.kind {
+            Kind::Push => !(confirms && asked),
+            Kind::Aggregate if matches!(word, b"message" | b"pmessage" | b"smessage") => self.subscribed,
+            Kind::Aggregate if confirms => self.subscribed && !asked,
+            _ => false,
+        }
+    }
+
+    /// EXEC was answered: what became of each command of the transaction.
+    fn executed(&mut self, reply: &Reply, at: Nanos, sink: &mut dyn Sink) {
+        let all = std::mem::take(&mut self.queued);
+        self.in_multi = false;
+        for (i, p) in all.iter().enumerate() {
+            let outcome = match reply.kind {
+                _ if self.unsure > 0 => Outcome::Unknown,
+                Kind::Aggregate => match reply.errors.get(i) {
+                    Some(true) => Outcome::Error,
+                    Some(false) => Outcome::Ok,
+                    None => Outcome::Unknown,
+                },
+                // Watched keys have changed, or the transaction was refused: nothing was done.
+                _ => Outcome::Error,
+            };
+            sink.done(&p.operation(at, outcome));
+            sink.answered(p.request, at, None);
+        }
+    }
+
+    fn abandon_transaction(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        self.in_multi = false;
+        for p in std::mem::take(&mut self.queued) {
+            sink.done(&p.operation(at, Outcome::Error));
+            sink.answered(p.request, at, None);
+        }
+    }
+
+    /// Nothing may be outstanding now.
+    fn rest(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        if self.pending.is_empty() && !self.in_multi {
+            sink.status(at, TxStatus::Idle);
+        }
+    }
+
+    /// Something is missing: nobody who waits will be told.
+    fn lose(&mut self, at: Nanos, why: Disturbance, sink: &mut dyn Sink) {
+        self.whole = false;
+        self.unsure = RESTS;
+        sink.disturbed(at, why);
+        let any = !self.pending.is_empty() || !self.queued.is_empty();
+        self.give_up(at, sink);
+        self.replies_off = false;
+        self.skip_next = false;
+        if any {
+            sink.status(at, TxStatus::Idle);
+        }
+    }
+
+    fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        self.in_multi = false;
+        let queued = std::mem::take(&mut self.queued);
+        let pending = std::mem::take(&mut self.pending);
+        for p in queued.into_iter().chain(pending) {
+            sink.done(&p.operation(at, Outcome::Unknown));
+            sink.answered(p.request, at, None);
+        }
+    }
+
+    fn malformed(&mut self, from: Side, kind: &'static str, at: Nanos, sink: &mut dyn Sink) {
+        sink.decode_error(kind);
+        self.forget(from);
+        self.lose(at, Disturbance::Malformed, sink);
+    }
+
+    fn forget(&mut self, from: Side) {
+        let side = usize::from(from == Side::Server);
+        if let Some(lost) = self.lost.get_mut(side) {
+            *lost = true;
+        }
+        if from == Side::Client { self.commands.reset() } else { self.replies.reset() }
+    }
+}
+
+impl Decoder for Redis {
+    fn protocol(&self) -> Protocol {
+        Protocol::Redis
+    }
+
+    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
+        if self.over {
+            return;
+        }
+        let side = usize::from(from == Side::Server);
+        let (Some(lost), Some(at_start)) = (self.lost.get_mut(side), self.at_start.get_mut(side)) else { return };
+        let starts = std::mem::replace(at_start, chunk.ends_segment);
+        if *lost {
+            let begins = match from {
+                Side::Client => look::request(chunk.bytes) == look::Look::Is,
+                Side::Server => {
+                    matches!(chunk.bytes, [b'+' | b'-' | b':' | b'$' | b'*' | b'%' | b'>' | b'_' | b'#', ..])
+                }
+            };
+            if !starts || !begins {
+                return;
+            }
+            *lost = false;
+        }
+        let failed = if from == Side::Client {
+            // A client that speaks again after the connection came to rest: what it was told is told.
+            if self.unsure > 0 && self.latest > 0 && self.pending.is_empty() && self.replies.at_start() {
+                self.unsure -= 1;
+            }
+            let mut commands = std::mem::replace(&mut self.commands, Commands::new(self.salt));
+            let result = commands.feed(chunk.bytes, &mut |c| self.command(&c, chunk.at, sink));
+            self.commands = commands;
+            result.err()
+        } else {
+            let mut replies = std::mem::replace(&mut self.replies, Replies::new(self.salt));
+            replies.want_values(sink.wants_values(Side::Server));
+            let result = replies.feed(chunk.bytes, &mut |r| self.reply(&r, chunk.at, sink));
+            self.replies = replies;
+            result.err()
+        };
+        if let Some(kind) = failed {
+            self.malformed(from, kind, chunk.at, sink);
+        }
+    }
+
+    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
+        if self.over {
+            return;
+        }
+        let side = usize::from(from == Side::Server);
+        if let Some(at_start) = self.at_start.get_mut(side) {
+            *at_start = true;
+        }
+        if self.lost.get(side) == Some(&true) {
+            return;
+        }
+        let goes_on = if from == Side::Client { self.commands.miss(n) } else { self.replies.miss(n) };
+        if !goes_on {
+            self.forget(from);
+            self.lose(at, Disturbance::Gap, sink);
+        }
+    }
+
+    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        if !self.over {
+            self.give_up(at, sink);
+        }
+    }
+
+    fn appetite(&self, from: Side) -> Appetite {
+        match from {
+            _ if self.over => Appetite::Head(0),
+            // Far from a large string's end nothing of it is needed; its end and what follows are.
+            Side::Server if self.replies.left() >= LARGE => Appetite::Head(4 << 10),
+            _ => Appetite::Everything,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.commands.memory()
+            + self.replies.memory()
+            + (self.pending.capacity() + self.queued.capacity()) * size_of::<Pending>()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! What a command is to us, from its arguments: kind, keys, effect, and what its reply means.
+
+use smallvec::SmallVec;
+
+use super::command::Command;
+use super::commands::{self, Keys, Known};
+use crate::decode::shape::{self, Shapes};
+use crate::decode::{Mark, Sink, values};
+use crate::model::claim::Salt;
+use crate::model::operation::ResetScope;
+use crate::model::{
+    Claim, Effect, Fingerprint, KeyUse, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength,
+    Sym,
+};
+
+/// Most keys of one command that are looked at.
+const MAX_KEYS: usize = 64;
+/// Longest command name that can be one.
+const MAX_NAME: usize = 40;
+/// Most marks of one command.
+const MAX_MARKS: usize = 64;
+
+/// What is special about a command's reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Special {
+    /// Nothing.
+    None,
+    /// `MULTI`.
+    Multi,
+    /// `EXEC`.
+    Exec,
+    /// `DISCARD`.
+    Discard,
+    /// `SUBSCRIBE` and its like: so many confirmations.
+    Subscribe(u64),
+    /// `UNSUBSCRIBE` without a name: as many as there are subscriptions.
+    UnsubscribeAll,
+    /// `SELECT` of this database.
+    Select(u32),
+    /// `RESET`.
+    Reset,
+    /// `CLIENT REPLY OFF`, `SKIP`, `ON`.
+    ReplyOff,
+    /// Not this command's, but the next one's reply is left out.
+    ReplySkip,
+    /// Replies come again.
+    ReplyOn,
+    /// What follows the reply is no longer commands and replies.
+    Leaves(&'static str),
+}
+
+/// A command that awaits its reply.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) request: u64,
+    pub(super) begun: Nanos,
+    pub(super) verb: Sym,
+    target: Sym,
+    kind: OpKind,
+    effect: Effect,
+    marker: Claim,
+    key: Option<KeyUse>,
+    pub(super) special: Special,
+}
+
+/// What is needed to understand a command.
+pub(super) struct Reader<'a> {
+    pub(super) salt: Salt,
+    pub(super) shapes: &'a Shapes,
+    /// The database selected as of this command.
+    pub(super) db: u32,
+}
+
+impl Reader<'_> {
+    /// A command, and the marks it carries.
+    pub(super) fn read(
+        &self,
+        request: u64,
+        at: Nanos,
+        c: &Command,
+        sink: &mut dyn Sink,
+    ) -> (Pending, SmallVec<[Mark; 4]>) {
+        let arg = |i: usize| c.args.get(i).filter(|(_, whole)| *whole).map(|(a, _)| a.as_slice());
+        let upper = |i: usize| {
+            let text = std::str::from_utf8(arg(i)?).ok().filter(|t| t.len() <= MAX_NAME)?;
+            Some(text.to_ascii_uppercase())
+        };
+        let mut name = upper(0).unwrap_or_default();
+        if commands::is_container(&name)
+            && let Some(sub) = upper(1)
+            && commands::known(&format!("{name} {sub}")).is_some()
+        {
+            name = format!("{name} {sub}");
+        }
+        let known = commands::known(&name);
+        // What a client sends as a command's name may be anything: only names of commands are kept.
+        let verb = self.shapes.intern(known.map_or("unknown", |k| k.name), sink);
+        let mut p = Pending {
+            request,
+            begun: at,
+            verb,
+            target: Sym::EMPTY,
+            kind: if known.is_none_or(|k| k.data) { OpKind::Data } else { OpKind::Control },
+            effect: Effect::None,
+            marker: Claim::Neutral,
+            key: None,
+            special: special(&name, c, &upper),
+        };
+        if let Some(known) = known {
+            self.keys(&known, c, &mut p, sink);
+        }
+        match name.as_str() {
+            "AUTH" => {
+                let user = if c.n_args > 2 { arg(1) } else { Some(&b"default"[..]) };
+                bind(&mut p, user, sink);
+            }
+            "HELLO" => {
+                if let Some(at) = (2..c.args.len()).find(|i| upper(*i).is_some_and(|a| a == "AUTH")) {
+                    bind(&mut p, arg(at + 1), sink);
+                }
+            }
+            "RESET" => {
+                p.kind = OpKind::Reset;
+                p.effect = Effect::Reset { what: ResetScope::Everything, scope: Scope::Session };
+            }
+            "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "PUBLISH" | "SPUBLISH" => {
+                p.marker = arg(1).map_or(Claim::Neutral, |channel| self.named(channel, sink));
+                if let Some(channel) = arg(1) {
+                    p.target = self.shape(channel, sink);
+                }
+            }
+            _ => {}
+        }
+        let mut marks = SmallVec::new();
+        // Credentials are no values that lead anywhere.
+        if sink.wants_values(Side::Client) && p.kind != OpKind::Bind {
+            for (a, whole) in c.args.iter().skip(1) {
+                if *whole {
+                    values::values(self.salt, a, &mut |v| {
+                        if marks.len() < MAX_MARKS && !marks.contains(&Mark::Value(v)) {
+                            marks.push(Mark::Value(v));
+                        }
+                    });
+                }
+            }
+        }
+        (p, marks)
+    }
+
+    fn keys(&self, known: &Known, c: &Command, p: &mut Pending, sink: &mut dyn Sink) {
+        let n = usize::try_from(c.n_args).unwrap_or(usize::MAX);
+        let number = |i: usize| -> Option<usize> { std::str::from_utf8(&c.args.get(i)?.0).ok()?.parse().ok() };
+        let range = match known.keys {
+            Keys::None => return,
+            Keys::Range(first, last, step) => {
+                let last = if last >= 0 {
+                    first.saturating_add(usize::try_from(last).unwrap_or(0))
+                } else {
+                    n.saturating_sub(usize::try_from(-last).unwrap_or(0))
+                };
+                (first, last, step)
+            }
+            Keys::Counted(at) => {
+                let count = number(at).unwrap_or(0);
+                if count == 0 {
+                    return;
+                }
+                (at + 1, at.saturating_add(count), 1)
+            }
+            Keys::Streams => {
+                let word = |a: &(Vec<u8>, bool)| a.0.eq_ignore_ascii_case(b"streams");
+                let Some(at) = c.args.iter().position(word) else { return };
+                (at + 1, at + n.saturating_sub(at + 1) / 2, 1)
+            }
+        };
+        let (first, last, step) = range;
+        let keys = (first..=last.min(n)).step_by(step.max(1)).take(MAX_KEYS).filter_map(|i| c.args.get(i));
+        let mut named = None;
+        for (key, _) in keys {
+            if p.key.is_none() {
+                p.target = self.shape(key, sink);
+                p.key = Some(KeyUse { print: self.print(key), write: known.write });
+            }
+            let marker = self.named(key, sink);
+            named = Some(match named {
+                None => marker,
+                Some(before) if before == marker => marker,
+                // Keys of two tenants, or one that names nobody among others: no one of them names the operation's.
+                Some(Claim::Neutral) if marker == Claim::Neutral => Claim::Neutral,
+                Some(_) => Claim::Unreadable,
+            });
+        }
+        p.marker = named.unwrap_or(Claim::Neutral);
+    }
+
+    fn named(&self, key: &[u8], sink: &mut dyn Sink) -> Claim {
+        std::str::from_utf8(key).map_or(Claim::Neutral, |key| sink.marker(MarkerPlace::KeyPrefix, "", key))
+    }
+
+    fn shape(&self, key: &[u8], sink: &mut dyn Sink) -> Sym {
+        let text = String::from_utf8_lossy(key.get(..key.len().min(128)).unwrap_or(key));
+        let mut out = String::with_capacity(48);
+        shape::shape(&text, &[':', '/', '|', '{', '}'], 4, &mut out);
+        self.shapes.intern(&out, sink)
+    }
+
+    fn print(&self, key: &[u8]) -> Fingerprint {
+        use std::hash::Hasher as _;
+        let mut h = self.salt.hasher();
+        h.write_u32(self.db);
+        h.write(key);
+        Fingerprint(h.finish())
+    }
+}
+
+/// The connection authenticates as `user`, if the server accepts.
+fn bind(p: &mut Pending, user: Option<&[u8]>, sink: &mut dyn Sink) {
+    let claim = match user.and_then(|u| std::str::from_utf8(u).ok()) {
+        Some(user) => sink.claim(Slot::User, "", user),
+        None => Claim::Unreadable,
+    };
+    p.kind = OpKind::Bind;
+    p.effect = Effect::Bind { slot: Slot::User, claim, scope: Scope::Session, strength: Strength::V3 };
+}
+
+fn special(name: &str, c: &Command, upper: &dyn Fn(usize) -> Option<String>) -> Special {
+    let names = c.n_args.saturating_sub(1);
+    match name {
+        "MULTI" => Special::Multi,
+        "EXEC" => Special::Exec,
+        "DISCARD" => Special::Discard,
+        "RESET" => Special::Reset,
+        "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" => Special::Subscribe(names),
+        "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE" if names > 0 => Special::Subscribe(names),
+        "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE" => Special::UnsubscribeAll,
+        "SELECT" => upper(1).and_then(|n| n.parse().ok()).map_or(Special::None, Special::Select),
+        "CLIENT REPLY" => match upper(2).as_deref() {
+            Some("OFF") => Special::ReplyOff,
+            Some("SKIP") => Special::ReplySkip,
+            _ => Special::ReplyOn,
+        },
+        "MONITOR" => Special::Leaves("monitor"),
+        "SYNC" | "PSYNC" => Special::Leaves("replication"),
+        _ => Special::None,
+    }
+}
+
+impl Pending {
+    /// What became of it.
+    pub(super) fn operation(&self, ended: Nanos, outcome: Outcome) -> Operation {
+        Operation {
+            request: self.request,
+            begun: self.begun,
+            ended,
+            from: Side::Client,
+            kind: self.kind,
+            verb: self.verb,
+            target: self.target,
+            effect: self.effect,
+            outcome,
+            warned_ineffective: false,
+            marker: self.marker,
+            credential: None,
+            key: self.key,
+        }
+    }
+}
