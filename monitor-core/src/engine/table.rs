@@ -278,9 +278,8 @@ impl Table {
             let Some(conn) = self.conns.get_mut(&id) else { continue };
             let mut session = Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false };
             let Some((shifted, used)) = session.check_answer(request) else { continue };
-            let Some(from) = self.conns.get(&shifted.conn) else { continue };
-            let core = &from.core;
-            let site = Site { service: core.service, workload: core.client_workload, flow: core.flow };
+            let via = shifted.via;
+            let site = Site { service: via.service, workload: via.workload, flow: via.flow };
             let how = How::Shifted { times: shifted.times, alike: shifted.alike };
             shared.detect(&RuleEvent::Desync(Desync { site, at: due, how, used, owner: shifted.owner }), out);
         }

@@ -7,7 +7,7 @@ use super::conn::{MAX_PAST, Pending};
 use super::session::Session;
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{self, Borrow, Place, Shifted, Through, Whom};
+use crate::attribute::through::{self, Borrow, Place, Shifted, Through, Via, Whom};
 use crate::decode::Mark;
 use crate::model::{
     Answer, Attribution, Bases, Basis, Bound, Claim, EvidenceClass, Fingerprint, Nanos, OpKind, Operation, Protocol,
@@ -60,7 +60,9 @@ impl Session<'_> {
         if let Some(place) = self.shared.places.get_mut(&relay) {
             place.worked.text();
             let tenant = place.only_tenant();
-            place.replies.asked(self.core.id, request, at, tenant);
+            let core = &self.core;
+            let via = Via { conn: core.id, service: core.service, workload: core.client_workload, flow: core.flow };
+            place.replies.asked(via, request, at, tenant);
         }
         if let Some(borrow) = &mut self.core.borrow {
             borrow.thread.and(thread);

@@ -259,7 +259,7 @@ impl Suite {
         for (name, segments) in self.recordings() {
             let want = self.whole(&segments);
             let single = segments.iter().flat_map(|(from, bytes)| {
-                bytes.iter().enumerate().map(move |(i, _)| Step::Bytes(*from, &bytes[i..=i], i + 1 == bytes.len()))
+                bytes.chunks(1).enumerate().map(move |(i, b)| Step::Bytes(*from, b, i + 1 == bytes.len()))
             });
             assert_eq!(self.run_from(false, single), want, "{name} byte by byte");
             for (at, (from, bytes)) in segments.iter().enumerate() {

@@ -209,6 +209,8 @@ impl Scene {
     pub fn outcome_now(&mut self) -> Result<Outcome> {
         let agent = self.agent.take().context("the agent is not running")?;
         let metrics = agent.metrics()?;
+        // For whoever wants to know why a basis abstained.
+        std::fs::write(self.logs.join("metrics.txt"), metrics.told())?;
         Ok(Outcome { findings: agent.stop()?, metrics })
     }
 

@@ -72,14 +72,19 @@ impl Tally {
         let mut known: HashMap<(u16, u64), &Worked> = truth.iter().map(|w| ((w.port, w.ordinal), w)).collect();
         let mut ordinals: HashMap<u16, u64> = HashMap::new();
         let mut tally = Self::default();
-        for line in operations.lines() {
-            let op: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
+        let mut ops: Vec<Value> = operations
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")))
+            .collect::<Result<_>>()?;
+        // They come as they are decided; their place is by when they began. Times are of one width.
+        ops.sort_by_cached_key(|op| op.pointer("/at").and_then(Value::as_str).unwrap_or_default().to_owned());
+        for op in &ops {
             let text = |pointer: &str| op.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let port = |pointer: &str| text(pointer).rsplit(':').next()?.parse::<u16>().ok();
             if port("/flow/server") != Some(upstream) || !is_lab_work(text("/kind"), text("/target"), behind) {
                 continue;
             }
-            let port = port("/flow/client").with_context(|| format!("no port: {line}"))?;
+            let port = port("/flow/client").with_context(|| format!("no port: {op}"))?;
             let ordinal = ordinals.entry(port).or_default();
             let worked = known.remove(&(port, *ordinal));
             *ordinal += 1;
@@ -141,8 +146,9 @@ fn is_lab_work(kind: &str, target: &str, behind: Behind) -> bool {
 mod tests {
     use super::*;
 
-    fn op(port: u16, tenant: Option<&str>) -> String {
+    fn op(at: u32, port: u16, tenant: Option<&str>) -> String {
         let mut op = serde_json::json!({
+            "at": format!("2026-01-01T00:00:00.00000{at}Z"),
             "flow": { "client": format!("127.0.0.1:{port}"), "server": "127.0.0.1:5432" },
             "kind": "data", "target": "orders", "basis": "value-flow",
         });
@@ -162,8 +168,15 @@ mod tests {
             "{\"port\":9,\"ordinal\":0,\"tenant\":\"acme\"}\n",
         ))
         .unwrap();
-        let operations =
-            [op(7, Some("acme")), op(8, None), op(7, Some("acme")), op(7, Some("acme")), op(8, Some("acme"))].concat();
+        // As they are decided, not as they began.
+        let operations = [
+            op(3, 7, Some("acme")),
+            op(2, 8, None),
+            op(1, 7, Some("acme")),
+            op(4, 7, Some("acme")),
+            op(5, 8, Some("acme")),
+        ]
+        .concat();
         let tally = Tally::of(&truth, &operations, 5432, Behind::Postgres).unwrap();
         assert_eq!(tally.by_basis.get("value-flow"), Some(&Counts { right: 1, wrong: 2 }));
         assert_eq!((tally.abstained, tally.nobody, tally.unseen, tally.unknown), (1, 0, 1, 1));

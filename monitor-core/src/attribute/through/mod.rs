@@ -19,7 +19,7 @@ mod value;
 pub use borrow::{Borrow, OneThread};
 pub use place::{Place, Request, RequestKey, Whom};
 pub use quiet::Shape;
-pub use replies::Shifted;
+pub use replies::{Shifted, Via};
 
 use smallvec::SmallVec;
 

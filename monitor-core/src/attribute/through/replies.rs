@@ -6,18 +6,21 @@
 //! Needs no tenant: replies are counted, and values are matched by their salted hashes.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::quiet::Shape;
 use super::rarity::Rarity;
-use crate::model::{ConnId, Fingerprint, Nanos, TenantId};
+use crate::model::{ConnId, Fingerprint, Nanos, ServiceId, SocketCookie, TenantId, WorkloadId};
 
 /// Most connections followed per process.
 const MAX_CONNS: usize = 1024;
 /// Replies remembered per connection.
 const MAX_REPLIES: usize = 64;
+/// Within this time a second one is no accident.
+const AGAIN: Nanos = Nanos::secs(60);
 /// Most values kept of one reply.
 const MAX_VALUES: usize = 32;
 
@@ -31,9 +34,23 @@ struct Reply {
     values: SmallVec<[Fingerprint; 4]>,
 }
 
+/// A connection, as findings name it: it may be closed by the time it is known to be out of step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// The connection.
+    pub conn: ConnId,
+    /// The service it leads to.
+    pub service: Option<ServiceId>,
+    /// The process that opened it.
+    pub workload: Option<WorkloadId>,
+    /// Its watched socket: cookie, own address, peer address.
+    pub flow: Option<(SocketCookie, SocketAddr, SocketAddr)>,
+}
+
 /// A connection's latest replies.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
+    via: Via,
     replies: VecDeque<Reply>,
     /// Answers in a row that held the previous reply.
     shifted: u32,
@@ -43,10 +60,10 @@ struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shifted {
     /// The connection whose replies are out of step.
-    pub conn: ConnId,
-    /// Answers in a row by now.
+    pub via: Via,
+    /// Such answers by now: in a row on this connection, or lately on any.
     pub times: u32,
-    /// The same kind of command as the one before.
+    /// The same command as the one before, whatever its key.
     pub alike: bool,
     /// For whom the reply was asked for.
     pub owner: Option<TenantId>,
@@ -56,16 +73,23 @@ pub struct Shifted {
 #[derive(Debug, Default)]
 pub struct Replies {
     lines: FxHashMap<ConnId, Line>,
+    /// When answers held the reply before their own, on whichever connection: the latest two.
+    seen: [Option<Nanos>; 2],
     common: Rarity,
 }
 
 impl Replies {
     /// A command goes out on `conn`.
-    pub fn asked(&mut self, conn: ConnId, request: u64, at: Nanos, tenant: Option<TenantId>) {
-        if self.lines.len() >= MAX_CONNS && !self.lines.contains_key(&conn) {
-            return;
+    pub fn asked(&mut self, via: Via, request: u64, at: Nanos, tenant: Option<TenantId>) {
+        if self.lines.len() >= MAX_CONNS && !self.lines.contains_key(&via.conn) {
+            // Connections come and go: those that were quiet for long are done with.
+            self.lines.retain(|_, l| l.replies.back().is_some_and(|r| at.since(r.begun) < AGAIN));
+            if self.lines.len() >= MAX_CONNS {
+                return;
+            }
         }
-        let line = self.lines.entry(conn).or_default();
+        let new = || Line { via, replies: VecDeque::new(), shifted: 0 };
+        let line = self.lines.entry(via.conn).or_insert_with(new);
         if line.replies.len() >= MAX_REPLIES {
             line.replies.pop_front();
         }
@@ -101,7 +125,7 @@ impl Replies {
     /// The process has answered a request that came in at `from` and was over at `to` with these `values`, those of
     /// the request itself left out.
     pub fn answered(&mut self, from: Nanos, to: Nanos, values: &[Fingerprint]) -> Option<Shifted> {
-        let Self { lines, common } = self;
+        let Self { lines, common, .. } = self;
         // What any command under way brought may be in the answer by right.
         // Commands go out in order of time, so the latest are looked at first and the rest not at all.
         let during =
@@ -116,47 +140,53 @@ impl Replies {
             return None;
         }
         let mut found = None;
-        for (conn, line) in lines.iter_mut() {
+        for line in lines.values_mut() {
             let n = during(line);
             let Some(first) = line.replies.len().checked_sub(after(line) + n).filter(|_| n > 0) else { continue };
             let Some(before) = first.checked_sub(1).and_then(|at| line.replies.get(at)) else { continue };
-            let Some(mine) = line.replies.get(first).filter(|r| !r.values.is_empty()) else { continue };
-            let mine_told =
-                mine.values.iter().any(|v| values.contains(v) && !before.values.contains(v) && is_rare(common, *v));
-            if mine_told {
+            let Some(mine) = line.replies.get(first) else { continue };
+            // Words that both replies hold (names of fields, say) tell nothing.
+            let only_mine = || mine.values.iter().filter(|v| !before.values.contains(v));
+            if only_mine().any(|v| values.contains(v) && !common.is_common(*v)) {
                 line.shifted = 0;
                 continue;
             }
-            let before_told = before.values.iter().any(|v| values.contains(v) && !own.contains(v));
-            if before_told && !mine.values.iter().any(|v| values.contains(v)) {
+            let told = before.values.iter().any(|v| values.contains(v) && !own.contains(v) && !common.is_common(*v));
+            if told && only_mine().next().is_some() {
                 line.shifted += 1;
                 let shifted = Shifted {
-                    conn: *conn,
+                    via: line.via,
                     times: line.shifted,
-                    alike: before.shape.is_some() && before.shape == mine.shape,
+                    alike: match (before.shape, mine.shape) {
+                        (Some((service, verb, _)), Some(own)) => (service, verb) == (own.0, own.1),
+                        _ => false,
+                    },
                     owner: before.tenant,
                 };
                 // One connection's worth is told at a time: the one longest out of step.
-                if found.is_none_or(|f: Shifted| (f.times, f.conn) < (shifted.times, shifted.conn)) {
+                if found.is_none_or(|f: Shifted| (f.times, f.via.conn) < (shifted.times, shifted.via.conn)) {
                     found = Some(shifted);
                 }
+            }
+        }
+        if let Some(found) = &mut found {
+            self.seen = [self.seen[1], Some(to)];
+            // Clients that close such a connection soon leave one such answer on each.
+            if self.seen[0].is_some_and(|before| to.since(before) < AGAIN) {
+                found.times = found.times.max(2);
             }
         }
         found
     }
 }
 
-/// Rare, or too little was seen to call anything common.
-fn is_rare(common: &Rarity, value: Fingerprint) -> bool {
-    !common.is_common(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ServiceId, Sym};
+    use crate::model::Sym;
 
     const C: ConnId = ConnId(1);
+    const VIA: Via = Via { conn: C, service: None, workload: None, flow: None };
     const GET: Shape = (ServiceId(0), Sym(10), Sym(11));
 
     /// `n` requests, each asking one value; what request `i` is answered with is for `with` to say.
@@ -165,11 +195,12 @@ mod tests {
         let mut found = Vec::new();
         for i in 1..=n {
             let at = Nanos::millis(i * 10);
-            r.asked(C, i, at, Some(TenantId((i % 2) as u32)));
+            r.asked(VIA, i, at, Some(TenantId((i % 2) as u32)));
             r.is_a(C, i, GET);
             r.holds(C, i, Fingerprint(i * 0x1_0000_1003));
             r.holds(C, i, Fingerprint(5));
-            found.extend(r.answered(at, at + Nanos::millis(3), &[Fingerprint(with(i) * 0x1_0000_1003)]));
+            let answer = [Fingerprint(5), Fingerprint(with(i) * 0x1_0000_1003)];
+            found.extend(r.answered(at, at + Nanos::millis(3), &answer));
         }
         found
     }
@@ -178,7 +209,7 @@ mod tests {
     fn answers_with_the_previous_reply_are_counted() {
         let found = play(6, |i| i - 1);
         assert_eq!(found.len(), 5);
-        assert_eq!(found.last(), Some(&Shifted { conn: C, times: 5, alike: true, owner: Some(TenantId(1)) }));
+        assert_eq!(found.last(), Some(&Shifted { via: VIA, times: 5, alike: true, owner: Some(TenantId(1)) }));
     }
 
     #[test]

@@ -17,6 +17,8 @@ const METHODS: &[&[u8]] = &[
 
 /// Longest request line that is looked through.
 const MAX_LINE: usize = 8192;
+/// From here on a line is taken for a request line without its end.
+const LONG_LINE: usize = 1024;
 
 /// What some bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,14 @@ pub(crate) fn request(bytes: &[u8]) -> Look {
         return Look::NeedMore;
     }
     let Some(end) = memchr::memchr(b'\n', bytes.get(..MAX_LINE.min(bytes.len())).unwrap_or_default()) else {
-        return if bytes.len() >= MAX_LINE { Look::Not } else { Look::NeedMore };
+        let target = bytes.get(method.len()..).unwrap_or_default();
+        let is_target = target.starts_with(b"/") || target.starts_with(b"http");
+        return match bytes.len() {
+            // Nobody else begins so, and goes on for so long without a blank or a line end.
+            LONG_LINE.. if is_target && target.iter().all(|b| b.is_ascii_graphic()) => Look::Is,
+            MAX_LINE.. => Look::Not,
+            _ => Look::NeedMore,
+        };
     };
     let line = bytes.get(..end).unwrap_or_default().trim_ascii_end();
     if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") { Look::Is } else { Look::Not }
@@ -75,6 +84,9 @@ mod tests {
         }
         assert_eq!(request(b"GET / HTTP/2\r\n"), Look::Not);
         assert_eq!(request(b"SELECT 1\r\n"), Look::Not);
+        assert_eq!(request(b"GET key\r\n"), Look::Not, "Redis speaks so, too");
+        assert_eq!(request(format!("GET /{}", "x".repeat(2000)).as_bytes()), Look::Is);
+        assert_eq!(request(format!("GET /{} {}", "x".repeat(500), "y".repeat(9000)).as_bytes()), Look::Not);
         assert_eq!(response(b"HTTP/1.1 200 OK\r\n"), Look::Is);
         assert_eq!(response(b"HTTP/1.1 2"), Look::NeedMore);
         assert_eq!(response(b"HTTP/1.1 abc"), Look::Not);

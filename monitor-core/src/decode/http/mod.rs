@@ -288,17 +288,17 @@ impl Http {
             return;
         }
         let Some(x) = self.open.front_mut() else {
-            if std::mem::take(&mut self.unsure) {
+            // A server may refuse a head before it is whole, and close an idle connection with an error (RFC 9110
+            // §15.5.9).
+            if status < 400 && !self.whole {
+                // One request more was outstanding than was seen: the client pipelines.
+                self.pipelined = true;
                 self.lose(at, Disturbance::Gap, sink);
                 return;
             }
-            // A server may refuse a head before it is whole, and close an idle connection with an error (RFC 9110
-            // §15.5.9).
             if status < 400 {
                 sink.decode_error("unsolicited_response");
-                if self.whole {
-                    sink.unmatched_reply(at, "a response that no request waits for");
-                }
+                sink.unmatched_reply(at, "a response that no request waits for");
             }
             self.server.text.begin(head.headers, false);
             if let Some(read) = Read::after_head(framing, true).filter(|_| status != 204 && status != 304) {
@@ -313,11 +313,14 @@ impl Http {
             reader.response(x.number, head, at, sink);
         }
         if status == 101 || (x.is_connect && (200..300).contains(&status)) {
-            let kept = status == 101 && self.reader.as_deref_mut().is_some_and(|r| r.upgraded(x.number, head));
+            let reader = self.reader.as_deref_mut().filter(|_| status == 101 && x.read_on_top);
+            let kept = reader.is_some_and(|r| r.upgraded(x.number, head));
             if kept {
                 (self.client.read, self.server.read) = (Read::Raw, Read::Raw);
                 return;
             }
+            self.server.text.begin(head.headers, false);
+            self.server.text.print(&status.to_be_bytes());
             self.end(Side::Server, at, sink);
             self.leave(at, if status == 101 { "upgraded" } else { "tunnel" }, sink);
             return;
