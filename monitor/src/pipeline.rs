@@ -133,6 +133,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     let runtime = runtime()?;
     let stop = stop_on_signal(&runtime)?;
     let mut settings = run.config.settings;
+    let bases = settings.bases;
     settings.salt = random_salt()?;
     let outputs = Outputs { findings: sinks, shared: Some(shared.clone()), ..Outputs::default() };
     let identity = run.config.identity;
@@ -141,6 +142,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
         scope_cgroup: run.cgroup,
         // Whoever scrapes the agent is no finding of the agent's.
         own_listeners: listener.iter().filter_map(|l| l.local_addr().ok()).collect(),
+        threads: bases.thread,
         ..CaptureConfig::default()
     };
     if let Some(kb) = run.config.ring_kb {

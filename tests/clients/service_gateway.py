@@ -1,8 +1,8 @@
 """A gateway: aiohttp in front, a pool of HTTP keep-alive connections (httpx) to one upstream service behind.
 
-Modes: forward   the tenant's own token goes on
-       exchange  a token of the gateway's for this tenant
-       static    one token of the gateway's for everybody"""
+Modes: forward   the tenant's own token goes on, and the request as it came
+       exchange  a token of the gateway's for this tenant; the upstream has paths of its own
+       static    one token of the gateway's for everybody; likewise"""
 
 import asyncio
 
@@ -32,7 +32,8 @@ async def serve(options):
         headers = {"Authorization": token(tenant, request.headers)}
         if options.comment and "traceparent" in request.headers:
             headers["traceparent"] = request.headers["traceparent"]
-        async with upstream.stream("GET", request.path, headers=headers) as response:
+        path = request.path if options.mode == "forward" else f"/api/v1{request.path}"
+        async with upstream.stream("GET", path, headers=headers) as response:
             # One request at a time on a connection: whoever has its response was the last to send.
             truth.works(response.extensions["network_stream"].get_extra_info("client_addr")[1], tenant)
             body = await response.aread()

@@ -14,7 +14,9 @@ use crate::model::{Nanos, ThreadId};
 /// Units that must have fitted before the basis speaks.
 const ENOUGH: u32 = 8;
 /// Of so many fitting units, at most one may be a misfit.
-const ONE_OF: u32 = 64;
+const ONE_OF: u32 = 32;
+/// Of so many answered requests, at most one may have been read by another thread than answered it.
+const HANDED_ONE_OF: u32 = 8;
 /// Units after which what was learned weighs half.
 const WINDOW: u32 = 4096;
 /// Most threads remembered as ones that answer requests.
@@ -27,13 +29,21 @@ const REMEMBERED: Nanos = Nanos::secs(60);
 pub struct Affinity {
     fits: u32,
     misfits: u32,
+    /// Requests answered by the thread that read them, and by another one.
+    kept: u32,
+    handed: u32,
     /// Threads that have answered requests, and when they last did.
     answering: FxHashMap<ThreadId, Nanos>,
 }
 
 impl Affinity {
-    /// `thread` has answered a request.
+    /// `thread` has answered a request, and nobody else has read it as far as is known.
     pub fn answers(&mut self, thread: ThreadId, at: Nanos) {
+        self.kept += 1;
+        if self.kept >= WINDOW {
+            self.kept /= 2;
+            self.handed /= 2;
+        }
         if self.answering.len() >= MAX_THREADS && !self.answering.contains_key(&thread) {
             self.answering.retain(|_, last| at.since(*last) < REMEMBERED);
             if self.answering.len() >= MAX_THREADS {
@@ -45,7 +55,7 @@ impl Affinity {
 
     /// A request was read by one thread and answered by another.
     pub fn handed_over(&mut self) {
-        self.misfit();
+        self.handed = self.handed.saturating_add(1);
     }
 
     /// A unit of work by `thread` could be looked at; `matching` of the requests in flight were answered by it.
@@ -72,7 +82,9 @@ impl Affinity {
 
     /// Whether a request stays with one thread here.
     pub fn holds(&self) -> bool {
-        self.fits >= ENOUGH && self.misfits.saturating_mul(ONE_OF) <= self.fits
+        self.fits >= ENOUGH
+            && self.misfits.saturating_mul(ONE_OF) <= self.fits
+            && self.handed.saturating_mul(HANDED_ONE_OF) <= self.kept
     }
 }
 
@@ -94,7 +106,7 @@ mod tests {
             a.unit(ThreadId(9), 0, Nanos(1));
         }
         assert!(a.holds(), "a thread that never answers says nothing");
-        for _ in 0..4 {
+        for _ in 0..8 {
             a.unit(T, 0, Nanos(1));
         }
         assert!(!a.holds(), "work that wandered");

@@ -123,8 +123,9 @@ fn learn_thread(borrow: &Borrow, place: &mut Place, now: Nanos) {
         return;
     };
     let all_told = borrow.candidates.iter().all(|k| place.request(*k).is_some_and(|r| r.thread.is_some()));
-    if all_told && !borrow.crowded {
-        let matching = borrow.candidates.iter().filter(|k| thread::by(place, **k, thread)).count();
+    let matching = borrow.candidates.iter().filter(|k| thread::by(place, **k, thread)).count();
+    // That no request is its thread's can only be said when every request's thread is known.
+    if !borrow.crowded && (all_told || matching > 0) {
         place.affinity.unit(thread, matching, now);
     }
 }

@@ -71,11 +71,6 @@ impl Commands {
         *self = Self::new(self.salt);
     }
 
-    /// Whether the next byte begins a command.
-    pub(super) fn at_start(&self) -> bool {
-        self.state == State::Start && self.line.is_empty()
-    }
-
     /// More bytes: each whole command, or an error after which nothing is known.
     pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Command)) -> Result<(), &'static str> {
         while !bytes.is_empty() {

@@ -1,6 +1,6 @@
 //! Do these bytes begin commands of Redis, or replies?
 
-use super::command::{Commands, number};
+use super::command::number;
 use super::commands;
 use super::reply::Replies;
 use crate::model::claim::Salt;
@@ -38,13 +38,6 @@ pub(crate) fn request(bytes: &[u8]) -> Look {
     if fits && commands::known(&upper).is_some() { Look::Is } else { Look::Not }
 }
 
-/// Whole commands, up to the end of a segment.
-pub(crate) fn requests(bytes: &[u8]) -> bool {
-    let mut commands = Commands::new(Salt(0, 0));
-    let mut n = 0;
-    request(bytes) == Look::Is && commands.feed(bytes, &mut |_| n += 1).is_ok() && n > 0 && commands.at_start()
-}
-
 /// Whole replies, up to the end of a segment, of which at least one is more than a bare word.
 pub(crate) fn replies(bytes: &[u8]) -> bool {
     let telling = match bytes {
@@ -68,13 +61,11 @@ mod tests {
     fn commands_are_known_by_their_names() {
         let ping = b"*1\r\n$4\r\nPING\r\n";
         assert_eq!(request(ping), Look::Is);
-        assert!(requests(ping));
         for cut in 1..ping.len() - 1 {
             assert_eq!(request(&ping[..cut]), Look::NeedMore, "{cut}");
         }
         assert_eq!(request(b"*1\r\n$4\r\nNOPE\r\n"), Look::Not);
         assert_eq!(request(b"GET / HTTP/1.1\r\n"), Look::Not);
-        assert!(!requests(b"*2\r\n$3\r\nGET\r\n"));
         assert!(replies(b"$5\r\nhello\r\n") && replies(b"+OK\r\n") && !replies(b"+hello\r\n") && !replies(b"$5\r\nhe"));
     }
 }
