@@ -5,12 +5,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use common::{Recorder, SALT, Segments, Step, Suite, bindings, is_subsequence};
 use monitor_core::decode::body::{BodyReader, RequestHead, ResponseHead};
 use monitor_core::decode::http::{Http, Shared, fuzz::fuzz_http};
+use monitor_core::decode::infer::{Guess, infer};
 use monitor_core::decode::{Appetite, Chunk, Decoder, Sink};
-use monitor_core::model::{HeaderPolicy, Nanos, Operation, Side};
+use monitor_core::model::{HeaderPolicy, Nanos, Operation, Protocol, Side};
 use proptest::prelude::*;
 
 mod common;
@@ -172,6 +174,25 @@ fn talk(lines: &[(Side, &str)]) -> Vec<String> {
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn a_connection_is_recognised_by_a_request_or_status_line() {
+    let http = |from| Guess::Is { protocol: Protocol::Http, from };
+    let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(10_000));
+    for mid_stream in [false, true] {
+        let of = |bytes: &[u8]| infer(bytes, true, mid_stream);
+        assert_eq!(of(b"GET /a HTTP/1.1\r\nHost: x\r\n"), http(C));
+        assert_eq!(of(b"CONNECT db:5432 HTTP/1.1\r\n\r\n"), http(C));
+        assert_eq!(of(OK.as_bytes()), http(S));
+        assert_eq!(of(&long.as_bytes()[..2000]), http(C), "a long target");
+        assert_eq!(of(b"GET /a HT"), Guess::NeedMore);
+        assert_eq!(of(b"HTTP/1.1 2"), Guess::NeedMore);
+        assert_eq!(of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Guess::Opaque("http2"));
+        for other in [&b"GET key\r\n"[..], b"HTTP/2 200\r\n", b"xGET / HTTP/1.1\r\n", b"get / HTTP/1.1\r\n"] {
+            assert!(of(other) != http(C) && of(other) != http(S), "{other:?}");
+        }
+    }
+}
 
 /// What is said of a request with these headers, answered with 200.
 fn with_headers(headers: &str) -> Vec<String> {
@@ -366,7 +387,8 @@ fn framing_that_two_ends_may_read_differently_is_malformed() {
 
 #[test]
 fn a_head_that_trickles_in_is_read_in_bounded_time_and_memory() {
-    // Parsed anew with every byte this would be two billion steps.
+    // Parsed anew with every byte this would be two billion steps: minutes.
+    let started = Instant::now();
     let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(65_000));
     let steps = head.as_bytes().chunks(1).map(|b| Step::Bytes(C, b, false));
     let got = TALK.run_from(false, steps.chain([Step::Bytes(S, OK.as_bytes(), true)]));
@@ -374,6 +396,7 @@ fn a_head_that_trickles_in_is_read_in_bounded_time_and_memory() {
     let trailers = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: {}", "x".repeat(70_000));
     let got = TALK.run_from(false, trailers.as_bytes().chunks(1).map(|b| Step::Bytes(C, b, false)));
     assert!(got.contains(&"decode_error trailers".to_owned()), "{got:?}");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -294,7 +294,11 @@ impl Session<'_> {
             if named == Some(tenant) {
                 return false;
             }
-            let Some(through) = self.core.through_of(bound.unit).filter(|t| !t.requests.is_empty()) else {
+            // A connection is lent to one request at a time: the last one known to have used it since holds it.
+            let since = self.core.through.iter().rev().filter(|(n, _)| *n >= bound.unit && *n < no);
+            let latest = since.map(|(_, t)| t).find(|t| t.requests.len() == 1);
+            let made = latest.or_else(|| self.core.through_of(bound.unit)).filter(|t| !t.requests.is_empty());
+            let Some(through) = made else {
                 // Nobody knows who made it: lately, it may be somebody who goes on.
                 return begun.since(bound.at) < PATIENCE;
             };
