@@ -72,8 +72,8 @@ impl Scene {
             let orders = [self.arrive(0), self.arrive(1)];
             let works = [work(0, orders[0], i), work(1, orders[1], i)];
             for step in 0..works[0].len().max(works[1].len()) {
-                for tenant in 0..2 {
-                    if let Some(one) = works[tenant].get(step) {
+                for (tenant, work) in works.iter().enumerate() {
+                    if let Some(one) = work.get(step) {
                         self.work((tenant + i) % 2, &vec![one.clone()]);
                     }
                 }
