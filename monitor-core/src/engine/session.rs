@@ -89,6 +89,10 @@ impl Session<'_> {
     /// The unit of work is over.
     fn end_unit(&mut self, at: Nanos) {
         let unit = self.core.unit;
+        // Idle again with nothing begun since (a Parse and a Sync): the unit before has ended already.
+        if !unit.open {
+            return;
+        }
         self.core.unit.open = false;
         self.core.unit.explicit = false;
         if let Some(local) = self.core.unit.local.take() {

@@ -292,6 +292,11 @@ impl Shared {
         tenant.filter(|t| owners.contains(t)).or_else(|| owners.first().copied())
     }
 
+    /// Whom an opaque value names by the units that bound it, if those are known by more than inference.
+    pub(super) fn known_alias(&self, service: ServiceId, id: OpaqueId) -> Option<TenantId> {
+        self.aliases.get(&(service, id)).and_then(|owners| owners.first().copied())
+    }
+
     /// A unit for `tenant` has bound an opaque value.
     pub(super) fn learn_alias(&mut self, service: ServiceId, id: OpaqueId, tenant: TenantId) {
         if self.aliases.len() >= MAX_ALIASES && !self.aliases.contains_key(&(service, id)) {

@@ -240,10 +240,19 @@ impl Session<'_> {
             Claim::Opaque(id) => self.shared.alias(self.service(), id, None),
             _ => None,
         });
+        let others = |a: &Attribution| {
+            own.iter().any(|b| match b.claim {
+                Claim::Opaque(id) if b.slot == Slot::Credential => {
+                    self.shared.owners.one(id).is_some_and(|owner| owner != a.tenant)
+                }
+                _ => false,
+            })
+        };
         match self.inferred(through, marker) {
+            Some(a) if others(&a) => Answer::Several,
             Some(a) if self.may_be_held(left, no, a.tenant, begun) => Answer::Several,
             Some(a) => Answer::Tenant(a),
-            None if self.core.unit.forwarded || marker.is_some() => Answer::Several,
+            None if self.core.unit.forwarded => Answer::Several,
             None if through.is_some_and(|t| !t.votes.is_empty() || !t.requests.is_empty()) => Answer::Several,
             None => Answer::Unknown,
         }
@@ -253,8 +262,9 @@ impl Session<'_> {
     pub(super) fn bound_by_unit(&self, no: UnitNo, left: &[Bound], own: &[Bound]) -> Option<Attribution> {
         let (service, enough) = (self.service(), self.minimum());
         let names = |slot, id| match slot {
-            Slot::Credential => self.shared.owners.one(id),
-            _ => self.shared.alias(service, id, None),
+            // What was only inferred of it would come back as if the wire had said it.
+            Slot::Credential => self.shared.owners.certain(id),
+            _ => self.shared.known_alias(service, id),
         };
         let bindings: SmallVec<[Bound; 4]> =
             left.iter().chain(own).filter(|b| b.slot != Slot::Marker && b.strength >= enough).copied().collect();
@@ -264,9 +274,8 @@ impl Session<'_> {
     /// What the inferred bases agree on.
     fn inferred(&self, through: Option<&Through>, marker: Option<TenantId>) -> Option<Attribution> {
         let votes = through.map_or(&[][..], |t| &t.votes);
-        let Some(&(best, tenant)) = votes.first() else {
-            return marker.map(|t| Attribution::new(t, Basis::Marker));
-        };
+        // A marker says what the operation is bound to; alone it does not say for whom it is.
+        let &(best, tenant) = votes.first()?;
         if votes.iter().any(|(_, t)| *t != tenant) {
             return None;
         }
