@@ -351,6 +351,9 @@ fn enter_late(shared: &mut Shared, conns: &FxHashMap<ConnId, Box<Conn>>) {
     while let Some((relay, protocol)) = shared.new_relays.pop() {
         let mut inside: Vec<_> = conns.values().filter(|c| c.core.enters == Some(relay)).collect();
         inside.sort_by_key(|c| c.core.id);
+        if let Some(place) = shared.places.get_mut(&relay) {
+            place.followed = true;
+        }
         for conn in inside {
             if let Some(place) = shared.places.get_mut(&relay) {
                 let whom = conn.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));

@@ -165,7 +165,7 @@ impl Session<'_> {
             borrow.worked(shape, op.ended);
             place.replies.is_a(self.core.id, op.request, shape);
             // What came in unseen may have caused it.
-            if place.is_whole(borrow.begun) {
+            if !borrow.too_early && place.is_whole(borrow.begun) {
                 place.quiet.work(shape, op.begun, !borrow.candidates.is_empty());
             }
         }

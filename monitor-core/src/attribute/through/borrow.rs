@@ -46,6 +46,8 @@ pub struct Borrow {
     pub candidates: SmallVec<[RequestKey; 4]>,
     /// More than can be told apart.
     pub crowded: bool,
+    /// It began in the very moment in which the place began to be followed: what was in flight was not known yet.
+    pub too_early: bool,
     /// Who sent its requests.
     pub thread: OneThread,
     /// Requests in flight whose trace or request id it carried.
@@ -66,6 +68,7 @@ impl Borrow {
             begun: at,
             candidates: open.iter().copied().take(MAX_CANDIDATES).collect(),
             crowded: open.len() > MAX_CANDIDATES,
+            too_early: !place.followed,
             thread: OneThread::Unknown,
             traced: SmallVec::new(),
             valued: SmallVec::new(),

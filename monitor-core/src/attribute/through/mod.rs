@@ -63,7 +63,7 @@ pub fn resolve(
     now: Nanos,
     told: &mut dyn FnMut(Told),
 ) -> Through {
-    let whole = place.is_whole(borrow.begun);
+    let whole = !borrow.too_early && place.is_whole(borrow.begun);
     learn_thread(borrow, place, now);
     let place = &*place;
     let mut out = Through::default();
@@ -125,7 +125,7 @@ fn learn_thread(borrow: &Borrow, place: &mut Place, now: Nanos) {
     let all_told = borrow.candidates.iter().all(|k| place.request(*k).is_some_and(|r| r.thread.is_some()));
     let matching = borrow.candidates.iter().filter(|k| thread::by(place, **k, thread)).count();
     // That no request is its thread's can only be said when every request's thread is known.
-    if !borrow.crowded && (all_told || matching > 0) {
+    if !borrow.crowded && !borrow.too_early && (all_told || matching > 0) {
         place.affinity.unit(thread, matching, now);
     }
 }

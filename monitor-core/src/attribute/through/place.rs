@@ -67,6 +67,8 @@ pub struct Place {
     open: Vec<RequestKey>,
     ended: VecDeque<(Nanos, RequestKey)>,
     by_value: FxHashMap<Fingerprint, SmallVec<[RequestKey; 1]>>,
+    /// What was in flight when it began to be followed has been entered.
+    pub followed: bool,
     /// When something was last missed: lost, unreadable, too much.
     missed: Option<Nanos>,
     /// Whether it works when nobody asks it to.

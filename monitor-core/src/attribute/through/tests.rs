@@ -48,7 +48,7 @@ fn ids(n: u64) -> Fingerprint {
 impl Play {
     fn new() -> Self {
         Self {
-            place: Place::default(),
+            place: Place { followed: true, ..Place::default() },
             at: 1_000_000_000_000,
             chance: 7,
             next: 0,
