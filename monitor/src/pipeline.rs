@@ -302,6 +302,9 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
 /// Says what was read and, as silence is not safety, what was not.
 fn summary(agent: &Agent) {
     let s = agent.engine.stats();
+    let mut bases: Vec<String> = s.bases.iter().map(|((b, r), n)| format!("{} {r}: {n}", b.name())).collect();
+    bases.sort();
+    tracing::debug!(bases = bases.join("; "), "attribution");
     let indeterminate: u64 = s
         .operations
         .iter()

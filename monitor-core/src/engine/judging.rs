@@ -62,7 +62,7 @@ impl Session<'_> {
         view.live.extend(own.iter().copied());
         let view = &view;
         let answer = self.answer(pending.unit, op.begun, &left, &own);
-        if let Some(by) = self.bound_by_unit(pending.unit, &left, &own) {
+        if let Some(by) = self.bound_by_unit(pending.unit, &left, &[]) {
             self.compare(pending.unit, by.tenant, op.ended);
         }
         let service = self.service();

@@ -225,8 +225,9 @@ impl Session<'_> {
             if t.torn {
                 return Answer::Several;
             }
-            match (t.settled, binding) {
-                // The unit has just said otherwise: then the process does more than answer this one request.
+            match (t.settled, self.bound_by_unit(no, left, &[])) {
+                // The unit has just said otherwise: then the process does more than answer this one request. What a
+                // credential has gone with so far is no such statement.
                 (Some(s), Some(b)) if s.basis == Basis::Bracketed && s.tenant != b.tenant => return Answer::Several,
                 (Some(s), _) => return Answer::Tenant(s),
                 (None, _) => {}

@@ -47,8 +47,10 @@ fn ids(n: u64) -> Fingerprint {
 
 impl Play {
     fn new() -> Self {
+        let mut place = Place::default();
+        place.followed = true;
         Self {
-            place: Place { followed: true, ..Place::default() },
+            place,
             at: 1_000_000_000_000,
             chance: 7,
             next: 0,
