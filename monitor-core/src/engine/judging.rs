@@ -14,7 +14,11 @@ use crate::model::{
 /// What an operation says of its tenant itself: credential and declared marker.
 fn of_its_own(op: &Operation, unit: UnitNo) -> SmallVec<[Bound; 2]> {
     let bound = |slot, claim, strength| Bound { slot, claim, scope: Scope::Transaction, strength, at: op.begun, unit };
-    let credential = op.credential.map(|c| bound(Slot::Credential, Claim::Opaque(OpaqueId(c.0)), Strength::V3));
+    // What was verified here names its tenant itself; any other credential names whom it goes with.
+    let credential = match op.proved {
+        Some(tenant) => Some(bound(Slot::Credential, Claim::Tenant(tenant), Strength::V3)),
+        None => op.credential.map(|c| bound(Slot::Credential, Claim::Opaque(OpaqueId(c.0)), Strength::V3)),
+    };
     let marker =
         matches!(op.marker, Claim::Tenant(_) | Claim::Opaque(_)).then(|| bound(Slot::Marker, op.marker, Strength::V1));
     credential.into_iter().chain(marker).collect()

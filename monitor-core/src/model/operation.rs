@@ -1,6 +1,6 @@
 //! Operations: what decoders make of requests and replies, in one vocabulary for all protocols.
 
-use super::{Claim, Nanos, Sym};
+use super::{Claim, Nanos, Sym, TenantId};
 
 /// The application protocols the core can tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -271,6 +271,8 @@ pub struct Operation {
     pub marker: Claim,
     /// The credential it carries itself, if any.
     pub credential: Option<Fingerprint>,
+    /// Whom a credential in it names that was verified here (a token, against a configured key).
+    pub proved: Option<TenantId>,
     /// The key it reads or writes, where the protocol knows keys.
     pub key: Option<KeyUse>,
 }

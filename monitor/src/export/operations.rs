@@ -73,6 +73,7 @@ mod tests {
             warned_ineffective: false,
             marker: Claim::Neutral,
             credential: None,
+            proved: None,
             key: None,
         };
         let mut view = OperationView {

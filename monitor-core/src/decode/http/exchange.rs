@@ -108,6 +108,7 @@ impl Exchange {
             effect,
             marker: Claim::Neutral,
             credential: None,
+            proved: None,
             ..plain
         })
     }
@@ -126,6 +127,7 @@ impl Exchange {
             warned_ineffective: false,
             marker: self.carried.marker,
             credential: self.carried.credential,
+            proved: self.carried.proved,
             key: None,
         }
     }

@@ -5,7 +5,8 @@ use std::hash::Hasher;
 use crate::decode::body::RequestHead;
 use crate::decode::{Mark, Sink, trace};
 use crate::model::claim::Salt;
-use crate::model::{Claim, Fingerprint, HeaderPolicy, MarkerPlace, Side};
+use crate::model::token::Verified;
+use crate::model::{Claim, Fingerprint, HeaderPolicy, MarkerPlace, Side, TenantId};
 
 /// Longest header value that is looked at.
 const MAX_VALUE: usize = 8192;
@@ -17,6 +18,8 @@ pub(super) struct Carried {
     pub(super) marker: Claim,
     /// Its own credential.
     pub(super) credential: Option<Fingerprint>,
+    /// Whom that credential names, if it was verified.
+    pub(super) proved: Option<TenantId>,
     /// A credential that authenticates the connection (Negotiate, NTLM).
     pub(super) connection: Option<(&'static str, Fingerprint)>,
 }
@@ -29,7 +32,7 @@ pub(super) fn carried(
     salt: Salt,
     sink: &mut dyn Sink,
 ) -> Carried {
-    let mut out = Carried { marker: Claim::Neutral, credential: None, connection: None };
+    let mut out = Carried { marker: Claim::Neutral, credential: None, proved: None, connection: None };
     for h in head.headers {
         let is = |list: &[String]| list.iter().any(|n| n.eq_ignore_ascii_case(h.name));
         let Some(value) = std::str::from_utf8(h.value).ok().filter(|v| v.len() <= MAX_VALUE).map(str::trim) else {
@@ -51,6 +54,14 @@ pub(super) fn carried(
                 out.connection = Some((scheme, print));
             } else if out.credential.is_none() && !h.name.eq_ignore_ascii_case("proxy-authorization") {
                 out.credential = Some(print);
+                let token = value.get(scheme.len()..).unwrap_or_default().trim();
+                if scheme.eq_ignore_ascii_case("bearer")
+                    && let Some(token) = sink.token(scheme, token)
+                    && token.verified == Verified::Yes
+                    && let Claim::Tenant(tenant) = token.tenant
+                {
+                    out.proved = Some(tenant);
+                }
             }
         } else if is(&policy.trace) {
             if let Some(id) = trace::trace_id(&h.name.to_ascii_lowercase(), value) {

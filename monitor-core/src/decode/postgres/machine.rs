@@ -623,6 +623,7 @@ impl Machine {
             warned_ineffective: false,
             marker: Claim::Neutral,
             credential: None,
+            proved: None,
             key: None,
         });
     }

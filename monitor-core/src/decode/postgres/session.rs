@@ -45,6 +45,7 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
         warned_ineffective: false,
         marker: Claim::Neutral,
         credential: None,
+        proved: None,
         key: None,
     });
 }

@@ -261,6 +261,7 @@ impl Pending {
             warned_ineffective: false,
             marker: self.marker,
             credential: None,
+            proved: None,
             key: self.key,
         }
     }

@@ -316,6 +316,7 @@ impl Run<'_> {
             warned_ineffective: local && self.call.warned,
             marker: if kind == OpKind::Data { self.marker } else { Claim::Neutral },
             credential: None,
+            proved: None,
             key: None,
         });
     }
