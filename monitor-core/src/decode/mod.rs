@@ -135,6 +135,11 @@ pub trait Sink {
         SmallVec::new()
     }
 
+    /// The connection turns out to carry `protocol`, on top of the one that it was taken for. Told once.
+    fn speaks(&mut self, protocol: Protocol) {
+        let _ = protocol;
+    }
+
     /// An MCP request has been answered (also: its answer was lost). Comes after the `done` of its operation.
     fn mcp(&mut self, exchange: &Exchange) {
         let _ = exchange;

@@ -279,6 +279,13 @@ impl Sink for Session<'_> {
         self.shared.settled = settled;
     }
 
+    fn speaks(&mut self, protocol: Protocol) {
+        self.core.protocol = protocol;
+        if let Some(service) = self.core.service.and_then(|s| self.shared.service_mut(s)) {
+            service.protocol = protocol;
+        }
+    }
+
     fn mcp(&mut self, exchange: &Exchange) {
         self.exchanged(exchange);
     }
