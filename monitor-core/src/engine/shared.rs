@@ -443,7 +443,7 @@ impl Shared {
 /// enforces for databases, a credential for requests. A cache mostly knows one user, and its keys carry the tenant.
 fn minimum(protocol: Protocol) -> Strength {
     match protocol {
-        Protocol::Http => Strength::V3,
+        Protocol::Http | Protocol::Mcp => Strength::V3,
         Protocol::Redis => Strength::V1,
         _ => Strength::V2,
     }

@@ -39,8 +39,6 @@ pub(super) struct Events {
     pub(super) has_id: bool,
     /// Something is missing: what follows, up to the end of an event, is of no use.
     lost: bool,
-    /// Nothing was read yet: a byte order mark may come.
-    fresh: bool,
 }
 
 impl Events {
@@ -55,7 +53,6 @@ impl Events {
             has_data: false,
             has_id: false,
             lost: false,
-            fresh: true,
         }
     }
 
@@ -92,9 +89,8 @@ impl Events {
                     if self.name.len() < 16 {
                         self.name.push(b);
                     }
-                    if std::mem::take(&mut self.fresh) && b == 0xef {
-                        self.fresh = true;
-                    } else if self.name == b"\xef\xbb\xbf" {
+                    // A byte order mark.
+                    if self.name == b"\xef\xbb\xbf" {
                         self.name.clear();
                     }
                 }
