@@ -66,12 +66,6 @@ impl Owners {
         if first.is_some() || total >= MANY { Owner::One(best) } else { Owner::Unknown }
     }
 
-    /// The one tenant `id` goes with by certain evidence.
-    pub(super) fn certain(&self, id: OpaqueId) -> Option<TenantId> {
-        let known = self.ids.get(&id)?.iter().any(|u| u.certain > 0);
-        self.one(id).filter(|_| known)
-    }
-
     /// The one tenant `id` goes with.
     pub(super) fn one(&self, id: OpaqueId) -> Option<TenantId> {
         match self.owner(id) {

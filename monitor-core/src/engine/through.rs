@@ -263,8 +263,9 @@ impl Session<'_> {
     pub(super) fn bound_by_unit(&self, no: UnitNo, left: &[Bound], own: &[Bound]) -> Option<Attribution> {
         let (service, enough) = (self.service(), self.minimum());
         let names = |slot, id| match slot {
-            // What was only inferred of it would come back as if the wire had said it.
-            Slot::Credential => self.shared.owners.certain(id),
+            // Whom a credential has gone with is learned, and a shared one goes with several in the end: only one that
+            // was verified names its tenant.
+            Slot::Credential => None,
             _ => self.shared.known_alias(service, id),
         };
         let bindings: SmallVec<[Bound; 4]> =

@@ -52,7 +52,7 @@ pub struct Borrow {
     pub thread: OneThread,
     /// Requests in flight whose trace or request id it carried.
     pub traced: SmallVec<[RequestKey; 1]>,
-    /// Requests in flight that alone carry a rare value which it carried.
+    /// Requests in flight, of one tenant for each value, that carry a rare value which it carried.
     pub valued: SmallVec<[RequestKey; 2]>,
     /// Kinds of data operations in it.
     pub shapes: SmallVec<[Shape; 2]>,
@@ -88,10 +88,17 @@ impl Borrow {
 
     /// It carries a value.
     pub fn carries_value(&mut self, place: &Place, value: Fingerprint) {
-        let [key] = place.with_value(value) else { return };
-        let leads = place.asked.is_rare(value) && place.worked.is_rare(value);
-        if leads && !self.valued.contains(key) && self.valued.len() < MAX_LEADS {
-            self.valued.push(*key);
+        let keys = place.with_value(value);
+        // Several requests for one tenant may well carry it; in requests for two it leads nowhere.
+        let whom = |key: &RequestKey| place.request(*key).map(|r| r.whom);
+        let one = keys.first().is_some_and(|first| keys.iter().all(|k| whom(k) == whom(first)));
+        if !one || keys.len() > MAX_LEADS || !place.asked.is_rare(value) || !place.worked.is_rare(value) {
+            return;
+        }
+        for key in keys {
+            if !self.valued.contains(key) && self.valued.len() < MAX_LEADS {
+                self.valued.push(*key);
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Basis: a rare value of exactly one request in flight reappears in the operation.
+//! Basis: a rare value of one request in flight, or of several for one tenant, reappears in the operation.
 //!
 //! Rare on both sides: few requests carry it, and few operations. A limit, a status or a path that every request or
 //! every statement holds leads nowhere.
