@@ -9,7 +9,7 @@ use crate::model::{Fingerprint, Nanos, ThreadId};
 /// Most requests in flight told apart for one unit of work.
 const MAX_CANDIDATES: usize = 64;
 /// Most requests that its trace ids or values are remembered to lead to.
-const MAX_LEADS: usize = 8;
+const MAX_LEADS: usize = 64;
 /// Most kinds of work in one unit.
 const MAX_SHAPES: usize = 8;
 

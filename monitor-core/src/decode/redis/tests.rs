@@ -153,3 +153,47 @@ fn a_reply_too_many_is_told() {
     let lines = talk(false, &["> GET a", "$1\r\nv\r\n", "$1\r\nw\r\n"]);
     assert_eq!(lines, ["GET a ok", "Idle", "unsolicited_reply", "unmatched"]);
 }
+
+/// Counts marks.
+#[derive(Default)]
+struct Marks(Vec<Mark>);
+
+impl Sink for Marks {
+    fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
+        Claim::Neutral
+    }
+    fn setting_binds(&self, _: &str) -> bool {
+        false
+    }
+    fn wants_values(&self, _: Side) -> bool {
+        true
+    }
+    fn mark(&mut self, _: u64, _: Side, mark: Mark) {
+        self.0.push(mark);
+    }
+    fn intern(&mut self, _: &str) -> Sym {
+        Sym::EMPTY
+    }
+    fn started(&mut self, _: SessionStart) {}
+    fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
+    fn done(&mut self, _: &Operation) {}
+    fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
+    fn status(&mut self, _: Nanos, _: TxStatus) {}
+    fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
+    fn opaque(&mut self, _: Nanos, _: &'static str) {}
+    fn decode_error(&mut self, _: &'static str) {}
+}
+
+#[test]
+fn the_words_of_a_key_are_marks() {
+    let id = "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11";
+    let mut d = Redis::new(Salt(1, 2), false, &Shared::default());
+    let mut told = Marks::default();
+    let bytes = command(&["GET", &format!("acme:orders:{id}")]);
+    d.bytes(Side::Client, Chunk { at: Nanos(1), bytes: &bytes, ends_segment: true }, &mut told);
+    let mut wanted = Vec::new();
+    for word in ["acme", "orders", id] {
+        crate::decode::values::values(Salt(1, 2), word.as_bytes(), &mut |v| wanted.push(Mark::Value(v)));
+    }
+    assert_eq!(told.0, wanted);
+}
