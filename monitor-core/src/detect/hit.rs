@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
-use super::{Use, World};
+use super::{McpUse, Use, World};
 use crate::model::{
     Bases, Basis, Bound, Claim, EvidenceClass, Nanos, OtherUse, Scope, ServiceId, Severity, Slot, SocketCookie, Sym,
     TenantId, WorkloadId,
@@ -149,10 +149,37 @@ pub struct Hit {
     pub at: Nanos,
     /// Where.
     pub site: Site,
+    /// What it is about beside tenants and place (a tool): different subjects are different findings.
+    pub subject: Sym,
     /// For whom the operation was.
     pub used: Option<TenantId>,
     /// Whom the connection was bound to, or who used it before.
     pub bound: Option<TenantId>,
     /// What was seen, oldest first.
     pub steps: SmallVec<[Step; 3]>,
+}
+
+impl Hit {
+    /// About one MCP exchange, by what stood on the wire. `words` say what.
+    pub fn of_exchange(rule: &'static str, severity: Severity, u: &McpUse<'_>, words: &'static str) -> Self {
+        let x = u.exchange;
+        let a = u.answer.attribution();
+        let told =
+            |what, detail| Step { at: x.ended, what, detail, tenant: a.map(|a| a.tenant), basis: a.map(|a| a.basis) };
+        Self {
+            rule,
+            severity,
+            class: EvidenceClass::Wire,
+            corroborated: None,
+            at: x.ended,
+            site: u.site,
+            subject: x.name,
+            used: a.map(|a| a.tenant),
+            bound: None,
+            steps: smallvec![
+                told(x.method.kind().name(), Detail::Operation(x.verb, x.name)),
+                Step { tenant: None, basis: None, ..told("seen", Detail::Words(words)) }
+            ],
+        }
+    }
 }

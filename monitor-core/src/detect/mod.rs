@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::model::{
     Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Interner, KeyUse, Nanos, OtherUse,
-    Ruling, Service, ServiceId, Severity, Slot, Sym, TenantId, TenantTable, Verdict, mcp,
+    Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, Verdict, mcp,
 };
 
 /// What is fixed about a rule.
@@ -169,6 +169,8 @@ pub struct World<'a> {
     pub names: &'a Interner,
     /// Workloads that accept connections from others.
     pub servers: &'a dyn ServerSet,
+    /// What the operator decided.
+    pub settings: &'a Settings,
 }
 
 /// Which workloads have been seen to serve.
@@ -223,6 +225,13 @@ pub static RULES: &[&RuleInfo] = &[
     &rules::response_desync::INFO,
     &rules::conn_auth_reuse::INFO,
     &rules::cache_key_unscoped::INFO,
+    &rules::mcp_header_mismatch::INFO,
+    &rules::mcp_token_weak::INFO,
+    &rules::tool_description_poisoned::INFO,
+    &rules::tool_output_injection::INFO,
+    &rules::result_cross_tenant::INFO,
+    &rules::tool_manifest_unsigned::INFO,
+    &rules::tool_manifest_drift::INFO,
 ];
 
 /// A fresh set of all rules.
@@ -237,6 +246,13 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::new(rules::response_desync::ResponseDesync),
         Box::new(rules::conn_auth_reuse::ConnAuthReuse),
         Box::new(rules::cache_key_unscoped::CacheKeyUnscoped::default()),
+        Box::new(rules::mcp_header_mismatch::McpHeaderMismatch),
+        Box::new(rules::mcp_token_weak::McpTokenWeak),
+        Box::new(rules::tool_description_poisoned::ToolDescriptionPoisoned),
+        Box::new(rules::tool_output_injection::ToolOutputInjection),
+        Box::new(rules::result_cross_tenant::ResultCrossTenant),
+        Box::new(rules::tool_manifest_unsigned::ToolManifestUnsigned),
+        Box::new(rules::tool_manifest_drift::ToolManifestDrift::default()),
     ]
 }
 

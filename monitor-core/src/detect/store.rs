@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::{Detail, Hit, Rule, Step, World};
 use crate::model::settings::{RuleSpec, Suppression};
 use crate::model::{
-    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceId, ServiceRef, Severity, SocketCookie, TenantId,
+    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceId, ServiceRef, Severity, SocketCookie, Sym, TenantId,
     TenantPair, WorkloadId, WorkloadRef,
 };
 
@@ -21,7 +21,7 @@ pub enum FindingEvent {
     Ended,
 }
 
-type Key = (&'static str, Option<ServiceId>, Option<WorkloadId>, Option<TenantId>, Option<TenantId>);
+type Key = (&'static str, Option<ServiceId>, Option<WorkloadId>, Option<TenantId>, Option<TenantId>, Sym);
 
 #[derive(Debug)]
 struct Entry {
@@ -73,7 +73,7 @@ impl Store {
         world: &World<'_>,
         out: &mut dyn FnMut(&Finding, FindingEvent),
     ) -> Option<Severity> {
-        let key = (hit.rule, hit.site.service, hit.site.workload, hit.used, hit.bound);
+        let key = (hit.rule, hit.site.service, hit.site.workload, hit.used, hit.bound, hit.subject);
         if let Some(&at) = self.by_key.get(&key) {
             let entry = self.entries.get_mut(at)?;
             let f = &mut entry.finding;
@@ -214,7 +214,7 @@ fn describe(hit: &Hit, rule: &dyn Rule, world: &World<'_>, severity: Severity) -
     });
     let name = |t: Option<TenantId>| t.map(|t| world.tenants.name(t).to_owned());
     let tenants = TenantPair { used: name(hit.used), bound: name(hit.bound) };
-    let id = fingerprint(&[
+    let mut parts = vec![
         hit.rule,
         &workload.name,
         workload.cgroup.as_deref().unwrap_or_default(),
@@ -222,7 +222,12 @@ fn describe(hit: &Hit, rule: &dyn Rule, world: &World<'_>, severity: Severity) -
         service.as_ref().map_or("", |s| s.protocol),
         tenants.used.as_deref().unwrap_or_default(),
         tenants.bound.as_deref().unwrap_or_default(),
-    ]);
+    ];
+    // Rules without a subject keep the ids they have always had.
+    if hit.subject != Sym::EMPTY {
+        parts.push(world.names.name(hit.subject));
+    }
+    let id = fingerprint(&parts);
     Finding {
         id,
         rule: hit.rule,

@@ -2,11 +2,12 @@
 
 use smallvec::smallvec;
 
-use super::{Hit, Ineffective, LiveBinding, Outcome, Rule, RuleEvent, ServerSet, Site, Use, World};
+use super::{Hit, Ineffective, LiveBinding, McpUse, Outcome, Rule, RuleEvent, ServerSet, Site, Use, World};
+use crate::model::mcp::{Answered, Content, Exchange, Method, Revision, Transport};
 use crate::model::{
     Answer, Attribution, Basis, Bound, Claim, ConnId, Directory, Fingerprint, Interner, Nanos, OtherUse, Protocol,
-    Ruling, Scope, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, UnitNo, Verdict,
-    Workload, WorkloadId,
+    Ruling, Scope, Service, ServiceId, Settings, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, UnitNo,
+    Verdict, Workload, WorkloadId,
 };
 
 pub(crate) const A: TenantId = TenantId(0);
@@ -134,6 +135,59 @@ pub(crate) fn run(rule: &mut dyn Rule, u: &Use) -> Vec<Hit> {
     run_event(rule, &RuleEvent::Use(u))
 }
 
+/// One MCP exchange: a successful `tools/call` of the tool `orders`, with nothing special about it.
+pub(crate) fn an_exchange() -> Exchange {
+    Exchange {
+        request: 1,
+        begun: Nanos(10),
+        ended: Nanos(20),
+        transport: Transport::StreamableHttp,
+        revision: Revision::V2025_06_18,
+        method: Method::ToolsCall,
+        verb: SELECT,
+        name: ORDERS,
+        answered: Answered::Result,
+        token: None,
+        credential: None,
+        session: None,
+        opened: None,
+        arguments: None,
+        argument_tenant: None,
+        idempotency: None,
+        continues: false,
+        mismatch: None,
+        handles_used: smallvec![],
+        handles_given: smallvec![],
+        tools: None,
+        server: None,
+        content: Content::default(),
+    }
+}
+
+/// For `tenant`, by its own container.
+pub(crate) fn by_label(tenant: TenantId) -> Answer {
+    Answer::Tenant(Attribution::new(tenant, Basis::OwnContainer))
+}
+
+/// Shows an exchange to a rule.
+pub(crate) fn run_mcp(rule: &mut dyn Rule, exchange: &Exchange, answer: Answer) -> (Vec<Hit>, Outcome) {
+    run_mcp_with(rule, exchange, answer, Settings::default())
+}
+
+/// The same, with the operator's decisions.
+pub(crate) fn run_mcp_with(
+    rule: &mut dyn Rule,
+    exchange: &Exchange,
+    answer: Answer,
+    settings: Settings,
+) -> (Vec<Hit>, Outcome) {
+    let mut hits = Vec::new();
+    let event = McpUse { site: SITE, exchange, answer };
+    let outcome =
+        with_settings(&[shared_service()], settings, |world| rule.on_event(&RuleEvent::Mcp(&event), world, &mut hits));
+    (hits, outcome)
+}
+
 pub(crate) fn outcome(rule: &mut dyn Rule, u: &Use) -> Outcome {
     outcome_of(rule, &RuleEvent::Use(u))
 }
@@ -143,6 +197,10 @@ pub(crate) fn outcome_of(rule: &mut dyn Rule, event: &RuleEvent<'_>) -> Outcome 
 }
 
 fn with_world<T>(services: &[Service], f: impl FnOnce(&World<'_>) -> T) -> T {
+    with_settings(services, Settings::default(), f)
+}
+
+fn with_settings<T>(services: &[Service], settings: Settings, f: impl FnOnce(&World<'_>) -> T) -> T {
     let mut names = Interner::new(64);
     for name in ["SELECT", "orders", "app.tenant_id"] {
         names.intern(name);
@@ -164,5 +222,12 @@ fn with_world<T>(services: &[Service], f: impl FnOnce(&World<'_>) -> T) -> T {
             role: None,
         });
     }
-    f(&World { services, directory: &directory, tenants: &tenants, names: &names, servers: &OnlyTheServer })
+    f(&World {
+        services,
+        directory: &directory,
+        tenants: &tenants,
+        names: &names,
+        servers: &OnlyTheServer,
+        settings: &settings,
+    })
 }

@@ -388,6 +388,7 @@ impl Shared {
             tenants: &self.tenants,
             names: &self.names,
             servers: &self.servers,
+            settings: &self.settings,
         };
         let mut bad: SmallVec<[ServiceId; 2]> = SmallVec::new();
         for rule in &mut self.rules {

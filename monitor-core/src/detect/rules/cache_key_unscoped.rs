@@ -69,6 +69,7 @@ impl Rule for CacheKeyUnscoped {
                 severity: Severity::High,
                 class: by.class.min(w.by.class),
                 corroborated: agree.then_some(by.bases),
+                subject: Sym::EMPTY,
                 at: u.at,
                 site: u.site,
                 used: Some(by.tenant),

@@ -9,7 +9,7 @@
 use smallvec::smallvec;
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Basis, Severity};
+use crate::model::{Basis, Severity, Sym};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -56,6 +56,7 @@ impl Rule for LocalSetIneffective {
             // The replies themselves say that it had no effect.
             class: attribution.map_or(Basis::Binding.class(), |a| a.class),
             corroborated: None,
+            subject: Sym::EMPTY,
             at: i.uncovered.map_or(i.at, |(at, ..)| at),
             site: i.site,
             used: tenant,

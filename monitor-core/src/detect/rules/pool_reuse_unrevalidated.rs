@@ -9,7 +9,7 @@
 use smallvec::smallvec;
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Severity, Verdict};
+use crate::model::{Severity, Sym, Verdict};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -53,6 +53,7 @@ impl Rule for PoolReuseUnrevalidated {
             severity,
             class: attribution.class.min(other.by.class),
             corroborated: u.corroborated(),
+            subject: Sym::EMPTY,
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),

@@ -8,7 +8,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Severity, Slot, Verdict};
+use crate::model::{Severity, Slot, Sym, Verdict};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -53,6 +53,7 @@ impl Rule for PoolStaleBinding {
             severity,
             class: attribution.class,
             corroborated: u.corroborated(),
+            subject: Sym::EMPTY,
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),

@@ -11,7 +11,7 @@
 use smallvec::smallvec;
 
 use crate::detect::{Detail, Hit, How, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{EvidenceClass, Severity};
+use crate::model::{EvidenceClass, Severity, Sym};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -52,6 +52,7 @@ impl Rule for ResponseDesync {
             severity,
             class: EvidenceClass::Wire,
             corroborated: None,
+            subject: Sym::EMPTY,
             at: d.at,
             site: d.site,
             used: d.used,

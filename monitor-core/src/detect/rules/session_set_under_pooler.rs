@@ -9,7 +9,7 @@
 use smallvec::smallvec;
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Scope, Severity, Verdict};
+use crate::model::{Scope, Severity, Sym, Verdict};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -50,6 +50,7 @@ impl Rule for SessionSetUnderPooler {
             severity: if crossed { Severity::High } else { Severity::Medium },
             class: attribution.class,
             corroborated: u.corroborated(),
+            subject: Sym::EMPTY,
             at: u.at,
             site: u.site,
             used: Some(attribution.tenant),

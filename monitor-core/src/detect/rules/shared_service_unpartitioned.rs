@@ -11,7 +11,7 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
-use crate::model::{EvidenceClass, Nanos, Service, ServiceId, Severity, TenantId, TenantUse};
+use crate::model::{EvidenceClass, Nanos, Service, ServiceId, Severity, Sym, TenantId, TenantUse};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -115,6 +115,7 @@ fn hit(id: ServiceId, service: &Service, severity: Severity, now: Nanos) -> Hit 
         severity,
         class: EvidenceClass::Endpoint,
         corroborated: None,
+        subject: Sym::EMPTY,
         at: now,
         site: Site { service: Some(id), workload: service.workload, flow: None },
         used: None,

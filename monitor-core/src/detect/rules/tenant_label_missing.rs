@@ -64,6 +64,7 @@ impl Rule for TenantLabelMissing {
                     severity: Severity::Medium,
                     class: EvidenceClass::Endpoint,
                     corroborated: None,
+                    subject: Sym::EMPTY,
                     at: now,
                     site: Site { service: Some(service_id), workload: Some(id), flow: None },
                     used: None,

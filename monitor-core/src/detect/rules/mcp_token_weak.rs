@@ -1,0 +1,119 @@
+//! Rule: `mcp-token-weak`.
+//!
+//! Source: domain document §2; seed 2, mistakes 2 and 3 (short-lived capability tokens, signed source).
+
+use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::model::{Claim, OpKind, Severity, Sym};
+
+/// What is fixed about it.
+pub static INFO: RuleInfo = RuleInfo {
+    id: "mcp-token-weak",
+    severity: Severity::Medium,
+    needs: "tokens that can be read (JWT) with MCP calls in clear text",
+    why: "A token that opens tools is too broad: it names no tenant, no or another audience, no scope, or lives long. Stolen \
+          or mixed up, it opens more than the call it was made for.",
+    remediation: "Short-lived tokens per tenant, bound to one audience (RFC 8707) and to the tools or resources they are for.",
+    source: "domain document §2; MCP authorization specification; RFC 8707",
+};
+
+/// The rule.
+#[derive(Debug)]
+pub struct McpTokenWeak;
+
+impl Rule for McpTokenWeak {
+    fn info(&self) -> &'static RuleInfo {
+        &INFO
+    }
+
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+        let x = u.exchange;
+        let Some(token) = x.token.filter(|_| x.method.kind() == OpKind::Data) else { return Outcome::Clear };
+        if !token.readable {
+            return Outcome::Insufficient("token is opaque");
+        }
+        if !x.answered.is_done() {
+            return Outcome::Clear;
+        }
+        let too_long = token.lifetime.is_none_or(|l| l > world.settings.tokens.max_lifetime);
+        let words = if token.audience == Some(false) {
+            "the token is meant for another audience"
+        } else if !token.has_audience {
+            "the token names no audience"
+        } else if token.tenant == Claim::Neutral {
+            "the token names no tenant"
+        } else if too_long {
+            "the token lives longer than allowed, or for ever"
+        } else if !token.has_scope {
+            "the token names no scope, tool or resource"
+        } else {
+            return Outcome::Clear;
+        };
+        let hit = Hit::of_exchange(INFO.id, Severity::Medium, u, words);
+        hits.push(Hit { subject: Sym::EMPTY, ..hit });
+        Outcome::Found
+    }
+
+    fn message(&self, hit: &Hit, world: &World<'_>) -> String {
+        let whom = world.tenant(hit.used);
+        let words = match hit.steps.last().map(|s| s.detail) {
+            Some(Detail::Words(words)) => words,
+            _ => "the token is weak",
+        };
+        format!("A tool call for {whom} was accepted, but {words}.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::testing::*;
+    use crate::model::mcp::{Answered, Exchange};
+    use crate::model::token::{Token, Verified};
+    use crate::model::{Fingerprint, Nanos};
+
+    fn good() -> Token {
+        Token {
+            print: Fingerprint(1),
+            readable: true,
+            verified: Verified::Yes,
+            tenant: Claim::Tenant(A),
+            audience: Some(true),
+            has_audience: true,
+            lifetime: Some(Nanos::secs(300)),
+            has_scope: true,
+        }
+    }
+
+    fn with(token: Token) -> Exchange {
+        Exchange { token: Some(token), ..an_exchange() }
+    }
+
+    #[test]
+    fn positive_each_weakness() {
+        for weak in [
+            Token { tenant: Claim::Neutral, ..good() },
+            Token { audience: Some(false), ..good() },
+            Token { has_audience: false, audience: None, ..good() },
+            Token { lifetime: None, ..good() },
+            Token { lifetime: Some(Nanos::secs(3600)), ..good() },
+            Token { has_scope: false, ..good() },
+        ] {
+            let (hits, _) = run_mcp(&mut McpTokenWeak, &with(weak), by_label(A));
+            assert_eq!(hits.len(), 1, "{weak:?}");
+        }
+    }
+
+    #[test]
+    fn near_miss_a_good_one_or_a_refused_one() {
+        assert!(run_mcp(&mut McpTokenWeak, &with(good()), by_label(A)).0.is_empty());
+        let refused = Exchange { answered: Answered::Status(401), ..with(Token { has_scope: false, ..good() }) };
+        assert!(run_mcp(&mut McpTokenWeak, &refused, by_label(A)).0.is_empty());
+    }
+
+    #[test]
+    fn lossy_an_opaque_token_says_nothing() {
+        let (_, outcome) = run_mcp(&mut McpTokenWeak, &with(Token { readable: false, ..good() }), by_label(A));
+        assert_eq!(outcome, Outcome::Insufficient("token is opaque"));
+    }
+}

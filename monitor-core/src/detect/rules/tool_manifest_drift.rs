@@ -1,0 +1,165 @@
+//! Rule: `tool-manifest-drift`.
+//!
+//! Compares canonical hashes (RFC 8785) against the locks of the configuration, and against what the same server, under
+//! the same version, said earlier while the agent ran.
+//!
+//! Source: domain document §2; seed 2, mistake 7 (silent change).
+
+use rustc_hash::FxHashMap;
+
+use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::model::mcp::ManifestHash;
+use crate::model::{ServiceId, Severity, Sym};
+
+/// What is fixed about it.
+pub static INFO: RuleInfo = RuleInfo {
+    id: "tool-manifest-drift",
+    severity: Severity::High,
+    needs: "a server's list of tools in clear text; with a lock in the configuration also what was approved",
+    why: "What a tool says of itself has changed although its server still calls itself the same version, or it is not what \
+          was approved. A description is an order to models: whoever changes it unseen gives orders unseen.",
+    remediation: "Look at the change, approve it anew (`leasewarden tools lock`) and pin the version, or go back.",
+    source: "domain document §2; tool poisoning by later change (Invariant Labs)",
+};
+
+/// Most tools remembered.
+const MAX_TOOLS: usize = 16_384;
+
+/// A tool of a server of a service.
+type Key = (ServiceId, Sym, Sym);
+
+/// The rule: what each tool said of itself last, and the server's version then.
+#[derive(Debug, Default)]
+pub struct ToolManifestDrift {
+    known: FxHashMap<Key, (Sym, ManifestHash)>,
+}
+
+impl ToolManifestDrift {
+    /// Remembers a tool as it is now; gives what it was.
+    fn seen(
+        &mut self,
+        service: ServiceId,
+        server: Sym,
+        tool: Sym,
+        version: Sym,
+        hash: ManifestHash,
+    ) -> Option<(Sym, ManifestHash)> {
+        let key = (service, server, tool);
+        if self.known.len() >= MAX_TOOLS && !self.known.contains_key(&key) {
+            return None;
+        }
+        self.known.insert(key, (version, hash))
+    }
+}
+
+impl Rule for ToolManifestDrift {
+    fn info(&self) -> &'static RuleInfo {
+        &INFO
+    }
+
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+        let (Some(page), Some(service)) = (&u.exchange.tools, u.site.service) else { return Outcome::Clear };
+        let Some((server, version)) = u.exchange.server else {
+            return Outcome::Insufficient("server has not named itself");
+        };
+        let (name, told) = (world.names.name(server), world.names.name(version));
+        let mut found = Outcome::Clear;
+        for tool in &page.tools {
+            let tool_name = world.names.name(tool.name);
+            let lock = world.settings.locks.iter().find(|l| l.server == name && l.tool == tool_name);
+            let known_server = world.settings.locks.iter().any(|l| l.server == name);
+            let before = self.seen(service, server, tool.name, version, tool.hash);
+            let (severity, words) = match (lock, before) {
+                (Some(l), _) if l.hash == tool.hash => continue,
+                (Some(l), _) if l.version == told => {
+                    (Severity::High, "it differs from its lock under the same version")
+                }
+                (Some(_), _) => (Severity::Info, "it differs from its lock; the server's version has changed too"),
+                (None, _) if known_server => (Severity::High, "it stands in no lock of this server's"),
+                (None, Some((v, hash))) if hash != tool.hash && v == version => {
+                    (Severity::High, "it has changed since it was listed last, under the same version")
+                }
+                (None, Some((_, hash))) if hash != tool.hash => {
+                    (Severity::Info, "it has changed with the server's version")
+                }
+                _ => continue,
+            };
+            let hit = Hit::of_exchange(INFO.id, severity, u, words);
+            hits.push(Hit { subject: tool.name, used: None, ..hit });
+            found = Outcome::Found;
+        }
+        found
+    }
+
+    fn message(&self, hit: &Hit, world: &World<'_>) -> String {
+        let tool = world.names.name(hit.subject);
+        match hit.severity {
+            Severity::Info => {
+                format!("The tool {tool} describes itself differently since its server's version has changed.")
+            }
+            _ => format!("The tool {tool} no longer describes itself as it was known or approved."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::testing::*;
+    use crate::model::Settings;
+    use crate::model::mcp::{Exchange, Method, Tool, ToolPage};
+    use crate::model::settings::LockedTool;
+
+    fn listed(hash: u8, version: Sym, named: bool) -> Exchange {
+        let tool = Tool {
+            name: ORDERS,
+            hash: ManifestHash([hash; 32]),
+            read_only: false,
+            idempotent: false,
+            patterns: Default::default(),
+        };
+        let page = ToolPage { tools: vec![tool], first: true, last: true, cut: false, scope: None };
+        let server = named.then_some((SELECT, version));
+        Exchange { method: Method::ToolsList, tools: Some(page), server, ..an_exchange() }
+    }
+
+    #[test]
+    fn positive_changed_under_the_same_version() {
+        let mut rule = ToolManifestDrift::default();
+        assert!(run_mcp(&mut rule, &listed(1, ORDERS, true), by_label(A)).0.is_empty());
+        let (hits, _) = run_mcp(&mut rule, &listed(2, ORDERS, true), by_label(A));
+        assert_eq!((hits[0].severity, hits[0].subject), (Severity::High, ORDERS));
+    }
+
+    #[test]
+    fn positive_not_what_was_approved() {
+        let locked = LockedTool {
+            server: "SELECT".into(),
+            version: "orders".into(),
+            tool: "orders".into(),
+            hash: ManifestHash([1; 32]),
+            signed: true,
+        };
+        let settings = Settings { locks: vec![locked], ..Settings::default() };
+        let mut rule = ToolManifestDrift::default();
+        let (hits, _) = run_mcp_with(&mut rule, &listed(2, ORDERS, true), by_label(A), settings.clone());
+        assert_eq!(hits[0].severity, Severity::High);
+        assert!(run_mcp_with(&mut rule, &listed(1, ORDERS, true), by_label(A), settings).0.is_empty());
+    }
+
+    #[test]
+    fn near_miss_the_version_has_changed_too_or_nothing_has() {
+        let mut rule = ToolManifestDrift::default();
+        assert!(run_mcp(&mut rule, &listed(1, ORDERS, true), by_label(A)).0.is_empty());
+        assert!(run_mcp(&mut rule, &listed(1, ORDERS, true), by_label(B)).0.is_empty());
+        let (hits, _) = run_mcp(&mut rule, &listed(2, SELECT, true), by_label(A));
+        assert_eq!(hits[0].severity, Severity::Info);
+    }
+
+    #[test]
+    fn lossy_a_server_that_has_not_named_itself() {
+        let (_, outcome) = run_mcp(&mut ToolManifestDrift::default(), &listed(1, ORDERS, false), by_label(A));
+        assert_eq!(outcome, Outcome::Insufficient("server has not named itself"));
+    }
+}
