@@ -583,7 +583,7 @@ impl BodyReader for Notes {
     fn bytes(&mut self, n: u64, from: Side, bytes: &[u8], _: Nanos, _: &mut dyn Sink) {
         self.0.borrow_mut().push(format!("{n} {} {}", from.name(), String::from_utf8_lossy(bytes)));
     }
-    fn missing(&mut self, n: u64, from: Side) {
+    fn missing(&mut self, n: u64, from: Side, _: u64, _: Nanos, _: &mut dyn Sink) {
         self.0.borrow_mut().push(format!("{n} {} missing", from.name()));
     }
     fn end(&mut self, n: u64, from: Side, _: Nanos, _: &mut dyn Sink) {
@@ -638,7 +638,9 @@ fn a_protocol_on_top_sees_bodies_in_pieces_and_says_what_they_are() {
             "3 101 -",
             "3 upgraded websocket",
             "3 server raw",
-            "3 client up"
+            "3 client up",
+            "3 client end",
+            "3 server end"
         ]
     );
     let ops: Vec<_> = out.lines.iter().filter(|l| l.starts_with("  ")).collect();

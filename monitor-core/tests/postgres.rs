@@ -19,8 +19,8 @@ mod common;
 const SUITE: Suite = Suite {
     name: "postgres",
     make: |mid_stream| Box::new(Postgres::new(SALT, mid_stream, &Shared::new(SALT))),
-    values: false,
-    at_least: 15,
+    values: true,
+    at_least: 21,
 };
 
 fn run(steps: impl IntoIterator<Item = Step<'static>>) -> Vec<String> {
@@ -364,6 +364,72 @@ fn sql_level_prepared_statements_bind_their_arguments() {
             "5 Data EXECUTE Unknown",
         ]
     );
+}
+
+#[test]
+fn predicates_and_comments_name_the_tenant_of_a_statement() {
+    let rows =
+        |last: &str| format!("insert into t (a, tenant_id) values (1,'acme'),(2,'acme'),(3,'acme'),(4,'{last}')");
+    let wide = "insert into t (a, b, c, d, e, f, g, h, i, tenant_id) values (1,2,3,4,5,6,7,8,9,'acme')";
+    let cases: &[(&str, &str, &str)] = &[
+        ("select a from t where tenant_id = 'acme'", "SELECT 1", "1 Data SELECT [t] of acme"),
+        ("select a from t where tenant_id = E'ac\\x6de'", "SELECT 1", "1 Data SELECT [t] of acme"),
+        ("select a from t where tenant_id = 42", "SELECT 1", "1 Data SELECT [t] of opaque"),
+        ("select a from t where tenant_id = 'acme' and x.tenant_id = 'ACME'", "SELECT 1", "1 Data SELECT [t] of acme"),
+        (
+            "select a from t where tenant_id = 'acme' and tenant_id = 'globex'",
+            "SELECT 1",
+            "1 Data SELECT [t] of unreadable",
+        ),
+        ("select a from t where tenant_id = 'acme' and account_id = 7", "SELECT 1", "1 Data SELECT [t] of acme"),
+        ("select a from t where tenant_id = ''", "SELECT 1", "1 Data SELECT [t]"),
+        ("select a from t where tenant_id = null", "SELECT 1", "1 Data SELECT [t]"),
+        ("select a from t where tenant_id = U&'ac\\006de'", "SELECT 1", "1 Data SELECT [t]"),
+        ("select a from t where note = 'acme'", "SELECT 1", "1 Data SELECT [t]"),
+        (&rows("acme"), "INSERT 0 4", "1 Data INSERT [t] of acme"),
+        // The shape of both is the same: the rows it leaves out are compared where they stand.
+        (&rows("globex"), "INSERT 0 4", "1 Data INSERT [t]"),
+        (wide, "INSERT 0 1", "1 Data INSERT [t]"),
+        ("select a from t /*tenant='globex'*/", "SELECT 1", "1 Data SELECT [t] of globex"),
+        ("select a from t where tenant_id = 'acme' /*tenant='acme'*/;", "SELECT 1", "1 Data SELECT [t] of acme"),
+        ("select a from t where note = '/*tenant=''acme''*/'", "SELECT 1", "1 Data SELECT [t]"),
+    ];
+    for (text, tag, want) in cases {
+        assert_eq!(exchange(&[(text, &[tag])]), [*want], "{text}");
+    }
+    let got = exchange(&[
+        ("prepare q (text) as select a from t where tenant_id = $1", &["PREPARE"]),
+        ("execute q('acme')", &["SELECT 1"]),
+        ("execute q(lower('ACME'))", &["SELECT 1"]),
+    ]);
+    assert_eq!(got[1..], ["2 Data EXECUTE [t] of acme", "3 Data EXECUTE [t]"]);
+}
+
+#[test]
+fn a_request_has_few_marks_and_a_reply_is_looked_through_in_part() {
+    let steps = |query: String, rows: usize| {
+        let mut reply = Vec::new();
+        for i in 0..rows {
+            let text = format!("value-{i:026}");
+            reply.extend(message(b'D', &[b"\0\x01\0\0\0\x20", text.as_bytes()].concat()));
+        }
+        reply.extend(message(b'C', b"SELECT 1\0"));
+        reply.extend(message(b'Z', b"I"));
+        vec![
+            Step::Bytes(Side::Client, b"\0\0\0\x12\0\x03\0\0user\0app\0\0", true),
+            Step::Bytes(Side::Server, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I", true),
+            Step::Bytes(Side::Client, message(b'Q', format!("{query}\0").as_bytes()).leak(), true),
+            Step::Bytes(Side::Server, reply.leak(), true),
+        ]
+    };
+    let count =
+        |lines: &[String], from: &str| lines.iter().filter(|l| l.starts_with(&format!("value 1 {from}"))).count();
+    let list = |n: usize| (0..n).map(|i| format!("'id-{i}'")).collect::<Vec<_>>().join(",");
+    let got = run(steps(format!("select a from t where b in ({})", list(20)), 10));
+    assert_eq!((count(&got, "client"), count(&got, "server")), (20, 10), "the shape keeps eight, and all are marks");
+    let got = run(steps(format!("select a from t where b in ({})", list(5000)), 5000));
+    assert_eq!((count(&got, "client"), count(&got, "server")), (64, 16 * 1024 / 32));
+    assert!(run(steps("select b from t".into(), 1)).iter().any(|l| l.starts_with("answered 1 ")));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! - [`capture`]: where events come from (live kernel, packet captures, recordings)
 //! - [`identity`]: who is behind a cgroup or an address
 //! - [`pipeline`]: capture → core → export; the only place that spawns tasks or owns channels
+//! - [`tools`]: tools of MCP servers as they were approved
 //! - [`export`], [`metrics`]: where findings, operations and counters go
 //! - [`config`], [`cli`], [`logging`], [`doctor`]: the edge towards the operator
 //!
@@ -17,6 +18,7 @@ pub mod identity;
 pub mod logging;
 pub mod metrics;
 pub mod pipeline;
+pub mod tools;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use monitor_core::engine::ToolView;
 use monitor_core::model::Severity;
 use monitor_core::model::claim::Salt;
 use tokio::runtime::{Builder, Runtime};
@@ -21,7 +22,7 @@ use crate::capture::{CaptureError, Progress, Source, file};
 use crate::config::Config;
 use crate::export::http::{self, ListenError};
 use crate::export::sink::Existing;
-use crate::export::{LineSink, Readiness, Shared, SinkError, Target, services};
+use crate::export::{LineSink, Readiness, Shared, SinkError, Target, services, tools};
 use crate::metrics::{Metrics, Sources, Updater};
 
 mod agent;
@@ -103,10 +104,12 @@ pub struct Replay {
 }
 
 /// What a replay came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Replayed {
     /// The most severe finding.
     pub worst: Option<Severity>,
+    /// Tools that servers were seen to list.
+    pub tools: Vec<ToolView>,
 }
 
 /// Watches the live kernel until a signal comes, the duration is over or standard output's reader goes.
@@ -248,6 +251,7 @@ impl Live {
             Sources { engine: &self.agent.engine, source: &stats, unwritten: self.agent.out.unwritten, now: now() };
         self.updater.update(from);
         self.shared.refresh(self.agent.engine.findings());
+        self.shared.set_tools(tools::tools(&self.agent.engine.tools()));
         self.shared.set_services(services::services(&self.agent.engine.services()));
         // An open source has the hooks it cannot do without, and its first poll told every existing cgroup.
         self.shared.set_readiness(Readiness { hooks: true, identity: true, lost });
@@ -295,7 +299,7 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
     runtime.shutdown_background();
     match agent.out.failure {
         Some(failure) => Err(PipelineError::Incomplete(failure)),
-        None => Ok(Replayed { worst: agent.out.worst }),
+        None => Ok(Replayed { worst: agent.out.worst, tools: agent.engine.tools() }),
     }
 }
 

@@ -54,8 +54,8 @@ pub trait BodyReader {
     /// A piece of a body.
     fn bytes(&mut self, request: u64, from: Side, bytes: &[u8], at: Nanos, sink: &mut dyn Sink);
 
-    /// Something of a body is missing here.
-    fn missing(&mut self, request: u64, from: Side);
+    /// `n` bytes of a body are missing here.
+    fn missing(&mut self, request: u64, from: Side, n: u64, at: Nanos, sink: &mut dyn Sink);
 
     /// A body has ended.
     fn end(&mut self, request: u64, from: Side, at: Nanos, sink: &mut dyn Sink);
@@ -65,8 +65,16 @@ pub trait BodyReader {
     fn done(&mut self, request: u64, op: Operation, sink: &mut dyn Sink);
 
     /// The server has accepted an upgrade (status 101) that this request asked for: whether what follows is read by
-    /// [`BodyReader::bytes`] as one endless body in each direction.
+    /// [`BodyReader::bytes`] as one endless body in each direction, which [`BodyReader::end`] ends with the connection.
+    /// The request itself is answered then: its `done` follows at once. Requests that the reader tells on its own are
+    /// numbered on from this one.
     fn upgraded(&mut self, request: u64, head: &ResponseHead<'_>) -> bool;
+
+    /// Whether the rest of this body is of use. If not, not all of it may be copied.
+    fn wants(&self, request: u64, from: Side) -> bool {
+        let _ = (request, from);
+        true
+    }
 
     /// Bytes held now.
     fn memory(&self) -> usize;

@@ -3,6 +3,7 @@
 use super::Decoder;
 use super::http;
 use super::http::look::{self as http_look, Look as HttpLook};
+use super::mcp;
 use super::postgres::startup::{Look, Opening, look};
 use super::postgres::{self, resync};
 use super::redis;
@@ -123,6 +124,8 @@ pub struct Shared {
     pub postgres: postgres::Shared,
     /// For HTTP.
     pub http: http::Shared,
+    /// For MCP.
+    pub mcp: mcp::Shared,
     /// For Redis.
     pub redis: redis::Shared,
 }
@@ -133,6 +136,7 @@ impl Shared {
         Self {
             postgres: postgres::Shared::new(salt),
             http: http::Shared::new(headers.clone()),
+            mcp: mcp::Shared::default(),
             redis: redis::Shared::default(),
         }
     }
@@ -142,7 +146,10 @@ impl Shared {
 pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared) -> Option<Box<dyn Decoder>> {
     match protocol {
         Protocol::Postgres => Some(Box::new(postgres::Postgres::new(salt, mid_stream, &shared.postgres))),
-        Protocol::Http => Some(Box::new(http::Http::new(salt, mid_stream, &shared.http, None))),
+        Protocol::Http => {
+            let mcp = Box::new(mcp::Reader::new(salt, &shared.mcp));
+            Some(Box::new(http::Http::new(salt, mid_stream, &shared.http, Some(mcp))))
+        }
         Protocol::Redis => Some(Box::new(redis::Redis::new(salt, mid_stream, &shared.redis))),
         Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => None,
     }

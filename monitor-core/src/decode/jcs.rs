@@ -94,23 +94,30 @@ fn number(n: &Number, out: &mut String) {
         out.push('0');
         return;
     }
-    // The shortest digits that give the number back, with an exponent.
-    let shortest = format!("{:e}", x.abs());
+    // The shortest digits that give the number back; of two equally near ones the even one, as ECMAScript has it, which
+    // std's formatting does not do and serde_json's does.
+    let shortest = Number::from_f64(x.abs()).map(|n| n.to_string()).unwrap_or_default();
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-    let point = exponent.parse::<i32>().unwrap_or_default() + 1;
-    let k = i32::try_from(digits.len()).unwrap_or(i32::MAX);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_start_matches('0');
+    let leading = all.len() - digits.len();
+    let digits = digits.trim_end_matches('0');
+    // Where the point stands, counted from the first digit.
+    let place = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let point = exponent.parse::<i32>().unwrap_or_default() + place(whole.len()) - place(leading);
+    let k = place(digits.len());
     if x < 0.0 {
         out.push('-');
     }
     let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or_default());
-    let (before, after) = digits.split_at_checked(usize::try_from(point).unwrap_or_default()).unwrap_or((&digits, ""));
+    let (before, after) = digits.split_at_checked(usize::try_from(point).unwrap_or_default()).unwrap_or((digits, ""));
     let _ = match point {
         _ if k <= point && point <= 21 => write!(out, "{digits}{}", zeros(point - k)),
         1..=21 => write!(out, "{before}.{after}"),
         -5..=0 => write!(out, "0.{}{digits}", zeros(-point)),
         _ => {
-            let (first, rest) = digits.split_at_checked(1).unwrap_or((&digits, ""));
+            let (first, rest) = digits.split_at_checked(1).unwrap_or((digits, ""));
             let dot = if rest.is_empty() { "" } else { "." };
             write!(out, "{first}{dot}{rest}e{:+}", point - 1)
         }
@@ -134,7 +141,8 @@ mod tests {
         let want = "{\"literals\":[null,true,false],\"numbers\":[333333333.3333333,1e+30,4.5,0.002,1e-27],\
                     \"string\":\"€$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"}";
         assert_eq!(of(text), want);
-        let sorted = of("{\"\\u20ac\":1,\"\\r\":2,\"\\ufb33\":3,\"1\":4,\"\\ud83d\\ude00\":5,\"\\u0080\":6,\"\\u00f6\":7}");
+        let sorted =
+            of("{\"\\u20ac\":1,\"\\r\":2,\"\\ufb33\":3,\"1\":4,\"\\ud83d\\ude00\":5,\"\\u0080\":6,\"\\u00f6\":7}");
         assert_eq!(sorted, "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"ö\":7,\"€\":1,\"😀\":5,\"\u{fb33}\":3}");
     }
 
@@ -172,7 +180,9 @@ mod tests {
         let tool = json!({"name": "t", "description": "d", "inputSchema": {"type": "object", "a": 1}});
         let same = json!({"inputSchema": {"a": 1.0, "type": "object"}, "description": "d", "name": "t", "_meta": {"x": 1}, "title": null});
         assert_eq!(tool_hash(&tool), tool_hash(&same));
-        for (member, value) in [("description", json!("e")), ("annotations", json!({"readOnlyHint": true})), ("title", json!("T"))] {
+        for (member, value) in
+            [("description", json!("e")), ("annotations", json!({"readOnlyHint": true})), ("title", json!("T"))]
+        {
             let mut changed = tool.clone();
             changed[member] = value;
             assert_ne!(tool_hash(&tool), tool_hash(&changed), "{member}");

@@ -4,11 +4,15 @@
 //! are cut. What leaves through [`Sink`] is identifiers, shapes, fingerprints and counts: payload and secrets stop here.
 
 pub mod body;
+pub mod canary;
 pub mod http;
 pub mod infer;
+pub mod jcs;
+pub mod mcp;
 pub mod postgres;
 pub mod redis;
 pub mod shape;
+pub mod token;
 pub mod trace;
 pub mod values;
 

@@ -36,6 +36,8 @@ pub enum Detail {
     Agree(Bases),
     /// Plain words.
     Words(&'static str),
+    /// So many of what the words say.
+    Amount(u64, &'static str),
 }
 
 /// One step of the evidence.
@@ -115,6 +117,7 @@ impl Step {
             }
             Detail::Count(n) => format!("{n} data operations"),
             Detail::Words(words) => words.to_owned(),
+            Detail::Amount(n, what) => format!("{n} {what}"),
         }
     }
 }

@@ -4,9 +4,12 @@
 //! a [`Hit`], or "not enough to tell" ([`Outcome::Insufficient`]), because silence and safety are different answers.
 //! Hits are integers; words are made from them only when a finding is new ([`store`]).
 
+mod caller;
 mod hit;
+mod recent;
 pub mod rules;
 mod store;
+mod tools;
 
 pub use hit::{Detail, Hit, Site, Step};
 pub use store::{FindingEvent, Store};
@@ -14,8 +17,7 @@ pub use store::{FindingEvent, Store};
 use smallvec::SmallVec;
 
 use crate::model::{
-    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Interner, KeyUse, Nanos, OtherUse,
-    Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, Verdict, mcp,
+    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Interner, KeyUse, Nanos, OtherUse, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, Verdict, mcp,
 };
 
 /// What is fixed about a rule.
@@ -69,6 +71,23 @@ pub struct Use {
     pub other: Option<OtherUse>,
     /// Bindings in force.
     pub live: SmallVec<[LiveBinding; 2]>,
+    /// The call of a tool that it is part of the work of, where that is known.
+    pub cause: Option<Cause>,
+}
+
+/// The call of a tool behind an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The MCP server that was called.
+    pub service: ServiceId,
+    /// The call's method.
+    pub verb: Sym,
+    /// The tool.
+    pub name: Sym,
+    /// Number of the call on its connection ([`mcp::Exchange::request`]).
+    pub exchange: u64,
+    /// How it is known that the operation is part of this call.
+    pub class: EvidenceClass,
 }
 
 /// A transaction-scoped binding that was gone before it could cover anything.
@@ -232,6 +251,18 @@ pub static RULES: &[&RuleInfo] = &[
     &rules::result_cross_tenant::INFO,
     &rules::tool_manifest_unsigned::INFO,
     &rules::tool_manifest_drift::INFO,
+    &rules::mcp_session_cross_tenant::INFO,
+    &rules::handle_cross_tenant::INFO,
+    &rules::mcp_call_token_missing::INFO,
+    &rules::mcp_token_fanout::INFO,
+    &rules::mcp_token_passthrough::INFO,
+    &rules::mcp_flat_registry::INFO,
+    &rules::mcp_list_cache_shared::INFO,
+    &rules::mcp_call_not_listed::INFO,
+    &rules::mcp_arg_tenant_mismatch::INFO,
+    &rules::retry_no_idempotency::INFO,
+    &rules::retry_budget_exceeded::INFO,
+    &rules::downstream_scope_missing::INFO,
 ];
 
 /// A fresh set of all rules.
@@ -253,11 +284,25 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::new(rules::result_cross_tenant::ResultCrossTenant),
         Box::new(rules::tool_manifest_unsigned::ToolManifestUnsigned),
         Box::new(rules::tool_manifest_drift::ToolManifestDrift::default()),
+        Box::new(rules::mcp_session_cross_tenant::McpSessionCrossTenant::default()),
+        Box::new(rules::handle_cross_tenant::HandleCrossTenant::default()),
+        Box::new(rules::mcp_call_token_missing::McpCallTokenMissing::default()),
+        Box::new(rules::mcp_token_fanout::McpTokenFanout::default()),
+        Box::new(rules::mcp_token_passthrough::McpTokenPassthrough::default()),
+        Box::new(rules::mcp_flat_registry::McpFlatRegistry::default()),
+        Box::new(rules::mcp_list_cache_shared::McpListCacheShared::default()),
+        Box::new(rules::mcp_call_not_listed::McpCallNotListed::default()),
+        Box::new(rules::mcp_arg_tenant_mismatch::McpArgTenantMismatch),
+        Box::new(rules::retry_no_idempotency::RetryNoIdempotency::default()),
+        Box::new(rules::retry_budget_exceeded::RetryBudgetExceeded::default()),
+        Box::new(rules::downstream_scope_missing::DownstreamScopeMissing::default()),
     ]
 }
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod testing_mcp;
 
 #[cfg(test)]
 mod tests {

@@ -65,6 +65,7 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
         live: smallvec![],
         marker: Claim::Neutral,
         key: None,
+        cause: None,
     }
 }
 
@@ -200,9 +201,19 @@ fn with_world<T>(services: &[Service], f: impl FnOnce(&World<'_>) -> T) -> T {
     with_settings(services, Settings::default(), f)
 }
 
-fn with_settings<T>(services: &[Service], settings: Settings, f: impl FnOnce(&World<'_>) -> T) -> T {
+pub(crate) fn with_settings<T>(services: &[Service], settings: Settings, f: impl FnOnce(&World<'_>) -> T) -> T {
     let mut names = Interner::new(64);
-    for name in ["SELECT", "orders", "app.tenant_id"] {
+    for name in [
+        "SELECT",
+        "orders",
+        "app.tenant_id",
+        "send_email",
+        "read_orders",
+        "tools/call",
+        "tools/list",
+        "notifications/tools/list_changed",
+        "initialize",
+    ] {
         names.intern(name);
     }
     let mut tenants = TenantTable::default();

@@ -126,7 +126,7 @@ impl Session<'_> {
             .collect();
         let (marker, key) = (op.marker, op.key);
         let (site, at, verb, target) = (self.site(), op.ended, op.verb, op.target);
-        let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live };
+        let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live, cause: None };
         self.shared.detect(&RuleEvent::Use(&event), self.out);
         self.tell_next(pending, answer);
     }

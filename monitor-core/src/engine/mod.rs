@@ -11,10 +11,12 @@ mod shared;
 mod stats;
 mod table;
 mod through;
+mod tools;
 
-pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, WorkloadFact};
+pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, ToolView, WorkloadFact};
 pub use stats::{HitLabels, Stats, TableLevel};
 
+use crate::decode::token::Verifier;
 use crate::detect::RuleEvent;
 use crate::model::identity::AddressRule;
 use crate::model::{CgroupId, Event, Finding, Nanos, Settings};
@@ -44,6 +46,7 @@ impl Engine {
 
     /// Handles one event.
     pub fn handle(&mut self, event: &Event<'_>, out: &mut dyn Output) {
+        self.shared.now = event.at();
         match *event {
             Event::Segment(ref segment) => self.table.segment(segment, &mut self.shared, out),
             Event::Opened { at, cookie, cgroup, local, peer, role, tx_start, rx_start } => {
@@ -131,6 +134,8 @@ impl Engine {
                 limit: 65_536,
             },
             TableLevel { table: "opaque_ids", entries: s.owners.len(), limit: owners::Owners::limit() },
+            TableLevel { table: "tokens", entries: s.tokens.len(), limit: Verifier::limit() },
+            TableLevel { table: "tools", entries: s.tools.len(), limit: tools::Tools::limit() },
             TableLevel { table: "statement_shapes", entries: s.decoders.postgres.n_shapes(), limit: 4096 },
         ]
     }
@@ -159,6 +164,11 @@ impl Engine {
     pub fn tenants_per_service(&self, since: Nanos) -> Vec<(&str, &'static str, usize)> {
         let s = &self.shared;
         s.services.iter().map(|v| (s.names.name(v.name), v.protocol.name(), v.tenants_since(since))).collect()
+    }
+
+    /// Tools that servers were seen to list, sorted.
+    pub fn tools(&self) -> Vec<ToolView> {
+        self.shared.tools.views(&self.shared.services, &self.shared.names)
     }
 
     /// The discovered service map.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::decode::Appetite;
 use crate::detect::FindingEvent;
+use crate::model::mcp::ManifestHash;
 use crate::model::{Answer, Finding, Nanos, Operation, Protocol, ServiceRole, SocketCookie, Verdict};
 
 /// Receives the engine's results.
@@ -88,6 +89,21 @@ pub struct ServiceView {
     pub unattributed: u64,
     /// Acknowledged bindings, whoever made them.
     pub bindings: u64,
+}
+
+/// A tool as a server was last seen to list it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ToolView {
+    /// What the server calls itself; its service's name if it has not told.
+    pub server: String,
+    /// The server's version; empty if it has not told.
+    pub version: String,
+    /// The service it was seen at.
+    pub service: String,
+    /// The tool's name.
+    pub tool: String,
+    /// Hash of its canonical JSON.
+    pub hash: ManifestHash,
 }
 
 /// One tenant's use of a service.

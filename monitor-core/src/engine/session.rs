@@ -10,9 +10,10 @@ use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
 use crate::model::mcp::Exchange;
+use crate::model::token::Token;
 use crate::model::{
     Attribution, Basis, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol, Scope,
-    ServiceId, Side, Slot, Strength, Sym, TxStatus, UnitNo,
+    ServiceId, Side, Slot, Strength, Sym, TenantId, TxStatus, UnitNo,
 };
 
 /// A connection's events on their way to ledger and rules.
@@ -279,6 +280,19 @@ impl Sink for Session<'_> {
         self.shared.settled = settled;
     }
 
+    fn token(&mut self, scheme: &str, token: &str) -> Option<Token> {
+        let before = self.shared.tokens.n_unchecked();
+        let known = self.shared.token(self.core.service, scheme, token);
+        if self.shared.tokens.n_unchecked() > before {
+            self.decode_error("token_unchecked");
+        }
+        known
+    }
+
+    fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
+        self.shared.canaries.within(text)
+    }
+
     fn speaks(&mut self, protocol: Protocol) {
         self.core.protocol = protocol;
         if let Some(service) = self.core.service.and_then(|s| self.shared.service_mut(s)) {
@@ -287,6 +301,7 @@ impl Sink for Session<'_> {
     }
 
     fn mcp(&mut self, exchange: &Exchange) {
+        self.shared.note_tools(self.core.service, exchange);
         self.exchanged(exchange);
     }
 

@@ -10,13 +10,19 @@ use super::conn::Core;
 use super::output::{OperationView, Output};
 use super::owners::Owners;
 use super::stats::Stats;
+use super::tools::Tools;
 use crate::attribute::forwarded::{Forwarding, Relay, Settled};
 use crate::attribute::through::Place;
+use crate::decode::canary::CanarySet;
 use crate::decode::infer;
+use crate::decode::token::Verifier;
 use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, ServerSet, Store, World};
+use crate::model::mcp::Exchange;
+use crate::model::token::Token;
 use crate::model::{
-    Answer, BindPolicy, ConnId, Directory, Interner, Nanos, OpKind, OpaqueId, Operation, Protocol, Service, ServiceId,
-    Settings, Severity, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, Verdict, Workload, WorkloadId,
+    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Nanos, OpKind, OpaqueId, Operation, Protocol,
+    Service, ServiceId, Settings, Severity, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, Verdict, Workload,
+    WorkloadId,
 };
 
 /// Most names (tables, settings, workloads …) told apart.
@@ -89,6 +95,14 @@ pub(super) struct Shared {
     /// Connections with operations that wait for their tenant, oldest first.
     pub(super) waiting: VecDeque<(Nanos, ConnId)>,
     pub(super) decoders: infer::Shared,
+    /// Reads tokens.
+    pub(super) tokens: Verifier,
+    /// Values planted in tenants' data.
+    pub(super) canaries: CanarySet,
+    /// Tools that servers listed.
+    pub(super) tools: Tools,
+    /// The time of the event that is being handled.
+    pub(super) now: Nanos,
 }
 
 impl Shared {
@@ -100,6 +114,9 @@ impl Shared {
                 tenants.alias(id, alias);
             }
         }
+        let canaries = CanarySet::new(&settings.canaries, &mut |name| tenants.intern(name));
+        // The configuration has refused what is wrong with keys; what is left is used.
+        let (tokens, _) = Verifier::new(&settings.tokens, settings.salt);
         let store = Store::new(settings.rules.clone(), settings.suppress.clone());
         let rules = detect::all().into_iter().filter(|r| store.enabled(r.info().id)).collect();
         Self {
@@ -129,6 +146,10 @@ impl Shared {
             stats: Stats::default(),
             waiting: VecDeque::new(),
             decoders: infer::Shared::new(settings.salt, &settings.headers),
+            tokens,
+            canaries,
+            tools: Tools::default(),
+            now: Nanos(0),
             settings,
         }
     }
@@ -378,6 +399,26 @@ impl Shared {
             None if room => u.bindings.push((slot, 1)),
             None => {}
         }
+    }
+
+    /// Notes what an exchange tells of a server's tools.
+    pub(super) fn note_tools(&mut self, service: Option<ServiceId>, exchange: &Exchange) {
+        if let Some(service) = service {
+            self.tools.note(service, exchange);
+        }
+    }
+
+    /// What may be known of a token that was presented to `service`.
+    pub(super) fn token(&mut self, service: Option<ServiceId>, scheme: &str, token: &str) -> Option<Token> {
+        let (tenants, salt) = (&self.tenants, self.settings.salt);
+        let policy = service
+            .and_then(|s| self.services.get(s.0 as usize))
+            .and_then(|s| s.spec)
+            .and_then(|i| self.settings.services.get(i))
+            .map_or(&self.default_policy, |s| &s.policy);
+        let name = service.and_then(|s| self.services.get(s.0 as usize)).map(|s| self.names.name(s.name));
+        let mut whom = |value: &str| policy.marker(tenants, salt, MarkerPlace::Header, "tenant", value);
+        self.tokens.inspect(scheme, token, self.now, name, &mut whom)
     }
 
     /// Shows an event to every rule and hands out what they find.

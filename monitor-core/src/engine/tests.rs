@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::*;
 mod shared_service;
+mod tokens;
 
 use crate::decode::Appetite;
 use crate::detect::FindingEvent;

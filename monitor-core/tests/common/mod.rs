@@ -12,11 +12,14 @@ use std::path::{Path, PathBuf};
 
 use monitor_core::decode::{Chunk, Decoder, Disturbance, Mark, SessionStart, Sink};
 use monitor_core::model::claim::Salt;
+use monitor_core::model::mcp::Exchange;
 use monitor_core::model::operation::ResetScope;
+use monitor_core::model::token::{Token, Verified};
 use monitor_core::model::{
-    BindPolicy, Claim, Effect, Fingerprint, Interner, MarkerPlace, Nanos, Operation, Outcome, Side, Slot, Sym,
-    TenantTable, TxStatus,
+    BindPolicy, Claim, Effect, Fingerprint, Interner, MarkerPlace, Nanos, Operation, Outcome, Protocol, Side, Slot,
+    Sym, TenantId, TenantTable, TxStatus,
 };
+use smallvec::SmallVec;
 
 pub const SALT: Salt = Salt(17, 4);
 
@@ -51,6 +54,13 @@ impl Recorder {
         }
     }
 
+    /// Goes on with another connection: what was open and counted there for what is here.
+    pub fn switch(&mut self, other: &mut (HashSet<u64>, u64, u64)) {
+        std::mem::swap(&mut self.open, &mut other.0);
+        std::mem::swap(&mut self.arrived, &mut other.1);
+        std::mem::swap(&mut self.begun, &mut other.2);
+    }
+
     fn who(&self, claim: Claim) -> String {
         match claim {
             Claim::Tenant(id) => self.tenants.name(id).to_owned(),
@@ -81,6 +91,68 @@ impl Recorder {
             }
             other => format!(" {other:?}"),
         }
+    }
+}
+
+impl Recorder {
+    fn exchange(&self, x: &Exchange) -> String {
+        let name = |s: Sym| self.names.name(s).to_owned();
+        let mut line = format!("mcp {} {:?} {:?} {:?} {}", x.request, x.transport, x.revision, x.method, name(x.verb));
+        if x.name != Sym::EMPTY {
+            write!(line, " [{}]", name(x.name)).unwrap();
+        }
+        write!(line, " -> {:?}", x.answered).unwrap();
+        let token = x.token.map(|t| t.print);
+        for (what, p) in [
+            ("token", token),
+            ("credential", x.credential),
+            ("session", x.session),
+            ("opens", x.opened),
+            ("arguments", x.arguments),
+            ("key", x.idempotency),
+        ] {
+            if p.is_some() {
+                write!(line, " {what} {}", print(p)).unwrap();
+            }
+        }
+        if let Some((argument, claim)) = x.argument_tenant {
+            write!(line, " {}={}", name(argument), self.who(claim)).unwrap();
+        }
+        if x.continues {
+            line.push_str(" continues");
+        }
+        if let Some(header) = x.mismatch {
+            write!(line, " mismatch {}", name(header)).unwrap();
+        }
+        for (what, all) in [("uses", x.handles_used.as_slice()), ("gives", x.handles_given.as_slice())] {
+            for p in all {
+                write!(line, " {what} {}", print(Some(*p))).unwrap();
+            }
+        }
+        if let Some((server, version)) = x.server {
+            write!(line, " of {}/{}", name(server), name(version)).unwrap();
+        }
+        let c = &x.content;
+        for p in &c.patterns {
+            write!(line, " {p:?}").unwrap();
+        }
+        for t in &c.canaries {
+            write!(line, " canary {}", self.tenants.name(*t)).unwrap();
+        }
+        for claim in &c.tenants {
+            write!(line, " of {}", self.who(*claim)).unwrap();
+        }
+        if c.cut {
+            line.push_str(" (cut)");
+        }
+        if let Some(page) = &x.tools {
+            write!(line, " page first {} last {} cut {} {:?}:", page.first, page.last, page.cut, page.scope).unwrap();
+            for t in &page.tools {
+                let hash = u16::from_be_bytes([t.hash.0[0], t.hash.0[1]]);
+                write!(line, " {} {hash:04x} {} {} {:?}", name(t.name), t.read_only, t.idempotent, t.patterns).unwrap();
+            }
+        }
+        line
     }
 }
 
@@ -154,6 +226,30 @@ impl Sink for Recorder {
     fn answered(&mut self, request: u64, _: Nanos, p: Option<Fingerprint>) {
         assert!(self.open.remove(&request), "{request} is answered once");
         self.lines.push(format!("answered {request} {}", print(p)));
+    }
+    fn token(&mut self, scheme: &str, token: &str) -> Option<Token> {
+        let print = SALT.fingerprint(format!("{scheme} {token}").as_bytes());
+        Some(Token {
+            print,
+            readable: false,
+            verified: Verified::NoKey,
+            tenant: Claim::Neutral,
+            audience: None,
+            has_audience: false,
+            lifetime: None,
+            has_scope: false,
+        })
+    }
+    fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
+        if text.contains("CANARY-GLOBEX") { SmallVec::from_elem(TenantId(1), 1) } else { SmallVec::new() }
+    }
+    fn speaks(&mut self, protocol: Protocol) {
+        self.lines.push(format!("speaks {}", protocol.name()));
+    }
+    fn mcp(&mut self, x: &Exchange) {
+        assert!(x.begun <= x.ended);
+        let line = self.exchange(x);
+        self.lines.push(line);
     }
     fn unmatched_reply(&mut self, _: Nanos, why: &'static str) {
         self.lines.push(format!("unmatched {why}"));

@@ -17,6 +17,7 @@ mod doctor;
 mod replay;
 mod rules;
 mod run;
+mod tools;
 
 /// Wrong usage or configuration.
 const USAGE: u8 = 2;
@@ -48,6 +49,7 @@ enum Command {
     Doctor(doctor::Args),
     Rules(rules::Args),
     Check(check::Args),
+    Tools(tools::Args),
     #[command(hide = true)]
     Schema(docs::Schema),
     #[command(hide = true)]
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Tools(args) => tools::run(args),
         Command::Schema(args) => docs::schema(&args),
         Command::Metrics(args) => docs::metrics(&args),
     };

@@ -1,22 +1,24 @@
 //! What the types cannot say: references, ranges, patterns, dates.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use monitor_core::model::settings::{Limits, RuleSpec, Suppression, TenantSpec};
 use monitor_core::model::{Nanos, Severity};
 
-use super::Config;
 use super::catalogue::{self, Known};
 use super::file::{self, File, SeverityName};
 use super::located::Located;
 use super::problem::{Pos, Problem, did_you_mean};
+use super::{Config, ReadFile};
 
 mod attribution;
 mod identity;
 mod services;
+mod tokens;
+mod tools;
 
 /// A configuration, usable only if there are no problems.
 pub(super) struct Checked {
@@ -25,8 +27,9 @@ pub(super) struct Checked {
 }
 
 /// Checks what a file means. `whole`: nothing was taken out of it, so that what is missing is really missing.
-pub(super) fn check(file: File, now: Nanos, whole: bool) -> Checked {
-    let mut this = Check { problems: Vec::new(), config: Config::default(), now, whole };
+/// `files` reads those that it names.
+pub(super) fn check(file: File, now: Nanos, whole: bool, files: ReadFile<'_>) -> Checked {
+    let mut this = Check { problems: Vec::new(), config: Config::default(), now, whole, files };
     if file.version.value != 1 {
         this.problem(file.version.at, "version", format!("version {} is not known; expected 1", file.version.value));
     }
@@ -38,6 +41,12 @@ pub(super) fn check(file: File, now: Nanos, whole: bool) -> Checked {
     if let Some(attribution) = file.attribution {
         this.attribution(attribution);
     }
+    if let Some(tokens) = file.tokens {
+        this.tokens(tokens);
+    }
+    this.entitlements(file.entitlements);
+    this.canaries(file.canaries);
+    this.locks(&file.locks, &file.lock_keys);
     this.rules(file.rules.0);
     this.suppress(file.suppress);
     if let Some(limits) = file.limits {
@@ -49,14 +58,15 @@ pub(super) fn check(file: File, now: Nanos, whole: bool) -> Checked {
     Checked { config: this.config, problems: this.problems }
 }
 
-struct Check {
+struct Check<'f> {
     problems: Vec<Problem>,
     config: Config,
     now: Nanos,
     whole: bool,
+    files: ReadFile<'f>,
 }
 
-impl Check {
+impl Check<'_> {
     fn problem(&mut self, at: Pos, path: impl Into<String>, message: impl Into<String>) {
         self.problems.push(Problem { at, path: path.into(), message: message.into(), help: None });
     }
@@ -72,6 +82,17 @@ impl Check {
         } else if name.chars().count() > 128 || name.chars().any(char::is_control) {
             self.problem(name.at, path, "expected a name of at most 128 characters, without control characters");
         }
+    }
+
+    /// The text of a file that the configuration names; a problem if there is none.
+    fn text_of(&mut self, name: &Located<String>, path: &str, limit: u64) -> Option<String> {
+        let why = match (self.files)(Path::new(&name.value), limit).map(String::from_utf8) {
+            Ok(Ok(text)) => return Some(text),
+            Ok(Err(_)) => "it is no text".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.problem(name.at, path, format!("cannot read {}: {why}", name.value));
+        None
     }
 
     fn tenants(&mut self, tenants: Vec<file::Tenant>) {

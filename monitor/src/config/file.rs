@@ -24,6 +24,20 @@ pub(super) struct File {
     pub(super) services: Vec<Service>,
     /// How it is found out for whom a shared process works.
     pub(super) attribution: Option<Attribution>,
+    /// How tokens are read and verified.
+    pub(super) tokens: Option<Tokens>,
+    /// Tools that tenants may use.
+    #[serde(default)]
+    pub(super) entitlements: Vec<Entitlement>,
+    /// Values planted in a tenant's data: nobody else may ever see them.
+    #[serde(default)]
+    pub(super) canaries: Vec<Located<Canary>>,
+    /// Locks of tools as they were approved (`leasewarden tools lock`): files, read at start.
+    #[serde(default)]
+    pub(super) locks: Vec<Located<String>>,
+    /// Ed25519 public keys (PEM files, read at start): a lock signed by one of them counts as signed.
+    #[serde(default)]
+    pub(super) lock_keys: Vec<Located<String>>,
     /// Rules to switch off, or to give another severity, by rule id.
     #[serde(default)]
     pub(super) rules: Table<Rule>,
@@ -208,6 +222,59 @@ pub(super) enum StrengthName {
     V2,
     /// A credential that the server verifies.
     V3,
+}
+
+/// How tokens are read and verified. Nothing is ever fetched: keys come from files.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tokens {
+    /// Files with the keys that tokens are verified with, read at start: JWKS documents, or public keys in PEM.
+    #[serde(default)]
+    pub(super) keys: Vec<Located<String>>,
+    /// Claims that name the tenant; the first that is there counts. `https://*/NAME` stands for any namespaced claim
+    /// whose last segment is NAME. Default: `tid`, `org_id`, `tenant_id`, `tenant`, `https://*/tenant`,
+    /// `https://*/tenant_id`.
+    pub(super) tenant_claims: Option<Vec<Located<String>>>,
+    /// Audiences that services accept, by the service's name. A service without an entry is not checked.
+    #[serde(default)]
+    pub(super) audiences: Table<Vec<Located<String>>>,
+    /// Longest lifetime of a token that is not called weak. Default `15m`.
+    pub(super) max_lifetime: Option<Located<String>>,
+}
+
+/// Tools that a tenant may use.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entitlement {
+    /// The tenant, by name.
+    pub(super) tenant: Located<String>,
+    /// Only at this service, by name.
+    pub(super) service: Option<Located<String>>,
+    /// Names of tools; a `*` at the end stands for anything.
+    pub(super) tools: Vec<Located<String>>,
+}
+
+/// A value planted in a tenant's data: given here, or in a file of its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Canary {
+    /// Whose data.
+    pub(super) tenant: Located<String>,
+    /// The value, of at least 8 bytes.
+    pub(super) value: Option<Located<Secret>>,
+    /// A file that holds the value and nothing else (a line's end after it does not count).
+    pub(super) value_file: Option<Located<String>>,
+}
+
+/// A text that is never shown.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct Secret(pub(super) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 /// What to change in a rule.

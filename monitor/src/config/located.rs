@@ -26,6 +26,11 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(mut root: Node) -> (Option<T>, 
         let at = wrong.at.unwrap_or(root.at);
         let path = render_path(&wrong.steps);
         let problem = match wrong.kind {
+            // Whatever stands there in place of a canary may be one: it is not repeated.
+            Kind::Message(message) if path.starts_with("canaries") => {
+                let expected = message.split(", found ").next().unwrap_or_default().to_owned();
+                Some(Problem { at, path, message: expected, help: wrong.help })
+            }
             Kind::Message(message) => Some(Problem { at, path, message, help: wrong.help }),
             Kind::Missing(key) => {
                 let help = (key == "version").then(|| "begin with `version: 1`".to_owned());

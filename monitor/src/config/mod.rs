@@ -24,6 +24,9 @@ pub use schema::schema;
 
 use crate::identity::IdentityConfig;
 
+/// Reads a file that a configuration names, up to so many bytes.
+type ReadFile<'r> = &'r dyn Fn(&Path, u64) -> std::io::Result<Vec<u8>>;
+
 /// Largest configuration file accepted, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -79,11 +82,15 @@ impl Config {
         Self::parse(&text, now).map_err(|problems| ConfigError::Wrong { file: path.display().to_string(), problems })
     }
 
-    /// Checks a configuration text. `now` decides which suppressions have expired.
+    /// Checks a configuration text, and reads the files that it names. `now` decides which suppressions have expired.
     ///
     /// # Errors
     /// All that is wrong, in file order.
     pub fn parse(text: &str, now: Nanos) -> Result<Self, Vec<Problem>> {
+        Self::parse_with(text, now, &read_file)
+    }
+
+    fn parse_with(text: &str, now: Nanos, files: ReadFile<'_>) -> Result<Self, Vec<Problem>> {
         let mut root = tree::parse(text).map_err(|p| vec![p])?;
         if matches!(root.value, tree::Value::Null) {
             // An empty file, or comments only: say what is missing rather than that nothing is no mapping.
@@ -96,7 +103,7 @@ impl Config {
             return Err(problems);
         };
         let whole = problems.is_empty();
-        let mut checked = check::check(file, now, whole);
+        let mut checked = check::check(file, now, whole, files);
         problems.append(&mut checked.problems);
         if problems.is_empty() {
             Ok(checked.config)
@@ -105,6 +112,20 @@ impl Config {
             Err(problems)
         }
     }
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// It cannot be read, or is larger.
+pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that a longer file, or one that grows, is noticed.
+    std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(std::io::Error::other(format!("it has more than {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

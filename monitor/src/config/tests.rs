@@ -6,9 +6,21 @@ use crate::testing::{blessing, repository};
 /// 2026-11-21T00:00:00Z.
 const NOW: Nanos = Nanos(1_795_219_200_000_000_000);
 
+/// Files that fixtures and examples name below `/etc/leasewarden` are in `tests/config/files`.
+fn files(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    match path.strip_prefix("/etc/leasewarden") {
+        Ok(name) => read_file(&repository("monitor/tests/config/files").join(name), limit),
+        Err(_) => read_file(path, limit),
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Vec<Problem>> {
+    Config::parse_with(text, NOW, &files)
+}
+
 fn said(name: &str, text: &str) -> String {
     let file = format!("{name}.yaml");
-    let lines: Vec<String> = match Config::parse(text, NOW) {
+    let lines: Vec<String> = match parse(text) {
         Ok(config) => std::iter::once("ok".to_owned())
             .chain(config.warnings.iter().map(|w| format!("warning: {}", w.render(&file))))
             .collect(),
@@ -44,7 +56,7 @@ fn every_fixture_is_answered_as_recorded() {
 fn the_documented_example_is_valid_and_means_what_it_says() {
     let page = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
     let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-    let config = Config::parse(example, NOW).unwrap();
+    let config = parse(example).unwrap();
     assert_eq!(config.settings.tenants.len(), 1);
     assert_eq!(config.settings.services.len(), 1);
     assert_eq!(config.settings.services.first().unwrap().port, Some(5432));
@@ -53,6 +65,51 @@ fn the_documented_example_is_valid_and_means_what_it_says() {
     assert_eq!(config.identity.statics.len(), 3);
     assert_eq!(config.identity.resolve("/tenants/acme/x").name, "acme-agent");
     assert_eq!(config.identity.addresses().len(), 1);
+}
+
+#[test]
+fn tokens_tools_and_canaries_become_settings() {
+    let page = std::fs::read_to_string(repository("docs/configuration.md")).unwrap();
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let s = parse(example).unwrap().settings;
+    assert_eq!(s.tokens.keys.len(), 1);
+    assert_eq!(s.tokens.tenant_claims, ["tid", "org_id", "tenant_id", "https://*/tenant"]);
+    assert_eq!(s.tokens.audiences, [("orders-mcp".to_owned(), vec!["https://orders.example".to_owned()])]);
+    assert_eq!(s.tokens.max_lifetime, Nanos::secs(900));
+    let entitled = s.entitlements.first().unwrap();
+    assert_eq!((entitled.tenant.as_str(), entitled.service.as_deref()), ("acme", Some("orders-mcp")));
+    assert_eq!(entitled.tools, ["orders.*", "search"]);
+    let canary = s.canaries.first().unwrap();
+    assert_eq!((canary.tenant.as_str(), canary.value.as_str()), ("acme", "test-only-canary-of-acme"));
+    let locked = s.locks.first().unwrap();
+    assert_eq!((locked.server.as_str(), locked.tool.as_str(), locked.signed), ("orders", "search", false));
+    let signed = "version: 1\nlocks: [/etc/leasewarden/signed.lock.json]\nlock_keys: [/etc/leasewarden/lock-key.pub]\n";
+    let config = parse(signed).unwrap();
+    assert!(config.warnings.is_empty() && config.settings.locks.first().unwrap().signed);
+}
+
+#[test]
+fn no_message_repeats_a_secret() {
+    let secret = "very-secret-value";
+    for value in [
+        format!("[{{ tenant: a, value: {secret}, value_file: x }}]"),
+        format!("[{{ tenant: a, value: [{secret}] }}]"),
+        format!("[{{ tenant: a, value: {{ {secret}: 1 }} }}]"),
+        format!("[{{ tenant: a, value: 1234567890 }}]"),
+        format!("[{{ tenant: [{secret}], value: {secret} }}]"),
+        format!("[[{secret}]]"),
+        format!("[{secret}]"),
+        secret.to_owned(),
+        format!("[{{ tenant: a, value: {secret}"),
+        format!("[{{ tenant: a, value: \"{secret}\\q\" }}]"),
+        format!("[{{ tenant: a, value: {secret} }}, {{ tenant: b, value: {secret} }}]"),
+    ] {
+        let problems = parse(&format!("version: 1\ncanaries: {value}\n")).unwrap_err();
+        let text = problems.iter().map(|p| p.render("f.yaml")).collect::<Vec<_>>().join("\n");
+        assert!(!text.contains(secret) && !text.contains("1234567890"), "{text}");
+    }
+    let config = parse(&format!("version: 1\ncanaries: [{{ tenant: a, value: {secret} }}]\n")).unwrap();
+    assert!(!format!("{config:?}").contains(secret));
 }
 
 #[test]

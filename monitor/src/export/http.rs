@@ -1,4 +1,4 @@
-//! The HTTP server on `export.listen`: `/metrics`, `/healthz`, `/readyz`, `/findings`, `/services`. Read-only.
+//! The HTTP server on `export.listen`: `/metrics`, `/healthz`, `/readyz`, `/findings`, `/services`, `/tools`. Read-only.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -72,11 +72,12 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/findings", get(findings))
         .route("/services", get(services))
+        .route("/tools", get(tools))
         .with_state(shared)
 }
 
 async fn index() -> &'static str {
-    "leasewarden: /metrics /healthz /readyz /findings /services\n"
+    "leasewarden: /metrics /healthz /readyz /findings /services /tools\n"
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
@@ -134,6 +135,10 @@ async fn services(State(shared): State<Arc<Shared>>) -> Response {
     json_response(format!("{}\n", shared.services()))
 }
 
+async fn tools(State(shared): State<Arc<Shared>>) -> Response {
+    json_response(format!("{}\n", shared.tools()))
+}
+
 fn json_response(body: String) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
@@ -179,9 +184,11 @@ mod tests {
     fn health_readiness_metrics_and_services() {
         let shared = shared();
         shared.set_services("[{\"name\":\"orders-db\"}]".into());
+        shared.set_tools("[{\"tool\":\"search\"}]".into());
         shared.metrics().set(crate::metrics::Metric::Flows, &["decoded"], 3.0);
-        let not_ready = ask(shared.clone(), &["/healthz", "/readyz", "/metrics", "/services", "/nothing"]);
-        assert_eq!(not_ready.iter().map(|a| a.0).collect::<Vec<_>>(), [200, 503, 200, 200, 404]);
+        let not_ready = ask(shared.clone(), &["/healthz", "/readyz", "/metrics", "/services", "/nothing", "/tools"]);
+        assert_eq!(not_ready.iter().map(|a| a.0).collect::<Vec<_>>(), [200, 503, 200, 200, 404, 200]);
+        assert_eq!(not_ready[5].2, "[{\"tool\":\"search\"}]\n");
         assert!(not_ready[2].1.contains("text/plain; version=0.0.4"), "{}", not_ready[2].1);
         assert!(not_ready[2].2.contains("leasewarden_flows{state=\"decoded\"} 3"));
         assert_eq!(not_ready[3].2, "[{\"name\":\"orders-db\"}]\n");

@@ -10,6 +10,7 @@ pub mod services;
 pub mod sink;
 pub mod store;
 pub mod time;
+pub mod tools;
 
 pub use sink::{LineSink, SinkError, Target};
 pub use store::{Readiness, Shared};

@@ -81,6 +81,7 @@ pub struct Shared {
     metrics: Arc<Metrics>,
     findings: Mutex<Findings>,
     services: Mutex<Arc<str>>,
+    tools: Mutex<Arc<str>>,
     readiness: Mutex<Readiness>,
     /// When the engine's thread last came by.
     beat: Mutex<Instant>,
@@ -98,6 +99,7 @@ impl Shared {
             metrics,
             findings: Mutex::default(),
             services: Mutex::new("[]".into()),
+            tools: Mutex::new("[]".into()),
             readiness: Mutex::default(),
             beat: Mutex::new(Instant::now()),
         }
@@ -132,6 +134,16 @@ impl Shared {
     /// Replaces the service map (a JSON array).
     pub fn set_services(&self, json: String) {
         *locked(&self.services) = json.into();
+    }
+
+    /// Replaces the tools that servers list (a JSON array).
+    pub fn set_tools(&self, json: String) {
+        *locked(&self.tools) = json.into();
+    }
+
+    /// The tools that servers list, as JSON.
+    pub fn tools(&self) -> Arc<str> {
+        locked(&self.tools).clone()
     }
 
     /// The service map as JSON.

@@ -92,6 +92,8 @@ pub struct Http {
     unsure: bool,
     /// Several requests were outstanding at once.
     pipelined: bool,
+    /// What follows this request's upgrade is read by the protocol on top.
+    upgraded: Option<u64>,
     /// When anything was last said.
     last: Nanos,
     /// Nothing was missed since the connection's start.
@@ -124,6 +126,7 @@ impl Http {
             stray: false,
             unsure: false,
             pipelined: false,
+            upgraded: None,
             last: Nanos(0),
             whole: !mid_stream,
             unannounced: mid_stream,
@@ -138,8 +141,11 @@ impl Http {
 
     /// The request that a piece of body of this direction belongs to, and whether a protocol on top reads it.
     fn current(&self, from: Side) -> Option<(u64, bool)> {
+        if let Some(number) = self.upgraded {
+            return Some((number, true));
+        }
         let x = match from {
-            Side::Client => self.open.back().filter(|_| self.sending || self.client.read == Read::Raw),
+            Side::Client => self.open.back().filter(|_| self.sending),
             Side::Server => self.open.front().filter(|_| !self.stray),
         };
         x.map(|x| (x.number, x.read_on_top))
@@ -315,13 +321,14 @@ impl Http {
         if status == 101 || (x.is_connect && (200..300).contains(&status)) {
             let reader = self.reader.as_deref_mut().filter(|_| status == 101 && x.read_on_top);
             let kept = reader.is_some_and(|r| r.upgraded(x.number, head));
+            self.upgraded = kept.then_some(x.number);
+            self.server.text.begin(head.headers, false);
+            self.server.text.print(&status.to_be_bytes());
+            self.end(Side::Server, at, sink);
             if kept {
                 (self.client.read, self.server.read) = (Read::Raw, Read::Raw);
                 return;
             }
-            self.server.text.begin(head.headers, false);
-            self.server.text.print(&status.to_be_bytes());
-            self.end(Side::Server, at, sink);
             self.leave(at, if status == 101 { "upgraded" } else { "tunnel" }, sink);
             return;
         }
@@ -342,6 +349,9 @@ impl Http {
         let Some((number, on_top)) = self.current(from) else { return };
         if let Some(reader) = self.reader.as_deref_mut().filter(|_| on_top) {
             reader.bytes(number, from, bytes, at, sink);
+        }
+        if self.upgraded.is_some() {
+            return;
         }
         let text = if from == Side::Client { &mut self.client.text } else { &mut self.server.text };
         text.feed(number, from, bytes, sink);
@@ -365,7 +375,8 @@ impl Http {
             self.sending = false;
             sink.begun(x.number, at, None);
         }
-        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
+        // What follows an upgrade ends with the connection.
+        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top && self.upgraded.is_none()) {
             reader.end(x.number, Side::Server, at, sink);
         }
         let print = self.server.text.end(x.number, Side::Server, sink);
@@ -549,7 +560,7 @@ impl Decoder for Http {
             self.expects = false;
         }
         if let (Some((number, true)), Some(reader)) = (self.current(from), self.reader.as_deref_mut()) {
-            reader.missing(number, from);
+            reader.missing(number, from, n, at, sink);
         }
         if ended {
             self.end(from, at, sink);
@@ -561,6 +572,10 @@ impl Decoder for Http {
             return;
         }
         self.announce(at, sink);
+        if let (Some(number), Some(reader)) = (self.upgraded, self.reader.as_deref_mut()) {
+            reader.end(number, Side::Client, at, sink);
+            reader.end(number, Side::Server, at, sink);
+        }
         if self.server.read == Read::ToClose {
             self.end(Side::Server, at, sink);
         }
@@ -573,15 +588,16 @@ impl Decoder for Http {
 
     fn appetite(&self, from: Side) -> Appetite {
         let d = if from == Side::Client { &self.client } else { &self.server };
-        let on_top = if from == Side::Client { self.open.back() } else { self.open.front() };
+        let wanted = |(number, on_top)| on_top && self.reader.as_deref().is_some_and(|r| r.wants(number, from));
+        let on_top = self.current(from).is_some_and(wanted);
         match d.read {
-            _ if self.over => Appetite::Head(0),
+            _ if self.over || (self.upgraded.is_some() && !on_top) => Appetite::Head(0),
             // The end of a large body and the next head may come in one segment: its beginning is not enough then, and
             // what is cut costs a resynchronisation. Only far from the end is it safe.
             Read::Body(left) | Read::Chunk(left)
                 if left >= (if matches!(d.read, Read::Chunk(_)) { LARGE_CHUNK } else { LARGE })
                     && !d.text.wants_more()
-                    && on_top.is_none_or(|x| !x.read_on_top) =>
+                    && !on_top =>
             {
                 Appetite::Head(HEAD_BUDGET)
             }

@@ -11,7 +11,11 @@ pub(super) fn of(name: &str) -> Option<Method> {
         "initialize" => Method::Initialize,
         "tools/list" => Method::ToolsList,
         "tools/call" => Method::ToolsCall,
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" | "prompts/get" | "completion/complete"
+        "resources/read"
+        | "resources/subscribe"
+        | "resources/unsubscribe"
+        | "prompts/get"
+        | "completion/complete"
         | "subscriptions/listen" => Method::Data,
         "resources/list" | "resources/templates/list" | "prompts/list" | "server/discover" => Method::Discover,
         "ping" | "logging/setLevel" | "sampling/createMessage" | "elicitation/create" | "roots/list" => Method::Control,

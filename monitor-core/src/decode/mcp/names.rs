@@ -34,7 +34,10 @@ pub(super) fn is_id_field(name: &str) -> bool {
     camel
         || name.ends_with("_id")
         || name.ends_with("-id")
-        || matches!(name, "id" | "uuid" | "uri" | "handle" | "cursor" | "nextCursor" | "requestState" | "etag" | "token")
+        || matches!(
+            name,
+            "id" | "uuid" | "uri" | "handle" | "cursor" | "nextCursor" | "requestState" | "etag" | "token"
+        )
 }
 
 /// Whether a value holds 64 bits of entropy or more, by its looks: a UUID, or at least sixteen letters and digits in
@@ -56,7 +59,8 @@ pub(super) fn is_handle(value: &str) -> bool {
 
 fn disordered(value: &str) -> bool {
     let bytes = value.as_bytes();
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b'=' | b':');
+    let allowed =
+        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'+' | b'/' | b'=' | b':');
     if bytes.len() < 16 || !bytes.iter().all(allowed) {
         return false;
     }
@@ -120,10 +124,22 @@ mod tests {
 
     #[test]
     fn names_of_tenants_ids_and_keys() {
-        for name in ["tenant", "tenant_id", "tenantId", "orgId", "org", "organization_id", "account_id", "customerId", "workspace-id", "TENANT_NAME"] {
+        for name in [
+            "tenant",
+            "tenant_id",
+            "tenantId",
+            "orgId",
+            "org",
+            "organization_id",
+            "account_id",
+            "customerId",
+            "workspace-id",
+            "TENANT_NAME",
+        ] {
             assert!(speaks_of_tenant(name), "{name}");
         }
-        for name in ["account", "company", "id", "organism", "workspace", "customer_email", "order_id", "accounting_id"] {
+        for name in ["account", "company", "id", "organism", "workspace", "customer_email", "order_id", "accounting_id"]
+        {
             assert!(!speaks_of_tenant(name), "{name}");
         }
         assert!(is_idempotency("idempotency_key") && is_idempotency("com.example/idempotencyKey"));

@@ -100,12 +100,14 @@ pub(super) struct Messages {
     pub(super) list: Vec<Message>,
     /// Not everything could be read.
     pub(super) cut: bool,
+    /// Bytes that were looked at.
+    pub(super) bytes: u64,
 }
 
 impl Messages {
     fn scanned(scanner: Scanner, salt: Salt) -> Self {
         let list = scanner.finish().into_iter().filter_map(|s| Message::sketched(s, salt)).collect();
-        Self { list, cut: true }
+        Self { list, cut: true, bytes: 0 }
     }
 
     pub(super) fn parse(text: &[u8], salt: Salt) -> Self {
@@ -114,13 +116,14 @@ impl Messages {
         if !may_be(b"jsonrpc") && !may_be(b"\\u00") {
             return Self::default();
         }
+        let bytes = text.len() as u64;
         match serde_json::from_slice::<Value>(text) {
             Ok(Value::Array(all)) => {
                 let cut = all.len() > MAX_BATCH;
                 let list = all.into_iter().take(MAX_BATCH).filter_map(|v| Message::whole(v, salt)).collect();
-                Self { list, cut }
+                Self { list, cut, bytes }
             }
-            Ok(value) => Self { list: Message::whole(value, salt).into_iter().collect(), cut: false },
+            Ok(value) => Self { list: Message::whole(value, salt).into_iter().collect(), cut: false, bytes },
             // Too deep for the parser, or no JSON: then little will be found.
             Err(_) => {
                 let mut scanner = Scanner::new();
@@ -208,7 +211,8 @@ impl Collector {
     pub(super) fn text(&mut self) -> Option<String> {
         let held = std::mem::take(&mut self.held);
         self.give_back();
-        let whole = self.scanner.take().is_none() && !std::mem::take(&mut self.missed);
+        let whole = self.is_whole();
+        (self.scanner, self.missed) = (None, false);
         String::from_utf8(held).ok().filter(|_| whole)
     }
 
@@ -256,7 +260,8 @@ mod tests {
         assert_eq!((id.is_some(), method.as_str(), params["name"].as_str()), (true, "tools/call", Some("x")));
         let got = all(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         assert!(matches!(&got.list[0].body, Body::Request { id: None, .. }));
-        let got = all(r#"[{"jsonrpc":"2.0","id":"1","result":{}},{"jsonrpc":"2.0","id":null,"error":{"code":-32700}}]"#);
+        let got =
+            all(r#"[{"jsonrpc":"2.0","id":"1","result":{}},{"jsonrpc":"2.0","id":null,"error":{"code":-32700}}]"#);
         assert!(matches!(&got.list[0].body, Body::Result { id: Some(_), .. }));
         assert!(matches!(&got.list[1].body, Body::Error { id: None, code: -32700 }));
         assert_eq!(all(r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#).list, []);

@@ -321,7 +321,9 @@ mod tests {
 
     #[test]
     fn answers_and_batches() {
-        let got = of(r#"[{"id":"a","jsonrpc":"2.0","error":{"message":"x","code":-32602}},{"jsonrpc":"2.0","result":{"content":[{"isError":1}],"isError":true},"id":2}]"#);
+        let got = of(
+            r#"[{"id":"a","jsonrpc":"2.0","error":{"message":"x","code":-32602}},{"jsonrpc":"2.0","result":{"content":[{"isError":1}],"isError":true},"id":2}]"#,
+        );
         assert_eq!(got.len(), 2);
         assert_eq!((got[0].has_error, got[0].code), (true, Some(-32602)));
         assert_eq!((got[1].has_result, got[1].is_error, got[1].id.clone()), (true, true, Some(Value::from(2))));
@@ -329,7 +331,8 @@ mod tests {
 
     #[test]
     fn any_cut_gives_the_same_and_any_prefix_no_more() {
-        let text = r#"[{"id":"a","jsonrpc":"2.0","method":"tools/call","params":{"name":"x\\\"y"}}, {"id":2 ,"result":{}}]"#;
+        let text =
+            r#"[{"id":"a","jsonrpc":"2.0","method":"tools/call","params":{"name":"x\\\"y"}}, {"id":2 ,"result":{}}]"#;
         let whole = of(text);
         for cut in 0..text.len() {
             let mut s = Scanner::new();

@@ -210,8 +210,7 @@ mod tests {
         (a.to_owned(), b.to_owned())
     }
 
-    const TEXT: &str =
-        "\u{feff}: hello\r\nevent: endpoint\r\ndata: /m?s=1\r\n\r\ndata:a\ndata:  b\nid: 7\nretry: 10\n\ndata\r\revent: x\n\ndata: tail";
+    const TEXT: &str = "\u{feff}: hello\r\nevent: endpoint\r\ndata: /m?s=1\r\n\r\ndata:a\ndata:  b\nid: 7\nretry: 10\n\ndata\r\revent: x\n\ndata: tail";
 
     #[test]
     fn events_of_every_line_end() {

@@ -67,7 +67,9 @@ impl Inflate {
             }
             match step.status {
                 // A sender may end a block for good (RFC 7692 §7.2.3.4): what follows begins anew.
-                Ok(MZStatus::StreamEnd) => self.state.reset_as(miniz_oxide::inflate::stream::FullReset(DataFormat::Raw)),
+                Ok(MZStatus::StreamEnd) => {
+                    self.state.reset_as(miniz_oxide::inflate::stream::FullReset(DataFormat::Raw))
+                }
                 Ok(_) if step.bytes_consumed == 0 && step.bytes_written == 0 => return Ok(()),
                 Ok(_) => {}
                 // Nothing more to be had from this input.
@@ -129,6 +131,8 @@ pub(super) struct Frames {
     message: Option<(Kind, bool)>,
     inflate: Option<Inflate>,
     deflate: bool,
+    /// The sender has closed: it says nothing more.
+    closed: bool,
     /// The message's text.
     pub(super) text: Collector,
 }
@@ -150,6 +154,7 @@ impl Frames {
             message: None,
             inflate: deflate.on.then(new),
             deflate: deflate.on,
+            closed: false,
             text: Collector::new(budget, MAX_MESSAGE),
         }
     }
@@ -160,6 +165,10 @@ impl Frames {
     /// The name of what the protocol does not allow. Nothing more can be read then.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Next, &'static str> {
         loop {
+            if self.closed {
+                *bytes = &[];
+                return Ok(Next::NeedMore);
+            }
             if let Some(mut p) = self.payload {
                 let n = usize::try_from(p.left).unwrap_or(usize::MAX).min(bytes.len());
                 let (part, rest) = bytes.split_at_checked(n).unwrap_or((bytes, &[]));
@@ -183,6 +192,7 @@ impl Frames {
             if let Some(closes) = self.frame()? {
                 self.head.clear();
                 if closes {
+                    self.closed = true;
                     return Ok(Next::Close);
                 }
             }
@@ -281,6 +291,7 @@ impl Frames {
     pub(super) fn miss(&mut self, n: u64) -> Result<Next, &'static str> {
         let compressed = matches!(self.message, Some((_, true)));
         match self.payload {
+            _ if self.closed => Ok(Next::NeedMore),
             Some(mut p) if n <= p.left && (p.control || !compressed) => {
                 if !p.control {
                     self.text.miss();

@@ -8,6 +8,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use super::rows::Rows;
 use crate::model::Side;
 use crate::model::claim::Salt;
 
@@ -59,6 +60,8 @@ enum How {
     Own(u8),
     /// Together with what passed since the last [`Passing::take`], header included.
     Running,
+    /// So too, and looked through for values.
+    Rows,
 }
 
 /// What is done with a type's body.
@@ -85,7 +88,7 @@ fn care(side: Side, kind: u8) -> Option<Care> {
         (Side::Client, b'f') => c(0, How::Not, (1, KEEP as u32)),
         // Passwords and SASL: never kept, never hashed.
         (Side::Client, b'p') => c(0, How::Not, (0, KEEP as u32)),
-        (Side::Server, b'D') => c(0, How::Running, (2, MAX_BODY)),
+        (Side::Server, b'D') => c(0, How::Rows, (2, MAX_BODY)),
         (Side::Server, b'd') => c(0, How::Running, any),
         (Side::Server, b'C') => c(KEEP, How::Running, (1, 256)),
         (Side::Server, b'E' | b'N') => c(KEEP, How::Not, (1, MAX_BODY)),
@@ -116,21 +119,24 @@ struct Open {
     names: u8,
 }
 
-/// The hash that a direction's messages go through as they pass.
+/// What a direction's messages go through as they pass: a hash, and the search for values in rows.
 #[derive(Debug)]
 pub(super) struct Passing {
     salt: Salt,
     hasher: SipHasher13,
     whole: bool,
+    /// Values in the rows of the reply.
+    pub(super) rows: Rows,
 }
 
 impl Passing {
     pub(super) fn new(salt: Salt) -> Self {
-        Self { salt, hasher: salt.hasher(), whole: true }
+        Self { salt, hasher: salt.hasher(), whole: true, rows: Rows::new(salt) }
     }
 
     /// The hash of everything since the last call; `None` if some of it was missing.
     pub(super) fn take(&mut self) -> Option<u64> {
+        self.rows.restart();
         let hasher = std::mem::replace(&mut self.hasher, self.salt.hasher());
         std::mem::replace(&mut self.whole, true).then(|| hasher.finish())
     }
@@ -238,6 +244,10 @@ impl Framer {
                 names = n;
             }
             How::Running => passing.add(&self.header),
+            How::Rows => {
+                passing.add(&self.header);
+                passing.rows.begin();
+            }
             How::Not => {}
         }
         Ok(Some(Open { kind, care, left, holed: false, names }))
@@ -259,6 +269,9 @@ impl Framer {
         if open.care.how != How::Not {
             passing.whole = false;
         }
+        if open.care.how == How::Rows {
+            passing.rows.hole();
+        }
         true
     }
 }
@@ -278,6 +291,9 @@ fn hash(open: &mut Open, bytes: &[u8], passing: &mut Passing) {
         }
     }
     passing.add(bytes);
+    if open.care.how == How::Rows {
+        passing.rows.feed(bytes);
+    }
 }
 
 /// Whether `bytes` are whole messages from `side`, one after the other. Convincing only with a look at their content:

@@ -2,9 +2,9 @@
 
 use super::sql::Shapes;
 use super::{Postgres, Shared};
-use crate::decode::{Chunk, Decoder, Disturbance, SessionStart, Sink};
-use crate::model::claim::Salt;
-use crate::model::{Claim, Fingerprint, Nanos, Operation, Side, Slot, Sym, TxStatus};
+use crate::decode::{Chunk, Decoder, Disturbance, Mark, SessionStart, Sink};
+use crate::model::claim::{OpaqueId, Salt};
+use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Side, Slot, Sym, TxStatus};
 
 /// Feeds arbitrary bytes to a decoder: the first byte of each step says which side speaks, whether something is
 /// missing and how long the piece is. For the fuzz target, and run over the recorded connections in the tests.
@@ -17,6 +17,16 @@ pub fn fuzz_postgres(data: &[u8]) {
         }
         fn setting_binds(&self, name: &str) -> bool {
             name.contains("tenant")
+        }
+        fn marker(&mut self, _: MarkerPlace, name: &str, value: &str) -> Claim {
+            assert!(name.len() + value.len() <= 64 << 10, "no longer than a message is kept");
+            if name.contains("tenant") { Claim::Opaque(OpaqueId(value.len() as u64)) } else { Claim::Neutral }
+        }
+        fn wants_values(&self, _: Side) -> bool {
+            true
+        }
+        fn mark(&mut self, request: u64, _: Side, _: Mark) {
+            assert!(request <= self.0, "a mark is of a request that has begun");
         }
         fn intern(&mut self, name: &str) -> Sym {
             Sym(u32::try_from(name.len()).unwrap_or(0) + 2)

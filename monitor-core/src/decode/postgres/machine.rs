@@ -15,14 +15,14 @@ use smallvec::SmallVec;
 
 use super::bodies::{field, read_parameters};
 use super::frame::{Message, Passing};
-use super::noted::Noted;
+use super::noted::{MAX_MARKS, Noted};
 use super::resync::tx_status;
 use super::session;
 use super::sql::plan::{Param, run};
 use super::sql::shape::Tag;
 use super::sql::{Call, Memory, Plan, Prepared, Shapes};
 use super::startup::{Session, cstr};
-use crate::decode::Sink;
+use crate::decode::{Mark, Sink};
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
 use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Scope, Side, Sym, TxStatus};
@@ -69,6 +69,13 @@ struct Portal {
     print: Option<u64>,
     /// What its parameters carry besides.
     noted: Noted,
+}
+
+impl Portal {
+    /// Bytes held. What its parameters say is short, and only there where a statement binds it.
+    fn memory(&self) -> usize {
+        size_of::<Self>() + self.params.capacity() * size_of::<Param>() + self.noted.memory()
+    }
 }
 
 /// A message that awaits its reply.
@@ -171,14 +178,16 @@ impl Machine {
             .iter()
             .map(|e| match e {
                 Entry::Query { plans, .. } if plans.spilled() => plans.capacity() * size_of::<Plan>(),
-                Entry::Bind { portal, .. } => size_of::<Portal>() + portal.params.capacity() * size_of::<Param>(),
+                Entry::Bind { portal, .. } => portal.memory(),
                 _ => 0,
             })
             .sum();
+        let portals: usize = self.portals.values().chain(self.ahead_portals.values()).map(|p| p.memory()).sum();
         self.memory.memory()
             + waiting
+            + portals
             + self.pending.capacity() * size_of::<Entry>()
-            + (self.portals.capacity() + self.ahead_portals.capacity()) * (size_of::<Portal>() + 32)
+            + (self.portals.capacity() + self.ahead_portals.capacity()) * 32
             + self.ahead.capacity() * 32
     }
 
@@ -272,7 +281,7 @@ impl Machine {
         let request = self.begin(out, m.print);
         let mut plans = SmallVec::new();
         let (more, noted) = self.read(text, m.cut, out.sink, &mut |plan| plans.push(plan));
-        noted.tell(request, out.sink);
+        noted.tell(request, &mut { MAX_MARKS }, out.sink);
         let marker = noted.marker;
         self.wait(Entry::Query { request, begun: out.at, plans, next: 0, more, failed: false, marker }, out);
         Ok(())
@@ -361,10 +370,12 @@ impl Machine {
         let portal = self.ahead_portals.get(&name).or_else(|| self.portals.get(&name)).cloned();
         let request = self.begin(out, portal.as_ref().and_then(|p| p.print));
         if let Some(portal) = &portal {
-            portal.noted.tell(request, out.sink);
+            // The ids in its comments come first: of those there are few.
+            let mut room = MAX_MARKS;
             if let Some(prepared) = &portal.prepared {
-                prepared.noted.tell(request, out.sink);
+                prepared.noted.tell(request, &mut room, out.sink);
             }
+            portal.noted.tell(request, &mut room, out.sink);
         }
         self.wait(Entry::Execute { request, begun: out.at, name, portal }, out);
         Ok(())
@@ -390,6 +401,12 @@ impl Machine {
     pub(super) fn server(&mut self, m: &Message<'_>, passing: &mut Passing, out: &mut Out<'_>) -> Result<(), Lost> {
         let front = self.pending.front();
         let in_statement = matches!(front, Some(Entry::Query { .. } | Entry::Execute { .. }));
+        if m.kind == b'D'
+            && let Some(Entry::Query { request, .. } | Entry::Execute { request, .. }) = front
+        {
+            let request = *request;
+            passing.rows.take(&mut |value| out.sink.mark(request, Side::Server, Mark::Value(value)));
+        }
         let fits = match m.kind {
             b'D' | b'd' | b'c' | b'H' => in_statement,
             b'G' | b'W' => {

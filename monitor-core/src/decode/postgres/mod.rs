@@ -1,7 +1,8 @@
 //! PostgreSQL wire protocol, version 3: both directions, from the first byte or from the middle.
 //!
 //! `frame` cuts messages out of bytes, `startup` reads the packets before them, `machine` pairs requests with
-//! replies, `sql` says what statements do, `resync` finds the place again after something was missed.
+//! replies, `sql` says what statements do, `noted` and `rows` what else requests and replies carry, `resync` finds the
+//! place again after something was missed.
 //! Evidence and its limits: domain document, section 1.1.
 
 mod bodies;
@@ -10,6 +11,7 @@ mod fuzz;
 mod machine;
 mod noted;
 pub(super) mod resync;
+mod rows;
 mod session;
 mod sql;
 pub(super) mod startup;
@@ -164,6 +166,9 @@ impl Postgres {
     fn messages(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) -> bool {
         let Self { frames: [client, server], passing: [client_passing, server_passing], machine, .. } = self;
         let mut input = bytes;
+        if from == Side::Server {
+            server_passing.rows.want(sink.wants_values(Side::Server));
+        }
         let failure = loop {
             let mut out = Out { at, sink };
             let step = match from {
@@ -345,7 +350,8 @@ impl Decoder for Postgres {
     fn memory(&self) -> usize {
         let search = if let Phase::Lost(search) = &self.phase { search.memory() } else { 0 };
         let frames: usize = self.frames.iter().map(Framer::memory).sum();
-        size_of::<Self>() + self.opening.capacity() + frames + self.machine.memory() + search
+        let rows: usize = self.passing.iter().map(|p| p.rows.memory()).sum();
+        size_of::<Self>() + self.opening.capacity() + frames + rows + self.machine.memory() + search
     }
 }
 

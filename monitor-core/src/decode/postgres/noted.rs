@@ -3,12 +3,13 @@
 
 use smallvec::SmallVec;
 
+use super::sql::value::{integer, is_text, uuid};
 use crate::decode::{Mark, Sink, trace, values};
 use crate::model::claim::Salt;
 use crate::model::{Claim, MarkerPlace, Side};
 
-/// Most marks kept of one statement or of one set of parameters.
-const MAX_MARKS: usize = 64;
+/// Most marks of one request, and so most that are kept of one statement or of one set of parameters.
+pub(super) const MAX_MARKS: usize = 64;
 /// Longest comment that is read, in bytes.
 const MAX_COMMENT: usize = 4096;
 
@@ -35,31 +36,21 @@ impl Noted {
 
     /// A literal or a parameter in text format.
     pub(super) fn text(&mut self, salt: Salt, text: &[u8]) {
+        if self.marks.len() >= MAX_MARKS {
+            return;
+        }
         values::values(salt, text, &mut |v| self.mark(Mark::Value(v)));
     }
 
     /// A parameter in binary format, whose type is not known: what it is as an integer, as a UUID, or as text.
     pub(super) fn binary(&mut self, salt: Salt, bytes: &[u8]) {
-        let integer = match *bytes {
-            [a, b] => Some(i64::from(i16::from_be_bytes([a, b]))),
-            [a, b, c, d] => Some(i64::from(i32::from_be_bytes([a, b, c, d]))),
-            [a, b, c, d, e, f, g, h] => Some(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
-            _ => None,
-        };
-        if let Some(n) = integer {
+        if let Some(n) = integer(bytes) {
             self.text(salt, n.to_string().as_bytes());
         }
-        if bytes.len() == 16 {
-            let mut text = String::with_capacity(36);
-            for (i, b) in bytes.iter().enumerate() {
-                if matches!(i, 4 | 6 | 8 | 10) {
-                    text.push('-');
-                }
-                text.extend([b >> 4, b & 15].map(|d| char::from_digit(u32::from(d), 16).unwrap_or('0')));
-            }
+        if let Some(text) = uuid(bytes) {
             self.text(salt, text.as_bytes());
         }
-        if std::str::from_utf8(bytes).is_ok_and(|t| !t.chars().any(char::is_control)) {
+        if is_text(bytes) {
             self.text(salt, bytes);
         }
     }
@@ -98,11 +89,17 @@ impl Noted {
         }
     }
 
-    /// Tells what was noted as marks of a request.
-    pub(super) fn tell(&self, request: u64, sink: &mut dyn Sink) {
-        for mark in &self.marks {
+    /// Tells what was noted as marks of a request, at most `room` of them.
+    pub(super) fn tell(&self, request: u64, room: &mut usize, sink: &mut dyn Sink) {
+        for mark in self.marks.iter().take(*room) {
             sink.mark(request, Side::Client, *mark);
         }
+        *room = room.saturating_sub(self.marks.len());
+    }
+
+    /// Bytes held beyond the struct itself.
+    pub(crate) fn memory(&self) -> usize {
+        if self.marks.spilled() { self.marks.capacity() * size_of::<Mark>() } else { 0 }
     }
 }
 

@@ -2,13 +2,25 @@
 
 pub mod cache_key_unscoped;
 pub mod conn_auth_reuse;
+pub mod downstream_scope_missing;
+pub mod handle_cross_tenant;
 pub mod local_set_ineffective;
+pub mod mcp_arg_tenant_mismatch;
+pub mod mcp_call_not_listed;
+pub mod mcp_call_token_missing;
+pub mod mcp_flat_registry;
 pub mod mcp_header_mismatch;
+pub mod mcp_list_cache_shared;
+pub mod mcp_session_cross_tenant;
+pub mod mcp_token_fanout;
+pub mod mcp_token_passthrough;
 pub mod mcp_token_weak;
 pub mod pool_reuse_unrevalidated;
 pub mod pool_stale_binding;
 pub mod response_desync;
 pub mod result_cross_tenant;
+pub mod retry_budget_exceeded;
+pub mod retry_no_idempotency;
 pub mod session_set_under_pooler;
 pub mod shared_service_unpartitioned;
 pub mod tenant_label_missing;

@@ -9,7 +9,7 @@
 use smallvec::smallvec;
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Scope, Severity, Sym, Verdict};
+use crate::model::{Basis, Scope, Severity, Sym, Verdict};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -39,9 +39,16 @@ impl Rule for SessionSetUnderPooler {
             return Outcome::Insufficient("verdict is indeterminate");
         }
         // Only a relay's connections have clients behind them.
-        let Some(client) = attribution.client else { return Outcome::Clear };
+        if attribution.basis != Basis::ForwardedContent {
+            return Outcome::Clear;
+        }
         let left_behind = u.live.iter().find(|l| {
-            l.bound.scope == Scope::Session && l.author.is_some() && l.client.is_some_and(|other| other != client)
+            // Two tenants are two clients, even where neither of them was singled out among its tenant's.
+            let another = match (l.client, attribution.client) {
+                (Some(a), Some(b)) => a != b,
+                _ => l.author != Some(attribution.tenant),
+            };
+            l.bound.scope == Scope::Session && l.author.is_some() && another
         });
         let Some(left) = left_behind else { return Outcome::Clear };
         let crossed = left.author != Some(attribution.tenant);

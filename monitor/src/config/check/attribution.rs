@@ -6,7 +6,7 @@ use super::Check;
 use crate::config::file;
 use crate::config::located::Located;
 
-impl Check {
+impl Check<'_> {
     pub(super) fn attribution(&mut self, attribution: file::Attribution) {
         if let Some(on) = attribution.bases {
             self.config.settings.bases = BasisPolicy {

@@ -7,7 +7,7 @@ use super::super::located::Located;
 use super::Check;
 use crate::identity::{AddressMatch, CgroupGlob, StaticMatcher, StaticRule, TenantPattern};
 
-impl Check {
+impl Check<'_> {
     pub(super) fn identity(&mut self, identity: file::Identity) {
         for (i, entry) in identity.statics.into_iter().enumerate() {
             self.static_rule(&format!("identity.static[{i}]"), &entry);

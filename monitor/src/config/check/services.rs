@@ -7,7 +7,7 @@ use super::super::file::{self, ProtocolName, StrengthName};
 use super::super::located::Located;
 use super::Check;
 
-impl Check {
+impl Check<'_> {
     pub(super) fn services(&mut self, services: Vec<file::Service>) {
         for (i, service) in services.into_iter().enumerate() {
             let path = format!("services[{i}]");

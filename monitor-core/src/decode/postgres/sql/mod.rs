@@ -2,12 +2,13 @@
 //!
 //! [`scan`] finds a statement's end and shape in one pass; [`shape`] keeps one [`Template`] per shape, so that only a
 //! new shape is parsed ([`utility`] for what PostgreSQL calls utility statements, [`parse`] with `sqlparser` for
-//! queries); [`plan`] fills a template with a statement's literals and parameters and says what it did.
+//! queries, and [`predicate`] for whose rows these touch); [`plan`] fills a template with a statement's literals and parameters and says what it did.
 
 mod guess;
 mod names;
 mod parse;
 pub(crate) mod plan;
+mod predicate;
 pub(crate) mod scan;
 pub(crate) mod shape;
 mod utility;

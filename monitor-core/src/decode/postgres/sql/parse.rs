@@ -14,10 +14,9 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
-use super::names;
 use super::shape::{Act, Draft, Lasting, Sure, Tag, Template};
 use super::value::{Value, Wanted};
-use crate::model::claim::speaks_of_tenant;
+use super::{names, predicate};
 
 /// Most tokens given to the parser: its trees are as deep as a chain of operators is long, and they are walked and
 /// dropped recursively.
@@ -69,7 +68,7 @@ pub(super) fn parse(shape: &str, n_tokens: usize) -> Option<Template> {
     draft.unknown =
         found.n_set_config > calls.acts.len() || found.functions.iter().any(|f| names::speaks_of_binding(f));
     draft.acts = calls.acts;
-    draft.predicates = predicates(&statement);
+    draft.predicates = predicate::predicates(&statement);
     Some(draft.finish())
 }
 
@@ -408,84 +407,6 @@ fn evaluates_all(f: &Function) -> bool {
         && f.over.is_none()
 }
 
-/// Most comparisons that are kept of one statement.
-const MAX_PREDICATES: usize = 4;
-
-/// Comparisons of tenant columns with one value that every row the statement touches fulfils.
-fn predicates(statement: &Statement) -> Vec<(Box<str>, Value)> {
-    let mut out = Vec::new();
-    match statement {
-        Statement::Query(query) => {
-            if let SetExpr::Select(select) = &*query.body
-                && let Some(condition) = &select.selection
-            {
-                conjuncts(condition, &mut out, 0);
-            }
-        }
-        Statement::Update(update) => update.selection.iter().for_each(|c| conjuncts(c, &mut out, 0)),
-        Statement::Delete(delete) => delete.selection.iter().for_each(|c| conjuncts(c, &mut out, 0)),
-        Statement::Insert(insert) => inserted(insert, &mut out),
-        _ => {}
-    }
-    out.truncate(MAX_PREDICATES);
-    out
-}
-
-fn conjuncts(condition: &Expr, out: &mut Vec<(Box<str>, Value)>, depth: usize) {
-    if depth > MAX_DEPTH {
-        return;
-    }
-    match condition {
-        Expr::Nested(inner) => conjuncts(inner, out, depth + 1),
-        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            conjuncts(left, out, depth + 1);
-            conjuncts(right, out, depth + 1);
-        }
-        Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
-            for (column, other) in [(left, right), (right, left)] {
-                if let Some(column) = tenant_column(column) {
-                    out.push((column, value(other, Wanted::Text, 0)));
-                }
-            }
-        }
-        Expr::InList { expr, list, negated: false } => {
-            if let (Some(column), [only]) = (tenant_column(expr), list.as_slice()) {
-                out.push((column, value(only, Wanted::Text, 0)));
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The name of a column that speaks of a tenant.
-fn tenant_column(expr: &Expr) -> Option<Box<str>> {
-    let ident = match expr {
-        Expr::Identifier(ident) => ident,
-        Expr::CompoundIdentifier(parts) => parts.last()?,
-        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => return tenant_column(inner),
-        _ => return None,
-    };
-    let name = ident.value.to_lowercase();
-    speaks_of_tenant(&name).then(|| name.into())
-}
-
-/// Rows that are written with a tenant column, each with the same value or the same parameter.
-fn inserted(insert: &Insert, out: &mut Vec<(Box<str>, Value)>) {
-    let Some(source) = &insert.source else { return };
-    let SetExpr::Values(rows) = &*source.body else { return };
-    for (at, column) in insert.columns.iter().enumerate() {
-        let name = column.to_string().trim_matches('"').to_lowercase();
-        if !speaks_of_tenant(&name) {
-            continue;
-        }
-        let mut values = rows.rows.iter().map(|row| row.get(at).map(|e| value(e, Wanted::Text, 0)));
-        // Literals of further rows have numbers of their own: whether they are equal is told when they are read.
-        let Some(Some(first)) = values.next() else { continue };
-        out.push((name.clone().into(), first));
-        out.extend(values.flatten().take(MAX_PREDICATES).map(|v| (name.clone().into(), v)));
-    }
-}
-
 /// `set_config(name, value, is_local)`.
 fn set_config(args: &[FunctionArg], sure: Sure) -> Option<Act> {
     let mut plain = args.iter().map(|a| match a {
@@ -505,7 +426,7 @@ fn set_config(args: &[FunctionArg], sure: Sure) -> Option<Act> {
 }
 
 /// Where the value of an argument comes from. `wanted`: the type that the context gives a bare parameter.
-fn value(expr: &Expr, wanted: Wanted, depth: usize) -> Value {
+pub(super) fn value(expr: &Expr, wanted: Wanted, depth: usize) -> Value {
     if depth > MAX_DEPTH {
         return Value::Computed;
     }

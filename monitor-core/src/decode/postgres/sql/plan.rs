@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::super::noted::{Noted, both};
 use super::names;
 use super::scan::Literal;
-use super::shape::{Act, Generations, Lasting, Sure, Template};
+use super::shape::{Act, Generations, Lasting, Predicate, Sure, Template};
 use super::value::{Read, Value, literal_text};
 use crate::decode::Sink;
 use crate::model::claim::Salt;
@@ -31,6 +31,8 @@ impl LiteralText {
 pub(crate) struct Plan {
     pub(crate) template: Rc<Template>,
     pub(crate) literals: SmallVec<[(u16, LiteralText); 0]>,
+    /// See [`super::scan::Scan::differs`].
+    pub(crate) differs: u8,
 }
 
 impl Plan {
@@ -52,9 +54,16 @@ pub(crate) struct Prepared {
     pub(crate) noted: Noted,
 }
 
+impl Prepared {
+    /// Bytes held beyond the struct itself.
+    fn memory(&self) -> usize {
+        self.plan.as_ref().map_or(0, Plan::memory) + self.noted.memory()
+    }
+}
+
 /// Prepared statements remembered per connection: at most twice as many; the ones unused longest go first.
 const PREPARED: usize = 2048;
-/// Most bytes of literals that prepared statements of one connection may hold.
+/// Most bytes of literals and marks that prepared statements of one connection may hold.
 const PREPARED_BYTES: usize = 1 << 20;
 
 /// What a session remembers between statements.
@@ -93,10 +102,10 @@ impl Memory {
     }
 
     pub(crate) fn prepare(&mut self, key: u64, statement: Rc<Prepared>) {
-        self.prepared_bytes += statement.plan.as_ref().map_or(0, Plan::memory);
+        self.prepared_bytes += statement.memory();
         if self.prepared_bytes > PREPARED_BYTES {
             self.prepared.clear();
-            self.prepared_bytes = statement.plan.as_ref().map_or(0, Plan::memory);
+            self.prepared_bytes = statement.memory();
         }
         self.prepared.insert(key, statement);
     }
@@ -185,7 +194,7 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
             Act::Prepare { name, inner } => {
                 if call.outcome == Outcome::Ok {
                     let literals = plan.literals.iter().filter(|(i, _)| inner.literals.contains(i)).cloned().collect();
-                    let statement = Plan { template: inner.clone(), literals };
+                    let statement = Plan { template: inner.clone(), literals, differs: plan.differs };
                     let key = memory.key(name.as_bytes());
                     memory.prepare(
                         key,
@@ -206,7 +215,7 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
                     // An EXECUTE inside a prepared statement could go round in a circle.
                     p.plan.as_ref().is_some_and(|p| !p.template.acts.iter().any(|a| matches!(a, Act::Execute { .. })))
                 });
-                if let Some(Plan { template, literals }) = known.as_ref().and_then(|p| p.plan.as_ref()) {
+                if let Some(Plan { template, literals, differs }) = known.as_ref().and_then(|p| p.plan.as_ref()) {
                     let params = template
                         .params
                         .iter()
@@ -215,7 +224,7 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
                             (*i, arg.map_or(Read::Unreadable, |v| run.owned(v)))
                         })
                         .collect::<SmallVec<[Param; 2]>>();
-                    let inner_plan = Plan { template: template.clone(), literals: literals.clone() };
+                    let inner_plan = Plan { template: template.clone(), literals: literals.clone(), differs: *differs };
                     let mut nested = Run {
                         plan: &inner_plan,
                         params: &params,
@@ -225,13 +234,18 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
                         n_said: 0,
                         marker: run.marker,
                     };
+                    for predicate in &template.predicates {
+                        nested.marker = both(nested.marker, nested.predicate(predicate));
+                    }
                     for act in &template.acts {
                         match act {
                             Act::Set { name, value, lasting, sure } => nested.set(name, value, lasting, *sure, memory),
                             _ => unknown = true,
                         }
                     }
-                    run.n_said += nested.n_said;
+                    let (n_said, marker) = (nested.n_said, nested.marker);
+                    run.n_said += n_said;
+                    run.marker = marker;
                     unknown |= template.unknown;
                     inner = known;
                 } else {
@@ -278,6 +292,43 @@ pub(crate) fn can_name_tenant(name: &str, binds: bool) -> bool {
     binds || name.contains('.')
 }
 
+fn literal(plan: &Plan, number: u16) -> Read<'_> {
+    match plan.literals.iter().find(|(i, _)| *i == number) {
+        Some((_, LiteralText(Some(text)))) => Read::Text(Cow::Borrowed(text)),
+        _ => Read::Unreadable,
+    }
+}
+
+/// What a value is in this statement with these parameters.
+fn read<'v>(plan: &'v Plan, params: &'v [Param], value: &'v Value) -> Read<'v> {
+    match value {
+        Value::Fixed(text) => Read::Text(Cow::Borrowed(text)),
+        Value::Literal(i) => literal(plan, *i),
+        Value::Negative(i) => match literal(plan, *i) {
+            Read::Text(t) => Read::Text(Cow::Owned(format!("-{t}"))),
+            other => other,
+        },
+        Value::Param(n, _) => match params.iter().find(|(i, _)| i == n) {
+            Some((_, Read::Text(t))) => Read::Text(Cow::Borrowed(t)),
+            Some((_, Read::Null)) => Read::Null,
+            _ => Read::Unreadable,
+        },
+        Value::Null => Read::Null,
+        Value::List(parts) => {
+            let mut joined = String::new();
+            for part in parts {
+                let Read::Text(text) = read(plan, params, part) else { return Read::Unreadable };
+                if !joined.is_empty() {
+                    joined.push_str(", ");
+                }
+                joined.push_str(&text);
+            }
+            Read::Text(Cow::Owned(joined))
+        }
+        Value::Computed => Read::Unreadable,
+    }
+}
+
 struct Run<'a> {
     plan: &'a Plan,
     params: &'a [Param],
@@ -289,12 +340,18 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Whom a comparison names.
-    fn predicate(&mut self, (column, value): &(Box<str>, Value)) -> Claim {
-        match self.owned(value) {
-            Read::Text(text) => self.sink.marker(MarkerPlace::Predicate, column, &text),
-            _ => Claim::Neutral,
+    /// Whom a predicate names; nobody if one of its values cannot be read.
+    fn predicate(&mut self, predicate: &Predicate) -> Claim {
+        if predicate.place.is_some_and(|i| self.plan.differs >> i & 1 == 1) {
+            return Claim::Neutral;
         }
+        let (plan, params) = (self.plan, self.params);
+        let mut claim = Claim::Neutral;
+        for value in &predicate.values {
+            let Read::Text(text) = read(plan, params, value) else { return Claim::Neutral };
+            claim = both(claim, self.sink.marker(MarkerPlace::Predicate, &predicate.column, &text));
+        }
+        claim
     }
 
     fn say(&mut self, kind: OpKind, target: Sym, effect: Effect) {
@@ -331,39 +388,11 @@ impl Run<'_> {
     }
 
     fn literal(&self, number: u16) -> Read<'_> {
-        match self.plan.literals.iter().find(|(i, _)| *i == number) {
-            Some((_, LiteralText(Some(text)))) => Read::Text(Cow::Borrowed(text)),
-            _ => Read::Unreadable,
-        }
+        literal(self.plan, number)
     }
 
     fn read<'v>(&'v self, value: &'v Value) -> Read<'v> {
-        match value {
-            Value::Fixed(text) => Read::Text(Cow::Borrowed(text)),
-            Value::Literal(i) => self.literal(*i),
-            Value::Negative(i) => match self.literal(*i) {
-                Read::Text(t) => Read::Text(Cow::Owned(format!("-{t}"))),
-                other => other,
-            },
-            Value::Param(n, _) => match self.params.iter().find(|(i, _)| i == n) {
-                Some((_, Read::Text(t))) => Read::Text(Cow::Borrowed(t)),
-                Some((_, Read::Null)) => Read::Null,
-                _ => Read::Unreadable,
-            },
-            Value::Null => Read::Null,
-            Value::List(parts) => {
-                let mut joined = String::new();
-                for part in parts {
-                    let Read::Text(text) = self.read(part) else { return Read::Unreadable };
-                    if !joined.is_empty() {
-                        joined.push_str(", ");
-                    }
-                    joined.push_str(&text);
-                }
-                Read::Text(Cow::Owned(joined))
-            }
-            Value::Computed => Read::Unreadable,
-        }
+        read(self.plan, self.params, value)
     }
 
     fn owned(&self, value: &Value) -> Read<'static> {

@@ -45,11 +45,23 @@ pub(crate) struct Scan {
     pub(crate) unterminated: bool,
     /// The statement ended with a semicolon rather than with the text.
     pub(crate) closed: bool,
+    /// Content of literals that the shape does not keep, the first [`DROPPED`] of them.
+    pub(crate) dropped: Vec<Range<usize>>,
+    /// Places in a row at which one of the rows that were cut off says something else than the rows kept: bit `i` for
+    /// the `i`th of the first eight.
+    pub(crate) differs: u8,
     list: List,
+    /// The elements of the row that is being read, and of the last one kept: where, and how written (`None`: `$1`).
+    row: Vec<Element>,
+    kept_row: Vec<Element>,
 }
 
-/// Longest run of literals in one list that the shape keeps.
-const LIST: usize = 8;
+type Element = (Range<usize>, Option<Writing>);
+
+/// Longest run of literals in one list that the shape keeps. Up to this place, the elements of a list keep theirs.
+pub(crate) const LIST: usize = 8;
+/// Most literals remembered that the shape does not keep.
+const DROPPED: usize = 64;
 /// Rows of nothing but literals that the shape keeps of each run of such rows.
 const ROWS: usize = 2;
 
@@ -87,6 +99,8 @@ impl Scan {
         self.n_tokens = 0;
         self.unterminated = false;
         self.closed = false;
+        self.dropped.clear();
+        self.differs = 0;
         self.list = List::default();
         let mut at = from;
         let mut depth = 0usize;
@@ -158,7 +172,7 @@ impl Scan {
                 b')' => {
                     depth = depth.saturating_sub(1);
                     at += 1;
-                    self.close();
+                    self.close(text);
                 }
                 b',' => {
                     at += 1;
@@ -200,7 +214,10 @@ impl Scan {
     }
 
     /// Whether a further element of the current list still belongs to the shape. If not, its comma is dropped.
-    fn keep_element(&mut self) -> bool {
+    fn keep_element(&mut self, element: Element) -> bool {
+        if self.list.row.is_some() && self.row.len() < LIST {
+            self.row.push(element);
+        }
         self.list.run = if self.list.last == Last::Comma { self.list.run + 1 } else { 1 };
         self.list.last = Last::Element;
         if self.list.run <= LIST {
@@ -212,7 +229,8 @@ impl Scan {
     }
 
     fn literal(&mut self, at: Range<usize>, writing: Writing) {
-        if !self.keep_element() {
+        if !self.keep_element((at.clone(), Some(writing))) {
+            self.drop_literals(std::iter::once(at));
             return;
         }
         let number = self.literals.len();
@@ -255,19 +273,43 @@ impl Scan {
         }
         self.list.row = Some(before);
         self.list.last = Last::Other;
+        self.row.clear();
         self.push(b"(");
     }
 
-    fn close(&mut self) {
+    fn drop_literals(&mut self, literals: impl Iterator<Item = Range<usize>>) {
+        let room = DROPPED.saturating_sub(self.dropped.len());
+        self.dropped.extend(literals.take(room));
+    }
+
+    /// Notes where the row just read differs from the last one kept.
+    fn compare_rows(&mut self, text: &[u8]) {
+        if self.row.len() != self.kept_row.len() {
+            self.differs = u8::MAX;
+            return;
+        }
+        for (i, ((a, how_a), (b, how_b))) in self.row.iter().zip(&self.kept_row).enumerate() {
+            if how_a != how_b || text.get(a.clone()) != text.get(b.clone()) {
+                self.differs |= 1 << (i % LIST);
+            }
+        }
+    }
+
+    fn close(&mut self, text: &[u8]) {
         let simple = self.list.last == Last::Element;
         match self.list.row.take() {
             Some((shape, literals, tokens)) if simple => {
                 self.list.n_rows += 1;
                 self.push(b")");
                 if self.list.n_rows > ROWS {
+                    self.compare_rows(text);
+                    let mut gone = std::mem::take(&mut self.literals);
+                    self.drop_literals(gone.drain(literals.min(gone.len())..).map(|l| l.at));
+                    self.literals = gone;
                     self.shape.truncate(shape);
-                    self.literals.truncate(literals);
                     self.n_tokens = tokens;
+                } else {
+                    std::mem::swap(&mut self.row, &mut self.kept_row);
                 }
                 self.list.last = Last::RowEnd;
             }
@@ -382,7 +424,7 @@ impl Scan {
             while text.get(at).is_some_and(u8::is_ascii_digit) {
                 at += 1;
             }
-            if self.keep_element() {
+            if self.keep_element((start..at, None)) {
                 self.push(text.get(start..at).unwrap_or_default());
             }
             return at;
@@ -574,6 +616,28 @@ mod tests {
         // A row that calls something is never cut.
         let calls = shape("values (set_config('a','b',true)),(set_config('a','b',true)),(set_config('a','b',true))");
         assert_eq!(calls.matches("set_config").count(), 3);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_remembered() {
+        let scan = |text: &str| {
+            let mut scan = Scan::default();
+            scan.statement(text.as_bytes(), 0, false);
+            let dropped: Vec<String> = scan.dropped.iter().map(|r| text[r.clone()].to_owned()).collect();
+            (dropped.join(" "), scan.differs)
+        };
+        assert_eq!(scan("select 1, 2 from t where a in (1,2,3,4,5,6,7,8,'9',10)"), ("9 10".into(), 0));
+        assert_eq!(scan("insert into t values (1,'a'),(2,'a')"), (String::new(), 0));
+        assert_eq!(scan("insert into t values (1,'a'),(2,'a'),(2,'a')"), ("2 a".into(), 0));
+        assert_eq!(scan("insert into t values (1,'a'),(2,'a'),(3,'a'),(2,'b')"), ("3 a 2 b".into(), 0b11));
+        assert_eq!(scan("insert into t values (1,'a'),(2,'a'),(2,E'a')"), ("2 a".into(), 0b10));
+        assert_eq!(scan("insert into t values (1,$1),(2,$1),(2,$2)"), ("2".into(), 0b10));
+        assert_eq!(scan("insert into t values (1,'a'),(2,'a'),(2)"), ("2".into(), 0xff));
+        assert_eq!(
+            scan("insert into t values (1,'a'),(lower('x'),'b'),(2,'c')"),
+            (String::new(), 0),
+            "no rows of literals"
+        );
     }
 
     #[test]

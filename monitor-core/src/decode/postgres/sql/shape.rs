@@ -30,12 +30,23 @@ pub(crate) struct Template {
     pub(crate) tag: Tag,
     /// Literals that the acts need.
     pub(crate) literals: Box<[u16]>,
-    /// Comparisons with one value on columns whose name speaks of a tenant, all of which must hold.
-    pub(crate) predicates: Box<[(Box<str>, Value)]>,
+    /// What its rows have in common, where that speaks of a tenant.
+    pub(crate) predicates: Box<[Predicate]>,
     /// Parameters that the acts need, and how to read them in binary.
     pub(crate) params: Box<[(u16, Wanted)]>,
     /// Verb and target interned: a template lives in one [`Shapes`], which serves one interner.
     pub(crate) symbols: Cell<Option<(Sym, Sym)>>,
+}
+
+/// A column whose name speaks of a tenant has this value in every row that the statement touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Predicate {
+    /// The column, in lower case.
+    pub(crate) column: Box<str>,
+    /// The value; for rows that are inserted, every different way it is written.
+    pub(crate) values: Box<[Value]>,
+    /// For rows that are inserted: the place in the row, whose value the shape may not have of every row.
+    pub(crate) place: Option<u8>,
 }
 
 /// How long a setting lasts.
@@ -257,8 +268,8 @@ impl Shapes {
             let broken = scan.unterminated || (cut && !scan.closed);
             if scan.n_tokens > 0 && n < MAX_STATEMENTS {
                 n += 1;
-                for l in &scan.literals {
-                    literal(text.get(l.at.clone()).unwrap_or_default());
+                for at in scan.literals.iter().map(|l| &l.at).chain(&scan.dropped) {
+                    literal(text.get(at.clone()).unwrap_or_default());
                 }
                 let template = if broken { Rc::new(guess::broken(&scan)) } else { self.template(&scan) };
                 let literals = template
@@ -266,7 +277,7 @@ impl Shapes {
                     .iter()
                     .filter_map(|&i| Some((i, LiteralText::read(text, scan.literals.get(usize::from(i))?))))
                     .collect();
-                each(Plan { template, literals });
+                each(Plan { template, literals, differs: scan.differs });
             } else if scan.n_tokens > 0 {
                 self.scan = scan;
                 return true;
@@ -317,7 +328,7 @@ pub(crate) struct Draft {
     pub(crate) data: bool,
     pub(crate) unknown: bool,
     pub(crate) acts: Vec<Act>,
-    pub(crate) predicates: Vec<(Box<str>, Value)>,
+    pub(crate) predicates: Vec<Predicate>,
     pub(crate) tag: Tag,
 }
 
@@ -349,12 +360,8 @@ impl Draft {
         for act in &self.acts {
             needs(act, &mut literals, &mut params);
         }
-        for (_, value) in &self.predicates {
-            match value {
-                Value::Literal(i) => literals.push(*i),
-                Value::Param(i, wanted) => params.push((*i, *wanted)),
-                _ => {}
-            }
+        for value in self.predicates.iter().flat_map(|p| &p.values) {
+            value_needs(value, &mut literals, &mut params);
         }
         literals.sort_unstable();
         literals.dedup();
@@ -375,17 +382,19 @@ impl Draft {
     }
 }
 
-fn needs(act: &Act, literals: &mut Vec<u16>, params: &mut Vec<(u16, Wanted)>) {
-    let mut value = |v: &Value| {
-        let parts = if let Value::List(parts) = v { parts } else { std::slice::from_ref(v) };
-        for part in parts {
-            match part {
-                Value::Literal(i) | Value::Negative(i) => literals.push(*i),
-                Value::Param(i, wanted) => params.push((*i, *wanted)),
-                _ => {}
-            }
+fn value_needs(value: &Value, literals: &mut Vec<u16>, params: &mut Vec<(u16, Wanted)>) {
+    let parts = if let Value::List(parts) = value { parts } else { std::slice::from_ref(value) };
+    for part in parts {
+        match part {
+            Value::Literal(i) | Value::Negative(i) => literals.push(*i),
+            Value::Param(i, wanted) => params.push((*i, *wanted)),
+            _ => {}
         }
-    };
+    }
+}
+
+fn needs(act: &Act, literals: &mut Vec<u16>, params: &mut Vec<(u16, Wanted)>) {
+    let mut value = |v: &Value| value_needs(v, literals, params);
     match act {
         Act::Set { name, value: v, lasting, .. } => {
             value(name);

@@ -39,6 +39,8 @@ pub(crate) enum Wanted {
     Uuid,
     /// Some other type.
     Other,
+    /// A type that nothing tells: see [`plain`].
+    Any,
 }
 
 /// A value that was read, or not.
@@ -164,24 +166,50 @@ pub(crate) fn parameter(bytes: Option<&[u8]>, binary: bool, wanted: Wanted) -> R
         return text(String::from_utf8_lossy(bytes).into_owned());
     }
     match (wanted, bytes) {
+        (Wanted::Any, bytes) => plain(bytes).map_or(Read::Unreadable, text),
         (Wanted::Bool, [b]) => text(if *b == 0 { "f" } else { "t" }.to_owned()),
-        (Wanted::Integer, &[a, b]) => text(i16::from_be_bytes([a, b]).to_string()),
-        (Wanted::Integer, &[a, b, c, d]) => text(i32::from_be_bytes([a, b, c, d]).to_string()),
-        (Wanted::Integer, &[a, b, c, d, e, f, g, h]) => text(i64::from_be_bytes([a, b, c, d, e, f, g, h]).to_string()),
-        (Wanted::Uuid, bytes) if bytes.len() == 16 => {
-            let mut s = String::with_capacity(36);
-            for (i, b) in bytes.iter().enumerate() {
-                if matches!(i, 4 | 6 | 8 | 10) {
-                    s.push('-');
-                }
-                for nibble in [b >> 4, b & 15] {
-                    s.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-                }
-            }
-            text(s)
-        }
+        (Wanted::Integer, bytes) => integer(bytes).map_or(Read::Unreadable, |n| text(n.to_string())),
+        (Wanted::Uuid, bytes) => uuid(bytes).map_or(Read::Unreadable, text),
         _ => Read::Unreadable,
     }
+}
+
+/// A `smallint`, `integer` or `bigint` in binary format.
+pub(crate) fn integer(bytes: &[u8]) -> Option<i64> {
+    match *bytes {
+        [a, b] => Some(i64::from(i16::from_be_bytes([a, b]))),
+        [a, b, c, d] => Some(i64::from(i32::from_be_bytes([a, b, c, d]))),
+        [a, b, c, d, e, f, g, h] => Some(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        _ => None,
+    }
+}
+
+/// A `uuid` in binary format, as text.
+pub(crate) fn uuid(bytes: &[u8]) -> Option<String> {
+    let bytes: &[u8; 16] = bytes.try_into().ok()?;
+    let mut s = String::with_capacity(36);
+    for (i, b) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            s.push('-');
+        }
+        s.extend([b >> 4, b & 15].map(|nibble| char::from_digit(u32::from(nibble), 16).unwrap_or('0')));
+    }
+    Some(s)
+}
+
+/// Whether these bytes are text as people write it.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|t| !t.chars().any(char::is_control))
+}
+
+/// A value in a format and of a type that are not known: text if it reads as text, else an integer or a UUID by its
+/// length. An integer whose bytes happen to read as text is taken for one; of four or eight bytes, these are all greater
+/// than half a billion.
+pub(crate) fn plain(bytes: &[u8]) -> Option<String> {
+    if is_text(bytes) {
+        return Some(String::from_utf8_lossy(bytes).into_owned());
+    }
+    integer(bytes).map(|n| n.to_string()).or_else(|| uuid(bytes))
 }
 
 #[cfg(test)]

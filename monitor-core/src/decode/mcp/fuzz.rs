@@ -1,0 +1,213 @@
+//! What the fuzz targets call, kept here so that `cargo test` runs it too.
+
+use smallvec::SmallVec;
+
+use super::rpc::{Budget, Collector, MAX_MESSAGE, Messages};
+use super::sse::Events;
+use super::websocket::{Deflate, Frames, Next};
+use super::{Reader, Shared};
+use crate::decode::http::{self, Http};
+use crate::decode::{Chunk, Decoder, Disturbance, SessionStart, Sink};
+use crate::model::claim::Salt;
+use crate::model::mcp::Exchange;
+use crate::model::{Claim, Fingerprint, HeaderPolicy, Nanos, Operation, Side, Slot, Sym, TenantId, TxStatus};
+
+const SALT: Salt = Salt(1, 2);
+
+/// Takes everything and checks what must hold.
+#[derive(Default)]
+struct Nobody {
+    begun: u64,
+    n_mcp: usize,
+}
+
+impl Sink for Nobody {
+    fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
+        Claim::Neutral
+    }
+    fn setting_binds(&self, _: &str) -> bool {
+        false
+    }
+    fn wants_values(&self, _: Side) -> bool {
+        true
+    }
+    fn intern(&mut self, name: &str) -> Sym {
+        Sym(u32::try_from(name.len()).unwrap_or(0) + 2)
+    }
+    fn started(&mut self, _: SessionStart) {}
+    fn begun(&mut self, request: u64, _: Nanos, _: Option<Fingerprint>) {
+        assert!(request > self.begun, "requests begin in order, each once");
+        self.begun = request;
+    }
+    fn done(&mut self, _: &Operation) {}
+    fn answered(&mut self, request: u64, _: Nanos, _: Option<Fingerprint>) {
+        assert!(request <= self.begun, "answers something that began");
+    }
+    fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
+        if text.contains("canary") { SmallVec::from_elem(TenantId(0), 1) } else { SmallVec::new() }
+    }
+    fn mcp(&mut self, exchange: &Exchange) {
+        assert!(exchange.begun <= exchange.ended);
+        assert!(exchange.handles_given.len() <= 64 && exchange.content.tenants.len() <= 64);
+        self.n_mcp += 1;
+    }
+    fn status(&mut self, _: Nanos, _: TxStatus) {}
+    fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
+    fn opaque(&mut self, _: Nanos, _: &'static str) {}
+    fn decode_error(&mut self, _: &'static str) {}
+}
+
+/// One body, in two pieces and with a hole, as request and as answer.
+pub fn fuzz_jsonrpc(data: &[u8]) {
+    let whole = Messages::parse(data, SALT);
+    let mut body = Collector::new(&Budget::default(), MAX_MESSAGE);
+    let cut = data.first().map_or(0, |b| usize::from(*b) % data.len());
+    let (a, b) = data.split_at_checked(cut).unwrap_or((data, &[]));
+    body.push(a);
+    body.push(b);
+    assert_eq!(body.finish(SALT), whole, "pieces give the same as the whole");
+    let mut small = Collector::new(&Budget::default(), 16);
+    small.push(a);
+    small.push(b);
+    assert!(small.memory() < 64 << 10);
+    let sketched = small.finish(SALT);
+    assert!(sketched.list.len() <= 64);
+    for answer in [data, br#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"tools":[]}}"#] {
+        let mut talk = Vec::new();
+        for (side, first, body) in [
+            (Side::Client, "POST /mcp HTTP/1.1\r\nmcp-session-id: s\r\nmcp-name: x\r\nmcp-param-a: 1", data),
+            (Side::Server, "HTTP/1.1 200 OK\r\ncontent-type: application/json", answer),
+        ] {
+            talk.push((side, format!("{first}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes()));
+            talk.push((side, body.to_vec()));
+        }
+        let mut sink = Nobody::default();
+        let mut decoder = decoder(false);
+        for (side, bytes) in &talk {
+            decoder.bytes(*side, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut sink);
+        }
+        decoder.closed(Nanos(2), &mut sink);
+    }
+}
+
+/// An event stream, whole and in pieces.
+pub fn fuzz_sse(data: &[u8]) {
+    let read = |pieces: &[&[u8]]| {
+        let (mut events, mut found) = (Events::new(&Budget::default()), Vec::new());
+        for piece in pieces {
+            let mut bytes = *piece;
+            while events.next(&mut bytes) {
+                found.push((events.kind().to_vec(), events.data.finish(SALT)));
+                events.over();
+            }
+            assert!(events.memory() < 4 << 20, "memory is bounded");
+        }
+        found
+    };
+    let cut = data.first().map_or(0, |b| usize::from(*b) % data.len());
+    let (a, b) = data.split_at_checked(cut).unwrap_or((data, &[]));
+    assert_eq!(read(&[a, b]), read(&[data]), "however it is cut");
+    let mut events = Events::new(&Budget::default());
+    for mut piece in [a, b] {
+        while events.next(&mut piece) {
+            events.over();
+        }
+        events.miss();
+    }
+}
+
+/// WebSocket frames of either side, with and without compression, in pieces and with holes. The first byte chooses.
+pub fn fuzz_websocket(data: &[u8]) {
+    let Some((&first, rest)) = data.split_first() else { return };
+    let from = if first & 1 == 0 { Side::Client } else { Side::Server };
+    let deflate = Deflate { on: first & 2 != 0, client_fresh: first & 4 != 0, server_fresh: first & 4 != 0 };
+    let read = |pieces: &[&[u8]], hole: Option<u64>| {
+        let (mut frames, mut found) = (Frames::new(from, deflate, &Budget::default()), Vec::new());
+        for piece in pieces {
+            let mut bytes = *piece;
+            loop {
+                match frames.next(&mut bytes) {
+                    Ok(Next::NeedMore) => break,
+                    Ok(Next::Text) => found.push(Ok(frames.text.finish(SALT))),
+                    Ok(Next::Close) => found.push(Err("close")),
+                    Err(kind) => {
+                        found.push(Err(kind));
+                        return found;
+                    }
+                }
+            }
+            assert!(frames.memory() < 4 << 20, "memory is bounded");
+            if let Some(n) = hole
+                && frames.miss(n).is_err()
+            {
+                return found;
+            }
+        }
+        found
+    };
+    let cut = usize::from(first) % rest.len().max(1);
+    let (a, b) = rest.split_at_checked(cut).unwrap_or((rest, &[]));
+    assert_eq!(read(&[a, b], None), read(&[rest], None), "however it is cut");
+    read(&[a, b], Some(u64::from(first >> 3)));
+}
+
+/// A whole connection, as for HTTP: the first byte of each step says which side speaks, whether something is missing
+/// and how long the piece is.
+pub fn fuzz_mcp(data: &[u8]) {
+    let Some((&first, mut rest)) = data.split_first() else { return };
+    let mut decoder = decoder(first & 1 == 1);
+    let mut sink = Nobody::default();
+    let mut at = 0;
+    while let Some((&head, after)) = rest.split_first() {
+        at += 1;
+        let from = if head & 1 == 0 { Side::Client } else { Side::Server };
+        let n = usize::from(head >> 3) * 4 + 1;
+        if head & 6 == 6 {
+            decoder.missing(from, Nanos(at), n as u64, &mut sink);
+            rest = after;
+            continue;
+        }
+        let (bytes, after) = after.split_at_checked(n).unwrap_or((after, &[]));
+        rest = after;
+        decoder.bytes(from, Chunk { at: Nanos(at), bytes, ends_segment: head & 2 == 0 }, &mut sink);
+        assert!(decoder.memory() < 2 << 20, "memory is bounded");
+    }
+    decoder.closed(Nanos(at), &mut sink);
+}
+
+fn decoder(mid_stream: bool) -> Http {
+    let reader = Box::new(Reader::new(SALT, &Shared::default()));
+    Http::new(SALT, mid_stream, &http::Shared::new(HeaderPolicy::default()), Some(reader))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_corruption(seed: &[u8], target: fn(&[u8])) {
+        for end in 0..=seed.len() {
+            target(&seed[..end]);
+        }
+        for at in 0..seed.len() {
+            for bit in 0..8 {
+                let mut bad = seed.to_vec();
+                bad[at] ^= 1 << bit;
+                target(&bad);
+            }
+        }
+    }
+
+    #[test]
+    fn no_input_panics() {
+        every_corruption(
+            br#"[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"tenant_id":"a"}}}]"#,
+            fuzz_jsonrpc,
+        );
+        every_corruption(
+            b"event: message\r\nid: 1\ndata: {\"jsonrpc\":\"2.0\",\ndata: \"method\":\"x\"}\n\n",
+            fuzz_sse,
+        );
+        every_corruption(b"\x01\x01\x03abc\x89\x00\x80\x02de\x81\x7e\x00\x01x\x88\x00", fuzz_websocket);
+        every_corruption(b"\x02\xc1\x87\x00\x00\x00\x00\xca\x48\xcd\xc9\xc9\x07\x00", fuzz_websocket);
+    }
+}

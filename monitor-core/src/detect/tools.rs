@@ -1,0 +1,170 @@
+//! Lists of tools, merged from their pages.
+
+use super::McpUse;
+use super::caller::Caller;
+use super::recent::Recent;
+use crate::model::mcp::{CacheScope, ManifestHash};
+use crate::model::{Nanos, ServiceId, Sym, WorkloadId};
+
+/// Most lists that are being read page by page.
+const MAX_READING: usize = 1_024;
+/// Most tools of one list. A longer one is not compared.
+pub(super) const MAX_TOOLS: usize = 2_048;
+/// Who has not asked for the next page in this time has given up.
+const GIVEN_UP: Nanos = Nanos::secs(30);
+
+/// A whole list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct List {
+    /// Its tools by name: every one once.
+    pub(super) tools: Vec<(Sym, ManifestHash)>,
+    /// When its first page was asked for.
+    pub(super) begun: Nanos,
+    /// The narrowest of what its pages allow a cache.
+    pub(super) scope: Option<CacheScope>,
+}
+
+impl List {
+    /// The same tools, word for word.
+    pub(super) fn digest(&self) -> u64 {
+        use std::hash::Hasher as _;
+        let mut h = siphasher::sip::SipHasher13::new();
+        for (name, hash) in &self.tools {
+            h.write_u32(name.0);
+            h.write(&hash.0);
+        }
+        h.finish()
+    }
+}
+
+/// What a page brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// It is no page of a list, or the server refused.
+    None,
+    /// More pages are to come.
+    More,
+    /// The last one: this is the list.
+    Whole(List),
+    /// The list cannot be known whole: why.
+    Broken(&'static str),
+}
+
+#[derive(Debug)]
+struct Reading {
+    list: List,
+    at: Nanos,
+    /// Two of them are being read at once and the pages may be of either.
+    muddled: bool,
+}
+
+/// Lists that are being read.
+#[derive(Debug)]
+pub(super) struct Reader(Recent<(ServiceId, Caller, Option<WorkloadId>), Reading>);
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self(Recent::new(MAX_READING))
+    }
+}
+
+impl Reader {
+    /// Takes the answer to one `tools/list`.
+    pub(super) fn read(&mut self, u: &McpUse<'_>, service: ServiceId, caller: Caller) -> Page {
+        let e = u.exchange;
+        let Some(page) = &e.tools else { return Page::None };
+        let key = (service, caller, u.site.workload);
+        if page.cut {
+            self.0.remove(&key);
+            return Page::Broken("list is cut");
+        }
+        let before = self.0.remove(&key).filter(|r| e.begun.since(r.at) < GIVEN_UP);
+        let mut reading = match (page.first, before) {
+            (true, before) => Reading {
+                list: List { tools: Vec::new(), begun: e.begun, scope: page.scope },
+                at: e.ended,
+                muddled: before.is_some() && !page.last,
+            },
+            (false, Some(before)) => before,
+            (false, None) => return Page::Broken("list was not seen from its start"),
+        };
+        if reading.list.tools.len() + page.tools.len() > MAX_TOOLS {
+            return Page::Broken("list is too long");
+        }
+        reading.at = e.ended;
+        reading.list.scope = narrower(reading.list.scope, page.scope);
+        reading.list.tools.extend(page.tools.iter().map(|t| (t.name, t.hash)));
+        if !page.last {
+            self.0.insert(key, reading);
+            return Page::More;
+        }
+        if reading.muddled {
+            return Page::Broken("two lists were read at once");
+        }
+        let mut list = reading.list;
+        list.tools.sort_unstable();
+        list.tools.dedup();
+        // The interner is full: names are no longer told apart.
+        if list.tools.iter().any(|(name, _)| *name == Sym::OTHER) {
+            return Page::Broken("too many names");
+        }
+        Page::Whole(list)
+    }
+}
+
+fn narrower(a: Option<CacheScope>, b: Option<CacheScope>) -> Option<CacheScope> {
+    match (a, b) {
+        (Some(CacheScope::Private), _) | (_, Some(CacheScope::Private)) => Some(CacheScope::Private),
+        (Some(CacheScope::Public), Some(CacheScope::Public)) => Some(CacheScope::Public),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::testing::*;
+    use crate::detect::testing_mcp::*;
+    use crate::model::mcp::Exchange;
+
+    fn read(reader: &mut Reader, e: &Exchange) -> Page {
+        let u = McpUse { site: SITE, exchange: e, answer: by_label(A) };
+        reader.read(&u, ServiceId(0), Caller::Tenant(A))
+    }
+
+    #[test]
+    fn pages_are_merged_in_order() {
+        let mut reader = Reader::default();
+        assert_eq!(read(&mut reader, &page(0, &[tool(SEND, 1)], true, false)), Page::More);
+        assert_eq!(read(&mut reader, &page(1, &[tool(ORDERS, 2)], false, false)), Page::More);
+        let Page::Whole(list) = read(&mut reader, &page(2, &[tool(READ, 3)], false, true)) else { panic!() };
+        let names: Vec<Sym> = list.tools.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, [ORDERS, SEND, READ]);
+    }
+
+    #[test]
+    fn what_is_not_whole_is_not_a_list() {
+        let mut reader = Reader::default();
+        assert!(matches!(read(&mut reader, &page(0, &[tool(SEND, 1)], false, true)), Page::Broken(_)));
+        let mut cut = page(1, &[tool(SEND, 1)], true, true);
+        cut.tools.as_mut().unwrap().cut = true;
+        assert_eq!(read(&mut reader, &cut), Page::Broken("list is cut"));
+        // Two at once.
+        read(&mut reader, &page(2, &[tool(SEND, 1)], true, false));
+        read(&mut reader, &page(2, &[tool(SEND, 1)], true, false));
+        assert!(matches!(read(&mut reader, &page(3, &[], false, true)), Page::Broken(_)));
+        // One that was given up does not count.
+        read(&mut reader, &page(10, &[tool(SEND, 1)], true, false));
+        assert!(matches!(read(&mut reader, &page(100, &[tool(READ, 1)], true, true)), Page::Whole(_)));
+        assert!(matches!(read(&mut reader, &page(101, &[], false, true)), Page::Broken(_)), "nothing of it is left");
+    }
+
+    #[test]
+    fn a_list_without_end_is_given_up() {
+        let mut reader = Reader::default();
+        let tools: Vec<_> = (0..100).map(|n| tool(Sym(100 + n), 1)).collect();
+        read(&mut reader, &page(0, &tools, true, false));
+        let broken = (1..30).map(|_| read(&mut reader, &page(1, &tools, false, false)));
+        assert!(broken.into_iter().any(|p| p == Page::Broken("list is too long")));
+    }
+}
