@@ -95,7 +95,7 @@ fn no_message_repeats_a_secret() {
         format!("[{{ tenant: a, value: {secret}, value_file: x }}]"),
         format!("[{{ tenant: a, value: [{secret}] }}]"),
         format!("[{{ tenant: a, value: {{ {secret}: 1 }} }}]"),
-        format!("[{{ tenant: a, value: 1234567890 }}]"),
+        "[{ tenant: a, value: 1234567890 }]".to_owned(),
         format!("[{{ tenant: [{secret}], value: {secret} }}]"),
         format!("[[{secret}]]"),
         format!("[{secret}]"),

@@ -49,7 +49,9 @@ fn get(host: &str) -> std::io::Result<String> {
             Ok(mut stream) => {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                write!(stream, "GET /tools HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n")?;
+                let request = format!("GET /tools HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
+                // In one piece: who answers early and leaves must not break the rest of it.
+                stream.write_all(request.as_bytes())?;
                 let mut text = String::new();
                 stream.take(MAX_ANSWER).read_to_string(&mut text)?;
                 return Ok(text);

@@ -118,10 +118,11 @@ impl Rows {
                 State::Long(to_come) => {
                     let (now, rest) = bytes.split_at_checked(to_come).unwrap_or((bytes, &[]));
                     bytes = rest;
+                    let over = now.len() > *left;
                     values.feed(now.get(..(*left).min(now.len())).unwrap_or_default(), each);
-                    // The value in which the budget ends is not known whole.
                     *left = left.saturating_sub(now.len());
-                    if *left == 0 {
+                    if over || (*left == 0 && now.len() < to_come) {
+                        // The value in which the budget ends is not known whole.
                         values.forget();
                         State::Idle
                     } else if now.len() < to_come {

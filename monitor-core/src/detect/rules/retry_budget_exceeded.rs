@@ -206,9 +206,12 @@ mod tests {
     use crate::model::mcp::Exchange;
 
     fn taking(second: u64, millis: u64, answered: Answered) -> Exchange {
-        let e = call(second, SEND);
-        let ended = Nanos(e.begun.0 + Nanos::millis(millis).0);
-        Exchange { ended, answered, arguments: Some(Fingerprint(1)), ..e }
+        from(Nanos::secs(second), millis, answered)
+    }
+
+    fn from(begun: Nanos, millis: u64, answered: Answered) -> Exchange {
+        let ended = Nanos(begun.0 + Nanos::millis(millis).0);
+        Exchange { begun, ended, answered, arguments: Some(Fingerprint(1)), ..call(0, SEND) }
     }
 
     fn quiet_minute(rule: &mut RetryBudgetExceeded) {
@@ -222,7 +225,7 @@ mod tests {
     /// A's calls fail and come again `n` times; B's take so long.
     fn storm(rule: &mut RetryBudgetExceeded, n: u64, millis: u64, answered: Answered, by: Answer) -> Vec<Hit> {
         for i in 0..n {
-            assert!(see(rule, &taking(75 + i / 10, 5, answered), by).is_empty());
+            assert!(see(rule, &from(Nanos::millis(75_000 + 100 * i), 5, answered), by).is_empty());
         }
         for second in 80..90 {
             assert!(see(rule, &taking(second, millis, Answered::Result), by_label(B)).is_empty());

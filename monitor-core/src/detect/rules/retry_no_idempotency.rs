@@ -90,8 +90,9 @@ impl RetryNoIdempotency {
     fn call(&mut self, u: &McpUse<'_>, service: ServiceId, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let e = u.exchange;
         if let Some(key) = e.idempotency {
-            hits.extend(self.shared_key(u, service, key));
-            return if hits.is_empty() { Outcome::Clear } else { Outcome::Found };
+            let Some(hit) = self.shared_key(u, service, key) else { return Outcome::Clear };
+            hits.push(hit);
+            return Outcome::Found;
         }
         // The server asked for more: the same call goes on.
         if e.continues {
