@@ -50,6 +50,16 @@ impl McpUse<'_> {
         self.exchange.method.kind() == OpKind::Data
     }
 
+    /// Whether it is known what became of it. A request that was only accepted (202) is answered elsewhere: on the other
+    /// stream of its session, where it is told once more without its arguments.
+    pub(super) fn is_answered(&self) -> bool {
+        match self.exchange.answered {
+            Answered::Unknown => false,
+            Answered::Accepted => !self.is_data(),
+            _ => true,
+        }
+    }
+
     /// Whether its answer brought data back.
     pub(super) fn returned_data(&self) -> bool {
         self.is_data() && self.exchange.answered == Answered::Result && self.exchange.content.bytes > 0

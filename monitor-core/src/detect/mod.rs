@@ -17,7 +17,8 @@ pub use store::{FindingEvent, Store};
 use smallvec::SmallVec;
 
 use crate::model::{
-    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Interner, KeyUse, Nanos, OtherUse, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, Verdict, mcp,
+    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Interner, KeyUse, Nanos, OtherUse,
+    Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, Verdict, mcp,
 };
 
 /// What is fixed about a rule.

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::session::Session;
 use crate::detect::{McpUse, RuleEvent};
-use crate::model::mcp::Exchange;
+use crate::model::mcp::{Exchange, Method};
 use crate::model::token::Verified;
 use crate::model::{Bound, Claim, OpaqueId, Scope, Slot, Strength, UnitNo};
 
@@ -15,6 +15,9 @@ impl Session<'_> {
     /// An exchange has ended.
     pub(super) fn exchanged(&mut self, exchange: &Exchange) {
         let no = self.core.unit.no;
+        if exchange.method == Method::ToolsCall {
+            self.is_call(exchange);
+        }
         if self.known() || self.core.borrow.is_none() || self.core.exchanges.len() >= MAX_WAITING {
             self.tell_exchange(no, exchange);
         } else {

@@ -124,9 +124,9 @@ impl Session<'_> {
                 LiveBinding { bound: *b, author: by.map(|a| a.tenant), client: by.and_then(|a| a.client) }
             })
             .collect();
-        let (marker, key) = (op.marker, op.key);
+        let (marker, key, cause) = (op.marker, op.key, self.cause_of(pending.unit));
         let (site, at, verb, target) = (self.site(), op.ended, op.verb, op.target);
-        let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live, cause: None };
+        let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live, cause };
         self.shared.detect(&RuleEvent::Use(&event), self.out);
         self.tell_next(pending, answer);
     }

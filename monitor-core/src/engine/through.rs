@@ -9,6 +9,8 @@ use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::{self, Borrow, Place, Shifted, Through, Via, Whom};
 use crate::decode::Mark;
+use crate::detect::Cause;
+use crate::model::mcp::Exchange;
 use crate::model::{
     Answer, Attribution, Bases, Basis, Bound, Claim, EvidenceClass, Fingerprint, Nanos, OpKind, Operation, Protocol,
     Side, Slot, TenantId, UnitNo,
@@ -102,17 +104,24 @@ impl Session<'_> {
         if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
             place.answers_with(key, value);
         }
-        if let Some(place) = self.outbound().and_then(|r| self.shared.places.get_mut(&r)) {
+        if self.replies_matter()
+            && let Some(place) = self.outbound().and_then(|r| self.shared.places.get_mut(&r))
+        {
             place.replies.holds(key.0, key.1, value);
         }
+    }
+
+    /// Whether replies are followed to see if they come to those who asked: where a command asks for little and is
+    /// answered with it. A query's answer is mostly more than is remembered of it, and less of it is passed on.
+    fn replies_matter(&self) -> bool {
+        self.core.protocol == Protocol::Redis
     }
 
     /// Whether anybody looks at the values of this direction.
     pub(super) fn looks_at_values(&self, from: Side) -> bool {
         let wanted = match from {
             Side::Client => self.shared.settings.bases.value,
-            // To see whether replies come to those who asked.
-            Side::Server => true,
+            Side::Server => self.inbound().is_some() || self.replies_matter(),
         };
         wanted && (self.inbound().is_some() || self.outbound().is_some())
     }
@@ -333,6 +342,24 @@ impl Session<'_> {
             let whom = answer.attribution().map_or(Whom::Nobody, |a| Whom::Tenant(a.tenant, a.class));
             place.identified((self.core.id, pending.op.request), whom);
         }
+    }
+
+    /// A tool call came in: work done for its request is part of it.
+    pub(super) fn is_call(&mut self, exchange: &Exchange) {
+        let service = self.service();
+        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+            place.calls((self.core.id, exchange.request), service, exchange.verb, exchange.name);
+        }
+    }
+
+    /// The tool call that unit `no` is part of, where it leads to one request.
+    pub(super) fn cause_of(&self, no: UnitNo) -> Option<Cause> {
+        let through = self.core.through_of(no).filter(|t| !t.torn)?;
+        let [key] = through.requests.as_slice() else { return None };
+        let request = self.shared.places.get(&self.core.leaves?)?.request(*key)?;
+        let (service, verb, name) = request.call?;
+        let class = through.settled.map_or(EvidenceClass::Inferred, |a| a.class);
+        Some(Cause { service, verb, name, exchange: key.1, class })
     }
 
     /// Learns from a unit whose tenant is known otherwise where a basis would have been wrong.

@@ -35,9 +35,9 @@ pub struct Token {
 }
 
 /// How tokens are read. Keys are in the form of the JWKS document (RFC 7517), parsed once by the verifier.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TokenPolicy {
-    /// JWKS documents.
+    /// JWKS documents or PEM public keys. Never shown: a key may be a secret shared with the issuer.
     pub keys: Vec<String>,
     /// Claims that name the tenant, first match wins. Never `azp` or `client_id`: those name the application.
     pub tenant_claims: Vec<String>,
@@ -45,6 +45,12 @@ pub struct TokenPolicy {
     pub audiences: Vec<(String, Vec<String>)>,
     /// Longest lifetime of a token that is not called weak.
     pub max_lifetime: Nanos,
+}
+
+impl std::fmt::Debug for TokenPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenPolicy").field("n_keys", &self.keys.len()).finish_non_exhaustive()
+    }
 }
 
 impl Default for TokenPolicy {

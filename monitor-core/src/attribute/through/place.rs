@@ -10,7 +10,7 @@ use super::affinity::Affinity;
 use super::quiet::Quiet;
 use super::rarity::Rarity;
 use super::replies::{Replies, Shifted};
-use crate::model::{ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, TenantId, ThreadId};
+use crate::model::{ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, ServiceId, Sym, TenantId, ThreadId};
 
 /// A request, by the connection it came in on and its number there.
 pub type RequestKey = (ConnId, u64);
@@ -39,6 +39,8 @@ pub struct Request {
     pub ended: Option<Nanos>,
     /// The thread that read and answered it; `None`: not known, or two of them.
     pub thread: Option<ThreadId>,
+    /// The tool it calls, where it is such a call: service, method, tool.
+    pub call: Option<(ServiceId, Sym, Sym)>,
     /// Trace and request ids it carries.
     traces: SmallVec<[Fingerprint; 1]>,
     /// Other values it carries.
@@ -104,6 +106,7 @@ impl Place {
             arrived: at,
             ended: None,
             thread: None,
+            call: None,
             traces: SmallVec::new(),
             values: SmallVec::new(),
             answer: SmallVec::new(),
@@ -199,6 +202,13 @@ impl Place {
             }
             self.ended.pop_front();
             self.requests.remove(&key);
+        }
+    }
+
+    /// It is now known what a request calls.
+    pub fn calls(&mut self, key: RequestKey, service: ServiceId, method: Sym, tool: Sym) {
+        if let Some(r) = self.requests.get_mut(&key) {
+            r.call = Some((service, method, tool));
         }
     }
 

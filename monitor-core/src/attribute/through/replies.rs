@@ -32,6 +32,8 @@ struct Reply {
     /// The only tenant that had a request in flight when it was asked for.
     tenant: Option<TenantId>,
     values: SmallVec<[Fingerprint; 4]>,
+    /// It holds more than is remembered: what is not found in it may be in it all the same.
+    cut: bool,
 }
 
 /// A connection, as findings name it: it may be closed by the time it is known to be out of step.
@@ -93,17 +95,22 @@ impl Replies {
         if line.replies.len() >= MAX_REPLIES {
             line.replies.pop_front();
         }
-        line.replies.push_back(Reply { request, shape: None, begun: at, tenant, values: SmallVec::new() });
+        line.replies.push_back(Reply { request, shape: None, begun: at, tenant, values: SmallVec::new(), cut: false });
         self.common.text();
     }
 
     /// The reply to a command holds `value`.
     pub fn holds(&mut self, conn: ConnId, request: u64, value: Fingerprint) {
         let Some(reply) = self.reply(conn, request) else { return };
-        if reply.values.len() < MAX_VALUES && !reply.values.contains(&value) {
-            reply.values.push(value);
-            self.common.seen(value);
+        if reply.values.contains(&value) {
+            return;
         }
+        if reply.values.len() >= MAX_VALUES {
+            reply.cut = true;
+            return;
+        }
+        reply.values.push(value);
+        self.common.seen(value);
     }
 
     /// What kind of command it was.
@@ -134,6 +141,9 @@ impl Replies {
         let mut own: SmallVec<[Fingerprint; 16]> = SmallVec::new();
         for line in lines.values() {
             let mine = line.replies.iter().rev().skip_while(|r| r.begun > to).take_while(|r| r.begun >= from);
+            if mine.clone().any(|r| r.cut) {
+                return None;
+            }
             own.extend(mine.flat_map(|r| r.values.iter().copied()));
         }
         if own.is_empty() {

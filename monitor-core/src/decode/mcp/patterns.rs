@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use aho_corasick::AhoCorasick;
 use smallvec::SmallVec;
 
 use crate::model::mcp::Pattern;
@@ -108,8 +108,9 @@ const ORDERS: &[&str] = &[
 /// How far before its object a verb may stand, in bytes.
 const BEFORE: usize = 96;
 
-static FINDERS: LazyLock<Vec<(Pattern, Finder<'static>)>> =
-    LazyLock::new(|| PHRASES.iter().map(|(p, phrase)| (*p, Finder::new(phrase.as_bytes()))).collect());
+/// All phrases at once; `None` would be a fault of the list, which the tests would show.
+static PHRASES_AT_ONCE: LazyLock<Option<AhoCorasick>> =
+    LazyLock::new(|| AhoCorasick::new(PHRASES.iter().map(|(_, phrase)| phrase)).ok());
 
 /// What is suspicious in a text, each pattern once. Only the first [`MAX_TEXT`] bytes are looked through.
 pub(super) fn patterns(text: &str, out: &mut SmallVec<[Pattern; 1]>) {
@@ -135,8 +136,10 @@ pub(super) fn patterns(text: &str, out: &mut SmallVec<[Pattern; 1]>) {
             });
         }
     }
-    for (pattern, finder) in FINDERS.iter() {
-        if !out.contains(pattern) && finder.find(plain.as_bytes()).is_some() {
+    for found in PHRASES_AT_ONCE.iter().flat_map(|all| all.find_overlapping_iter(&plain)) {
+        if let Some((pattern, _)) = PHRASES.get(found.pattern().as_usize())
+            && !out.contains(pattern)
+        {
             out.push(*pattern);
         }
     }

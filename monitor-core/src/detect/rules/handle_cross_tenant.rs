@@ -8,7 +8,6 @@
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
-use crate::model::mcp::Answered;
 use crate::model::{Attribution, Fingerprint, ServiceId, Severity};
 
 /// What is fixed about it.
@@ -87,7 +86,7 @@ impl Rule for HandleCrossTenant {
             }
             return Outcome::Insufficient("no tenant");
         };
-        if e.answered == Answered::Unknown {
+        if !u.is_answered() {
             return Outcome::Insufficient("answer not seen");
         }
         if !e.answered.is_done() {
@@ -121,7 +120,7 @@ mod tests {
     use crate::detect::testing::*;
     use crate::detect::testing_mcp::*;
     use crate::model::Answer;
-    use crate::model::mcp::{Content, Exchange};
+    use crate::model::mcp::{Answered, Content, Exchange};
     use smallvec::smallvec;
 
     const ID: Fingerprint = Fingerprint(5);
@@ -168,8 +167,10 @@ mod tests {
         let mut rule = HandleCrossTenant::default();
         see(&mut rule, &gives(), by_label(A));
         assert_eq!(judged(&mut rule, &uses(), Answer::Several), Outcome::Insufficient("no tenant"));
-        let unknown = Exchange { answered: Answered::Unknown, ..uses() };
-        assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+        for answered in [Answered::Unknown, Answered::Accepted] {
+            let unknown = Exchange { answered, ..uses() };
+            assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+        }
         // Somebody unknown got it, too: it may have been B.
         judged(&mut rule, &gives(), Answer::Unknown);
         assert!(see(&mut rule, &uses(), by_label(B)).is_empty());

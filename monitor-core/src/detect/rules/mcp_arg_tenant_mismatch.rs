@@ -8,7 +8,6 @@
 use smallvec::smallvec;
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::mcp::Answered;
 use crate::model::{Claim, Severity};
 
 /// What is fixed about it.
@@ -43,10 +42,11 @@ impl Rule for McpArgTenantMismatch {
             Claim::Opaque(_) => return Outcome::Insufficient("argument names no known tenant"),
             Claim::Unreadable => return Outcome::Insufficient("argument could not be read"),
         };
-        match e.answered {
-            Answered::Unknown => return Outcome::Insufficient("answer not seen"),
-            answered if !answered.is_done() => return Outcome::Clear,
-            _ => {}
+        if !u.is_answered() {
+            return Outcome::Insufficient("answer not seen");
+        }
+        if !e.answered.is_done() {
+            return Outcome::Clear;
         }
         let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
         if by.tenant == named {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use crate::detect::testing::*;
     use crate::detect::testing_mcp::*;
-    use crate::model::mcp::{Content, Exchange};
+    use crate::model::mcp::{Answered, Content, Exchange};
     use crate::model::{Answer, Attribution, Basis, EvidenceClass, OpaqueId, Sym};
 
     fn naming(claim: Claim) -> Exchange {
@@ -116,7 +116,9 @@ mod tests {
         let inferred = Answer::Tenant(Attribution::new(B, Basis::OnlyTenant));
         let hits = see(&mut rule, &naming(Claim::Tenant(A)), inferred);
         assert_eq!(hits[0].class, EvidenceClass::Inferred);
-        let unknown = Exchange { answered: Answered::Unknown, ..naming(Claim::Tenant(A)) };
-        assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+        for answered in [Answered::Unknown, Answered::Accepted] {
+            let unknown = Exchange { answered, ..naming(Claim::Tenant(A)) };
+            assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+        }
     }
 }

@@ -123,7 +123,7 @@ impl McpCallNotListed {
         }
         let severity = match e.answered {
             Answered::Result => Severity::High,
-            Answered::Unknown => return Outcome::Insufficient("answer not seen"),
+            _ if !u.is_answered() => return Outcome::Insufficient("answer not seen"),
             _ => Severity::Info,
         };
         let by = u.whom();
@@ -244,8 +244,10 @@ mod tests {
         assert_eq!(judged(&mut rule, &calling(9, 2, SEND), by_label(B)), none);
         // What is not answered has not been done, for all that is known.
         see(&mut rule, &listing(10, 2, &[tool(READ, 1)]), by_label(B));
-        let unknown = Exchange { answered: Answered::Unknown, ..calling(11, 2, SEND) };
-        assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+        for answered in [Answered::Unknown, Answered::Accepted] {
+            let unknown = Exchange { answered, ..calling(11, 2, SEND) };
+            assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+        }
         assert_eq!(
             judged(&mut rule, &calling(9, 2, SEND), by_label(B)),
             Outcome::Insufficient("list is of another time")

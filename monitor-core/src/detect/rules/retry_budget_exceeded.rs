@@ -176,6 +176,10 @@ impl Rule for RetryBudgetExceeded {
             RuleEvent::Mcp(u) if u.is_data() => {
                 let Some(service) = u.site.service else { return Outcome::Clear };
                 self.pass(u.exchange.ended, hits);
+                // It comes once more with its answer; until then it may be anything.
+                if u.exchange.answered == Answered::Accepted {
+                    return if hits.len() > before { Outcome::Found } else { Outcome::Insufficient("answer not seen") };
+                }
                 *self.all.entry(service).or_default() += 1;
                 match u.whom() {
                     Some(by) => self.count(u, service, by),
@@ -262,5 +266,10 @@ mod tests {
         let unknown = taking(71, 5, Answered::Status(503));
         assert_eq!(judged(&mut rule, &unknown, Answer::Several), Outcome::Insufficient("no tenant"));
         assert!(storm(&mut rule, 50, 30, Answered::Status(503), Answer::Several).is_empty());
+        let mut rule = RetryBudgetExceeded::default();
+        quiet_minute(&mut rule);
+        let elsewhere = taking(71, 5, Answered::Accepted);
+        assert_eq!(judged(&mut rule, &elsewhere, by_label(A)), Outcome::Insufficient("answer not seen"));
+        assert!(storm(&mut rule, 50, 30, Answered::Accepted, by_label(A)).is_empty());
     }
 }

@@ -116,7 +116,7 @@ impl RetryNoIdempotency {
         if was_refused(e.answered) || says_it_reads(world.names.name(e.name)) {
             return Outcome::Clear;
         }
-        if e.answered == Answered::Unknown {
+        if !u.is_answered() {
             return Outcome::Insufficient("answer not seen");
         }
         let both = first.answered == Answered::Result && e.answered == Answered::Result;
@@ -253,7 +253,9 @@ mod tests {
         assert_eq!(judged(&mut rule, &sending(2), Answer::Several), Outcome::Insufficient("no tenant"));
         let cut = Exchange { arguments: None, ..sending(2) };
         assert_eq!(judged(&mut rule, &cut, by_label(A)), Outcome::Insufficient("arguments not whole"));
-        let unknown = Exchange { answered: Answered::Unknown, ..sending(2) };
-        assert_eq!(judged(&mut rule, &unknown, by_label(A)), Outcome::Insufficient("answer not seen"));
+        for answered in [Answered::Unknown, Answered::Accepted] {
+            let unknown = Exchange { answered, ..sending(2) };
+            assert_eq!(judged(&mut rule, &unknown, by_label(A)), Outcome::Insufficient("answer not seen"));
+        }
     }
 }
