@@ -5,12 +5,11 @@ use smallvec::SmallVec;
 use super::rpc::{Budget, Collector, MAX_MESSAGE, Messages};
 use super::sse::Events;
 use super::websocket::{Deflate, Frames, Next};
-use super::{Reader, Shared};
-use crate::decode::http::{self, Http};
+use crate::decode::infer;
 use crate::decode::{Chunk, Decoder, Disturbance, SessionStart, Sink};
 use crate::model::claim::Salt;
 use crate::model::mcp::Exchange;
-use crate::model::{Claim, Fingerprint, HeaderPolicy, Nanos, Operation, Side, Slot, Sym, TenantId, TxStatus};
+use crate::model::{Claim, Fingerprint, HeaderPolicy, Nanos, Operation, Protocol, Side, Slot, Sym, TenantId, TxStatus};
 
 const SALT: Salt = Salt(1, 2);
 
@@ -82,7 +81,7 @@ pub fn fuzz_jsonrpc(data: &[u8]) {
             talk.push((side, body.to_vec()));
         }
         let mut sink = Nobody::default();
-        let mut decoder = decoder(false);
+        let Some(mut decoder) = decoder(false) else { return };
         for (side, bytes) in &talk {
             decoder.bytes(*side, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut sink);
         }
@@ -155,7 +154,7 @@ pub fn fuzz_websocket(data: &[u8]) {
 /// and how long the piece is.
 pub fn fuzz_mcp(data: &[u8]) {
     let Some((&first, mut rest)) = data.split_first() else { return };
-    let mut decoder = decoder(first & 1 == 1);
+    let Some(mut decoder) = decoder(first & 1 == 1) else { return };
     let mut sink = Nobody::default();
     let mut at = 0;
     while let Some((&head, after)) = rest.split_first() {
@@ -175,9 +174,9 @@ pub fn fuzz_mcp(data: &[u8]) {
     decoder.closed(Nanos(at), &mut sink);
 }
 
-fn decoder(mid_stream: bool) -> Http {
-    let reader = Box::new(Reader::new(SALT, &Shared::default()));
-    Http::new(SALT, mid_stream, &http::Shared::new(HeaderPolicy::default()), Some(reader))
+/// MCP is read on top of HTTP: what composes the two composes them here.
+fn decoder(mid_stream: bool) -> Option<Box<dyn Decoder>> {
+    infer::decoder(Protocol::Http, SALT, mid_stream, &infer::Shared::new(SALT, &HeaderPolicy::default()))
 }
 
 #[cfg(test)]
