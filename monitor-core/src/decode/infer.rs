@@ -151,7 +151,13 @@ pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared
             Some(Box::new(http::Http::new(salt, mid_stream, &shared.http, Some(mcp))))
         }
         Protocol::Redis => Some(Box::new(redis::Redis::new(salt, mid_stream, &shared.redis))),
-        Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => None,
+        Protocol::Unknown
+        | Protocol::Opaque
+        | Protocol::Mcp
+        | Protocol::Amqp
+        | Protocol::Nats
+        | Protocol::Kafka
+        | Protocol::Mqtt => None,
     }
 }
 

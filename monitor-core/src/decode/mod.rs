@@ -19,6 +19,7 @@ pub mod values;
 use smallvec::SmallVec;
 
 use crate::model::mcp::Exchange;
+use crate::model::queue::QueueEvent;
 use crate::model::token::Token;
 use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Protocol, Side, Slot, Sym, TenantId, TxStatus};
 
@@ -147,6 +148,11 @@ pub trait Sink {
     /// An MCP request has been answered (also: its answer was lost). Comes after the `done` of its operation.
     fn mcp(&mut self, exchange: &Exchange) {
         let _ = exchange;
+    }
+
+    /// Something happened to a message of a queue. Comes after the `done` of its operation.
+    fn queue(&mut self, event: QueueEvent) {
+        let _ = event;
     }
 
     /// A reply came that belongs to no request of this connection, by count. Told only when the connection was seen

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod intern;
 pub mod mcp;
 pub mod operation;
+pub mod queue;
 pub mod service;
 pub mod settings;
 pub mod time;

@@ -18,6 +18,14 @@ pub enum Protocol {
     Http,
     /// Model Context Protocol, over HTTP or WebSocket.
     Mcp,
+    /// AMQP 0-9-1.
+    Amqp,
+    /// NATS client protocol, JetStream included.
+    Nats,
+    /// Apache Kafka's protocol.
+    Kafka,
+    /// MQTT 3.1.1 and 5.
+    Mqtt,
 }
 
 impl Protocol {
@@ -30,6 +38,10 @@ impl Protocol {
             Self::Redis => "redis",
             Self::Http => "http",
             Self::Mcp => "mcp",
+            Self::Amqp => "amqp",
+            Self::Nats => "nats",
+            Self::Kafka => "kafka",
+            Self::Mqtt => "mqtt",
         }
     }
 }

@@ -1,0 +1,91 @@
+//! Messages on their way through a queue, as the broker's connections show them: published, delivered, settled.
+
+use smallvec::SmallVec;
+
+use super::{Claim, Fingerprint, Nanos, Sym, TenantId};
+
+/// Most ids kept of one message.
+pub const MAX_IDS: usize = 4;
+/// Most values kept of one message.
+pub const MAX_VALUES: usize = 32;
+
+/// One message, without its content.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The request of this connection that carried it, or whose answer did; 0: the broker pushed it.
+    pub request: u64,
+    /// When its last byte was seen.
+    pub at: Nanos,
+    /// Where it was published to, as far as that may be shown: exchange and routing key, topic, subject, list, stream.
+    pub queue: Sym,
+    /// Where it was published to, exactly: the same for publisher and consumer.
+    pub place: Fingerprint,
+    /// What identifies this one message at this broker: an id that broker, producer or job library gave it, with all
+    /// that makes it unique (stream and number; topic, partition and offset).
+    pub ids: SmallVec<[Fingerprint; 2]>,
+    /// Covers the content as it is handed on unchanged; `None` if it was not seen whole.
+    pub print: Option<Fingerprint>,
+    /// Length of the content, in bytes.
+    pub bytes: u64,
+    /// Whom a header or field of it names. A label (V1): anybody can write it.
+    pub marker: Claim,
+    /// It has a header or field for a tenant, whether or not the value is known.
+    pub labelled: bool,
+    /// Whom a signed claim in it names that was verified here, against a configured key.
+    pub proved: Option<TenantId>,
+    /// It carries a signed claim that could not be verified here.
+    pub signed: bool,
+    /// What lets a consumer see that it got the same job twice, where the producer gave it such a key.
+    pub idempotency: Option<Fingerprint>,
+    /// Ids of traces and requests that it carries.
+    pub traces: SmallVec<[Fingerprint; 1]>,
+    /// Other values that it carries, which may turn up again in the work done for it.
+    pub values: SmallVec<[Fingerprint; 8]>,
+}
+
+/// A message has reached a consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// Names this delivery in its [`Settled`]: unique on the connection among those outstanding.
+    pub handle: u64,
+    /// The broker waits for a confirmation, after which the work is done.
+    pub awaits_ack: bool,
+    /// The broker says that it was delivered before.
+    pub again: bool,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Settlement {
+    /// The consumer confirmed it.
+    Done,
+    /// The consumer gave it back, to be delivered again.
+    Returned,
+    /// The consumer refused it for good.
+    Dropped,
+}
+
+/// A delivery has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    /// Which one.
+    pub handle: u64,
+    /// When.
+    pub at: Nanos,
+    /// How.
+    pub how: Settlement,
+}
+
+/// What happened to a message.
+#[derive(Clone, Debug)]
+pub enum QueueEvent {
+    /// A producer has handed it to the broker. Told when the broker confirmed it, where it does, else when the message
+    /// was complete.
+    Published(Message),
+    /// The broker has handed it to a consumer.
+    Delivered(Delivery),
+    /// The consumer is done with it.
+    Settled(Settled),
+}
