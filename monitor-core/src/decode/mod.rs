@@ -9,6 +9,7 @@ pub mod http;
 pub mod infer;
 pub mod jcs;
 pub mod mcp;
+pub mod message;
 pub mod postgres;
 pub mod redis;
 pub mod shape;
