@@ -64,6 +64,7 @@ impl Draft {
                 bytes: 0,
                 marker: Claim::Neutral,
                 labelled: false,
+                readable: false,
                 proved: None,
                 signed: false,
                 idempotency: None,
@@ -166,6 +167,7 @@ impl Draft {
         });
         let content = std::mem::take(&mut self.content);
         if self.whole && content.len() as u64 == self.message.bytes {
+            self.message.readable = std::str::from_utf8(&content).is_ok();
             fields::each(&content, &mut |name, value| match token(value) {
                 Some((scheme, token)) => self.signed_claim(scheme, token, sink),
                 None => {
@@ -216,7 +218,6 @@ pub fn shown(name: &str, sink: &mut dyn Sink) -> Sym {
     shape::shape(name, &['.', ':', '/', '{', '}'], MAX_PARTS, &mut text);
     sink.intern(&text)
 }
-
 
 fn keep(kept: &mut SmallVec<[Fingerprint; 8]>, value: Fingerprint) {
     if kept.len() < MAX_VALUES && !kept.contains(&value) {

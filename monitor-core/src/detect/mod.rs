@@ -16,9 +16,10 @@ pub use store::{FindingEvent, Store};
 
 use smallvec::SmallVec;
 
+use crate::model::queue::{JobWork, Message, Settlement};
 use crate::model::{
-    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Interner, KeyUse, Nanos, OtherUse,
-    Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, Verdict, mcp,
+    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Interner, KeyUse, Nanos,
+    OtherUse, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, UnitNo, Verdict, mcp,
 };
 
 /// What is fixed about a rule.
@@ -74,6 +75,10 @@ pub struct Use {
     pub live: SmallVec<[LiveBinding; 2]>,
     /// The call of a tool that it is part of the work of, where that is known.
     pub cause: Option<Cause>,
+    /// The job of a queue that it is part of the work on, where that is known.
+    pub job: Option<JobWork>,
+    /// Its unit of work on its connection.
+    pub unit: UnitNo,
 }
 
 /// The call of a tool behind an operation.
@@ -130,6 +135,66 @@ pub struct McpUse<'a> {
     pub answer: Answer,
 }
 
+/// A message was published, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Posted<'a> {
+    /// Where: the broker, the workload that published it, the connection.
+    pub site: Site,
+    /// What.
+    pub message: &'a Message,
+    /// Whose.
+    pub answer: Answer,
+}
+
+/// A message was handed to a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct Handed {
+    /// Where: the broker, the workload that consumes, the connection.
+    pub site: Site,
+    /// When.
+    pub at: Nanos,
+    /// Where it was published to, as far as that may be shown.
+    pub queue: Sym,
+    /// The same, exactly.
+    pub place: Fingerprint,
+    /// What identifies it at its broker, where anything does.
+    pub id: Option<Fingerprint>,
+    /// For whom the consumer works, where it works for one tenant alone.
+    pub consumer: Option<Attribution>,
+    /// Whose the message is, where that is known.
+    pub origin: Option<Attribution>,
+    /// It was handed out before.
+    pub again: bool,
+    /// It carries a key by which its second coming can be noticed.
+    pub keyed: bool,
+}
+
+/// A delivery has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Where: the broker, the workload that consumes.
+    pub site: Site,
+    /// When it was handed out.
+    pub begun: Nanos,
+    /// When it ended.
+    pub at: Nanos,
+    /// How.
+    pub how: Settlement,
+    /// Whose the message is, where that is known.
+    pub origin: Option<Attribution>,
+}
+
+/// Somebody was asked whether the work on a job is allowed.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The job.
+    pub work: JobWork,
+    /// When the answer came.
+    pub at: Nanos,
+    /// Tenants that the question names.
+    pub named: SmallVec<[TenantId; 2]>,
+}
+
 /// Replies that are out of step with their requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Desync {
@@ -170,6 +235,14 @@ pub enum RuleEvent<'a> {
     Desync(Desync),
     /// One MCP request and its answer.
     Mcp(&'a McpUse<'a>),
+    /// A message was published.
+    Posted(&'a Posted<'a>),
+    /// A message was handed out.
+    Handed(&'a Handed),
+    /// The work on it is confirmed, or given up.
+    Ended(&'a Ended),
+    /// A policy was asked about a job.
+    Checked(&'a Checked),
     /// Time has passed: about once a second.
     Tick(Nanos),
     /// The input has ended: what waits for more can decide with what there is.
@@ -264,6 +337,8 @@ pub static RULES: &[&RuleInfo] = &[
     &rules::retry_no_idempotency::INFO,
     &rules::retry_budget_exceeded::INFO,
     &rules::downstream_scope_missing::INFO,
+    &rules::queue_tenant_unrevalidated::INFO,
+    &rules::queue_tenant_missing::INFO,
 ];
 
 /// A fresh set of all rules.
@@ -297,6 +372,8 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::new(rules::retry_no_idempotency::RetryNoIdempotency::default()),
         Box::new(rules::retry_budget_exceeded::RetryBudgetExceeded::default()),
         Box::new(rules::downstream_scope_missing::DownstreamScopeMissing::default()),
+        Box::new(rules::queue_tenant_unrevalidated::QueueTenantUnrevalidated::default()),
+        Box::new(rules::queue_tenant_missing::QueueTenantMissing::default()),
     ]
 }
 

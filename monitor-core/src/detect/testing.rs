@@ -2,8 +2,9 @@
 
 use smallvec::smallvec;
 
-use super::{Hit, Ineffective, LiveBinding, McpUse, Outcome, Rule, RuleEvent, ServerSet, Site, Use, World};
+use super::{Handed, Hit, Ineffective, LiveBinding, McpUse, Outcome, Rule, RuleEvent, ServerSet, Site, Use, World};
 use crate::model::mcp::{Answered, Content, Exchange, Method, Revision, Transport};
+use crate::model::queue::Message;
 use crate::model::{
     Answer, Attribution, Basis, Bound, Claim, ConnId, Directory, Fingerprint, Interner, Nanos, OtherUse, Protocol,
     Ruling, Scope, Service, ServiceId, Settings, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, UnitNo,
@@ -66,6 +67,8 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
         marker: Claim::Neutral,
         key: None,
         cause: None,
+        job: None,
+        unit: UnitNo(2),
     }
 }
 
@@ -162,6 +165,42 @@ pub(crate) fn an_exchange() -> Exchange {
         tools: None,
         server: None,
         content: Content::default(),
+    }
+}
+
+/// A message on the queue `orders` that says nothing of a tenant.
+pub(crate) fn a_message() -> Message {
+    Message {
+        request: 1,
+        at: Nanos(10),
+        queue: ORDERS,
+        place: Fingerprint(5),
+        ids: smallvec![],
+        print: Some(Fingerprint(6)),
+        bytes: 10,
+        marker: Claim::Neutral,
+        labelled: false,
+        readable: true,
+        proved: None,
+        signed: false,
+        idempotency: None,
+        traces: smallvec![],
+        values: smallvec![],
+    }
+}
+
+/// A message of `origin`'s, delivered to a consumer of `consumer`'s.
+pub(crate) fn handed_to(consumer: TenantId, origin: Option<TenantId>) -> Handed {
+    Handed {
+        site: SITE,
+        at: Nanos(10),
+        queue: ORDERS,
+        place: Fingerprint(5),
+        id: Some(Fingerprint(7)),
+        consumer: by_label(consumer).attribution(),
+        origin: origin.and_then(|t| by_label(t).attribution()),
+        again: false,
+        keyed: false,
     }
 }
 

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
+use super::jobs::OpenJob;
 use crate::attribute::forwarded::{Origins, Relay};
 use crate::attribute::through::{Borrow, Through};
 use crate::decode::infer::{Guess, infer};
 use crate::decode::{Appetite, Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
 use crate::model::mcp::Exchange;
+use crate::model::queue::Message;
 use crate::model::{
     Answer, Attribution, CgroupId, ConnId, EvidenceClass, Fingerprint, Nanos, Operation, OtherUse, Protocol, ServiceId,
-    Side, Slot, SocketCookie, TenantId, ThreadId, UnitNo, WorkloadId,
+    Side, Slot, SocketCookie, Sym, TenantId, ThreadId, UnitNo, WorkloadId,
 };
 use crate::stream::Reassembler;
 
@@ -221,6 +223,14 @@ pub(super) struct Core {
     pub(super) through: Vec<(UnitNo, Through)>,
     /// MCP exchanges that wait for their tenant, with their unit of work.
     pub(super) exchanges: Vec<(UnitNo, Exchange)>,
+    /// Messages that were published here and wait for their tenant: unit of work, number, message.
+    pub(super) posts: Vec<(UnitNo, u64, Message)>,
+    /// Deliveries that are not settled.
+    pub(super) jobs: Vec<OpenJob>,
+    /// Deliveries so far.
+    pub(super) n_jobs: u64,
+    /// How the latest delivery was made, as the protocol names it.
+    pub(super) delivered_by: Sym,
     /// Who sent the latest bytes: the client's thread, the server's.
     pub(super) threads: [Option<ThreadId>; 2],
     /// Who reads what the client sends, as last told.
@@ -256,6 +266,10 @@ impl Core {
             borrows: VecDeque::new(),
             through: Vec::new(),
             exchanges: Vec::new(),
+            posts: Vec::new(),
+            jobs: Vec::new(),
+            n_jobs: 0,
+            delivered_by: Sym::EMPTY,
             threads: [None; 2],
             reader: None,
             ineffective: None,

@@ -264,8 +264,10 @@ impl Conn {
         if let App::Decoding(decoder) = &mut self.app {
             decoder.closed(at, &mut session);
         }
+        session.loses_jobs(at);
         session.look_through(at, true);
         session.tell_exchanges(None);
+        session.tell_posts(None);
         session.flush(|_| true);
     }
 

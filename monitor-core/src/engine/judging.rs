@@ -7,8 +7,8 @@ use super::session::Session;
 use crate::detect::{Ineffective, LiveBinding, RuleEvent, Use};
 use crate::ledger::{Owner, Question, View, judge};
 use crate::model::{
-    Answer, Attribution, Bound, Claim, EvidenceClass, OpaqueId, Operation, OtherUse, Outcome, Ruling, Scope, Slot,
-    Strength, UnitNo, Verdict,
+    Answer, Attribution, Bound, Claim, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Ruling, Scope,
+    Slot, Strength, UnitNo, Verdict,
 };
 
 /// What an operation says of its tenant itself: credential and declared marker.
@@ -48,6 +48,13 @@ impl Session<'_> {
 
     /// Counts and hands out an operation that needs no verdict.
     fn tell(&mut self, op: &Operation, answer: Answer) {
+        if op.kind == OpKind::Publish && op.outcome != Outcome::Error {
+            // A queue is used by whoever publishes to it; a verdict is due on the message, not on the connection.
+            let (service, tenant) = (self.service(), answer.attribution().map(|a| a.tenant));
+            let credential = self.core.session.map(|s| (s.user, s.database));
+            let client = self.core.client_workload;
+            self.shared.note_use(service, client, tenant, Verdict::None, credential, op.ended);
+        }
         self.shared.note_operation(self.core, op, answer, Verdict::None, self.out);
     }
 
@@ -58,6 +65,7 @@ impl Session<'_> {
         let Some(view) = &pending.view else {
             let answer = self.answer(pending.unit, op.begun, &own, &own);
             self.tell(op, answer);
+            self.tell_check(pending);
             return;
         };
         // What the operation says itself counts as bound for just this operation.
@@ -125,8 +133,10 @@ impl Session<'_> {
             })
             .collect();
         let (marker, key, cause) = (op.marker, op.key, self.cause_of(pending.unit));
+        let job = self.job_of(pending.unit);
+        let unit = pending.unit;
         let (site, at, verb, target) = (self.site(), op.ended, op.verb, op.target);
-        let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live, cause };
+        let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live, cause, job, unit };
         self.shared.detect(&RuleEvent::Use(&event), self.out);
         self.tell_next(pending, answer);
     }

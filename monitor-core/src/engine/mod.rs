@@ -3,6 +3,7 @@
 mod conn;
 mod exchanges;
 mod feed;
+mod jobs;
 mod judging;
 mod output;
 mod owners;
@@ -70,6 +71,7 @@ impl Engine {
         let now = event.at();
         self.table.look_through(now, &mut self.shared, out);
         self.table.check_answers(now, &mut self.shared, out);
+        self.shared.age_jobs(now, out);
         if now.since(self.last_turn) >= TURN {
             self.last_turn = now;
             self.turn(now, out);
@@ -135,6 +137,7 @@ impl Engine {
             },
             TableLevel { table: "opaque_ids", entries: s.owners.len(), limit: owners::Owners::limit() },
             TableLevel { table: "tokens", entries: s.tokens.len(), limit: Verifier::limit() },
+            TableLevel { table: "messages", entries: s.jobs.len(), limit: jobs::Jobs::limit() },
             TableLevel { table: "tools", entries: s.tools.len(), limit: tools::Tools::limit() },
             TableLevel { table: "statement_shapes", entries: s.decoders.postgres.n_shapes(), limit: 4096 },
         ]

@@ -10,6 +10,7 @@ use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
 use crate::model::mcp::Exchange;
+use crate::model::queue::QueueEvent;
 use crate::model::token::Token;
 use crate::model::{
     Attribution, Basis, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol, Scope,
@@ -227,6 +228,9 @@ impl Sink for Session<'_> {
     }
 
     fn done(&mut self, op: &Operation) {
+        if op.kind == OpKind::Deliver {
+            self.core.delivered_by = op.verb;
+        }
         let data = op.kind == OpKind::Data && op.outcome != Outcome::Error;
         // What the statement may have done unseen, it may have done before it touched the data.
         let blind = op.effect == Effect::Unknown;
@@ -247,7 +251,9 @@ impl Sink for Session<'_> {
             self.apply(op);
         }
         let pending = Pending { unit: self.core.unit.no, op: *op, view };
-        let wait = !self.known() && op.request != 0 && (data || self.shared.settings.operations);
+        let asks = op.effect == Effect::Check;
+        let posts = op.kind == OpKind::Publish;
+        let wait = !self.known() && op.request != 0 && (data || asks || posts || self.shared.settings.operations);
         if wait && self.core.pending.len() < MAX_PENDING {
             self.core.pending.push(pending);
         } else {
@@ -305,6 +311,10 @@ impl Sink for Session<'_> {
         self.exchanged(exchange);
     }
 
+    fn queue(&mut self, event: QueueEvent) {
+        self.of_queue(event);
+    }
+
     fn unmatched_reply(&mut self, at: Nanos, _why: &'static str) {
         if self.core.mid_stream || self.core.disturbed {
             return;
@@ -326,6 +336,7 @@ impl Sink for Session<'_> {
         self.core.disturbed = true;
         self.core.ledger.disturb(why == Disturbance::MidStream);
         self.abandons_all(at);
+        self.loses_jobs(at);
         for open in self.core.open.drain(..) {
             if let (Some(relay), Some(print), true) = (self.core.enters, open.print, open.entered) {
                 self.shared.forwarding.close(relay, print, self.core.id, at);

@@ -7,6 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use super::conn::Core;
+use super::jobs::{Jobs, TenantValues};
 use super::output::{OperationView, Output};
 use super::owners::Owners;
 use super::stats::Stats;
@@ -101,6 +102,10 @@ pub(super) struct Shared {
     pub(super) canaries: CanarySet,
     /// Tools that servers listed.
     pub(super) tools: Tools,
+    /// Messages on their way.
+    pub(super) jobs: Jobs,
+    /// Tenants by the fingerprints of their names.
+    pub(super) tenant_values: TenantValues,
     /// The time of the event that is being handled.
     pub(super) now: Nanos,
 }
@@ -112,6 +117,13 @@ impl Shared {
             let id = tenants.intern(&spec.name);
             for alias in &spec.aliases {
                 tenants.alias(id, alias);
+            }
+        }
+        let mut tenant_values = TenantValues::default();
+        for spec in &settings.tenants {
+            let id = tenants.intern(&spec.name);
+            for spelling in std::iter::once(&spec.name).chain(&spec.aliases) {
+                tenant_values.add(settings.salt, spelling, id);
             }
         }
         let canaries = CanarySet::new(&settings.canaries, &mut |name| tenants.intern(name));
@@ -149,6 +161,8 @@ impl Shared {
             tokens,
             canaries,
             tools: Tools::default(),
+            jobs: Jobs::default(),
+            tenant_values,
             now: Nanos(0),
             settings,
         }
@@ -157,7 +171,11 @@ impl Shared {
     /// The workload of a fact from identity.
     pub(super) fn workload(&mut self, fact: &super::WorkloadFact) -> WorkloadId {
         let tenant = match fact.tenants.as_slice() {
-            [one] => Some(self.tenants.intern(one)),
+            [one] => {
+                let id = self.tenants.intern(one);
+                self.tenant_values.add(self.settings.salt, one, id);
+                Some(id)
+            }
             _ => None,
         };
         let (name, cgroup) = (self.names.intern(&fact.name), self.names.intern(&fact.cgroup));

@@ -92,6 +92,9 @@ impl Session<'_> {
                 Mark::Trace(trace) => borrow.carries_trace(place, trace),
                 Mark::Value(value) => {
                     borrow.carries_value(place, value);
+                    if let Some(tenant) = self.shared.tenant_values.named(value) {
+                        borrow.names(tenant);
+                    }
                     place.worked.seen(value);
                 }
             }
@@ -171,10 +174,15 @@ impl Session<'_> {
         let (service, Some(relay)) = (self.service(), self.core.leaves) else { return };
         if let (Some(borrow), Some(place)) = (&mut self.core.borrow, self.shared.places.get_mut(&relay)) {
             let shape = (service, op.verb, op.target);
+            // What it does at its own broker is about its jobs, and mostly not for them.
+            let at_broker = place.takes_jobs_from(service);
             borrow.worked(shape, op.ended);
             place.replies.is_a(self.core.id, op.request, shape);
             // What came in unseen may have caused it.
-            if !borrow.too_early && place.is_whole(borrow.begun) {
+            if !at_broker {
+                place.acks.worked(self.core.threads[0], op.ended);
+            }
+            if !at_broker && !borrow.too_early && place.is_whole(borrow.begun) {
                 place.quiet.work(shape, op.begun, !borrow.candidates.is_empty());
             }
         }
@@ -216,6 +224,7 @@ impl Session<'_> {
             self.core.through.push((no, found));
             self.flush(|p| p.unit == no);
             self.tell_exchanges(Some(no));
+            self.tell_posts(Some(no));
         }
     }
 

@@ -115,7 +115,7 @@ impl Ledger {
     /// Applies what an acknowledged operation of unit `unit` changed.
     pub fn apply(&mut self, effect: &Effect, at: Nanos, unit: UnitNo) {
         match *effect {
-            Effect::None => {}
+            Effect::None | Effect::Check => {}
             Effect::Bind { slot, claim, scope, strength } => {
                 self.remember();
                 if claim == Claim::Unreadable {
@@ -225,6 +225,11 @@ impl Ledger {
         self.slots.end_transaction();
         self.savepoints.clear();
         self.failed = false;
+    }
+
+    /// Bindings in force of at least this strength, without a use.
+    pub fn bindings(&self, minimum: Strength) -> SmallVec<[Bound; 2]> {
+        self.slots.live().filter(|b| b.strength >= minimum).collect()
     }
 
     /// What is live for a data operation happening now. Counts it among the connection's uses.

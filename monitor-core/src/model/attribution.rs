@@ -16,12 +16,16 @@ pub enum Basis {
     TraceId,
     /// The only request in flight in the whole process when the work began, in a process known to be quiet when idle.
     Bracketed,
+    /// A signed claim in the message, verified against a configured key.
+    SignedClaim,
     /// The operation's own unit of work bound the connection, and the server acknowledged it.
     Binding,
     /// A rare value of exactly one request in flight reappears in the operation.
     ValueFlow,
     /// The thread that did the work is the one that answered exactly one request in flight.
     SameThread,
+    /// The job that was confirmed next, in a process that does one job after the other.
+    SettleOrder,
     /// Every request in flight was one tenant's.
     OnlyTenant,
     /// The operation names the tenant itself: key prefix, header, predicate, comment.
@@ -30,15 +34,17 @@ pub enum Basis {
 
 impl Basis {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::OwnContainer,
         Self::PeerContainer,
         Self::ForwardedContent,
         Self::TraceId,
         Self::Bracketed,
+        Self::SignedClaim,
         Self::Binding,
         Self::ValueFlow,
         Self::SameThread,
+        Self::SettleOrder,
         Self::OnlyTenant,
         Self::Marker,
     ];
@@ -51,9 +57,11 @@ impl Basis {
             Self::ForwardedContent => "forwarded-content",
             Self::TraceId => "trace-id",
             Self::Bracketed => "bracketed",
+            Self::SignedClaim => "signed-claim",
             Self::Binding => "binding",
             Self::ValueFlow => "value-flow",
             Self::SameThread => "same-thread",
+            Self::SettleOrder => "settle-order",
             Self::OnlyTenant => "only-tenant",
             Self::Marker => "marker",
         }
@@ -63,8 +71,10 @@ impl Basis {
     pub fn class(self) -> EvidenceClass {
         match self {
             Self::OwnContainer | Self::PeerContainer | Self::Bracketed => EvidenceClass::Endpoint,
-            Self::ForwardedContent | Self::TraceId | Self::Binding => EvidenceClass::Wire,
-            Self::ValueFlow | Self::SameThread | Self::OnlyTenant | Self::Marker => EvidenceClass::Inferred,
+            Self::ForwardedContent | Self::TraceId | Self::SignedClaim | Self::Binding => EvidenceClass::Wire,
+            Self::ValueFlow | Self::SameThread | Self::SettleOrder | Self::OnlyTenant | Self::Marker => {
+                EvidenceClass::Inferred
+            }
         }
     }
 }

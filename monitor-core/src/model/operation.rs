@@ -224,6 +224,9 @@ pub enum Effect {
         /// `SET LOCAL x TO DEFAULT` and its like end with the transaction.
         scope: Scope,
     },
+    /// The server was asked whether somebody may do something (a policy decision, token introspection): nothing
+    /// changes here, but whoever asks has checked.
+    Check,
     /// An explicit transaction begins.
     Begin,
     /// It ends and what it set stays.

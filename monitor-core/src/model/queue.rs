@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Claim, Fingerprint, Nanos, Sym, TenantId};
+use super::{Claim, ConnId, EvidenceClass, Fingerprint, Nanos, ServiceId, Sym, TenantId};
 
 /// Most ids kept of one message.
 pub const MAX_IDS: usize = 4;
@@ -31,6 +31,8 @@ pub struct Message {
     pub marker: Claim,
     /// It has a header or field for a tenant, whether or not the value is known.
     pub labelled: bool,
+    /// What it says of its tenant could be read: its content was seen whole, and is text.
+    pub readable: bool,
     /// Whom a signed claim in it names that was verified here, against a configured key.
     pub proved: Option<TenantId>,
     /// It carries a signed claim that could not be verified here.
@@ -88,4 +90,36 @@ pub enum QueueEvent {
     Delivered(Delivery),
     /// The consumer is done with it.
     Settled(Settled),
+}
+
+/// A job: a message in the hands of a process that works for several tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The broker that handed it out.
+    pub service: ServiceId,
+    /// Where it was published to, as far as that may be shown.
+    pub queue: Sym,
+    /// How it was handed out, as the protocol names it.
+    pub verb: Sym,
+    /// When.
+    pub at: Nanos,
+    /// Names the message at its broker, where anything does.
+    pub id: Option<Fingerprint>,
+    /// It was handed out before.
+    pub again: bool,
+    /// It carries a key by which its second coming can be noticed.
+    pub keyed: bool,
+}
+
+/// Work that is part of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobWork {
+    /// The job, by the connection that it came on and its number there.
+    pub key: (ConnId, u64),
+    /// What is known of it.
+    pub job: Job,
+    /// Whose job it is.
+    pub tenant: TenantId,
+    /// How it is known that the work is part of a job of that tenant's.
+    pub class: EvidenceClass,
 }

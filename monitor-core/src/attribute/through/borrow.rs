@@ -4,12 +4,14 @@ use smallvec::SmallVec;
 
 use super::place::{Place, RequestKey};
 use super::quiet::Shape;
-use crate::model::{Fingerprint, Nanos, ThreadId};
+use crate::model::{Fingerprint, Nanos, TenantId, ThreadId};
 
 /// Most requests in flight told apart for one unit of work.
 const MAX_CANDIDATES: usize = 64;
 /// Most requests that its trace ids or values are remembered to lead to.
 const MAX_LEADS: usize = 64;
+/// Most tenants named in one unit of work that are told apart.
+const MAX_NAMED: usize = 4;
 /// Most kinds of work in one unit.
 const MAX_SHAPES: usize = 8;
 
@@ -56,6 +58,8 @@ pub struct Borrow {
     pub valued: SmallVec<[RequestKey; 2]>,
     /// Kinds of data operations in it.
     pub shapes: SmallVec<[Shape; 2]>,
+    /// Tenants that it names by their own names.
+    pub named: SmallVec<[TenantId; 2]>,
     /// When its last data operation was answered.
     pub done: Nanos,
 }
@@ -73,6 +77,7 @@ impl Borrow {
             traced: SmallVec::new(),
             valued: SmallVec::new(),
             shapes: SmallVec::new(),
+            named: SmallVec::new(),
             done: at,
         }
     }
@@ -99,6 +104,13 @@ impl Borrow {
             if !self.valued.contains(key) && self.valued.len() < MAX_LEADS {
                 self.valued.push(*key);
             }
+        }
+    }
+
+    /// It names a tenant.
+    pub fn names(&mut self, tenant: TenantId) {
+        if !self.named.contains(&tenant) && self.named.len() < MAX_NAMED {
+            self.named.push(tenant);
         }
     }
 

@@ -18,6 +18,12 @@ pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool, now: Na
     if request.ended.is_some_and(|ended| ended < borrow.done) {
         return Said::Nothing("went on after the answer");
     }
+    if request.loose {
+        return Said::Nothing("its end is not known");
+    }
+    if request.job.is_some() && !place.acks.end_the_work() {
+        return Said::Nothing("not known to confirm jobs after the work");
+    }
     if place.quiet.works_alone(now) {
         return Said::Nothing("works when idle");
     }

@@ -4,6 +4,7 @@
 //! Bases of wire and endpoint class settle it. Inferred ones only vote: they speak when no binding does, and where they
 //! disagree the answer is "several".
 
+mod acks;
 mod affinity;
 mod borrow;
 mod bracketed;
@@ -12,6 +13,7 @@ mod place;
 mod quiet;
 mod rarity;
 mod replies;
+mod settle_order;
 mod thread;
 mod trace;
 mod value;
@@ -45,6 +47,8 @@ pub struct Through {
     pub votes: SmallVec<[(Basis, TenantId); 3]>,
     /// The requests it may be for, as far as they could be narrowed down.
     pub requests: SmallVec<[RequestKey; 2]>,
+    /// Tenants that it names by their own names.
+    pub named: SmallVec<[TenantId; 2]>,
 }
 
 /// A basis that abstained, and why; or that spoke.
@@ -66,7 +70,7 @@ pub fn resolve(
     let whole = !borrow.too_early && place.is_whole(borrow.begun);
     learn_thread(borrow, place, now);
     let place = &*place;
-    let mut out = Through::default();
+    let mut out = Through { named: borrow.named.clone(), ..Through::default() };
     let mut narrowest: Option<&[RequestKey]> = None;
     let mut ask = |on: bool, basis: Basis, said: Said<'_>| -> Option<(TenantId, EvidenceClass, usize)> {
         if !on {
@@ -102,6 +106,7 @@ pub fn resolve(
     for (on, basis, said) in [
         (policy.value, Basis::ValueFlow, value::answer(borrow, whole)),
         (policy.thread, Basis::SameThread, thread::answer(borrow, place, whole)),
+        (policy.thread, Basis::SettleOrder, settle_order::answer(borrow, place, whole)),
         (policy.only_tenant, Basis::OnlyTenant, only_tenant::answer(borrow, place, whole, now)),
     ] {
         let Some((tenant, ..)) = ask(on, basis, said) else { continue };

@@ -6,10 +6,12 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::acks::Acks;
 use super::affinity::Affinity;
 use super::quiet::Quiet;
 use super::rarity::Rarity;
 use super::replies::{Replies, Shifted};
+use crate::model::queue::Job;
 use crate::model::{ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, ServiceId, Sym, TenantId, ThreadId};
 
 /// A request, by the connection it came in on and its number there.
@@ -41,6 +43,10 @@ pub struct Request {
     pub thread: Option<ThreadId>,
     /// The tool it calls, where it is such a call: service, method, tool.
     pub call: Option<(ServiceId, Sym, Sym)>,
+    /// The job that it is, where it was handed out by a queue.
+    pub job: Option<Job>,
+    /// When the work on it ends is not known: it counts as in flight for a while, and proves nothing by it.
+    pub loose: bool,
     /// Trace and request ids it carries.
     traces: SmallVec<[Fingerprint; 1]>,
     /// Other values it carries.
@@ -83,7 +89,14 @@ pub struct Place {
     pub worked: Rarity,
     /// What came back.
     pub replies: Replies,
+    /// When jobs are confirmed, as far as there are jobs.
+    pub acks: Acks,
+    /// Where its jobs come from.
+    brokers: SmallVec<[ServiceId; 1]>,
 }
+
+/// Most brokers told apart.
+const MAX_BROKERS: usize = 8;
 
 impl Place {
     /// A request has come in.
@@ -107,6 +120,8 @@ impl Place {
             ended: None,
             thread: None,
             call: None,
+            job: None,
+            loose: false,
             traces: SmallVec::new(),
             values: SmallVec::new(),
             answer: SmallVec::new(),
@@ -203,6 +218,30 @@ impl Place {
             self.ended.pop_front();
             self.requests.remove(&key);
         }
+    }
+
+    /// A request that has come in is a job.
+    pub fn is_job(&mut self, key: RequestKey, job: Job, loose: bool) {
+        if !self.brokers.contains(&job.service) && self.brokers.len() < MAX_BROKERS {
+            self.brokers.push(job.service);
+        }
+        if let Some(r) = self.requests.get_mut(&key) {
+            r.job = Some(job);
+            r.loose = loose;
+        }
+    }
+
+    /// A job was confirmed; whether the work on it is over.
+    pub fn confirmed(&mut self, key: RequestKey, at: Nanos, thread: Option<ThreadId>) -> bool {
+        let Some(r) = self.requests.get_mut(&key).filter(|r| r.ended.is_none()) else { return true };
+        let tight = self.acks.confirmed(key, r.arrived, at, thread, self.open.len() == 1);
+        r.loose |= !tight;
+        tight && !r.loose
+    }
+
+    /// Whether it takes jobs from `service`: what it does there is partly about the jobs, not for them.
+    pub fn takes_jobs_from(&self, service: ServiceId) -> bool {
+        self.brokers.contains(&service)
     }
 
     /// It is now known what a request calls.

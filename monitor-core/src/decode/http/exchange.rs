@@ -33,6 +33,7 @@ pub(super) struct Exchange {
     verb: Sym,
     target: Sym,
     kind: OpKind,
+    effect: Effect,
     carried: Carried,
     pub(super) is_head: bool,
     pub(super) is_connect: bool,
@@ -71,6 +72,7 @@ impl Exchange {
             verb: shared.shapes.intern(head.method, sink),
             target: shared.shapes.intern(&text, sink),
             kind: kind(head.method, path),
+            effect: if asks_policy(path) { Effect::Check } else { Effect::None },
             carried,
             is_head: head.method == "HEAD",
             is_connect: head.method == "CONNECT",
@@ -122,7 +124,7 @@ impl Exchange {
             kind: self.kind,
             verb: self.verb,
             target: self.target,
-            effect: Effect::None,
+            effect: self.effect,
             outcome,
             warned_ineffective: false,
             marker: self.carried.marker,
@@ -151,8 +153,19 @@ fn kind(method: &str, path: &str) -> OpKind {
     let exempt = matches!(method, "OPTIONS" | "CONNECT" | "TRACE")
         || EXACT.contains(&bare)
         || bare.starts_with("/health/")
-        || bare.starts_with("/.well-known/");
+        || bare.starts_with("/.well-known/")
+        || asks_policy(path);
     if exempt { OpKind::Control } else { OpKind::Data }
+}
+
+/// Whether a request asks for a decision: Open Policy Agent's data API, OpenFGA and SpiceDB checks, token introspection
+/// (RFC 7662). It touches nobody's data.
+fn asks_policy(path: &str) -> bool {
+    let bare = path.trim_end_matches('/');
+    bare.starts_with("/v1/data/")
+        || (bare.starts_with("/stores/") && (bare.ends_with("/check") || bare.ends_with("/batch-check")))
+        || bare.starts_with("/v1/permissions/check")
+        || bare.ends_with("/introspect")
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {

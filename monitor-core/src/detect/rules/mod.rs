@@ -17,6 +17,8 @@ pub mod mcp_token_passthrough;
 pub mod mcp_token_weak;
 pub mod pool_reuse_unrevalidated;
 pub mod pool_stale_binding;
+pub mod queue_tenant_missing;
+pub mod queue_tenant_unrevalidated;
 pub mod response_desync;
 pub mod result_cross_tenant;
 pub mod retry_budget_exceeded;

@@ -46,9 +46,7 @@ impl Rule for SharedServiceUnpartitioned {
         let (now, ended) = match *event {
             RuleEvent::Tick(now) => (now, false),
             RuleEvent::End(now) => (now, true),
-            RuleEvent::Use(_) | RuleEvent::Ineffective(_) | RuleEvent::Desync(_) | RuleEvent::Mcp(_) => {
-                return Outcome::Clear;
-            }
+            _ => return Outcome::Clear,
         };
         let before = hits.len();
         for (index, service) in (0u32..).zip(world.services) {

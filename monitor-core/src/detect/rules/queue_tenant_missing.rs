@@ -1,0 +1,162 @@
+//! Rule: `queue-tenant-missing`.
+//!
+//! Several tenants publish to one queue, and their messages do not say whose they are: no consumer can check it.
+//!
+//! Source: domain document §1.6 and §2; seed 0, myth 5.
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::detect::recent::Recent;
+use crate::detect::{Detail, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::model::{Claim, EvidenceClass, Fingerprint, ServiceId, Severity, Sym, TenantId};
+
+/// What is fixed about it.
+pub static INFO: RuleInfo = RuleInfo {
+    id: "queue-tenant-missing",
+    severity: Severity::Medium,
+    needs: "messages in clear text, headers and content, and the tenants of their producers",
+    why: "Messages of several tenants go through one queue and carry no tenant: whoever works on them cannot check whose \
+          they are, and takes it from somewhere else.",
+    remediation: "Put the tenant into every message, as a signed claim rather than a field that anybody can write; or give \
+                  each tenant a queue of its own.",
+    source: "domain document §1.6 and §2; seed 0, myth 5",
+};
+
+/// Most queues remembered.
+const MAX_QUEUES: usize = 16_384;
+/// Most tenants told apart per queue.
+const MAX_TENANTS: usize = 8;
+
+/// Who publishes to a queue.
+#[derive(Debug, Default)]
+struct Queue {
+    tenants: SmallVec<[(TenantId, EvidenceClass); 2]>,
+}
+
+/// The rule: queues and who publishes there.
+#[derive(Debug)]
+pub struct QueueTenantMissing {
+    queues: Recent<(ServiceId, Fingerprint), Queue>,
+}
+
+impl Default for QueueTenantMissing {
+    fn default() -> Self {
+        Self { queues: Recent::new(MAX_QUEUES) }
+    }
+}
+
+impl QueueTenantMissing {
+    fn posted(&mut self, p: &Posted<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        let Some(service) = p.site.service else { return Outcome::Clear };
+        let m = p.message;
+        // A name in the address is a label, too.
+        let labelled = m.labelled || m.signed || m.proved.is_some() || m.marker != Claim::Neutral;
+        let Some(by) = p.answer.attribution() else {
+            return if labelled { Outcome::Clear } else { Outcome::Insufficient("no tenant") };
+        };
+        let Some(queue) = self.queues.entry((service, m.place), Queue::default) else { return Outcome::Clear };
+        let room = queue.tenants.len() < MAX_TENANTS;
+        match queue.tenants.iter_mut().find(|(t, _)| *t == by.tenant) {
+            Some((_, class)) => *class = (*class).max(by.class),
+            None if room => queue.tenants.push((by.tenant, by.class)),
+            None => {}
+        }
+        if labelled {
+            return Outcome::Clear;
+        }
+        if !m.readable {
+            return Outcome::Insufficient("content not readable");
+        }
+        let Some(&(other, class)) = queue.tenants.iter().find(|(t, _)| *t != by.tenant) else {
+            return Outcome::Clear;
+        };
+        let step = |what, detail, tenant| Step { at: m.at, what, detail, tenant, basis: None };
+        hits.push(Hit {
+            rule: INFO.id,
+            severity: INFO.severity,
+            class: by.class.min(class),
+            corroborated: None,
+            at: m.at,
+            site: p.site,
+            subject: m.queue,
+            used: Some(by.tenant),
+            bound: None,
+            steps: smallvec![
+                Step {
+                    basis: Some(by.basis),
+                    ..step("publish", Detail::Operation(m.queue, Sym::EMPTY), Some(by.tenant))
+                },
+                step("seen", Detail::Words("no field, header or claim names a tenant"), None),
+                step("shared", Detail::Words("publishes to the same queue"), Some(other)),
+            ],
+        });
+        Outcome::Found
+    }
+}
+
+impl Rule for QueueTenantMissing {
+    fn info(&self) -> &'static RuleInfo {
+        &INFO
+    }
+
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        match event {
+            RuleEvent::Posted(p) => self.posted(p, hits),
+            _ => Outcome::Clear,
+        }
+    }
+
+    fn message(&self, hit: &Hit, world: &World<'_>) -> String {
+        let (used, queue) = (world.tenant(hit.used), world.names.name(hit.subject));
+        format!("{used} publishes to {queue}, which other tenants publish to as well, without a tenant in the message.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::testing::*;
+    use crate::model::Answer;
+    use crate::model::queue::Message;
+
+    fn post(rule: &mut QueueTenantMissing, message: &Message, answer: Answer) -> (Vec<Hit>, Outcome) {
+        let event = Posted { site: SITE, message, answer };
+        let hits = run_event(rule, &RuleEvent::Posted(&event));
+        let outcome = outcome_of(rule, &RuleEvent::Posted(&event));
+        (hits, outcome)
+    }
+
+    #[test]
+    fn positive_two_tenants_and_no_label() {
+        let mut rule = QueueTenantMissing::default();
+        assert!(post(&mut rule, &a_message(), by_label(A)).0.is_empty(), "one tenant's queue so far");
+        let (hits, _) = post(&mut rule, &a_message(), by_label(B));
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].subject), (Severity::Medium, Some(B), ORDERS));
+    }
+
+    #[test]
+    fn near_miss_a_label_a_name_in_the_address_or_a_queue_of_its_own() {
+        for m in [
+            Message { labelled: true, ..a_message() },
+            Message { signed: true, ..a_message() },
+            Message { marker: Claim::Tenant(B), ..a_message() },
+        ] {
+            let mut rule = QueueTenantMissing::default();
+            post(&mut rule, &m, by_label(A));
+            assert!(post(&mut rule, &m, by_label(B)).0.is_empty());
+        }
+        let mut rule = QueueTenantMissing::default();
+        post(&mut rule, &a_message(), by_label(A));
+        let elsewhere = Message { place: Fingerprint(9), ..a_message() };
+        assert!(post(&mut rule, &elsewhere, by_label(B)).0.is_empty());
+    }
+
+    #[test]
+    fn lossy_cut_content_or_nobody_known() {
+        let mut rule = QueueTenantMissing::default();
+        post(&mut rule, &a_message(), by_label(A));
+        let cut = Message { readable: false, print: None, ..a_message() };
+        assert_eq!(post(&mut rule, &cut, by_label(B)).1, Outcome::Insufficient("content not readable"));
+        assert_eq!(post(&mut rule, &a_message(), Answer::Several).1, Outcome::Insufficient("no tenant"));
+    }
+}

@@ -1,0 +1,373 @@
+//! Rule: `queue-tenant-unrevalidated`.
+//!
+//! A job of one tenant reached a process that works for several, and what that did for it was done without anything on
+//! the wire that says again whose job it is: no binding acknowledged for the job's tenant, no request under its
+//! credential, no policy asked about it. Or the process acted for another tenant than the job's. Or the job reached
+//! another tenant's own consumer.
+//!
+//! Findings wait a little: work is judged connection by connection, and the proof may be on another one.
+//!
+//! Source: domain document §1.6 and §2; seed 0, myth 5; django-multitenant #213.
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::detect::recent::Recent;
+use crate::detect::{Checked, Detail, Handed, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, Use, World};
+use crate::model::queue::JobWork;
+use crate::model::{Answer, Attribution, Basis, Claim, ConnId, EvidenceClass, Nanos, Severity, Sym, TenantId, Verdict};
+
+/// What is fixed about it.
+pub static INFO: RuleInfo = RuleInfo {
+    id: "queue-tenant-unrevalidated",
+    severity: Severity::High,
+    needs: "the queue in clear text, the job's producer and its consumer on watched hosts, and what the consumer does for \
+            the job at other services",
+    why: "A worker did a tenant's job with nothing seen on the wire that re-validated whose job it is: what the previous \
+          job left in its session decides whose data is touched.",
+    remediation: "Sign tenant and resource into the job; let the worker verify it, and bind every connection to the job's \
+                  tenant (or send its token) before it acts. Give each tenant's own consumers their own queue.",
+    source: "domain document §1.6 and §2; seed 0, myth 5; django-multitenant #213",
+};
+
+/// How long the proof may come later than the work that it covers.
+const WAIT: Nanos = Nanos::millis(1_500);
+/// Most jobs remembered.
+const MAX_JOBS: usize = 16_384;
+/// Most findings that wait.
+const MAX_WAITING: usize = 1_024;
+
+/// What is known of the work on one job.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// When somebody first proved to work for the job's tenant.
+    proved: Option<Nanos>,
+    /// Something was asked, and it is not known about whom.
+    unsure: bool,
+    /// Found already.
+    found: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    key: (ConnId, u64),
+    hit: Hit,
+    /// It acted for another tenant: a proof for the job's own at any time takes it back.
+    for_another: bool,
+}
+
+/// The rule: jobs lately worked on, and what is about to be told of them.
+#[derive(Debug)]
+pub struct QueueTenantUnrevalidated {
+    jobs: Recent<(ConnId, u64), Seen>,
+    waiting: Vec<Waiting>,
+}
+
+impl Default for QueueTenantUnrevalidated {
+    fn default() -> Self {
+        Self { jobs: Recent::new(MAX_JOBS), waiting: Vec::new() }
+    }
+}
+
+/// The delivery, as a step of evidence.
+fn delivered(work: &JobWork) -> Step {
+    Step {
+        at: work.job.at,
+        what: "deliver",
+        detail: Detail::Operation(work.job.verb, work.job.queue),
+        tenant: Some(work.tenant),
+        basis: None,
+    }
+}
+
+/// Whom the unit of work has bound its connection for, where a binding of its own names somebody.
+fn acts_for(u: &Use) -> Option<Attribution> {
+    u.answer.attribution().filter(|a| a.basis == Basis::Binding).or_else(|| {
+        // The binding and the bracket contradict each other, so that nobody was named.
+        let own = u.live.iter().filter(|l| l.bound.unit == u.unit);
+        let mut named = own.filter_map(|l| match l.bound.claim {
+            Claim::Tenant(t) => Some(t),
+            _ => None,
+        });
+        let first = named.next()?;
+        named.all(|t| t == first).then(|| Attribution::new(first, Basis::Binding))
+    })
+}
+
+impl QueueTenantUnrevalidated {
+    fn seen(&mut self, work: &JobWork) -> Option<&mut Seen> {
+        self.jobs.entry(work.key, Seen::default)
+    }
+
+    fn worked(&mut self, u: &Use, work: &JobWork) -> Outcome {
+        // What is done at the broker is about the job.
+        if u.site.service == Some(work.job.service) {
+            return Outcome::Clear;
+        }
+        let by = acts_for(u);
+        if by.is_some_and(|a| a.tenant == work.tenant)
+            || (u.ruling.verdict == Verdict::Revalidated && is_for(u.answer, work.tenant))
+        {
+            if let Some(seen) = self.seen(work) {
+                seen.proved.get_or_insert(u.at);
+            }
+            return Outcome::Clear;
+        }
+        let (severity, bound, words) = match (by, u.ruling.verdict) {
+            // An inference that contradicts what the application has just said is wrong.
+            (Some(_), _) if work.class == EvidenceClass::Inferred => {
+                return Outcome::Insufficient("a binding contradicts the job that was inferred");
+            }
+            (Some(a), _) => (Severity::Critical, Some(a.tenant), "the work was bound to another tenant than the job's"),
+            (None, _) if !is_for(u.answer, work.tenant) => return Outcome::Insufficient("no tenant"),
+            (None, Verdict::StaleBound) => {
+                (Severity::Critical, u.ruling.other, "the binding in force was another tenant's")
+            }
+            (None, Verdict::Unbound) => {
+                (Severity::High, u.ruling.other, "no re-validation seen on the wire since the delivery")
+            }
+            (None, Verdict::ResetOnly) => {
+                (Severity::Medium, u.ruling.other, "reset since the other tenant's use, but not bound")
+            }
+            (None, Verdict::Indeterminate) => return Outcome::Insufficient("verdict is indeterminate"),
+            (None, Verdict::SingleTenant) => return Outcome::Insufficient("no other tenant's work on this connection"),
+            (None, _) => return Outcome::Clear,
+        };
+        let Some(seen) = self.jobs.entry(work.key, Seen::default) else { return Outcome::Clear };
+        if seen.found || seen.proved.is_some_and(|at| at <= u.at) || self.waiting.len() >= MAX_WAITING {
+            return Outcome::Clear;
+        }
+        let mut steps: SmallVec<[Step; 3]> = smallvec![delivered(work)];
+        if let Some(binding) = u.ruling.binding {
+            steps.push(Step::of_binding(&binding, bound));
+        }
+        let side_effect = Step { tenant: Some(work.tenant), ..Step::of_use(u) };
+        steps.push(side_effect);
+        steps.push(Step { at: u.at, what: "seen", detail: Detail::Words(words), tenant: bound, basis: None });
+        let hit = Hit {
+            rule: INFO.id,
+            severity,
+            class: work.class,
+            corroborated: u.answer.attribution().filter(Attribution::corroborated).map(|a| a.bases),
+            at: u.at,
+            site: u.site,
+            subject: work.job.queue,
+            used: Some(work.tenant),
+            bound,
+            steps,
+        };
+        self.waiting.push(Waiting { key: work.key, hit, for_another: by.is_some() });
+        Outcome::Clear
+    }
+
+    fn checked(&mut self, c: &Checked) {
+        let Some(seen) = self.jobs.entry(c.work.key, Seen::default) else { return };
+        if c.named.contains(&c.work.tenant) {
+            seen.proved.get_or_insert(c.at);
+        } else {
+            seen.unsure = true;
+        }
+    }
+
+    /// A job that reached the consumer of another tenant.
+    fn handed(h: &Handed, hits: &mut Vec<Hit>) -> Outcome {
+        let Some(consumer) = h.consumer else { return Outcome::Clear };
+        let Some(origin) = h.origin else { return Outcome::Insufficient("producer not known") };
+        if consumer.tenant == origin.tenant {
+            return Outcome::Clear;
+        }
+        let step = |what, a: Attribution, words| Step {
+            at: h.at,
+            what,
+            detail: words,
+            tenant: Some(a.tenant),
+            basis: Some(a.basis),
+        };
+        hits.push(Hit {
+            rule: INFO.id,
+            severity: Severity::Critical,
+            class: origin.class.min(consumer.class),
+            corroborated: None,
+            at: h.at,
+            site: h.site,
+            subject: h.queue,
+            used: Some(consumer.tenant),
+            bound: Some(origin.tenant),
+            steps: smallvec![
+                step("publish", origin, Detail::Operation(h.queue, Sym::EMPTY)),
+                step("deliver", consumer, Detail::Words("to another tenant's own consumer")),
+            ],
+        });
+        Outcome::Found
+    }
+
+    /// Tells what has waited long enough; `all`: everything.
+    fn flush(&mut self, now: Nanos, all: bool, hits: &mut Vec<Hit>) -> Outcome {
+        let before = hits.len();
+        let (due, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|w| all || now.since(w.hit.at) >= WAIT);
+        self.waiting = rest;
+        for w in due {
+            let Some(seen) = self.jobs.entry(w.key, Seen::default) else { continue };
+            let in_time = seen.proved.is_some_and(|at| w.for_another || at <= w.hit.at);
+            if in_time || seen.unsure || seen.found {
+                continue;
+            }
+            seen.found = true;
+            hits.push(w.hit);
+        }
+        if hits.len() > before { Outcome::Found } else { Outcome::Clear }
+    }
+}
+
+fn is_for(answer: Answer, tenant: TenantId) -> bool {
+    answer.attribution().is_some_and(|a| a.tenant == tenant)
+}
+
+impl Rule for QueueTenantUnrevalidated {
+    fn info(&self) -> &'static RuleInfo {
+        &INFO
+    }
+
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        match event {
+            RuleEvent::Use(u) => match &u.job {
+                Some(work) => self.worked(u, work),
+                None => Outcome::Clear,
+            },
+            RuleEvent::Checked(c) => {
+                self.checked(c);
+                Outcome::Clear
+            }
+            RuleEvent::Handed(h) => Self::handed(h, hits),
+            RuleEvent::Tick(now) => self.flush(*now, false, hits),
+            RuleEvent::End(now) => self.flush(*now, true, hits),
+            _ => Outcome::Clear,
+        }
+    }
+
+    fn message(&self, hit: &Hit, world: &World<'_>) -> String {
+        let (used, bound) = (world.tenant(hit.used), world.tenant(hit.bound));
+        if hit.steps.first().is_some_and(|s| s.what == "publish") {
+            return format!("A message of {bound} was delivered to a consumer of {used}.");
+        }
+        match hit.severity {
+            Severity::Critical => format!("Work on a job of {used} was bound to {bound}."),
+            _ => {
+                format!("Work on a job of {used} was done with no re-validation of the job's tenant seen on the wire.")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::testing::*;
+    use crate::model::ServiceId;
+    use crate::model::queue::Job;
+
+    fn part_of(n: u64, class: EvidenceClass) -> JobWork {
+        let job = Job {
+            service: ServiceId(9),
+            queue: ORDERS,
+            verb: SELECT,
+            at: Nanos(2),
+            id: None,
+            again: false,
+            keyed: false,
+        };
+        JobWork { key: (ConnId(1), n), job, tenant: B, class }
+    }
+
+    /// Work for a job of B's.
+    fn work(verdict: Verdict) -> Use {
+        let bracketed = Answer::Tenant(Attribution::new(B, Basis::Bracketed));
+        Use { answer: bracketed, job: Some(part_of(1, EvidenceClass::Endpoint)), ..a_use(verdict) }
+    }
+
+    /// B's job while the unit binds the connection for A.
+    fn bound_to_another() -> Use {
+        let mut u = relayed_use(crate::model::Scope::Transaction, ConnId(2), A);
+        u.answer = Answer::Several;
+        u.ruling.verdict = Verdict::Indeterminate;
+        u.unit = u.live[0].bound.unit;
+        u.job = Some(part_of(1, EvidenceClass::Endpoint));
+        u
+    }
+
+    fn after(uses: &[Use]) -> Vec<Hit> {
+        let mut rule = QueueTenantUnrevalidated::default();
+        for u in uses {
+            assert!(run(&mut rule, u).is_empty(), "it waits");
+        }
+        run_event(&mut rule, &RuleEvent::End(Nanos::secs(5)))
+    }
+
+    #[test]
+    fn positive_nothing_proved_or_another_tenants() {
+        let hits = after(&[work(Verdict::Unbound)]);
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].subject), (Severity::High, Some(B), ORDERS));
+        assert_eq!(after(&[work(Verdict::StaleBound)])[0].severity, Severity::Critical);
+        assert_eq!(after(&[work(Verdict::ResetOnly)])[0].severity, Severity::Medium);
+        let hits = after(&[bound_to_another()]);
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].bound), (Severity::Critical, Some(B), Some(A)));
+        // One job is told once.
+        assert_eq!(after(&[work(Verdict::Unbound), work(Verdict::Unbound)]).len(), 1);
+    }
+
+    #[test]
+    fn positive_delivered_to_another_tenants_consumer() {
+        let mut rule = QueueTenantUnrevalidated::default();
+        let hits = run_event(&mut rule, &RuleEvent::Handed(&handed_to(A, Some(B))));
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].bound), (Severity::Critical, Some(A), Some(B)));
+    }
+
+    #[test]
+    fn near_miss_proved_before_the_first_side_effect() {
+        assert!(after(&[work(Verdict::Revalidated), work(Verdict::Unbound)]).is_empty());
+        // Judged later, but done before.
+        let early = Use { at: Nanos(19), ..work(Verdict::Revalidated) };
+        assert!(after(&[work(Verdict::Unbound), early]).is_empty());
+        let later = Use { at: Nanos(21), ..work(Verdict::Revalidated) };
+        assert_eq!(after(&[work(Verdict::Unbound), later]).len(), 1, "after the side effect is too late");
+        let own = Use { at: Nanos(21), ..work(Verdict::Revalidated) };
+        assert!(after(&[bound_to_another(), own]).is_empty(), "the job does work for its own tenant");
+    }
+
+    #[test]
+    fn near_miss_a_policy_was_asked_about_the_tenant() {
+        for (named, found) in [(smallvec![B], 0), (smallvec![], 0), (smallvec![A], 0)] {
+            let mut rule = QueueTenantUnrevalidated::default();
+            let checked = Checked { work: part_of(1, EvidenceClass::Endpoint), at: Nanos(10), named };
+            run_event(&mut rule, &RuleEvent::Checked(&checked));
+            assert!(run(&mut rule, &work(Verdict::Unbound)).is_empty());
+            assert_eq!(run_event(&mut rule, &RuleEvent::End(Nanos::secs(5))).len(), found);
+        }
+    }
+
+    #[test]
+    fn near_miss_at_the_broker_or_of_no_job_or_to_its_own_consumer() {
+        let mut at_broker = work(Verdict::Unbound);
+        at_broker.site.service = Some(ServiceId(9));
+        assert!(after(&[at_broker]).is_empty());
+        assert!(after(&[Use { job: None, ..work(Verdict::Unbound) }]).is_empty());
+        let mut rule = QueueTenantUnrevalidated::default();
+        assert!(run_event(&mut rule, &RuleEvent::Handed(&handed_to(B, Some(B)))).is_empty());
+    }
+
+    #[test]
+    fn lossy_not_known_is_not_enough() {
+        for verdict in [Verdict::Indeterminate, Verdict::SingleTenant] {
+            assert!(after(&[work(verdict)]).is_empty());
+        }
+        let inferred = Use { job: Some(part_of(1, EvidenceClass::Inferred)), ..bound_to_another() };
+        assert_eq!(
+            outcome(&mut QueueTenantUnrevalidated::default(), &inferred),
+            Outcome::Insufficient("a binding contradicts the job that was inferred")
+        );
+        assert_eq!(
+            outcome_of(&mut QueueTenantUnrevalidated::default(), &RuleEvent::Handed(&handed_to(A, None))),
+            Outcome::Insufficient("producer not known")
+        );
+    }
+}

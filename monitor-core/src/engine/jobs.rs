@@ -1,0 +1,496 @@
+//! Messages from their publication to the end of the work on them: whose each one is, and who was given it.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::conn::Pending;
+use super::session::Session;
+use crate::attribute::forwarded::Relay;
+use crate::attribute::through::{RequestKey, Whom};
+use crate::detect::{Checked, Ended, Handed, Posted, RuleEvent};
+use crate::model::claim::Salt;
+use crate::model::queue::{Delivery, Job, JobWork, Message, QueueEvent, Settled, Settlement};
+use crate::model::{
+    Answer, Attribution, Basis, Claim, Effect, EvidenceClass, Fingerprint, Nanos, Outcome, Protocol, ServiceId, Slot,
+    Strength, TenantId, UnitNo,
+};
+
+/// Most messages remembered.
+const MAX_MESSAGES: usize = 65_536;
+/// Most deliveries outstanding on one connection that are followed.
+const MAX_JOBS: usize = 4_096;
+/// Most publications of one connection that wait for their tenant.
+const MAX_WAITING: usize = 256;
+/// Most deliveries of one message that wait for its publisher.
+const MAX_LATER: usize = 8;
+/// How long a job counts as in flight whose end is not known.
+const LINGER: Nanos = Nanos::secs(2);
+/// Marks request numbers that stand for a delivery.
+const DELIVERED: u64 = 1 << 63;
+
+/// A delivery that is not settled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenJob {
+    handle: u64,
+    no: u64,
+    at: Nanos,
+    message: Option<u64>,
+}
+
+/// Whose a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Origin {
+    whom: Whom,
+    basis: Option<Basis>,
+}
+
+impl Origin {
+    const NOT_YET: Self = Self { whom: Whom::NotYet, basis: None };
+    const NOBODY: Self = Self { whom: Whom::Nobody, basis: None };
+
+    fn of(a: &Attribution) -> Self {
+        Self { whom: Whom::Tenant(a.tenant, a.class), basis: Some(a.basis) }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    origin: Origin,
+    /// Its publication was seen; else only a delivery.
+    published: bool,
+    /// It was handed to these, which want to hear whose it is.
+    given: SmallVec<[(Relay, RequestKey); 1]>,
+    /// Deliveries to be judged once that is known.
+    later: Vec<Handed>,
+    /// Places it was handed to before.
+    to: SmallVec<[Option<Relay>; 1]>,
+    ids: SmallVec<[(u32, Fingerprint); 2]>,
+    content: Option<(u32, Fingerprint, Fingerprint)>,
+}
+
+/// Messages by what identifies them.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    entries: FxHashMap<u64, Entry>,
+    order: VecDeque<u64>,
+    by_id: FxHashMap<(u32, Fingerprint), u64>,
+    by_content: FxHashMap<(u32, Fingerprint, Fingerprint), SmallVec<[u64; 1]>>,
+    latest: u64,
+    /// Jobs whose end is not known: until when they count.
+    lingering: VecDeque<(Nanos, Relay, RequestKey)>,
+    /// Deliveries whose publication has not been seen yet: until when it may still come.
+    unpublished: VecDeque<(Nanos, u64)>,
+}
+
+impl Jobs {
+    /// Messages held.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Most messages held.
+    pub(super) fn limit() -> usize {
+        MAX_MESSAGES
+    }
+
+    fn make(&mut self, broker: u32, m: &Message, origin: Origin, published: bool) -> u64 {
+        while self.entries.len() >= MAX_MESSAGES {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.forget(oldest);
+        }
+        self.latest += 1;
+        let ids: SmallVec<[_; 2]> = m.ids.iter().map(|id| (broker, *id)).collect();
+        let content = m.print.map(|print| (broker, m.place, print));
+        for id in &ids {
+            self.by_id.insert(*id, self.latest);
+        }
+        if let Some(content) = content {
+            self.by_content.entry(content).or_default().push(self.latest);
+        }
+        let entry =
+            Entry { origin, published, given: SmallVec::new(), later: Vec::new(), to: SmallVec::new(), ids, content };
+        self.entries.insert(self.latest, entry);
+        self.order.push_back(self.latest);
+        self.latest
+    }
+
+    fn forget(&mut self, no: u64) {
+        let Some(entry) = self.entries.remove(&no) else { return };
+        for id in &entry.ids {
+            if self.by_id.get(id) == Some(&no) {
+                self.by_id.remove(id);
+            }
+        }
+        if let Some(content) = entry.content
+            && let Some(same) = self.by_content.get_mut(&content)
+        {
+            same.retain(|n| *n != no);
+            if same.is_empty() {
+                self.by_content.remove(&content);
+            }
+        }
+    }
+
+    /// The message that `m` is; `Err`: several may be, and they are not one tenant's.
+    fn find(&self, broker: u32, m: &Message, published: bool) -> Result<Option<u64>, ()> {
+        let is = |no: &u64| self.entries.get(no).is_some_and(|e| e.published == published);
+        if let Some(no) = m.ids.iter().find_map(|id| self.by_id.get(&(broker, *id)).filter(|no| is(no))) {
+            return Ok(Some(*no));
+        }
+        let Some(print) = m.print else { return Ok(None) };
+        let Some(same) = self.by_content.get(&(broker, m.place, print)) else { return Ok(None) };
+        // A message that is named otherwise is another one with the same content.
+        let mut fitting = same.iter().copied().filter(|no| is(no) && self.may_be(*no, broker, m));
+        let Some(first) = fitting.next() else { return Ok(None) };
+        let origin = |no: u64| self.entries.get(&no).map(|e| e.origin.whom);
+        if fitting.all(|no| origin(no) == origin(first)) { Ok(Some(first)) } else { Err(()) }
+    }
+
+    fn may_be(&self, no: u64, broker: u32, m: &Message) -> bool {
+        self.entries.get(&no).is_some_and(|e| {
+            e.ids.is_empty() || m.ids.is_empty() || m.ids.iter().any(|id| e.ids.contains(&(broker, *id)))
+        })
+    }
+}
+
+/// Brokers of a Kafka cluster share their topics; any other broker's ids are its own.
+fn broker(service: ServiceId, protocol: Protocol) -> u32 {
+    if protocol == Protocol::Kafka { u32::MAX } else { service.0 }
+}
+
+impl Session<'_> {
+    /// Something happened to a message.
+    pub(super) fn of_queue(&mut self, event: QueueEvent) {
+        match event {
+            QueueEvent::Published(m) => self.published(m),
+            QueueEvent::Delivered(d) => self.delivered(d),
+            QueueEvent::Settled(s) => self.settled_job(s),
+        }
+    }
+
+    fn broker(&self) -> u32 {
+        broker(self.service(), self.core.protocol)
+    }
+
+    fn published(&mut self, m: Message) {
+        let no = self.core.unit.no;
+        let waits = self.core.borrow.is_some() || self.core.borrows.iter().any(|(n, ..)| *n == no);
+        let broker = self.broker();
+        let entry = match self.shared.jobs.find(broker, &m, false) {
+            // Its delivery was quicker.
+            Ok(Some(entry)) => entry,
+            _ => self.shared.jobs.make(broker, &m, Origin::NOT_YET, true),
+        };
+        if let Some(e) = self.shared.jobs.entries.get_mut(&entry) {
+            e.published = true;
+        }
+        if waits && !self.known() && m.proved.is_none() && self.core.posts.len() < MAX_WAITING {
+            self.core.posts.push((no, entry, m));
+        } else {
+            self.tell_post(no, entry, &m);
+        }
+    }
+
+    /// Tells the publications of unit `no`, or of all units.
+    pub(super) fn tell_posts(&mut self, no: Option<UnitNo>) {
+        if self.core.posts.is_empty() {
+            return;
+        }
+        let all = std::mem::take(&mut self.core.posts);
+        let (due, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|(unit, ..)| no.is_none_or(|no| no == *unit));
+        self.core.posts = rest;
+        for (no, entry, m) in &due {
+            self.tell_post(*no, *entry, m);
+        }
+    }
+
+    fn tell_post(&mut self, no: UnitNo, entry: u64, m: &Message) {
+        let answer = self.whose(no, m);
+        let origin = answer.attribution().map_or(Origin::NOBODY, |a| Origin::of(&a));
+        self.identify_message(entry, origin);
+        if m.labelled || m.proved.is_some() || m.marker != Claim::Neutral {
+            let tenant = answer.attribution().map(|a| a.tenant);
+            self.shared.note_binding(self.service(), Slot::Marker, tenant, m.at);
+        }
+        let event = Posted { site: self.site(), message: m, answer };
+        self.shared.detect(&RuleEvent::Posted(&event), self.out);
+    }
+
+    /// Whose message it is, published in unit `no`: by a signed claim, by whoever published it, by the credential of
+    /// the connection, and at last by what it says of itself.
+    fn whose(&self, no: UnitNo, m: &Message) -> Answer {
+        if let Some(tenant) = m.proved {
+            return Answer::Tenant(Attribution::new(tenant, Basis::SignedClaim));
+        }
+        match self.answer(no, m.at, &[], &[]) {
+            Answer::Unknown => {}
+            known => return known,
+        }
+        let view = self.core.ledger.bindings(Strength::V3);
+        let credential = view.iter().find_map(|b| match b.claim {
+            Claim::Tenant(t) => Some(t),
+            _ => None,
+        });
+        match (credential, m.marker) {
+            (Some(tenant), _) => Answer::Tenant(Attribution::new(tenant, Basis::Binding)),
+            (None, Claim::Tenant(tenant)) => Answer::Tenant(Attribution::new(tenant, Basis::Marker)),
+            _ => Answer::Unknown,
+        }
+    }
+
+    /// It is now known whose a message is, or that nobody can say.
+    fn identify_message(&mut self, entry: u64, origin: Origin) {
+        let Some(e) = self.shared.jobs.entries.get_mut(&entry) else { return };
+        if e.origin.whom != Whom::NotYet {
+            return;
+        }
+        e.origin = origin;
+        let (given, later) = (std::mem::take(&mut e.given), std::mem::take(&mut e.later));
+        for (relay, key) in given {
+            if let Some(place) = self.shared.places.get_mut(&relay) {
+                place.identified(key, origin.whom);
+            }
+        }
+        for handed in later {
+            let event = Handed { origin: known(origin), ..handed };
+            self.shared.detect(&RuleEvent::Handed(&event), self.out);
+        }
+    }
+
+    fn delivered(&mut self, d: Delivery) {
+        let (m, broker, service) = (&d.message, self.broker(), self.service());
+        let found = self.shared.jobs.find(broker, m, true);
+        let own_word = match (m.proved, m.marker) {
+            (Some(t), _) => Origin::of(&Attribution::new(t, Basis::SignedClaim)),
+            (None, Claim::Tenant(t)) => Origin::of(&Attribution::new(t, Basis::Marker)),
+            _ => Origin::NOBODY,
+        };
+        let entry = match found {
+            Ok(Some(no)) => Some(no),
+            // Several may be it: whose it is says nobody, unless itself.
+            Err(()) => None,
+            Ok(None) => {
+                let no = self.shared.jobs.find(broker, m, false).ok().flatten();
+                let no = no.unwrap_or_else(|| self.shared.jobs.make(broker, m, Origin::NOT_YET, false));
+                self.shared.jobs.unpublished.push_back((m.at + LINGER, no));
+                Some(no)
+            }
+        };
+        let mut origin = entry
+            .and_then(|no| self.shared.jobs.entries.get(&no))
+            .map_or(Origin::NOBODY, |e| if m.proved.is_some() { own_word } else { e.origin });
+        if origin == Origin::NOBODY {
+            origin = own_word;
+        }
+        let place = self.core.leaves.filter(|_| self.core.endpoint.is_none());
+        let before = match entry.and_then(|no| self.shared.jobs.entries.get_mut(&no)) {
+            Some(e) => {
+                let before = e.to.contains(&place);
+                if !before && e.to.len() < MAX_LATER {
+                    e.to.push(place);
+                }
+                before
+            }
+            None => false,
+        };
+        let again = d.again || before;
+        let consumer = self.core.endpoint;
+        let event = Handed {
+            site: self.site(),
+            at: m.at,
+            queue: m.queue,
+            place: m.place,
+            id: m.ids.first().copied().or(m.print),
+            consumer,
+            origin: known(origin),
+            again,
+            keyed: m.idempotency.is_some(),
+        };
+        if origin.whom == Whom::NotYet {
+            if let Some(e) = entry.and_then(|no| self.shared.jobs.entries.get_mut(&no))
+                && e.later.len() < MAX_LATER
+            {
+                e.later.push(event);
+            }
+        } else {
+            self.shared.detect(&RuleEvent::Handed(&event), self.out);
+        }
+        if let Some(relay) = place {
+            let verb = self.core.delivered_by;
+            let job = Job {
+                service,
+                queue: m.queue,
+                verb,
+                at: m.at,
+                id: m.ids.first().copied().or(m.print),
+                again,
+                keyed: m.idempotency.is_some(),
+            };
+            self.opens_job(relay, &d, job, origin, entry);
+        }
+    }
+
+    fn opens_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
+        let Some(place) = self.shared.places.get_mut(&relay) else { return };
+        if self.core.jobs.len() >= MAX_JOBS {
+            place.miss(job.at);
+            return;
+        }
+        self.core.n_jobs += 1;
+        let no = DELIVERED | self.core.n_jobs;
+        let key = (self.core.id, no);
+        place.arrived(key, origin.whom, self.core.protocol, job.at);
+        place.is_job(key, job, !d.awaits_ack);
+        for trace in &d.message.traces {
+            place.carries_trace(key, *trace);
+        }
+        for value in &d.message.values {
+            place.carries_value(key, *value);
+        }
+        if origin.whom == Whom::NotYet
+            && let Some(e) = entry.and_then(|no| self.shared.jobs.entries.get_mut(&no))
+            && e.given.len() < MAX_LATER
+        {
+            e.given.push((relay, key));
+        }
+        if d.awaits_ack {
+            self.core.jobs.push(OpenJob { handle: d.handle, no, at: job.at, message: entry });
+        } else {
+            self.shared.jobs.lingering.push_back((job.at + LINGER, relay, key));
+        }
+    }
+
+    fn settled_job(&mut self, s: Settled) {
+        let Some(index) = self.core.jobs.iter().position(|j| j.handle == s.handle) else { return };
+        let open = self.core.jobs.swap_remove(index);
+        let key = (self.core.id, open.no);
+        let thread = self.core.threads[0];
+        let origin = open.message.and_then(|no| self.shared.jobs.entries.get(&no)).and_then(|e| known(e.origin));
+        let event = Ended { site: self.site(), begun: open.at, at: s.at, how: s.how, origin };
+        self.shared.detect(&RuleEvent::Ended(&event), self.out);
+        if s.how == Settlement::Done
+            && let Some(no) = open.message
+            && self.shared.jobs.entries.get(&no).is_some_and(|e| e.ids.is_empty())
+        {
+            // What was confirmed is not delivered again: the same content is another message from now on.
+            self.shared.jobs.forget(no);
+        }
+        let Some(relay) = self.core.leaves else { return };
+        let Some(place) = self.shared.places.get_mut(&relay) else { return };
+        let over = place.confirmed(key, s.at, thread) || s.how != Settlement::Done;
+        if over {
+            place.answered(key, s.at, thread);
+        } else {
+            // Confirmed before any work was seen: the work may be yet to come.
+            self.shared.jobs.lingering.push_back((s.at.max(open.at) + LINGER, relay, key));
+        }
+    }
+
+    /// The connection that the jobs came on is of no use any more: how they end will not be seen.
+    pub(super) fn loses_jobs(&mut self, at: Nanos) {
+        let relay = self.core.leaves;
+        for open in std::mem::take(&mut self.core.jobs) {
+            if let Some(place) = relay.and_then(|r| self.shared.places.get_mut(&r)) {
+                place.abandoned((self.core.id, open.no), at);
+            }
+        }
+    }
+
+    /// The job that unit `no` is part of the work on; `None` where that is not known.
+    pub(super) fn job_of(&self, no: UnitNo) -> Option<JobWork> {
+        let through = self.core.through_of(no).filter(|t| !t.torn)?;
+        let place = self.shared.places.get(&self.core.leaves?)?;
+        let tenant = through.settled.map(|a| a.tenant).or_else(|| through.votes.first().map(|(_, t)| *t))?;
+        if through.votes.iter().any(|(_, t)| *t != tenant) {
+            return None;
+        }
+        let mut latest: Option<JobWork> = None;
+        for key in &through.requests {
+            let request = place.request(*key)?;
+            let (job, Whom::Tenant(whose, class)) = (request.job?, request.whom) else { return None };
+            if whose != tenant {
+                return None;
+            }
+            let class = class.min(through.settled.map_or(EvidenceClass::Inferred, |a| a.class));
+            if latest.is_none_or(|before| before.job.at <= job.at) {
+                latest = Some(JobWork { key: *key, job, tenant, class });
+            }
+        }
+        latest
+    }
+
+    /// A policy was asked: whoever works on the job has checked.
+    pub(super) fn tell_check(&mut self, pending: &Pending) {
+        if pending.op.effect != Effect::Check || pending.op.outcome != Outcome::Ok {
+            return;
+        }
+        let Some(work) = self.job_of(pending.unit) else { return };
+        let named = self.core.through_of(pending.unit).map(|t| t.named.clone()).unwrap_or_default();
+        let event = Checked { work, at: pending.op.ended, named };
+        self.shared.detect(&RuleEvent::Checked(&event), self.out);
+    }
+}
+
+fn known(origin: Origin) -> Option<Attribution> {
+    match origin {
+        Origin { whom: Whom::Tenant(tenant, class), basis } => {
+            Some(Attribution { class, ..Attribution::new(tenant, basis.unwrap_or(Basis::Marker)) })
+        }
+        _ => None,
+    }
+}
+
+/// Tenants by the fingerprints of their names, as values in payload have them.
+#[derive(Debug, Default)]
+pub(super) struct TenantValues(FxHashMap<Fingerprint, TenantId>);
+
+/// Most spellings of tenants' names looked for in payload.
+const MAX_SPELLINGS: usize = 65_536;
+
+impl TenantValues {
+    /// `spelling` names `tenant`.
+    pub(super) fn add(&mut self, salt: Salt, spelling: &str, tenant: TenantId) {
+        if self.0.len() < MAX_SPELLINGS {
+            self.0.entry(salt.fingerprint(spelling.as_bytes())).or_insert(tenant);
+        }
+    }
+
+    /// Whom a value names.
+    pub(super) fn named(&self, value: Fingerprint) -> Option<TenantId> {
+        self.0.get(&value).copied()
+    }
+}
+
+impl super::shared::Shared {
+    /// Jobs that have counted long enough, and deliveries whose publication will not be seen any more.
+    pub(super) fn age_jobs(&mut self, now: Nanos, out: &mut dyn super::output::Output) {
+        while let Some(&(until, relay, key)) = self.jobs.lingering.front() {
+            if until > now {
+                break;
+            }
+            self.jobs.lingering.pop_front();
+            if let Some(place) = self.places.get_mut(&relay) {
+                place.answered(key, until, None);
+            }
+        }
+        while let Some(&(until, no)) = self.jobs.unpublished.front() {
+            if until > now {
+                break;
+            }
+            self.jobs.unpublished.pop_front();
+            let Some(e) = self.jobs.entries.get_mut(&no).filter(|e| !e.published) else { continue };
+            e.origin = Origin::NOBODY;
+            let (given, later) = (std::mem::take(&mut e.given), std::mem::take(&mut e.later));
+            for (relay, key) in given {
+                if let Some(place) = self.places.get_mut(&relay) {
+                    place.identified(key, Whom::Nobody);
+                }
+            }
+            for event in later {
+                self.detect(&RuleEvent::Handed(&event), out);
+            }
+        }
+    }
+}
