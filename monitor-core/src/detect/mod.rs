@@ -167,6 +167,8 @@ pub struct Handed {
     pub again: bool,
     /// It carries a key by which its second coming can be noticed.
     pub keyed: bool,
+    /// How long it lay in the queue, where its publication was seen.
+    pub waited: Option<Nanos>,
 }
 
 /// A delivery has ended.

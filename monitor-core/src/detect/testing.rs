@@ -201,6 +201,7 @@ pub(crate) fn handed_to(consumer: TenantId, origin: Option<TenantId>) -> Handed 
         origin: origin.and_then(|t| by_label(t).attribution()),
         again: false,
         keyed: false,
+        waited: None,
     }
 }
 
@@ -252,6 +253,7 @@ pub(crate) fn with_settings<T>(services: &[Service], settings: Settings, f: impl
         "tools/list",
         "notifications/tools/list_changed",
         "initialize",
+        "INSERT",
     ] {
         names.intern(name);
     }

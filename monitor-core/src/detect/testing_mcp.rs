@@ -15,6 +15,7 @@ pub(crate) const CALL: Sym = Sym(7);
 pub(crate) const LIST: Sym = Sym(8);
 pub(crate) const LIST_CHANGED: Sym = Sym(9);
 pub(crate) const INITIALIZE: Sym = Sym(10);
+pub(crate) const INSERT: Sym = Sym(11);
 
 /// A tool without hints whose definition is version `n` of it.
 pub(crate) fn tool(name: Sym, n: u8) -> Tool {

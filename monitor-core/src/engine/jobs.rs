@@ -60,6 +60,8 @@ struct Entry {
     origin: Origin,
     /// Its publication was seen; else only a delivery.
     published: bool,
+    /// When either was.
+    at: Nanos,
     /// It was handed to these, which want to hear whose it is.
     given: SmallVec<[(Relay, RequestKey); 1]>,
     /// Deliveries to be judged once that is known.
@@ -109,8 +111,16 @@ impl Jobs {
         if let Some(content) = content {
             self.by_content.entry(content).or_default().push(self.latest);
         }
-        let entry =
-            Entry { origin, published, given: SmallVec::new(), later: Vec::new(), to: SmallVec::new(), ids, content };
+        let entry = Entry {
+            origin,
+            published,
+            at: m.at,
+            given: SmallVec::new(),
+            later: Vec::new(),
+            to: SmallVec::new(),
+            ids,
+            content,
+        };
         self.entries.insert(self.latest, entry);
         self.order.push_back(self.latest);
         self.latest
@@ -296,6 +306,8 @@ impl Session<'_> {
             None => false,
         };
         let again = d.again || before;
+        let waited =
+            entry.and_then(|no| self.shared.jobs.entries.get(&no)).filter(|e| e.published).map(|e| m.at.since(e.at));
         let consumer = self.core.endpoint;
         let event = Handed {
             site: self.site(),
@@ -307,6 +319,7 @@ impl Session<'_> {
             origin: known(origin),
             again,
             keyed: m.idempotency.is_some(),
+            waited,
         };
         if origin.whom == Whom::NotYet {
             if let Some(e) = entry.and_then(|no| self.shared.jobs.entries.get_mut(&no))

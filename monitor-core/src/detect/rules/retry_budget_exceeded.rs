@@ -1,7 +1,8 @@
 //! Rule: `retry-budget-exceeded`.
 //!
 //! One tenant's retries take more than their share of a service, and another tenant's calls get slow: a retry storm
-//! crosses the border that nothing else crosses.
+//! crosses the border that nothing else crosses. On a queue, a retry is a message that is handed out again, and to be
+//! slow is to lie in the queue.
 //!
 //! Source: domain document §2 (10 % share and 30 retries, after Amazon SQS fair queues); seed 2, mistake 5.
 
@@ -9,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::detect::{Detail, Handed, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
 use crate::model::mcp::Answered;
 use crate::model::{Attribution, EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId};
 
@@ -45,6 +46,8 @@ const MAX_TENANTS: usize = 8_192;
 #[derive(Clone, Copy, Debug)]
 struct Load {
     class: EvidenceClass,
+    /// On a queue that they share.
+    queue: bool,
     /// Its retries.
     retries: u64,
     /// Calls that were done, and how long they took.
@@ -95,13 +98,28 @@ impl RetryBudgetExceeded {
         if self.loads.len() >= MAX_TENANTS && !self.loads.contains_key(&(service, by.tenant)) {
             return;
         }
-        let new = Load { class: by.class, retries: 0, n_done: 0, took: 0 };
+        let new = Load { class: by.class, queue: false, retries: 0, n_done: 0, took: 0 };
         let load = self.loads.entry((service, by.tenant)).or_insert(new);
         load.class = load.class.min(by.class);
         load.retries += u64::from(retried);
         if e.answered.is_done() {
             load.n_done += 1;
             load.took = load.took.saturating_add(e.ended.since(e.begun).0);
+        }
+    }
+
+    /// A message was handed out.
+    fn handed(&mut self, h: &Handed, service: ServiceId, by: Attribution) {
+        if self.loads.len() >= MAX_TENANTS && !self.loads.contains_key(&(service, by.tenant)) {
+            return;
+        }
+        let new = Load { class: by.class, queue: true, retries: 0, n_done: 0, took: 0 };
+        let load = self.loads.entry((service, by.tenant)).or_insert(new);
+        load.class = load.class.min(by.class);
+        load.retries += u64::from(h.again);
+        if let Some(waited) = h.waited.filter(|_| !h.again) {
+            load.n_done += 1;
+            load.took = load.took.saturating_add(waited.0);
         }
     }
 
@@ -118,7 +136,7 @@ impl RetryBudgetExceeded {
                 let step = |tenant, detail| Step { at: now, what: "load", detail, tenant: Some(tenant), basis: None };
                 Hit {
                     rule: INFO.id,
-                    severity: Severity::Medium,
+                    severity: if load.queue { Severity::High } else { Severity::Medium },
                     class: class.min(load.class),
                     corroborated: None,
                     at: now,
@@ -184,6 +202,15 @@ impl Rule for RetryBudgetExceeded {
                 match u.whom() {
                     Some(by) => self.count(u, service, by),
                     None => outcome = Outcome::Insufficient("no tenant"),
+                }
+            }
+            RuleEvent::Handed(h) => {
+                let Some(service) = h.site.service else { return Outcome::Clear };
+                self.pass(h.at, hits);
+                *self.all.entry(service).or_default() += 1;
+                match h.origin {
+                    Some(by) => self.handed(h, service, by),
+                    None => outcome = Outcome::Insufficient("producer not known"),
                 }
             }
             RuleEvent::Tick(now) => self.pass(*now, hits),
@@ -254,6 +281,40 @@ mod tests {
             quiet_minute(&mut rule);
             assert!(storm(&mut rule, n, millis, answered, by_label(A)).is_empty(), "{n} {millis} {answered:?}");
         }
+    }
+
+    fn message(at: Nanos, origin: TenantId, again: bool, waited: u64) -> Handed {
+        let waited = Some(Nanos::millis(waited));
+        Handed { at, again, waited, ..handed_to(A, Some(origin)) }
+    }
+
+    /// A's messages come back `n` times; B's wait so long.
+    fn queue_storm(n: u64, waited: u64) -> Vec<Hit> {
+        let mut rule = RetryBudgetExceeded::default();
+        for second in 1..20 {
+            let h = message(Nanos::secs(second), B, false, 10);
+            assert!(run_event(&mut rule, &RuleEvent::Handed(&h)).is_empty());
+        }
+        assert!(run_event(&mut rule, &RuleEvent::Tick(Nanos::secs(70))).is_empty());
+        for i in 0..n {
+            run_event(&mut rule, &RuleEvent::Handed(&message(Nanos::millis(75_000 + 100 * i), A, true, 10)));
+        }
+        for second in 80..90 {
+            run_event(&mut rule, &RuleEvent::Handed(&message(Nanos::secs(second), B, false, waited)));
+        }
+        run_event(&mut rule, &RuleEvent::Tick(Nanos::secs(140)))
+    }
+
+    #[test]
+    fn positive_a_queue_full_of_one_tenants_retries() {
+        let hits = queue_storm(50, 300);
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].bound), (Severity::High, Some(A), Some(B)));
+    }
+
+    #[test]
+    fn near_miss_a_few_come_back_or_nobody_waits() {
+        assert!(queue_storm(20, 300).is_empty());
+        assert!(queue_storm(50, 15).is_empty());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The same call came twice, and nothing in it lets the server know that it is the same: two charges, two messages.
 //! Clients of revision 2026-07-28 must send a request whose stream broke again under a new id, and MCP has no key.
 //!
+//! A job that is delivered again is done again: the same message, and the same insert or call for it.
+//!
 //! Also: one key used by two tenants, where the server may take the second one's call for the first one's.
 //!
 //! Source: domain document §1.4 and §2; seed 2, mistake 5.
@@ -11,8 +13,9 @@ use smallvec::smallvec;
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Use, World};
 use crate::model::mcp::{Answered, Method};
+use crate::model::queue::JobWork;
 use crate::model::{Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId};
 
 /// What is fixed about it.
@@ -49,11 +52,18 @@ pub struct RetryNoIdempotency {
     /// Tools of which a list was seen: whether they may be called twice.
     harmless: Recent<(ServiceId, Sym), bool>,
     keys: Recent<(ServiceId, Fingerprint), Past>,
+    /// Side effects of jobs: by broker, message, and kind of effect.
+    effects: Recent<(ServiceId, Fingerprint, Sym, Sym), JobWork>,
 }
 
 impl Default for RetryNoIdempotency {
     fn default() -> Self {
-        Self { calls: Recent::new(MAX_CALLS), harmless: Recent::new(MAX_TOOLS), keys: Recent::new(MAX_TOOLS) }
+        Self {
+            calls: Recent::new(MAX_CALLS),
+            harmless: Recent::new(MAX_TOOLS),
+            keys: Recent::new(MAX_TOOLS),
+            effects: Recent::new(MAX_CALLS),
+        }
     }
 }
 
@@ -134,13 +144,66 @@ impl RetryNoIdempotency {
     }
 }
 
+/// Whether an operation done twice is likely to be two: what adds, not what sets.
+fn adds(verb: &str) -> bool {
+    ["INSERT", "POST", "COPY", "CALL"].iter().any(|v| verb.eq_ignore_ascii_case(v))
+}
+
+impl RetryNoIdempotency {
+    /// Work on a job whose message may have come before.
+    fn job(&mut self, u: &Use, work: &JobWork, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        if work.job.keyed || !adds(world.names.name(u.verb)) || u.site.service == Some(work.job.service) {
+            return Outcome::Clear;
+        }
+        let Some(id) = work.job.id else { return Outcome::Insufficient("message not known again") };
+        let key = (work.job.service, id, u.verb, u.target);
+        let Some(first) = self.effects.get(&key).copied() else {
+            self.effects.insert(key, *work);
+            return Outcome::Clear;
+        };
+        if first.key == work.key || !work.job.again || first.tenant != work.tenant {
+            return Outcome::Clear;
+        }
+        self.effects.insert(key, *work);
+        let delivered = |w: &JobWork, what| Step {
+            at: w.job.at,
+            what,
+            detail: Detail::Operation(w.job.verb, w.job.queue),
+            tenant: Some(w.tenant),
+            basis: None,
+        };
+        hits.push(Hit {
+            rule: INFO.id,
+            severity: Severity::Medium,
+            class: work.class.min(first.class),
+            corroborated: None,
+            at: u.at,
+            site: u.site,
+            subject: work.job.queue,
+            used: Some(work.tenant),
+            bound: None,
+            steps: smallvec![delivered(&first, "deliver"), delivered(work, "again"), Step::of_use(u)],
+        });
+        Outcome::Found
+    }
+}
+
 impl Rule for RetryNoIdempotency {
     fn info(&self) -> &'static RuleInfo {
         &INFO
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+        let u = match event {
+            RuleEvent::Mcp(u) => u,
+            RuleEvent::Use(u) => {
+                return match &u.job {
+                    Some(work) => self.job(u, work, world, hits),
+                    None => Outcome::Clear,
+                };
+            }
+            _ => return Outcome::Clear,
+        };
         let Some(service) = u.site.service else { return Outcome::Clear };
         match (&u.exchange.tools, u.exchange.method) {
             (Some(page), _) => {
@@ -163,6 +226,11 @@ impl Rule for RetryNoIdempotency {
                             tenant's own."
             );
         }
+        if hit.steps.first().is_some_and(|s| s.what == "deliver") {
+            return format!(
+                "A job of {used} on {tool} was delivered again and its side effect done again; the message has no key."
+            );
+        }
         let times = if hit.severity == Severity::High { "and the server did it twice" } else { "" };
         let sentence = format!("{used} called {tool} again with the same arguments and no idempotency key {times}");
         format!("{}.", sentence.trim_end())
@@ -174,8 +242,9 @@ mod tests {
     use super::*;
     use crate::detect::testing::*;
     use crate::detect::testing_mcp::*;
-    use crate::model::Answer;
     use crate::model::mcp::{Exchange, Tool};
+    use crate::model::queue::Job;
+    use crate::model::{Answer, ConnId, EvidenceClass, Verdict};
 
     fn sending(second: u64) -> Exchange {
         Exchange { arguments: Some(Fingerprint(3)), ..call(second, SEND) }
@@ -210,6 +279,44 @@ mod tests {
         assert!(see(&mut rule, &keyed, by_label(A)).is_empty());
         let hits = see(&mut rule, &keyed, by_label(B));
         assert_eq!((hits[0].severity, hits[0].bound), (Severity::High, Some(A)));
+    }
+
+    /// An insert for the message `id`, delivered for the `n`th time.
+    fn done(n: u64, id: u64, keyed: bool) -> Use {
+        let job = Job {
+            service: ServiceId(9),
+            queue: READ,
+            verb: CALL,
+            at: Nanos(n),
+            id: Some(Fingerprint(id)),
+            again: n > 1,
+            keyed,
+        };
+        let key = (ConnId(1), n);
+        let job = JobWork { key, job, tenant: B, class: EvidenceClass::Endpoint };
+        Use { verb: INSERT, job: Some(job), ..a_use(Verdict::Revalidated) }
+    }
+
+    #[test]
+    fn positive_a_job_delivered_again_and_done_again() {
+        let mut rule = RetryNoIdempotency::default();
+        assert!(run(&mut rule, &done(1, 7, false)).is_empty());
+        assert!(run(&mut rule, &done(1, 7, false)).is_empty(), "two inserts of one delivery");
+        let hits = run(&mut rule, &done(2, 7, false));
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].subject), (Severity::Medium, Some(B), READ));
+    }
+
+    #[test]
+    fn near_miss_another_message_or_a_key_or_a_read() {
+        for (first, second) in [
+            (done(1, 7, false), done(2, 8, false)),
+            (done(1, 7, true), done(2, 7, true)),
+            (Use { verb: SELECT, ..done(1, 7, false) }, Use { verb: SELECT, ..done(2, 7, false) }),
+        ] {
+            let mut rule = RetryNoIdempotency::default();
+            assert!(run(&mut rule, &first).is_empty());
+            assert!(run(&mut rule, &second).is_empty());
+        }
     }
 
     #[test]
