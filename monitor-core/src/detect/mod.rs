@@ -114,6 +114,36 @@ pub struct Ineffective {
 }
 
 impl Use {
+    /// Whether it shows for whom it is; `Err`: why that is not known.
+    pub fn scoped(&self) -> Result<bool, &'static str> {
+        match self.ruling.verdict {
+            // Whom a binding names is another question.
+            Verdict::Revalidated | Verdict::StaleBound => Ok(true),
+            _ if self.marker != Claim::Neutral || !self.live.is_empty() => Ok(true),
+            // The connection may be the tenant's own.
+            Verdict::SingleTenant => Err("connection of one tenant only"),
+            Verdict::ResetOnly | Verdict::Unbound => Ok(false),
+            Verdict::Indeterminate | Verdict::None => Err("verdict is indeterminate"),
+        }
+    }
+
+    /// What it is part of, where that is known: the call of a tool, the delivery of a job.
+    pub fn origin(&self) -> Option<Step> {
+        let step = |at, what, verb, name, tenant| Step {
+            at,
+            what,
+            detail: Detail::Operation(verb, name),
+            tenant,
+            basis: None,
+        };
+        let tenant = self.answer.attribution().map(|a| a.tenant);
+        match (&self.cause, &self.job) {
+            (Some(c), _) => Some(step(self.at, "tool", c.verb, c.name, tenant)),
+            (None, Some(w)) => Some(step(w.job.at, "deliver", w.job.verb, w.job.queue, Some(w.tenant))),
+            (None, None) => None,
+        }
+    }
+
     /// The bases behind an inferred crossing, when at least two of them agree on either side; what a binding or the
     /// wire says needs no second.
     pub fn corroborated(&self) -> Option<Bases> {

@@ -137,6 +137,9 @@ impl Session<'_> {
         let unit = pending.unit;
         let (site, at, verb, target) = (self.site(), op.ended, op.verb, op.target);
         let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live, cause, job, unit };
+        if let (Some(cause), Some(service)) = (&event.cause, self.core.service) {
+            self.shared.downstream.note(cause.service, cause.name, service, event.scoped().ok());
+        }
         self.shared.detect(&RuleEvent::Use(&event), self.out);
         self.tell_next(pending, answer);
     }

@@ -1,6 +1,7 @@
 //! The engine: composes the rooms. Events in, findings and operations out; one thread, no clock.
 
 mod conn;
+mod downstream;
 mod exchanges;
 mod feed;
 mod jobs;
@@ -14,13 +15,14 @@ mod table;
 mod through;
 mod tools;
 
+pub use downstream::{DownstreamView, Habit};
 pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, ToolView, WorkloadFact};
 pub use stats::{HitLabels, Stats, TableLevel};
 
 use crate::decode::token::Verifier;
 use crate::detect::RuleEvent;
 use crate::model::identity::AddressRule;
-use crate::model::{CgroupId, Event, Finding, Nanos, Settings};
+use crate::model::{CgroupId, Event, Finding, Nanos, ServiceId, Settings};
 
 use shared::Shared;
 use table::Table;
@@ -179,7 +181,8 @@ impl Engine {
         let s = &self.shared;
         s.services
             .iter()
-            .map(|service| {
+            .enumerate()
+            .map(|(index, service)| {
                 let mut tenants: Vec<_> = service.tenants.iter().collect();
                 tenants.sort_by_key(|(t, u)| (u.first_seen, **t));
                 ServiceView {
@@ -194,6 +197,11 @@ impl Engine {
                     tenants: tenants.into_iter().map(|(t, u)| shared::tenant_view(s, *t, u)).collect(),
                     unattributed: service.n_unattributed,
                     bindings: service.n_bindings,
+                    tools: s.downstream.views(
+                        ServiceId(u32::try_from(index).unwrap_or(u32::MAX)),
+                        &s.services,
+                        &s.names,
+                    ),
                 }
             })
             .collect()

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::downstream::DownstreamView;
 use crate::decode::Appetite;
 use crate::detect::FindingEvent;
 use crate::model::mcp::ManifestHash;
@@ -89,6 +90,8 @@ pub struct ServiceView {
     pub unattributed: u64,
     /// Acknowledged bindings, whoever made them.
     pub bindings: u64,
+    /// What its tools use, where it has tools.
+    pub tools: Vec<DownstreamView>,
 }
 
 /// A tool as a server was last seen to list it.

@@ -7,6 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use super::conn::Core;
+use super::downstream::Downstream;
 use super::jobs::{Jobs, TenantValues};
 use super::output::{OperationView, Output};
 use super::owners::Owners;
@@ -102,6 +103,8 @@ pub(super) struct Shared {
     pub(super) canaries: CanarySet,
     /// Tools that servers listed.
     pub(super) tools: Tools,
+    /// What tools use.
+    pub(super) downstream: Downstream,
     /// Messages on their way.
     pub(super) jobs: Jobs,
     /// Tenants by the fingerprints of their names.
@@ -161,6 +164,7 @@ impl Shared {
             tokens,
             canaries,
             tools: Tools::default(),
+            downstream: Downstream::default(),
             jobs: Jobs::default(),
             tenant_values,
             now: Nanos(0),

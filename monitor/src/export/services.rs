@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use monitor_core::engine::{ServiceView, TenantView};
+use monitor_core::engine::{DownstreamView, ServiceView, TenantView};
 use serde::Serialize;
 
 use super::time::rfc3339;
@@ -18,6 +18,19 @@ struct ServiceJson<'a> {
     bindings: u64,
     unattributed: u64,
     tenants: Vec<TenantJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<DownstreamJson<'a>>,
+}
+
+/// What one tool does at one service behind it.
+#[derive(Serialize)]
+struct DownstreamJson<'a> {
+    tool: &'a str,
+    service: &'a str,
+    tenant: &'static str,
+    scoped: u64,
+    bare: u64,
+    unknown: u64,
 }
 
 #[derive(Serialize)]
@@ -42,9 +55,21 @@ pub fn services(list: &[ServiceView]) -> String {
             bindings: s.bindings,
             unattributed: s.unattributed,
             tenants: s.tenants.iter().map(tenant).collect(),
+            tools: s.tools.iter().map(downstream).collect(),
         })
         .collect();
     serde_json::to_string(&value).unwrap_or_default()
+}
+
+fn downstream(d: &DownstreamView) -> DownstreamJson<'_> {
+    DownstreamJson {
+        tool: &d.tool,
+        service: &d.service,
+        tenant: d.habit.name(),
+        scoped: d.habit.scoped,
+        bare: d.habit.bare,
+        unknown: d.habit.unknown,
+    }
 }
 
 fn tenant(t: &TenantView) -> TenantJson<'_> {
@@ -60,6 +85,7 @@ fn tenant(t: &TenantView) -> TenantJson<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use monitor_core::engine::Habit;
     use monitor_core::model::Nanos;
 
     #[test]
@@ -79,13 +105,19 @@ mod tests {
             }],
             unattributed: 1,
             bindings: 3,
+            tools: vec![DownstreamView {
+                tool: "add".into(),
+                service: "db".into(),
+                habit: Habit { scoped: 3, bare: 0, unknown: 1 },
+            }],
         };
         assert_eq!(
             services(&[view]),
             concat!(
                 r#"[{"name":"orders-db","protocol":"postgres","address":"127.0.0.1:5432","relay":false,"bindings":3,"#,
                 r#""unattributed":1,"tenants":[{"tenant":"acme","first_seen":"1970-01-01T00:00:00.000000Z","#,
-                r#""last_seen":"1970-01-01T00:00:00.000001Z","verdicts":{"revalidated":3},"bindings":{"app.tenant_id":3}}]}]"#
+                r#""last_seen":"1970-01-01T00:00:00.000001Z","verdicts":{"revalidated":3},"bindings":{"app.tenant_id":3}}],"#,
+                r#""tools":[{"tool":"add","service":"db","tenant":"aware","scoped":3,"bare":0,"unknown":1}]}]"#
             )
         );
     }

@@ -9,7 +9,7 @@ use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
 use crate::detect::{Cause, Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, Use, World};
-use crate::model::{Claim, ServiceId, Severity, Sym, Verdict};
+use crate::model::{ServiceId, Severity, Sym, Verdict};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -46,19 +46,6 @@ impl Default for DownstreamScopeMissing {
     }
 }
 
-/// Whether the operation shows for whom it is; why that is not known.
-fn is_scoped(u: &Use) -> Result<bool, &'static str> {
-    match u.ruling.verdict {
-        // Whom a binding names is another rule's business.
-        Verdict::Revalidated | Verdict::StaleBound => Ok(true),
-        _ if u.marker != Claim::Neutral || !u.live.is_empty() => Ok(true),
-        // The connection may be the tenant's own.
-        Verdict::SingleTenant => Err("connection of one tenant only"),
-        Verdict::ResetOnly | Verdict::Unbound => Ok(false),
-        Verdict::Indeterminate | Verdict::None => Err("verdict is indeterminate"),
-    }
-}
-
 fn hit(u: &Use, cause: &Cause, seen: Downstream) -> Hit {
     let a = u.answer.attribution();
     let step = |what, detail| Step { at: u.at, what, detail, tenant: a.map(|a| a.tenant), basis: None };
@@ -91,7 +78,7 @@ impl Rule for DownstreamScopeMissing {
         if u.ruling.verdict == Verdict::None {
             return Outcome::Clear;
         }
-        let scoped = match is_scoped(u) {
+        let scoped = match u.scoped() {
             Ok(scoped) => scoped,
             Err(why) => return Outcome::Insufficient(why),
         };
@@ -126,6 +113,7 @@ mod tests {
     use super::*;
     use crate::detect::testing::*;
     use crate::detect::testing_mcp::*;
+    use crate::model::Claim;
     use crate::model::{Answer, EvidenceClass};
 
     fn caused(verdict: Verdict) -> Use {

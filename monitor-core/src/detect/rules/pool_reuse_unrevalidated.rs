@@ -6,7 +6,7 @@
 //!
 //! Source: seed 0, myth 1 (pooled session, stale context); seed 2, mistakes 2 and 4; domain document §0 and §2.
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
 use crate::model::{Severity, Sym, Verdict};
@@ -48,6 +48,10 @@ impl Rule for PoolReuseUnrevalidated {
         } else {
             "no re-validation seen on the wire"
         };
+        let missing = Step { at: u.at, what: "missing", detail: Detail::Words(between), tenant: None, basis: None };
+        let mut steps: SmallVec<[Step; 3]> = smallvec![Step::of_other(&other), missing];
+        steps.extend(u.origin());
+        steps.push(Step::of_use(u));
         hits.push(Hit {
             rule: INFO.id,
             severity,
@@ -58,11 +62,7 @@ impl Rule for PoolReuseUnrevalidated {
             site: u.site,
             used: Some(attribution.tenant),
             bound: Some(other.by.tenant),
-            steps: smallvec![
-                Step::of_other(&other),
-                Step { at: u.at, what: "missing", detail: Detail::Words(between), tenant: None, basis: None },
-                Step::of_use(u)
-            ],
+            steps,
         });
         Outcome::Found
     }

@@ -47,7 +47,9 @@ impl Rule for PoolStaleBinding {
         }
         // A declared marker is a label: the server may or may not go by it.
         let severity = if bound.slot == Slot::Marker { Severity::High } else { Severity::Critical };
-        let steps: SmallVec<[Step; 3]> = smallvec![Step::of_binding(&bound, u.ruling.other), Step::of_use(u)];
+        let mut steps: SmallVec<[Step; 3]> = smallvec![Step::of_binding(&bound, u.ruling.other)];
+        steps.extend(u.origin());
+        steps.push(Step::of_use(u));
         hits.push(Hit {
             rule: INFO.id,
             severity,
