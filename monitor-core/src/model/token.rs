@@ -28,7 +28,7 @@ pub struct Token {
     pub audience: Option<bool>,
     /// It names an audience at all.
     pub has_audience: bool,
-    /// From issue to expiry; `None`: one of them is missing.
+    /// From issue to expiry, or at least so long; `None`: it never expires.
     pub lifetime: Option<Nanos>,
     /// It names scopes, tools or resources.
     pub has_scope: bool,

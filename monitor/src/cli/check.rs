@@ -45,13 +45,18 @@ fn summary(config: &Config) -> String {
     let findings = config.findings.as_ref().map_or_else(String::new, |f| format!(", findings to {}", f.display()));
     format!(
         "  identity  {} static, {} path patterns\n  tenants   {}\n  services  {}\n  rules     {} changed, {off} of them off\n  \
-         suppress  {}\n  limits    {} flows, {} MiB\n  export    http {listen}{findings}\n",
+         suppress  {}\n  \
+         tokens    {} keys, {} entitlements, {} canaries, {} locked tools\n  limits    {} flows, {} MiB\n  export    http {listen}{findings}\n",
         config.identity.statics.len(),
         config.identity.patterns.len(),
         s.tenants.len(),
         s.services.len(),
         s.rules.len(),
         s.suppress.len(),
+        s.tokens.keys.len(),
+        s.entitlements.len(),
+        s.canaries.len(),
+        s.locks.len(),
         s.limits.flows,
         s.limits.memory >> 20,
     )

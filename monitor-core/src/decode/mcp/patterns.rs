@@ -123,19 +123,7 @@ pub(super) fn patterns(text: &str, out: &mut SmallVec<[Pattern; 1]>) {
     if text.len() < 6 {
         return;
     }
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_whitespace() {
-            if !plain.ends_with(' ') {
-                plain.push(' ');
-            }
-        } else {
-            plain.push(match c {
-                '\u{2019}' => '\'',
-                c => c.to_ascii_lowercase(),
-            });
-        }
-    }
+    let plain = plain(text);
     for found in PHRASES_AT_ONCE.iter().flat_map(|all| all.find_overlapping_iter(&plain)) {
         if let Some((pattern, _)) = PHRASES.get(found.pattern().as_usize())
             && !out.contains(pattern)
@@ -150,6 +138,29 @@ pub(super) fn patterns(text: &str, out: &mut SmallVec<[Pattern; 1]>) {
         out.push(Pattern::HiddenUnicode);
     }
     out.sort_unstable();
+}
+
+/// A text in lower case, with one blank where there were some.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut push = |c: char, is_blank: bool| {
+        if !is_blank {
+            plain.push(c);
+        } else if !plain.ends_with(' ') {
+            plain.push(' ');
+        }
+    };
+    // Most texts are ASCII, and then a byte is a character.
+    if text.is_ascii() {
+        for b in text.bytes() {
+            push(char::from(b.to_ascii_lowercase()), b.is_ascii_whitespace() || b == 0x0b);
+        }
+    } else {
+        for c in text.chars() {
+            push(if c == '\u{2019}' { '\'' } else { c.to_ascii_lowercase() }, c.is_whitespace());
+        }
+    }
+    plain
 }
 
 /// Whether a sentence orders something about everybody's data.

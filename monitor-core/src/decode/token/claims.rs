@@ -80,9 +80,11 @@ impl Facts {
             && self.expires.is_none_or(|until| now.0 < until.0.saturating_add(leeway.0))
     }
 
-    /// From issue to expiry.
-    pub(super) fn lifetime(&self) -> Option<Nanos> {
-        Some(Nanos(self.expires?.0.checked_sub(self.issued?.0)?))
+    /// From issue to expiry; where it does not say when it was issued (RFC 7519 §4.1.6: optional), from the beginning of
+    /// its validity, or what is left of it at `now`. `None`: it never expires.
+    pub(super) fn lifetime(&self, now: Nanos) -> Option<Nanos> {
+        let from = self.issued.or(self.not_before).unwrap_or(now);
+        Some(Nanos(self.expires?.0.saturating_sub(from.0)))
     }
 }
 
@@ -193,8 +195,10 @@ mod tests {
         for (now, want) in [(939, false), (940, true), (1500, true), (2060, true), (2061, false)] {
             assert_eq!(f.valid_at(at(now), at(60)), want, "{now}");
         }
-        assert_eq!(f.lifetime(), Some(Nanos(1_000_500_000_000)));
-        assert_eq!(facts(&json!({"exp": 5, "iat": 9})).lifetime(), None);
+        assert_eq!(f.lifetime(at(0)), Some(Nanos(1_000_500_000_000)));
+        assert_eq!(facts(&json!({"exp": 5, "iat": 9})).lifetime(at(0)), Some(Nanos(0)));
+        assert_eq!(facts(&json!({"exp": 9})).lifetime(at(4)), Some(Nanos::secs(5)), "what is left");
+        assert_eq!(facts(&json!({"iat": 9})).lifetime(at(0)), None, "for ever");
         assert!(facts(&json!({})).valid_at(at(0), at(0)));
         assert!(facts(&json!({"exp": u64::MAX})).valid_at(Nanos(u64::MAX - 1), at(60)));
         for bad in [json!({"exp": "tomorrow"}), json!({"exp": -1}), json!({"nbf": []})] {

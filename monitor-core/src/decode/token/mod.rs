@@ -131,7 +131,7 @@ impl Verifier {
             },
             audience: accepted.map(|list| facts.audiences.iter().any(|a| list.contains(a))),
             has_audience: facts.has_audience,
-            lifetime: facts.lifetime(),
+            lifetime: facts.lifetime(now),
             has_scope: facts.has_scope,
             ..opaque
         })

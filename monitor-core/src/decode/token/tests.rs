@@ -239,7 +239,7 @@ fn audience_lifetime_and_scope_are_told() {
     let none = with("aud", Value::Null);
     assert_eq!((none.audience, none.has_audience), (Some(false), false));
     assert_eq!(with("exp", json!(NOW + 86_340)).lifetime, Some(Nanos::secs(86_400)));
-    assert_eq!(with("iat", Value::Null).lifetime, None);
+    assert_eq!(with("iat", Value::Null).lifetime, Some(Nanos::secs(600)));
     assert!(!with("scope", json!("")).has_scope);
     assert_eq!(with("tid", json!("initech")).tenant, Claim::Opaque(OpaqueId(9)));
     assert_eq!(with("tid", json!(["acme", "globex"])).tenant, Claim::Unreadable);

@@ -31,12 +31,18 @@ impl Rule for McpHeaderMismatch {
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
         let x = u.exchange;
-        if x.mismatch.is_none() || x.revision < Revision::V2026_07_28 {
+        if x.mismatch.is_none() {
+            return Outcome::Clear;
+        }
+        if x.revision == Revision::Unknown {
+            return Outcome::Insufficient("revision not known");
+        }
+        if x.revision < Revision::V2026_07_28 {
             return Outcome::Clear;
         }
         match x.answered {
             Answered::Unknown => Outcome::Insufficient("answer not seen"),
-            answered if answered.is_refused() => Outcome::Clear,
+            answered if !answered.is_done() => Outcome::Clear,
             _ => {
                 let words = "a mirrored header differs from the body, and the server accepted it";
                 hits.push(Hit::of_exchange(INFO.id, Severity::Medium, u, words));
@@ -71,6 +77,8 @@ mod tests {
     fn near_miss_refused_or_an_older_revision() {
         for x in [
             mismatched(Answered::RpcError(-32020)),
+            mismatched(Answered::RpcError(-32600)),
+            mismatched(Answered::Status(400)),
             Exchange { revision: Revision::V2025_11_25, ..mismatched(Answered::Result) },
         ] {
             assert!(run_mcp(&mut McpHeaderMismatch, &x, by_label(A)).0.is_empty());
@@ -81,5 +89,8 @@ mod tests {
     fn lossy_an_answer_that_was_not_seen() {
         let (_, outcome) = run_mcp(&mut McpHeaderMismatch, &mismatched(Answered::Unknown), by_label(A));
         assert_eq!(outcome, Outcome::Insufficient("answer not seen"));
+        let unknown = Exchange { revision: Revision::Unknown, ..mismatched(Answered::Result) };
+        let (_, outcome) = run_mcp(&mut McpHeaderMismatch, &unknown, by_label(A));
+        assert_eq!(outcome, Outcome::Insufficient("revision not known"));
     }
 }

@@ -3,6 +3,7 @@
 //! Source: domain document §2; seed 2, mistakes 2 and 3 (short-lived capability tokens, signed source).
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::model::token::Verified;
 use crate::model::{Claim, OpKind, Severity, Sym};
 
 /// What is fixed about it.
@@ -31,6 +32,10 @@ impl Rule for McpTokenWeak {
         let Some(token) = x.token.filter(|_| x.method.kind() == OpKind::Data) else { return Outcome::Clear };
         if !token.readable {
             return Outcome::Insufficient("token is opaque");
+        }
+        // What it says may be anybody's word; that it was accepted is worse than what stands in it.
+        if token.verified == Verified::Failed {
+            return Outcome::Insufficient("token does not verify here");
         }
         if !x.answered.is_done() {
             return Outcome::Clear;
@@ -69,7 +74,7 @@ mod tests {
     use super::*;
     use crate::detect::testing::*;
     use crate::model::mcp::{Answered, Exchange};
-    use crate::model::token::{Token, Verified};
+    use crate::model::token::Token;
     use crate::model::{Fingerprint, Nanos};
 
     fn good() -> Token {
@@ -102,6 +107,13 @@ mod tests {
             let (hits, _) = run_mcp(&mut McpTokenWeak, &with(weak), by_label(A));
             assert_eq!(hits.len(), 1, "{weak:?}");
         }
+    }
+
+    #[test]
+    fn lossy_a_token_that_does_not_verify() {
+        let failed = Token { verified: Verified::Failed, has_scope: false, ..good() };
+        let (_, outcome) = run_mcp(&mut McpTokenWeak, &with(failed), by_label(A));
+        assert_eq!(outcome, Outcome::Insufficient("token does not verify here"));
     }
 
     #[test]

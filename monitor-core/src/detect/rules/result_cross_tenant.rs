@@ -33,7 +33,7 @@ impl Rule for ResultCrossTenant {
         if content.canaries.is_empty() && content.tenants.is_empty() {
             return Outcome::Clear;
         }
-        let Some(a) = u.answer.attribution() else { return Outcome::Insufficient("no tenant") };
+        let Some(a) = u.whom() else { return Outcome::Insufficient("no tenant") };
         let canary = content.canaries.iter().find(|t| **t != a.tenant).copied();
         let named = content.tenants.iter().find_map(|c| match c {
             Claim::Tenant(t) if *t != a.tenant => Some(*t),
@@ -45,7 +45,7 @@ impl Rule for ResultCrossTenant {
             (None, None) => return Outcome::Clear,
         };
         let hit = Hit::of_exchange(INFO.id, severity, u, words);
-        hits.push(Hit { class: a.class, bound: Some(other), ..hit });
+        hits.push(Hit { class: a.class, used: Some(a.tenant), bound: Some(other), ..hit });
         Outcome::Found
     }
 

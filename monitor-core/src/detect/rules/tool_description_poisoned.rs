@@ -4,7 +4,7 @@
 //!
 //! Source: domain document §2; seed 2, mistake 7.
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, World};
 use crate::model::Severity;
 use crate::model::mcp::Pattern;
 
@@ -47,7 +47,9 @@ impl Rule for ToolDescriptionPoisoned {
             let Some(worst) = tool.patterns.iter().max().copied() else { continue };
             let (severity, words) = describe(worst);
             let hit = Hit::of_exchange(INFO.id, severity, u, words);
-            hits.push(Hit { subject: tool.name, used: None, ..hit });
+            // The server's fault, whoever asked.
+            let site = Site { workload: None, flow: None, ..u.site };
+            hits.push(Hit { subject: tool.name, used: None, site, ..hit });
             found = Outcome::Found;
         }
         if page.cut && found == Outcome::Clear { Outcome::Insufficient("list was cut") } else { found }

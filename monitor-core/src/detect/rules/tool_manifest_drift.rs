@@ -1,15 +1,16 @@
 //! Rule: `tool-manifest-drift`.
 //!
 //! Compares canonical hashes (RFC 8785) against the locks of the configuration, and against what the same server, under
-//! the same version, said earlier while the agent ran.
+//! the same version, said earlier to the same tenant while the agent ran: what a tool is called and says may vary by who
+//! asks.
 //!
 //! Source: domain document §2; seed 2, mistake 7 (silent change).
 
 use rustc_hash::FxHashMap;
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, World};
 use crate::model::mcp::ManifestHash;
-use crate::model::{ServiceId, Severity, Sym};
+use crate::model::{ServiceId, Severity, Sym, TenantId};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -25,8 +26,8 @@ pub static INFO: RuleInfo = RuleInfo {
 /// Most tools remembered.
 const MAX_TOOLS: usize = 16_384;
 
-/// A tool of a server of a service.
-type Key = (ServiceId, Sym, Sym);
+/// A tool of a server of a service, as a tenant sees it.
+type Key = (ServiceId, Sym, Sym, TenantId);
 
 /// The rule: what each tool said of itself last, and the server's version then.
 #[derive(Debug, Default)]
@@ -36,15 +37,7 @@ pub struct ToolManifestDrift {
 
 impl ToolManifestDrift {
     /// Remembers a tool as it is now; gives what it was.
-    fn seen(
-        &mut self,
-        service: ServiceId,
-        server: Sym,
-        tool: Sym,
-        version: Sym,
-        hash: ManifestHash,
-    ) -> Option<(Sym, ManifestHash)> {
-        let key = (service, server, tool);
+    fn seen(&mut self, key: Key, version: Sym, hash: ManifestHash) -> Option<(Sym, ManifestHash)> {
         if self.known.len() >= MAX_TOOLS && !self.known.contains_key(&key) {
             return None;
         }
@@ -64,12 +57,18 @@ impl Rule for ToolManifestDrift {
             return Outcome::Insufficient("server has not named itself");
         };
         let (name, told) = (world.names.name(server), world.names.name(version));
-        let mut found = Outcome::Clear;
+        let by = u.whom();
+        let mut found = if by.is_some() { Outcome::Clear } else { Outcome::Insufficient("no tenant") };
         for tool in &page.tools {
             let tool_name = world.names.name(tool.name);
-            let lock = world.settings.locks.iter().find(|l| l.server == name && l.tool == tool_name);
+            let locks = || world.settings.locks.iter().filter(|l| l.server == name && l.tool == tool_name);
+            // Two versions may be approved side by side.
+            let lock = locks()
+                .find(|l| l.hash == tool.hash)
+                .or_else(|| locks().find(|l| l.version == told))
+                .or_else(|| locks().next());
             let known_server = world.settings.locks.iter().any(|l| l.server == name);
-            let before = self.seen(service, server, tool.name, version, tool.hash);
+            let before = by.and_then(|a| self.seen((service, server, tool.name, a.tenant), version, tool.hash));
             let (severity, words) = match (lock, before) {
                 (Some(l), _) if l.hash == tool.hash => continue,
                 (Some(l), _) if l.version == told => {
@@ -86,7 +85,8 @@ impl Rule for ToolManifestDrift {
                 _ => continue,
             };
             let hit = Hit::of_exchange(INFO.id, severity, u, words);
-            hits.push(Hit { subject: tool.name, used: None, ..hit });
+            let site = Site { workload: None, flow: None, ..u.site };
+            hits.push(Hit { subject: tool.name, used: None, site, ..hit });
             found = Outcome::Found;
         }
         found
@@ -152,7 +152,8 @@ mod tests {
     fn near_miss_the_version_has_changed_too_or_nothing_has() {
         let mut rule = ToolManifestDrift::default();
         assert!(run_mcp(&mut rule, &listed(1, ORDERS, true), by_label(A)).0.is_empty());
-        assert!(run_mcp(&mut rule, &listed(1, ORDERS, true), by_label(B)).0.is_empty());
+        assert!(run_mcp(&mut rule, &listed(3, ORDERS, true), by_label(B)).0.is_empty(), "another tenant's list");
+        assert!(run_mcp(&mut rule, &listed(1, ORDERS, true), by_label(A)).0.is_empty());
         let (hits, _) = run_mcp(&mut rule, &listed(2, SELECT, true), by_label(A));
         assert_eq!(hits[0].severity, Severity::Info);
     }
