@@ -1,24 +1,17 @@
-//! Messages from their publication to the end of the work on them: whose each one is, and who was given it.
-
-use std::collections::VecDeque;
-
-use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
+//! Jobs: from the publication of a message to the end of the work on it. Whose it is, and who was given it.
 
 use super::conn::Pending;
+use super::messages::Origin;
 use super::session::Session;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{RequestKey, Whom};
+use crate::attribute::through::Whom;
 use crate::detect::{Checked, Ended, Handed, Posted, RuleEvent};
-use crate::model::claim::Salt;
 use crate::model::queue::{Delivery, Job, JobWork, Message, QueueEvent, Settled, Settlement};
 use crate::model::{
-    Answer, Attribution, Basis, Claim, Effect, EvidenceClass, Fingerprint, Nanos, Outcome, Protocol, ServiceId, Slot,
-    Strength, TenantId, UnitNo,
+    Answer, Attribution, Basis, Claim, Effect, EvidenceClass, Nanos, Outcome, Protocol, ServiceId, Slot, Strength,
+    UnitNo,
 };
 
-/// Most messages remembered.
-const MAX_MESSAGES: usize = 65_536;
 /// Most deliveries outstanding on one connection that are followed.
 const MAX_JOBS: usize = 4_096;
 /// Most publications of one connection that wait for their tenant.
@@ -37,132 +30,6 @@ pub(super) struct OpenJob {
     no: u64,
     at: Nanos,
     message: Option<u64>,
-}
-
-/// Whose a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Origin {
-    whom: Whom,
-    basis: Option<Basis>,
-}
-
-impl Origin {
-    const NOT_YET: Self = Self { whom: Whom::NotYet, basis: None };
-    const NOBODY: Self = Self { whom: Whom::Nobody, basis: None };
-
-    fn of(a: &Attribution) -> Self {
-        Self { whom: Whom::Tenant(a.tenant, a.class), basis: Some(a.basis) }
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
-    origin: Origin,
-    /// Its publication was seen; else only a delivery.
-    published: bool,
-    /// When either was.
-    at: Nanos,
-    /// It was handed to these, which want to hear whose it is.
-    given: SmallVec<[(Relay, RequestKey); 1]>,
-    /// Deliveries to be judged once that is known.
-    later: Vec<Handed>,
-    /// Places it was handed to before.
-    to: SmallVec<[Option<Relay>; 1]>,
-    ids: SmallVec<[(u32, Fingerprint); 2]>,
-    content: Option<(u32, Fingerprint, Fingerprint)>,
-}
-
-/// Messages by what identifies them.
-#[derive(Debug, Default)]
-pub(super) struct Jobs {
-    entries: FxHashMap<u64, Entry>,
-    order: VecDeque<u64>,
-    by_id: FxHashMap<(u32, Fingerprint), u64>,
-    by_content: FxHashMap<(u32, Fingerprint, Fingerprint), SmallVec<[u64; 1]>>,
-    latest: u64,
-    /// Jobs whose end is not known: until when they count.
-    lingering: VecDeque<(Nanos, Relay, RequestKey)>,
-    /// Deliveries whose publication has not been seen yet: until when it may still come.
-    unpublished: VecDeque<(Nanos, u64)>,
-}
-
-impl Jobs {
-    /// Messages held.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Most messages held.
-    pub(super) fn limit() -> usize {
-        MAX_MESSAGES
-    }
-
-    fn make(&mut self, broker: u32, m: &Message, origin: Origin, published: bool) -> u64 {
-        while self.entries.len() >= MAX_MESSAGES {
-            let Some(oldest) = self.order.pop_front() else { break };
-            self.forget(oldest);
-        }
-        self.latest += 1;
-        let ids: SmallVec<[_; 2]> = m.ids.iter().map(|id| (broker, *id)).collect();
-        let content = m.print.map(|print| (broker, m.place, print));
-        for id in &ids {
-            self.by_id.insert(*id, self.latest);
-        }
-        if let Some(content) = content {
-            self.by_content.entry(content).or_default().push(self.latest);
-        }
-        let entry = Entry {
-            origin,
-            published,
-            at: m.at,
-            given: SmallVec::new(),
-            later: Vec::new(),
-            to: SmallVec::new(),
-            ids,
-            content,
-        };
-        self.entries.insert(self.latest, entry);
-        self.order.push_back(self.latest);
-        self.latest
-    }
-
-    fn forget(&mut self, no: u64) {
-        let Some(entry) = self.entries.remove(&no) else { return };
-        for id in &entry.ids {
-            if self.by_id.get(id) == Some(&no) {
-                self.by_id.remove(id);
-            }
-        }
-        if let Some(content) = entry.content
-            && let Some(same) = self.by_content.get_mut(&content)
-        {
-            same.retain(|n| *n != no);
-            if same.is_empty() {
-                self.by_content.remove(&content);
-            }
-        }
-    }
-
-    /// The message that `m` is; `Err`: several may be, and they are not one tenant's.
-    fn find(&self, broker: u32, m: &Message, published: bool) -> Result<Option<u64>, ()> {
-        let is = |no: &u64| self.entries.get(no).is_some_and(|e| e.published == published);
-        if let Some(no) = m.ids.iter().find_map(|id| self.by_id.get(&(broker, *id)).filter(|no| is(no))) {
-            return Ok(Some(*no));
-        }
-        let Some(print) = m.print else { return Ok(None) };
-        let Some(same) = self.by_content.get(&(broker, m.place, print)) else { return Ok(None) };
-        // A message that is named otherwise is another one with the same content.
-        let mut fitting = same.iter().copied().filter(|no| is(no) && self.may_be(*no, broker, m));
-        let Some(first) = fitting.next() else { return Ok(None) };
-        let origin = |no: u64| self.entries.get(&no).map(|e| e.origin.whom);
-        if fitting.all(|no| origin(no) == origin(first)) { Ok(Some(first)) } else { Err(()) }
-    }
-
-    fn may_be(&self, no: u64, broker: u32, m: &Message) -> bool {
-        self.entries.get(&no).is_some_and(|e| {
-            e.ids.is_empty() || m.ids.is_empty() || m.ids.iter().any(|id| e.ids.contains(&(broker, *id)))
-        })
-    }
 }
 
 /// Brokers of a Kafka cluster share their topics; any other broker's ids are its own.
@@ -188,12 +55,12 @@ impl Session<'_> {
         let no = self.core.unit.no;
         let waits = self.core.borrow.is_some() || self.core.borrows.iter().any(|(n, ..)| *n == no);
         let broker = self.broker();
-        let entry = match self.shared.jobs.find(broker, &m, false) {
+        let entry = match self.shared.messages.find(broker, &m, false) {
             // Its delivery was quicker.
             Ok(Some(entry)) => entry,
-            _ => self.shared.jobs.make(broker, &m, Origin::NOT_YET, true),
+            _ => self.shared.messages.make(broker, &m, Origin::NOT_YET, true),
         };
-        if let Some(e) = self.shared.jobs.entries.get_mut(&entry) {
+        if let Some(e) = self.shared.messages.get_mut(entry) {
             e.published = true;
         }
         if waits && !self.known() && m.proved.is_none() && self.core.posts.len() < MAX_WAITING {
@@ -252,7 +119,7 @@ impl Session<'_> {
 
     /// It is now known whose a message is, or that nobody can say.
     fn identify_message(&mut self, entry: u64, origin: Origin) {
-        let Some(e) = self.shared.jobs.entries.get_mut(&entry) else { return };
+        let Some(e) = self.shared.messages.get_mut(entry) else { return };
         if e.origin.whom != Whom::NotYet {
             return;
         }
@@ -264,14 +131,14 @@ impl Session<'_> {
             }
         }
         for handed in later {
-            let event = Handed { origin: known(origin), ..handed };
+            let event = Handed { origin: origin.attribution(), ..handed };
             self.shared.detect(&RuleEvent::Handed(&event), self.out);
         }
     }
 
     fn delivered(&mut self, d: Delivery) {
         let (m, broker, service) = (&d.message, self.broker(), self.service());
-        let found = self.shared.jobs.find(broker, m, true);
+        let found = self.shared.messages.find(broker, m, true);
         let own_word = match (m.proved, m.marker) {
             (Some(t), _) => Origin::of(&Attribution::new(t, Basis::SignedClaim)),
             (None, Claim::Tenant(t)) => Origin::of(&Attribution::new(t, Basis::Marker)),
@@ -282,20 +149,20 @@ impl Session<'_> {
             // Several may be it: whose it is says nobody, unless itself.
             Err(()) => None,
             Ok(None) => {
-                let no = self.shared.jobs.find(broker, m, false).ok().flatten();
-                let no = no.unwrap_or_else(|| self.shared.jobs.make(broker, m, Origin::NOT_YET, false));
-                self.shared.jobs.unpublished.push_back((m.at + LINGER, no));
+                let no = self.shared.messages.find(broker, m, false).ok().flatten();
+                let no = no.unwrap_or_else(|| self.shared.messages.make(broker, m, Origin::NOT_YET, false));
+                self.shared.messages.unpublished.push_back((m.at + LINGER, no));
                 Some(no)
             }
         };
         let mut origin = entry
-            .and_then(|no| self.shared.jobs.entries.get(&no))
+            .and_then(|no| self.shared.messages.get(no))
             .map_or(Origin::NOBODY, |e| if m.proved.is_some() { own_word } else { e.origin });
         if origin == Origin::NOBODY {
             origin = own_word;
         }
         let place = self.core.leaves.filter(|_| self.core.endpoint.is_none());
-        let before = match entry.and_then(|no| self.shared.jobs.entries.get_mut(&no)) {
+        let before = match entry.and_then(|no| self.shared.messages.get_mut(no)) {
             Some(e) => {
                 let before = e.to.contains(&place);
                 if !before && e.to.len() < MAX_LATER {
@@ -307,7 +174,7 @@ impl Session<'_> {
         };
         let again = d.again || before;
         let waited =
-            entry.and_then(|no| self.shared.jobs.entries.get(&no)).filter(|e| e.published).map(|e| m.at.since(e.at));
+            entry.and_then(|no| self.shared.messages.get(no)).filter(|e| e.published).map(|e| m.at.since(e.at));
         let consumer = self.core.endpoint;
         let event = Handed {
             site: self.site(),
@@ -316,13 +183,13 @@ impl Session<'_> {
             place: m.place,
             id: m.ids.first().copied().or(m.print),
             consumer,
-            origin: known(origin),
+            origin: origin.attribution(),
             again,
             keyed: m.idempotency.is_some(),
             waited,
         };
         if origin.whom == Whom::NotYet {
-            if let Some(e) = entry.and_then(|no| self.shared.jobs.entries.get_mut(&no))
+            if let Some(e) = entry.and_then(|no| self.shared.messages.get_mut(no))
                 && e.later.len() < MAX_LATER
             {
                 e.later.push(event);
@@ -363,7 +230,7 @@ impl Session<'_> {
             place.carries_value(key, *value);
         }
         if origin.whom == Whom::NotYet
-            && let Some(e) = entry.and_then(|no| self.shared.jobs.entries.get_mut(&no))
+            && let Some(e) = entry.and_then(|no| self.shared.messages.get_mut(no))
             && e.given.len() < MAX_LATER
         {
             e.given.push((relay, key));
@@ -371,7 +238,7 @@ impl Session<'_> {
         if d.awaits_ack {
             self.core.jobs.push(OpenJob { handle: d.handle, no, at: job.at, message: entry });
         } else {
-            self.shared.jobs.lingering.push_back((job.at + LINGER, relay, key));
+            self.shared.messages.lingering.push_back((job.at + LINGER, relay, key));
         }
     }
 
@@ -380,15 +247,15 @@ impl Session<'_> {
         let open = self.core.jobs.swap_remove(index);
         let key = (self.core.id, open.no);
         let thread = self.core.threads[0];
-        let origin = open.message.and_then(|no| self.shared.jobs.entries.get(&no)).and_then(|e| known(e.origin));
+        let origin = open.message.and_then(|no| self.shared.messages.get(no)).and_then(|e| e.origin.attribution());
         let event = Ended { site: self.site(), begun: open.at, at: s.at, how: s.how, origin };
         self.shared.detect(&RuleEvent::Ended(&event), self.out);
         if s.how == Settlement::Done
             && let Some(no) = open.message
-            && self.shared.jobs.entries.get(&no).is_some_and(|e| e.ids.is_empty())
+            && self.shared.messages.get(no).is_some_and(|e| e.ids.is_empty())
         {
             // What was confirmed is not delivered again: the same content is another message from now on.
-            self.shared.jobs.forget(no);
+            self.shared.messages.forget(no);
         }
         let Some(relay) = self.core.leaves else { return };
         let Some(place) = self.shared.places.get_mut(&relay) else { return };
@@ -397,7 +264,7 @@ impl Session<'_> {
             place.answered(key, s.at, thread);
         } else {
             // Confirmed before any work was seen: the work may be yet to come.
-            self.shared.jobs.lingering.push_back((s.at.max(open.at) + LINGER, relay, key));
+            self.shared.messages.lingering.push_back((s.at.max(open.at) + LINGER, relay, key));
         }
     }
 
@@ -446,54 +313,24 @@ impl Session<'_> {
     }
 }
 
-fn known(origin: Origin) -> Option<Attribution> {
-    match origin {
-        Origin { whom: Whom::Tenant(tenant, class), basis } => {
-            Some(Attribution { class, ..Attribution::new(tenant, basis.unwrap_or(Basis::Marker)) })
-        }
-        _ => None,
-    }
-}
-
-/// Tenants by the fingerprints of their names, as values in payload have them.
-#[derive(Debug, Default)]
-pub(super) struct TenantValues(FxHashMap<Fingerprint, TenantId>);
-
-/// Most spellings of tenants' names looked for in payload.
-const MAX_SPELLINGS: usize = 65_536;
-
-impl TenantValues {
-    /// `spelling` names `tenant`.
-    pub(super) fn add(&mut self, salt: Salt, spelling: &str, tenant: TenantId) {
-        if self.0.len() < MAX_SPELLINGS {
-            self.0.entry(salt.fingerprint(spelling.as_bytes())).or_insert(tenant);
-        }
-    }
-
-    /// Whom a value names.
-    pub(super) fn named(&self, value: Fingerprint) -> Option<TenantId> {
-        self.0.get(&value).copied()
-    }
-}
-
 impl super::shared::Shared {
     /// Jobs that have counted long enough, and deliveries whose publication will not be seen any more.
     pub(super) fn age_jobs(&mut self, now: Nanos, out: &mut dyn super::output::Output) {
-        while let Some(&(until, relay, key)) = self.jobs.lingering.front() {
+        while let Some(&(until, relay, key)) = self.messages.lingering.front() {
             if until > now {
                 break;
             }
-            self.jobs.lingering.pop_front();
+            self.messages.lingering.pop_front();
             if let Some(place) = self.places.get_mut(&relay) {
                 place.answered(key, until, None);
             }
         }
-        while let Some(&(until, no)) = self.jobs.unpublished.front() {
+        while let Some(&(until, no)) = self.messages.unpublished.front() {
             if until > now {
                 break;
             }
-            self.jobs.unpublished.pop_front();
-            let Some(e) = self.jobs.entries.get_mut(&no).filter(|e| !e.published) else { continue };
+            self.messages.unpublished.pop_front();
+            let Some(e) = self.messages.get_mut(no).filter(|e| !e.published) else { continue };
             e.origin = Origin::NOBODY;
             let (given, later) = (std::mem::take(&mut e.given), std::mem::take(&mut e.later));
             for (relay, key) in given {

@@ -63,7 +63,9 @@ impl Session<'_> {
         let op = &pending.op;
         let own = of_its_own(op, pending.unit);
         let Some(view) = &pending.view else {
-            let answer = self.answer(pending.unit, op.begun, &own, &own);
+            // What a worker takes and gives back is not for whom it happens to work at the moment.
+            let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.core.endpoint.is_none();
+            let answer = if of_queue { Answer::Unknown } else { self.answer(pending.unit, op.begun, &own, &own) };
             self.tell(op, answer);
             self.tell_check(pending);
             return;

@@ -6,6 +6,7 @@ mod exchanges;
 mod feed;
 mod jobs;
 mod judging;
+mod messages;
 mod output;
 mod owners;
 mod session;
@@ -19,10 +20,12 @@ pub use downstream::{DownstreamView, Habit};
 pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, ToolView, WorkloadFact};
 pub use stats::{HitLabels, Stats, TableLevel};
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::decode::token::Verifier;
 use crate::detect::RuleEvent;
 use crate::model::identity::AddressRule;
-use crate::model::{CgroupId, Event, Finding, Nanos, ServiceId, Settings};
+use crate::model::{CgroupId, Directory, Event, Finding, Nanos, ServiceId, Settings};
 
 use shared::Shared;
 use table::Table;
@@ -91,16 +94,58 @@ impl Engine {
         }
     }
 
-    /// Identity found out who lives in a cgroup.
+    /// Identity found out who lives in a cgroup, or found out more.
     pub fn learn_cgroup(&mut self, _at: Nanos, id: CgroupId, fact: &WorkloadFact) {
+        let before = self.shared.directory.of_cgroup(id);
+        let tenant = |s: &Shared, w| s.directory.get(w).and_then(|w| w.tenant);
+        let labelled = before.and_then(|w| tenant(&self.shared, w));
         let workload = self.shared.workload(fact);
         self.shared.directory.learn_cgroup(id, workload);
         self.table.identified(id, &mut self.shared);
+        if let Some(before) = before
+            && (before != workload || labelled != tenant(&self.shared, workload))
+        {
+            self.table.identify_again(&mut self.shared, |e| e.cgroup == Some(id) || e.workload == Some(workload));
+        }
     }
 
     /// A cgroup is gone.
     pub fn forget_cgroup(&mut self, _at: Nanos, id: CgroupId) {
-        self.shared.directory.forget_cgroup(id);
+        if let Some(workload) = self.shared.directory.forget_cgroup(id) {
+            self.shared.forget_listeners(workload);
+        }
+    }
+
+    /// Identity found out who has an address.
+    pub fn learn_address(&mut self, _at: Nanos, ip: IpAddr, fact: &WorkloadFact) {
+        let before = self.shared.directory.at_ip(ip);
+        let tenant = |s: &Shared, w| s.directory.get(w).and_then(|w| w.tenant);
+        let labelled = before.and_then(|w| tenant(&self.shared, w));
+        let workload = self.shared.workload(fact);
+        self.shared.directory.learn_address(ip, workload);
+        if let Some(bare) = self.shared.forget_bare(ip) {
+            // Connections that were there first knew only the address.
+            self.table.named_late(ip, bare, &mut self.shared);
+        }
+        if before == Some(workload) && labelled != tenant(&self.shared, workload) {
+            self.table.identify_again(&mut self.shared, |e| e.workload == Some(workload));
+        }
+    }
+
+    /// Whoever had an address has it no more.
+    pub fn forget_address(&mut self, _at: Nanos, ip: IpAddr) {
+        self.shared.directory.forget_address(ip);
+    }
+
+    /// Identity found out the name of the service at an address.
+    pub fn learn_service(&mut self, addr: SocketAddr, name: &str) {
+        let name = self.shared.names.intern(name);
+        self.shared.directory.learn_service(addr, name);
+    }
+
+    /// No service has this address any more.
+    pub fn forget_service(&mut self, addr: SocketAddr) {
+        self.shared.directory.forget_service(addr);
     }
 
     /// The configuration says who is behind an address.
@@ -129,6 +174,7 @@ impl Engine {
             TableLevel { table: "flows", entries: self.table.len(), limit: s.settings.limits.flows },
             TableLevel { table: "stream_bytes", entries: self.table.memory(), limit: s.settings.limits.memory },
             TableLevel { table: "names", entries: s.names.len(), limit: s.names.limit() },
+            TableLevel { table: "workloads", entries: s.directory.len(), limit: Directory::limit() },
             TableLevel { table: "findings", entries: s.store.len(), limit: s.store.limit() },
             TableLevel { table: "services", entries: s.services.len(), limit: s.settings.limits.services },
             TableLevel { table: "forwarded_requests", entries: s.forwarding.len(), limit: s.forwarding.limit() },
@@ -139,7 +185,7 @@ impl Engine {
             },
             TableLevel { table: "opaque_ids", entries: s.owners.len(), limit: owners::Owners::limit() },
             TableLevel { table: "tokens", entries: s.tokens.len(), limit: Verifier::limit() },
-            TableLevel { table: "messages", entries: s.jobs.len(), limit: jobs::Jobs::limit() },
+            TableLevel { table: "messages", entries: s.messages.len(), limit: messages::Messages::limit() },
             TableLevel { table: "tools", entries: s.tools.len(), limit: tools::Tools::limit() },
             TableLevel { table: "statement_shapes", entries: s.decoders.postgres.n_shapes(), limit: 4096 },
         ]

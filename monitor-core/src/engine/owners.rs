@@ -1,13 +1,17 @@
-//! Whose is a credential, or an id that is no known tenant's name? Learned from whom it goes with.
+//! Whose is a credential, or an id that is no known tenant's name? Learned from whom it goes with. And whom a value in
+//! payload names.
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::ledger::Owner;
-use crate::model::{EvidenceClass, OpaqueId, TenantId};
+use crate::model::claim::Salt;
+use crate::model::{EvidenceClass, Fingerprint, OpaqueId, TenantId};
 
 /// Most ids remembered. Beyond, what is new stays unknown.
 const MAX_IDS: usize = 65_536;
+/// Most spellings of tenants' names looked for in payload.
+const MAX_SPELLINGS: usize = 65_536;
 /// Most tenants told apart per id.
 const MAX_TENANTS: usize = 8;
 /// Uses by inference that say as much as one that is certain, if they agree.
@@ -82,6 +86,24 @@ impl Owners {
     /// Most ids held.
     pub(super) fn limit() -> usize {
         MAX_IDS
+    }
+}
+
+/// Tenants by the fingerprints of their names, as values in payload have them.
+#[derive(Debug, Default)]
+pub(super) struct TenantValues(FxHashMap<Fingerprint, TenantId>);
+
+impl TenantValues {
+    /// `spelling` names `tenant`.
+    pub(super) fn add(&mut self, salt: Salt, spelling: &str, tenant: TenantId) {
+        if self.0.len() < MAX_SPELLINGS {
+            self.0.entry(salt.fingerprint(spelling.as_bytes())).or_insert(tenant);
+        }
+    }
+
+    /// Whom a value names.
+    pub(super) fn named(&self, value: Fingerprint) -> Option<TenantId> {
+        self.0.get(&value).copied()
     }
 }
 

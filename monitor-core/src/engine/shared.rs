@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 
 use super::conn::Core;
 use super::downstream::Downstream;
-use super::jobs::{Jobs, TenantValues};
+use super::messages::Messages;
 use super::output::{OperationView, Output};
-use super::owners::Owners;
+use super::owners::{Owners, TenantValues};
 use super::stats::Stats;
 use super::tools::Tools;
 use crate::attribute::forwarded::{Forwarding, Relay, Settled};
@@ -43,6 +43,8 @@ const MAX_SERVICE_CLIENTS: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ServiceKey {
     Spec(usize),
+    /// By orchestration: all addresses of one service are it.
+    Named(Sym),
     Workload(WorkloadId, u16),
     Address(SocketAddr),
 }
@@ -106,7 +108,7 @@ pub(super) struct Shared {
     /// What tools use.
     pub(super) downstream: Downstream,
     /// Messages on their way.
-    pub(super) jobs: Jobs,
+    pub(super) messages: Messages,
     /// Tenants by the fingerprints of their names.
     pub(super) tenant_values: TenantValues,
     /// The time of the event that is being handled.
@@ -165,7 +167,7 @@ impl Shared {
             canaries,
             tools: Tools::default(),
             downstream: Downstream::default(),
-            jobs: Jobs::default(),
+            messages: Messages::default(),
             tenant_values,
             now: Nanos(0),
             settings,
@@ -189,7 +191,8 @@ impl Shared {
 
     /// Who is at an address: by configuration, by a listener on this host, or the address itself.
     pub(super) fn at_address(&mut self, addr: SocketAddr, peer: SocketAddr, allow_bare: bool) -> Option<WorkloadId> {
-        if let Some(id) = self.directory.of_address(addr, peer).or_else(|| self.listeners.get(&addr).copied()) {
+        let known = self.directory.of_address(addr, peer).or_else(|| self.listeners.get(&addr).copied());
+        if let Some(id) = known.or_else(|| self.directory.at_ip(addr.ip())) {
             return Some(id);
         }
         if !allow_bare {
@@ -212,6 +215,16 @@ impl Shared {
         });
         self.addresses.insert(addr.ip(), id);
         Some(id)
+    }
+
+    /// The workload is gone: whoever listens where it did is another.
+    pub(super) fn forget_listeners(&mut self, workload: WorkloadId) {
+        self.listeners.retain(|_, w| *w != workload);
+    }
+
+    /// An address that was known by nothing else has a name now. Gives the workload that was made up for it.
+    pub(super) fn forget_bare(&mut self, ip: IpAddr) -> Option<WorkloadId> {
+        self.addresses.remove(&ip)
     }
 
     /// A workload on this host was seen accepting a connection at `addr`.
@@ -245,10 +258,12 @@ impl Shared {
                         .covers(addr)
                 })
         });
-        let key = match (spec, workload) {
-            (Some(i), _) => ServiceKey::Spec(i),
-            (None, Some(w)) => ServiceKey::Workload(w, addr.port()),
-            (None, None) => ServiceKey::Address(addr),
+        let named = self.directory.service_at(addr);
+        let key = match (spec, named, workload) {
+            (Some(i), ..) => ServiceKey::Spec(i),
+            (None, Some(name), _) => ServiceKey::Named(name),
+            (None, None, Some(w)) => ServiceKey::Workload(w, addr.port()),
+            (None, None, None) => ServiceKey::Address(addr),
         };
         if let Some(&id) = self.service_keys.get(&key) {
             if let Some(s) = self.services.get_mut(id.0 as usize) {
@@ -272,6 +287,7 @@ impl Shared {
                 let name = s.name.clone();
                 self.names.intern(&name)
             }
+            (None, _) if named.is_some() => named.unwrap_or(Sym::OTHER),
             // A bare address is named with its port: several services may live there.
             (None, Some(w)) if !w.bare => w.name,
             _ => self.names.intern(&addr.to_string()),

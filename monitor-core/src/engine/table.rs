@@ -3,12 +3,12 @@
 //! A connection between two watched workloads is seen at both of its sockets. Both feed one stream, where what comes
 //! twice is dropped by sequence number; once the protocol is known, only one of the two is asked to deliver.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::conn::Conn;
+use super::conn::{Conn, End};
 use super::output::Output;
 use super::session::Session;
 use super::shared::Shared;
@@ -16,7 +16,7 @@ use crate::attribute::forwarded::{Inbound, Settled};
 use crate::attribute::through::Whom;
 use crate::detect::{Desync, How, RuleEvent, Site};
 use crate::model::settings::Limits;
-use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie, ThreadId};
+use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie, ThreadId, WorkloadId};
 use crate::stream::{Incoming, StreamLimits};
 
 /// A socket has become known.
@@ -232,6 +232,31 @@ impl Table {
     pub(super) fn identified(&mut self, cgroup: CgroupId, shared: &mut Shared) {
         for id in self.unidentified.remove(&cgroup).unwrap_or_default() {
             if let Some(conn) = self.conns.get_mut(&id) {
+                conn.identify(shared);
+            }
+        }
+    }
+
+    /// More is known of some ends than when their connections were opened.
+    pub(super) fn identify_again(&mut self, shared: &mut Shared, which: impl Fn(&End) -> bool) {
+        for conn in self.conns.values_mut() {
+            if conn.ends.iter().any(&which) {
+                conn.identify(shared);
+            }
+        }
+    }
+
+    /// Connections that knew only the address `ip`, as the made-up workload `bare`: it has a name now.
+    pub(super) fn named_late(&mut self, ip: IpAddr, bare: WorkloadId, shared: &mut Shared) {
+        for conn in self.conns.values_mut() {
+            let mut any = false;
+            for e in &mut conn.ends {
+                if e.cgroup.is_none() && e.addr.ip() == ip && e.workload == Some(bare) {
+                    e.workload = None;
+                    any = true;
+                }
+            }
+            if any {
                 conn.identify(shared);
             }
         }

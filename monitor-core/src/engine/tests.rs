@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::*;
+mod jobs;
 mod shared_service;
 mod tokens;
 
@@ -192,6 +193,7 @@ fn engine() -> Engine {
         (GLOBEX, "globex-agent", Some("globex")),
         (POOLER, "pooler", None),
         (DATABASE, "database", None),
+        (15, "broker", None),
     ] {
         let fact = WorkloadFact {
             name: name.to_owned(),

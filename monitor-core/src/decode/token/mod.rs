@@ -5,6 +5,7 @@
 
 mod cache;
 mod claims;
+pub mod fuzz;
 mod keys;
 
 pub use keys::KeyProblem;
