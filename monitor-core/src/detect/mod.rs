@@ -129,17 +129,17 @@ impl Use {
 
     /// What it is part of, where that is known: the call of a tool, the delivery of a job.
     pub fn origin(&self) -> Option<Step> {
-        let step = |at, what, verb, name, tenant| Step {
+        let step = |at, what, verb, name, tenant, basis| Step {
             at,
             what,
             detail: Detail::Operation(verb, name),
             tenant,
-            basis: None,
+            basis,
         };
         let tenant = self.answer.attribution().map(|a| a.tenant);
         match (&self.cause, &self.job) {
-            (Some(c), _) => Some(step(self.at, "tool", c.verb, c.name, tenant)),
-            (None, Some(w)) => Some(step(w.job.at, "deliver", w.job.verb, w.job.queue, Some(w.tenant))),
+            (Some(c), _) => Some(step(self.at, "tool", c.verb, c.name, tenant, None)),
+            (None, Some(w)) => Some(step(w.job.at, "deliver", w.job.verb, w.job.queue, Some(w.tenant), Some(w.basis))),
             (None, None) => None,
         }
     }

@@ -282,7 +282,8 @@ impl Session<'_> {
     pub(super) fn job_of(&self, no: UnitNo) -> Option<JobWork> {
         let through = self.core.through_of(no).filter(|t| !t.torn)?;
         let place = self.shared.places.get(&self.core.leaves?)?;
-        let tenant = through.settled.map(|a| a.tenant).or_else(|| through.votes.first().map(|(_, t)| *t))?;
+        let settled = through.settled.map(|a| (a.basis, a.tenant));
+        let (basis, tenant) = settled.or_else(|| through.votes.first().copied())?;
         if through.votes.iter().any(|(_, t)| *t != tenant) {
             return None;
         }
@@ -295,7 +296,7 @@ impl Session<'_> {
             }
             let class = class.min(through.settled.map_or(EvidenceClass::Inferred, |a| a.class));
             if latest.is_none_or(|before| before.job.at <= job.at) {
-                latest = Some(JobWork { key: *key, job, tenant, class });
+                latest = Some(JobWork { key: *key, job, tenant, basis, class });
             }
         }
         latest

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Claim, ConnId, EvidenceClass, Fingerprint, Nanos, ServiceId, Sym, TenantId};
+use super::{Basis, Claim, ConnId, EvidenceClass, Fingerprint, Nanos, ServiceId, Sym, TenantId};
 
 /// Most ids kept of one message.
 pub const MAX_IDS: usize = 4;
@@ -120,6 +120,8 @@ pub struct JobWork {
     pub job: Job,
     /// Whose job it is.
     pub tenant: TenantId,
-    /// How it is known that the work is part of a job of that tenant's.
+    /// How it is known that the work is part of a job of that tenant's: the best basis.
+    pub basis: Basis,
+    /// How well.
     pub class: EvidenceClass,
 }

@@ -1,13 +1,14 @@
 //! Rule: `queue-tenant-missing`.
 //!
-//! Several tenants publish to one queue, and their messages do not say whose they are: no consumer can check it.
+//! Several tenants publish to one queue, and their messages do not say whose they are: no consumer can check it. A place
+//! that nothing is ever taken from (a list that is kept, not worked off) is no queue.
 //!
 //! Source: domain document §1.6 and §2; seed 0, myth 5.
 
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Handed, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, World};
 use crate::model::{Claim, EvidenceClass, Fingerprint, ServiceId, Severity, Sym, TenantId};
 
 /// What is fixed about it.
@@ -31,6 +32,10 @@ const MAX_TENANTS: usize = 8;
 #[derive(Debug, Default)]
 struct Queue {
     tenants: SmallVec<[(TenantId, EvidenceClass); 2]>,
+    /// Something was taken from it.
+    worked_off: bool,
+    /// What is to be told once something is.
+    owed: Vec<Hit>,
 }
 
 /// The rule: queues and who publishes there.
@@ -70,8 +75,9 @@ impl QueueTenantMissing {
         let Some(&(other, class)) = queue.tenants.iter().find(|(t, _)| *t != by.tenant) else {
             return Outcome::Clear;
         };
+        let worked_off = queue.worked_off;
         let step = |what, detail, tenant| Step { at: m.at, what, detail, tenant, basis: None };
-        hits.push(Hit {
+        let hit = Hit {
             rule: INFO.id,
             severity: INFO.severity,
             class: by.class.min(class),
@@ -89,7 +95,27 @@ impl QueueTenantMissing {
                 step("seen", Detail::Words("no field, header or claim names a tenant"), None),
                 step("shared", Detail::Words("publishes to the same queue"), Some(other)),
             ],
-        });
+        };
+        if worked_off {
+            hits.push(hit);
+            return Outcome::Found;
+        }
+        if queue.owed.iter().all(|owed| owed.used != hit.used) && queue.owed.len() < MAX_TENANTS {
+            queue.owed.push(hit);
+        }
+        Outcome::Insufficient("nothing was taken from it yet")
+    }
+}
+
+impl QueueTenantMissing {
+    fn handed(&mut self, h: &Handed, hits: &mut Vec<Hit>) -> Outcome {
+        let Some(service) = h.site.service else { return Outcome::Clear };
+        let Some(queue) = self.queues.entry((service, h.place), Queue::default) else { return Outcome::Clear };
+        queue.worked_off = true;
+        if queue.owed.is_empty() {
+            return Outcome::Clear;
+        }
+        hits.append(&mut queue.owed);
         Outcome::Found
     }
 }
@@ -102,6 +128,7 @@ impl Rule for QueueTenantMissing {
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         match event {
             RuleEvent::Posted(p) => self.posted(p, hits),
+            RuleEvent::Handed(h) => self.handed(h, hits),
             _ => Outcome::Clear,
         }
     }
@@ -126,12 +153,28 @@ mod tests {
         (hits, outcome)
     }
 
+    /// A queue that is worked off.
+    fn queue() -> QueueTenantMissing {
+        let mut rule = QueueTenantMissing::default();
+        assert!(run_event(&mut rule, &RuleEvent::Handed(&handed_to(A, None))).is_empty());
+        rule
+    }
+
     #[test]
     fn positive_two_tenants_and_no_label() {
-        let mut rule = QueueTenantMissing::default();
+        let mut rule = queue();
         assert!(post(&mut rule, &a_message(), by_label(A)).0.is_empty(), "one tenant's queue so far");
         let (hits, _) = post(&mut rule, &a_message(), by_label(B));
         assert_eq!((hits[0].severity, hits[0].used, hits[0].subject), (Severity::Medium, Some(B), ORDERS));
+    }
+
+    #[test]
+    fn positive_once_it_is_worked_off() {
+        let mut rule = QueueTenantMissing::default();
+        post(&mut rule, &a_message(), by_label(A));
+        assert!(post(&mut rule, &a_message(), by_label(B)).0.is_empty(), "perhaps it is kept");
+        let hits = run_event(&mut rule, &RuleEvent::Handed(&handed_to(A, None)));
+        assert_eq!((hits.len(), hits[0].used), (1, Some(B)));
     }
 
     #[test]
@@ -141,11 +184,11 @@ mod tests {
             Message { signed: true, ..a_message() },
             Message { marker: Claim::Tenant(B), ..a_message() },
         ] {
-            let mut rule = QueueTenantMissing::default();
+            let mut rule = queue();
             post(&mut rule, &m, by_label(A));
             assert!(post(&mut rule, &m, by_label(B)).0.is_empty());
         }
-        let mut rule = QueueTenantMissing::default();
+        let mut rule = queue();
         post(&mut rule, &a_message(), by_label(A));
         let elsewhere = Message { place: Fingerprint(9), ..a_message() };
         assert!(post(&mut rule, &elsewhere, by_label(B)).0.is_empty());
@@ -153,7 +196,7 @@ mod tests {
 
     #[test]
     fn lossy_cut_content_or_nobody_known() {
-        let mut rule = QueueTenantMissing::default();
+        let mut rule = queue();
         post(&mut rule, &a_message(), by_label(A));
         let cut = Message { readable: false, print: None, ..a_message() };
         assert_eq!(post(&mut rule, &cut, by_label(B)).1, Outcome::Insufficient("content not readable"));

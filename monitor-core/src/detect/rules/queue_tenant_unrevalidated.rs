@@ -75,7 +75,7 @@ fn delivered(work: &JobWork) -> Step {
         what: "deliver",
         detail: Detail::Operation(work.job.verb, work.job.queue),
         tenant: Some(work.tenant),
-        basis: None,
+        basis: Some(work.basis),
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
             again: false,
             keyed: false,
         };
-        JobWork { key: (ConnId(1), n), job, tenant: B, class }
+        JobWork { key: (ConnId(1), n), job, tenant: B, basis: Basis::Bracketed, class }
     }
 
     /// Work for a job of B's.

@@ -170,7 +170,7 @@ impl RetryNoIdempotency {
             what,
             detail: Detail::Operation(w.job.verb, w.job.queue),
             tenant: Some(w.tenant),
-            basis: None,
+            basis: Some(w.basis),
         };
         hits.push(Hit {
             rule: INFO.id,
@@ -244,7 +244,7 @@ mod tests {
     use crate::detect::testing_mcp::*;
     use crate::model::mcp::{Exchange, Tool};
     use crate::model::queue::Job;
-    use crate::model::{Answer, ConnId, EvidenceClass, Verdict};
+    use crate::model::{Answer, Basis, ConnId, EvidenceClass, Verdict};
 
     fn sending(second: u64) -> Exchange {
         Exchange { arguments: Some(Fingerprint(3)), ..call(second, SEND) }
@@ -293,7 +293,7 @@ mod tests {
             keyed,
         };
         let key = (ConnId(1), n);
-        let job = JobWork { key, job, tenant: B, class: EvidenceClass::Endpoint };
+        let job = JobWork { key, job, tenant: B, basis: Basis::Bracketed, class: EvidenceClass::Endpoint };
         Use { verb: INSERT, job: Some(job), ..a_use(Verdict::Revalidated) }
     }
 
