@@ -1,9 +1,17 @@
 //! Which protocol is this, and which side is the server? From bytes alone; a port is no evidence.
 
 use super::Decoder;
+use super::amqp;
+use super::amqp::look::{self as amqp_look, Look as AmqpLook};
 use super::http;
 use super::http::look::{self as http_look, Look as HttpLook};
+use super::kafka;
+use super::kafka::look::{self as kafka_look, Look as KafkaLook};
 use super::mcp;
+use super::mqtt;
+use super::mqtt::look::{self as mqtt_look, Look as MqttLook};
+use super::nats;
+use super::nats::look as nats_look;
 use super::postgres::startup::{Look, Opening, look};
 use super::postgres::{self, resync};
 use super::redis;
@@ -49,6 +57,12 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
     if bytes.starts_with(b"PRI * HTTP/2.0") {
         return Guess::Opaque("http2");
     }
+    if !mid_stream && let Some(from) = nats_look::start(bytes) {
+        return Guess::Is { protocol: Protocol::Nats, from };
+    }
+    if !mid_stream && nats_look::may_start(bytes) {
+        return give_up_or_wait(bytes);
+    }
     for (looks, from) in [(http_look::request(bytes), Side::Client), (http_look::response(bytes), Side::Server)] {
         match looks {
             HttpLook::Is => return Guess::Is { protocol: Protocol::Http, from },
@@ -62,11 +76,27 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
         RedisLook::Not => {}
     }
     if !mid_stream {
+        match amqp_look::start(bytes) {
+            AmqpLook::Is(from) => return Guess::Is { protocol: Protocol::Amqp, from },
+            AmqpLook::Other => return Guess::Opaque("amqp_version"),
+            AmqpLook::NeedMore => return give_up_or_wait(bytes),
+            AmqpLook::Not => {}
+        }
+        match mqtt_look::connect(bytes) {
+            MqttLook::Is => return Guess::Is { protocol: Protocol::Mqtt, from: Side::Client },
+            MqttLook::NeedMore => return give_up_or_wait(bytes),
+            MqttLook::Not => {}
+        }
         match look(bytes) {
             Look::Is(Opening::Tls, _) => return Guess::Opaque("tls"),
             Look::Is(..) => return postgres(Side::Client),
             Look::NeedMore => return give_up_or_wait(bytes),
             Look::Not => {}
+        }
+        match kafka_look::request(bytes) {
+            KafkaLook::Is => return Guess::Is { protocol: Protocol::Kafka, from: Side::Client },
+            KafkaLook::NeedMore => return give_up_or_wait(bytes),
+            KafkaLook::Not => {}
         }
         // The server speaks second: what it says first is either one byte about encryption or typed messages.
         if matches!(bytes, [b'S' | b'N' | b'G']) {
@@ -77,7 +107,19 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
         }
         return if known_other(bytes) { Guess::Opaque("unknown") } else { give_up_or_wait(bytes) };
     }
+    if kafka_look::request(bytes) == KafkaLook::Is {
+        return Guess::Is { protocol: Protocol::Kafka, from: Side::Client };
+    }
     if ends_segment {
+        if let Some(from) = amqp_look::frames(bytes) {
+            return Guess::Is { protocol: Protocol::Amqp, from };
+        }
+        if let Some(from) = mqtt_look::packets(bytes) {
+            return Guess::Is { protocol: Protocol::Mqtt, from };
+        }
+        if let Some(from) = nats_look::lines(bytes) {
+            return Guess::Is { protocol: Protocol::Nats, from };
+        }
         if redis_look::replies(bytes) {
             return Guess::Is { protocol: Protocol::Redis, from: Side::Server };
         }
@@ -110,22 +152,28 @@ fn greets(bytes: &[u8]) -> bool {
 
 /// Openings of protocols that are common where PostgreSQL is, and are none of ours yet.
 fn known_other(bytes: &[u8]) -> bool {
-    const STARTS: &[&[u8]] = &[
-        b"SSH-", b"AMQP", b"INFO {", b"*1\r\n", b"*2\r\n", b"*3\r\n", b"*4\r\n", b"+PONG", b"+OK\r\n", b"-ERR ",
-        b"-NOAUTH",
-    ];
+    const STARTS: &[&[u8]] =
+        &[b"SSH-", b"*1\r\n", b"*2\r\n", b"*3\r\n", b"*4\r\n", b"+PONG", b"+OK\r\n", b"-ERR ", b"-NOAUTH"];
     STARTS.iter().any(|s| bytes.starts_with(s))
 }
 
 /// What the decoders of one engine share.
 #[derive(Clone, Debug)]
 pub struct Shared {
+    /// For AMQP.
+    pub amqp: amqp::Shared,
     /// For PostgreSQL.
     pub postgres: postgres::Shared,
     /// For HTTP.
     pub http: http::Shared,
+    /// For Kafka.
+    pub kafka: kafka::Shared,
     /// For MCP.
     pub mcp: mcp::Shared,
+    /// For MQTT.
+    pub mqtt: mqtt::Shared,
+    /// For NATS.
+    pub nats: nats::Shared,
     /// For Redis.
     pub redis: redis::Shared,
 }
@@ -134,9 +182,13 @@ impl Shared {
     /// Empty; `salt` keys every hash, `headers` are those that carry identity.
     pub fn new(salt: Salt, headers: &HeaderPolicy) -> Self {
         Self {
+            amqp: amqp::Shared::default(),
             postgres: postgres::Shared::new(salt),
             http: http::Shared::new(headers.clone()),
+            kafka: kafka::Shared::default(),
             mcp: mcp::Shared::default(),
+            mqtt: mqtt::Shared::default(),
+            nats: nats::Shared::default(),
             redis: redis::Shared::default(),
         }
     }
@@ -150,14 +202,14 @@ pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared
             let mcp = Box::new(mcp::Reader::new(salt, &shared.mcp));
             Some(Box::new(http::Http::new(salt, mid_stream, &shared.http, Some(mcp))))
         }
+        Protocol::Nats => Some(Box::new(nats::Nats::new(salt, mid_stream, &shared.nats))),
         Protocol::Redis => Some(Box::new(redis::Redis::new(salt, mid_stream, &shared.redis))),
-        Protocol::Unknown
-        | Protocol::Opaque
-        | Protocol::Mcp
-        | Protocol::Amqp
-        | Protocol::Nats
-        | Protocol::Kafka
-        | Protocol::Mqtt => None,
+        Protocol::Mqtt => Some(Box::new(mqtt::Mqtt::new(salt, mid_stream, &shared.mqtt))),
+        Protocol::Kafka => Some(Box::new(kafka::Kafka::new(salt, mid_stream, &shared.kafka))),
+        Protocol::Amqp => Some(Box::new(amqp::Amqp::new(salt, mid_stream, &shared.amqp))),
+        Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => {
+            None
+        }
     }
 }
 

@@ -3,13 +3,17 @@
 //! A decoder is sans-IO, never panics, holds a stated maximum of memory, and gives the same calls however the bytes
 //! are cut. What leaves through [`Sink`] is identifiers, shapes, fingerprints and counts: payload and secrets stop here.
 
+pub mod amqp;
 pub mod body;
 pub mod canary;
 pub mod http;
 pub mod infer;
 pub mod jcs;
+pub mod kafka;
 pub mod mcp;
 pub mod message;
+pub mod mqtt;
+pub mod nats;
 pub mod postgres;
 pub mod redis;
 pub mod shape;

@@ -143,6 +143,7 @@ pub(crate) fn run(rule: &mut dyn Rule, u: &Use) -> Vec<Hit> {
 pub(crate) fn an_exchange() -> Exchange {
     Exchange {
         request: 1,
+        id: None,
         begun: Nanos(10),
         ended: Nanos(20),
         transport: Transport::StreamableHttp,

@@ -67,47 +67,133 @@ fn same_prefix(a: u128, b: u128, bits: u8) -> bool {
     bits == 0 || (a ^ b) >> (128 - u32::from(bits)) == 0
 }
 
+/// Most addresses, and most service names, kept beside the configuration's.
+const MAX_LEARNED: usize = 65_536;
+
+/// Most workloads told apart over the agent's life. Beyond, whoever is new is nobody.
+const MAX_WORKLOADS: usize = 1 << 20;
+
 /// All that is known of who is where.
+///
+/// Ids are given once and never again. Whoever comes back under its predecessor's name and cgroup for another tenant, and
+/// a pod at its predecessor's address, is a workload of its own; connections keep the one that they were opened by.
 #[derive(Debug, Default)]
 pub struct Directory {
     workloads: Vec<Workload>,
+    /// Cgroups and addresses that each workload has now; `Some(0)`: it had some, and they are gone.
+    places: Vec<Option<u32>>,
     by_cgroup: FxHashMap<CgroupId, WorkloadId>,
     by_identity: FxHashMap<(Sym, Sym), WorkloadId>,
     addresses: Vec<AddressRule>,
+    by_address: FxHashMap<IpAddr, WorkloadId>,
+    services: FxHashMap<SocketAddr, Sym>,
 }
 
 impl Directory {
-    /// Adds or finds the workload with this name and outermost cgroup. A different tenant label for a known workload
-    /// makes it conflicting: its label has changed.
+    /// Adds or finds the workload with this name and outermost cgroup. A label that comes late is taken on; a different
+    /// one for a labelled workload makes it conflicting: its label has changed.
     pub fn workload(&mut self, new: Workload) -> WorkloadId {
-        if let Some(&id) = self.by_identity.get(&(new.name, new.cgroup)) {
-            if let Some(old) = self.workloads.get_mut(id.0 as usize)
-                && (old.tenant != new.tenant || new.conflicting)
-            {
-                old.conflicting = true;
-                old.tenant = None;
+        // Names that found no room are alike without being the same.
+        let named = new.name != Sym::OTHER && new.cgroup != Sym::OTHER;
+        let known =
+            self.by_identity.get(&(new.name, new.cgroup)).copied().filter(|id| named && !self.replaced(*id, &new));
+        if let Some(id) = known {
+            if let Some(old) = self.workloads.get_mut(id.0 as usize) {
+                if old.conflicting || new.conflicting || (old.tenant.is_some() && old.tenant != new.tenant) {
+                    old.conflicting = true;
+                    old.tenant = None;
+                } else {
+                    old.tenant = new.tenant;
+                }
+                old.role = new.role.or(old.role);
             }
             return id;
         }
-        let id = WorkloadId(u32::try_from(self.workloads.len()).unwrap_or(u32::MAX));
-        self.by_identity.insert((new.name, new.cgroup), id);
+        let nobody = WorkloadId(u32::MAX);
+        if self.workloads.len() >= MAX_WORKLOADS {
+            return nobody;
+        }
+        let id = u32::try_from(self.workloads.len()).map_or(nobody, WorkloadId);
+        if named {
+            self.by_identity.insert((new.name, new.cgroup), id);
+        }
         self.workloads.push(new);
+        self.places.push(None);
         id
+    }
+
+    /// Whether `id` is gone, and `new` in its place is another's: a restart for the same tenant goes on as the same.
+    fn replaced(&self, id: WorkloadId, new: &Workload) -> bool {
+        self.places.get(id.0 as usize) == Some(&Some(0))
+            && self.get(id).is_some_and(|old| old.conflicting || old.tenant != new.tenant)
     }
 
     /// A cgroup belongs to `workload` from now on.
     pub fn learn_cgroup(&mut self, cgroup: CgroupId, workload: WorkloadId) {
-        self.by_cgroup.insert(cgroup, workload);
+        let before = self.by_cgroup.insert(cgroup, workload);
+        self.moved(before, workload);
     }
 
-    /// The cgroup is gone: its id may come back as another's.
-    pub fn forget_cgroup(&mut self, cgroup: CgroupId) {
-        self.by_cgroup.remove(&cgroup);
+    /// The cgroup is gone: its id may come back as another's. Gives the workload if this was its last place.
+    pub fn forget_cgroup(&mut self, cgroup: CgroupId) -> Option<WorkloadId> {
+        let id = self.by_cgroup.remove(&cgroup)?;
+        self.leaves(id)
+    }
+
+    /// Whoever has this address now, by orchestration rather than configuration.
+    pub fn learn_address(&mut self, ip: IpAddr, workload: WorkloadId) {
+        if self.by_address.len() < MAX_LEARNED || self.by_address.contains_key(&ip) {
+            let before = self.by_address.insert(ip, workload);
+            self.moved(before, workload);
+        }
+    }
+
+    /// Nobody known has this address any more. Gives the workload if this was its last place.
+    pub fn forget_address(&mut self, ip: IpAddr) -> Option<WorkloadId> {
+        let id = self.by_address.remove(&ip)?;
+        self.leaves(id)
+    }
+
+    fn moved(&mut self, before: Option<WorkloadId>, now: WorkloadId) {
+        if before == Some(now) {
+            return;
+        }
+        if let Some(n) = self.places.get_mut(now.0 as usize) {
+            *n = Some(n.unwrap_or(0).saturating_add(1));
+        }
+        if let Some(before) = before {
+            self.leaves(before);
+        }
+    }
+
+    /// One place less.
+    fn leaves(&mut self, id: WorkloadId) -> Option<WorkloadId> {
+        let n = self.places.get_mut(id.0 as usize)?;
+        let left = n.unwrap_or(0).saturating_sub(1);
+        *n = Some(left);
+        (left == 0).then_some(id)
     }
 
     /// Adds an address rule; earlier ones win.
     pub fn add_address(&mut self, rule: AddressRule) {
         self.addresses.push(rule);
+    }
+
+    /// A service answers at `addr` under this name.
+    pub fn learn_service(&mut self, addr: SocketAddr, name: Sym) {
+        if self.services.len() < MAX_LEARNED || self.services.contains_key(&addr) {
+            self.services.insert(addr, name);
+        }
+    }
+
+    /// No service is known at `addr` any more.
+    pub fn forget_service(&mut self, addr: SocketAddr) {
+        self.services.remove(&addr);
+    }
+
+    /// The name of the service at `addr`, by orchestration.
+    pub fn service_at(&self, addr: SocketAddr) -> Option<Sym> {
+        self.services.get(&addr).copied()
     }
 
     /// Who lives in `cgroup`.
@@ -125,6 +211,11 @@ impl Directory {
         self.addresses.iter().find(|r| r.covers(addr) || as_client(r)).map(|r| r.workload)
     }
 
+    /// Who has the address `ip` now, by orchestration.
+    pub fn at_ip(&self, ip: IpAddr) -> Option<WorkloadId> {
+        self.by_address.get(&ip).copied()
+    }
+
     /// The workload behind `id`.
     pub fn get(&self, id: WorkloadId) -> Option<&Workload> {
         self.workloads.get(id.0 as usize)
@@ -133,6 +224,21 @@ impl Directory {
     /// All workloads.
     pub fn iter(&self) -> impl Iterator<Item = (WorkloadId, &Workload)> {
         (0u32..).zip(&self.workloads).map(|(i, w)| (WorkloadId(i), w))
+    }
+
+    /// Workloads told apart so far.
+    pub fn len(&self) -> usize {
+        self.workloads.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.workloads.is_empty()
+    }
+
+    /// Most workloads told apart.
+    pub fn limit() -> usize {
+        MAX_WORKLOADS
     }
 }
 
@@ -150,5 +256,72 @@ mod tests {
         assert!(!rule.covers("[::1]:5432".parse().unwrap()));
         let all = AddressRule { net: "::".parse().unwrap(), prefix: 0, port: None, workload: WorkloadId(0) };
         assert!(all.covers("[fd00::1]:1".parse().unwrap()));
+    }
+
+    fn workload(name: u32, tenant: Option<u32>) -> Workload {
+        Workload {
+            name: Sym(name),
+            cgroup: Sym(7),
+            tenant: tenant.map(TenantId),
+            conflicting: false,
+            bare: false,
+            role: None,
+        }
+    }
+
+    #[test]
+    fn a_successor_in_the_same_cgroup_is_another_generation() {
+        let mut d = Directory::default();
+        let first = d.workload(workload(9, Some(0)));
+        d.learn_cgroup(CgroupId(1), first);
+        d.learn_cgroup(CgroupId(2), first);
+        assert_eq!(d.forget_cgroup(CgroupId(1)), None, "its other cgroup is still there");
+        assert_eq!(d.forget_cgroup(CgroupId(2)), Some(first));
+        assert_eq!(d.workload(workload(9, Some(0))), first, "a restart for the same tenant");
+        let second = d.workload(workload(9, Some(1)));
+        d.learn_cgroup(CgroupId(2), second);
+        assert_ne!(first, second);
+        assert_eq!(
+            d.get(first).and_then(|w| w.tenant),
+            Some(TenantId(0)),
+            "connections of the first keep their tenant"
+        );
+        assert_eq!(d.get(second).and_then(|w| w.tenant), Some(TenantId(1)));
+    }
+
+    #[test]
+    fn a_reused_address_is_its_new_owners() {
+        let mut d = Directory::default();
+        let ip: IpAddr = "10.244.1.7".parse().unwrap();
+        let (a, b) = (d.workload(workload(9, Some(0))), d.workload(workload(10, Some(1))));
+        d.learn_address(ip, a);
+        d.learn_address(ip, b);
+        assert_eq!(d.at_ip(ip), Some(b));
+        // The first has gone with its address: under its name comes another.
+        assert_ne!(d.workload(workload(9, Some(1))), a);
+        assert_eq!(d.forget_address(ip), Some(b));
+        assert_eq!((d.at_ip(ip), d.forget_address(ip)), (None, None));
+    }
+
+    #[test]
+    fn a_late_label_is_taken_on_and_a_changed_one_is_a_conflict() {
+        let mut d = Directory::default();
+        let id = d.workload(workload(9, None));
+        assert_eq!(d.workload(workload(9, Some(3))), id);
+        let seen = |d: &Directory| d.get(id).map(|w| (w.tenant, w.conflicting));
+        assert_eq!(seen(&d), Some((Some(TenantId(3)), false)));
+        d.workload(workload(9, Some(4)));
+        assert_eq!(seen(&d), Some((None, true)));
+        d.workload(workload(9, Some(3)));
+        assert_eq!(seen(&d), Some((None, true)), "changing it back does not undo what was done meanwhile");
+    }
+
+    #[test]
+    fn names_without_room_are_not_the_same() {
+        let mut d = Directory::default();
+        let nameless = |tenant| Workload { cgroup: Sym::OTHER, ..workload(Sym::OTHER.0, Some(tenant)) };
+        let (a, b) = (d.workload(nameless(0)), d.workload(nameless(1)));
+        assert_ne!(a, b);
+        assert_eq!(d.get(a).and_then(|w| w.tenant), Some(TenantId(0)));
     }
 }

@@ -14,6 +14,7 @@ use monitor_core::decode::{Chunk, Decoder, Disturbance, Mark, SessionStart, Sink
 use monitor_core::model::claim::Salt;
 use monitor_core::model::mcp::Exchange;
 use monitor_core::model::operation::ResetScope;
+use monitor_core::model::queue::{Message, QueueEvent};
 use monitor_core::model::token::{Token, Verified};
 use monitor_core::model::{
     BindPolicy, Claim, Effect, Fingerprint, Interner, MarkerPlace, Nanos, Operation, Outcome, Protocol, Side, Slot,
@@ -95,6 +96,31 @@ impl Recorder {
 }
 
 impl Recorder {
+    fn message(&self, m: &Message) -> String {
+        let mut line = format!("[{}] at {} {} bytes", self.names.name(m.queue), print(Some(m.place)), m.bytes);
+        for id in &m.ids {
+            write!(line, " id {}", print(Some(*id))).unwrap();
+        }
+        write!(line, " content {}", print(m.print)).unwrap();
+        if m.marker != Claim::Neutral {
+            write!(line, " of {}", self.who(m.marker)).unwrap();
+        }
+        for (is, what) in [(m.labelled, "labelled"), (m.signed, "signed"), (m.proved.is_some(), "proved")] {
+            if is {
+                write!(line, " {what}").unwrap();
+            }
+        }
+        if m.idempotency.is_some() {
+            write!(line, " key {}", print(m.idempotency)).unwrap();
+        }
+        for (what, all) in [("trace", m.traces.as_slice()), ("value", m.values.as_slice())] {
+            for p in all {
+                write!(line, " {what} {}", print(Some(*p))).unwrap();
+            }
+        }
+        line
+    }
+
     fn exchange(&self, x: &Exchange) -> String {
         let name = |s: Sym| self.names.name(s).to_owned();
         let mut line = format!("mcp {} {:?} {:?} {:?} {}", x.request, x.transport, x.revision, x.method, name(x.verb));
@@ -250,6 +276,19 @@ impl Sink for Recorder {
         assert!(x.begun <= x.ended);
         let line = self.exchange(x);
         self.lines.push(line);
+    }
+    fn queue(&mut self, event: QueueEvent) {
+        self.lines.push(match event {
+            QueueEvent::Published(m) => {
+                assert!(m.request <= self.begun, "it was published by a request that is known");
+                format!("published {} {}", m.request, self.message(&m))
+            }
+            QueueEvent::Delivered(d) => {
+                let (ack, again) = (if d.awaits_ack { " awaits" } else { "" }, if d.again { " again" } else { "" });
+                format!("delivered {} {:x}{ack}{again} {}", d.message.request, d.handle, self.message(&d.message))
+            }
+            QueueEvent::Settled(s) => format!("settled {:x} {:?}", s.handle, s.how),
+        });
     }
     fn unmatched_reply(&mut self, _: Nanos, why: &'static str) {
         self.lines.push(format!("unmatched {why}"));

@@ -1,5 +1,7 @@
 //! A message on its way over the wire: the method that announces it, then its header, then its body in frames.
 
+use smallvec::SmallVec;
+
 use super::core::{Core, What};
 use super::header::{self, Place};
 use super::method::Address;
@@ -43,8 +45,8 @@ pub(super) struct Content {
     draft: Option<Draft>,
     user: Claim,
     /// What makes its id unique: held until its header has come.
-    exchange: Box<[u8]>,
-    key: Box<[u8]>,
+    exchange: SmallVec<[u8; 32]>,
+    key: SmallVec<[u8; 32]>,
 }
 
 impl Content {
@@ -78,8 +80,8 @@ impl Content {
             stage: Stage::Header,
             draft,
             user: Claim::Neutral,
-            exchange: to.exchange.into(),
-            key: to.key.into(),
+            exchange: SmallVec::from_slice(to.exchange),
+            key: SmallVec::from_slice(to.key),
         })
     }
 

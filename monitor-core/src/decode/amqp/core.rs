@@ -1,14 +1,16 @@
 //! What all channels of a connection share: numbers of requests, names, and how much is held.
 
 use crate::decode::Sink;
+use crate::decode::message::MAX_LOOKED_INTO;
 use crate::decode::shape::Shapes;
 use crate::model::claim::Salt;
-use crate::model::{
-    Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus,
-};
+use crate::model::queue::Message;
+use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus};
 
 /// Most messages in the making at once, over all channels and both directions.
 const MAX_DRAFTS: usize = 24;
+/// Bytes that one of them holds at most.
+const DRAFT: usize = MAX_LOOKED_INTO + (1 << 10);
 
 /// Shared by the channels of one connection.
 #[derive(Debug)]
@@ -80,11 +82,21 @@ impl Core {
         sink.answered(request, at, None);
     }
 
+    /// Whether any request is outstanding.
+    pub(super) fn is_asked(&self) -> bool {
+        self.n_open > 0
+    }
+
     /// Nothing may be outstanding now.
     pub(super) fn rest(&self, at: Nanos, sink: &mut dyn Sink) {
         if self.n_open == 0 {
             sink.status(at, TxStatus::Idle);
         }
+    }
+
+    /// Bytes held, as far as they are counted for the whole connection.
+    pub(super) fn memory(&self) -> usize {
+        self.vhost.capacity() + self.n_drafts * DRAFT + self.n_waiting * size_of::<Message>()
     }
 
     /// Whether one more message may be put together; it counts then.

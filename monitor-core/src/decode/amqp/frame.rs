@@ -102,11 +102,7 @@ impl Frames {
                     let wanted = HEAD.saturating_sub(self.kept.len());
                     let (head, rest) = bytes.split_at(wanted.min(bytes.len()));
                     bytes = rest;
-                    let whole = if self.kept.is_empty() {
-                        head.first_chunk::<HEAD>().copied()
-                    } else {
-                        None
-                    };
+                    let whole = if self.kept.is_empty() { head.first_chunk::<HEAD>().copied() } else { None };
                     let whole = match whole {
                         Some(whole) => whole,
                         None => {
@@ -228,7 +224,7 @@ mod tests {
     #[test]
     fn a_hole_in_a_body_is_passed_over() {
         let mut frames = Frames::new();
-        told(&mut frames, b"\x03\0\x01\0\0\0\x0aab");
+        assert_eq!(told(&mut frames, b"\x03\0\x01\0\0\0\x0aab").1, Ok(()));
         assert!(frames.miss(8, &mut |_| {}) && !frames.miss(1, &mut |_| {}));
         assert_eq!(told(&mut frames, b"\xce").0, ["BodyEnd { channel: 1 }"]);
     }
@@ -241,7 +237,13 @@ mod tests {
         let mut n = 0;
         assert!(frames.feed(&bytes, &mut |_| {}).is_ok());
         assert!(frames.memory() <= 2 * MAX_KEPT);
-        assert!(frames.feed(b"\xce", &mut |p| if let Piece::Method { payload, .. } = p { n = payload.len() }).is_ok());
+        assert!(
+            frames
+                .feed(b"\xce", &mut |p| if let Piece::Method { payload, .. } = p {
+                    n = payload.len()
+                })
+                .is_ok()
+        );
         assert_eq!(n, MAX_KEPT);
     }
 }

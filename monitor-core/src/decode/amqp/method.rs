@@ -126,24 +126,68 @@ pub(super) struct Address<'a> {
 /// What of a method's arguments is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method<'a> {
-    StartOk { mechanism: &'a [u8], response: &'a [u8] },
-    Open { vhost: &'a [u8] },
+    StartOk {
+        mechanism: &'a [u8],
+        response: &'a [u8],
+    },
+    Open {
+        vhost: &'a [u8],
+    },
     /// What was wrong, if anything was: the method that failed.
-    Close { failed: Id },
-    UpdateSecret { secret: &'a [u8] },
-    Consume { queue: &'a [u8], tag: &'a [u8], no_ack: bool, waits: bool },
-    ConsumeOk { tag: &'a [u8] },
-    Cancel { tag: &'a [u8], waits: bool },
+    Close {
+        failed: Id,
+    },
+    UpdateSecret {
+        secret: &'a [u8],
+    },
+    Consume {
+        queue: &'a [u8],
+        tag: &'a [u8],
+        no_ack: bool,
+        waits: bool,
+    },
+    ConsumeOk {
+        tag: &'a [u8],
+    },
+    Cancel {
+        tag: &'a [u8],
+        waits: bool,
+    },
     Publish(Address<'a>),
     Return(Address<'a>),
-    Deliver { consumer: &'a [u8], tag: u64, again: bool, to: Address<'a> },
-    Get { queue: &'a [u8], no_ack: bool },
-    GetOk { tag: u64, again: bool, to: Address<'a> },
-    Ack { tag: u64, multiple: bool },
-    Reject { tag: u64, requeue: bool },
-    Nack { tag: u64, multiple: bool, requeue: bool },
+    Deliver {
+        consumer: &'a [u8],
+        tag: u64,
+        again: bool,
+        to: Address<'a>,
+    },
+    Get {
+        queue: &'a [u8],
+        no_ack: bool,
+    },
+    GetOk {
+        tag: u64,
+        again: bool,
+        to: Address<'a>,
+    },
+    Ack {
+        tag: u64,
+        multiple: bool,
+    },
+    Reject {
+        tag: u64,
+        requeue: bool,
+    },
+    Nack {
+        tag: u64,
+        multiple: bool,
+        requeue: bool,
+    },
     /// Any other: the name of what it is about, and whether its sender waits for an answer.
-    Other { name: &'a [u8], waits: bool },
+    Other {
+        name: &'a [u8],
+        waits: bool,
+    },
 }
 
 /// Reads a method's arguments; `None`: too short.

@@ -10,6 +10,7 @@ use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome
 pub(super) struct Opening {
     user: Option<(Claim, Fingerprint)>,
     vhost: Option<Claim>,
+    by_token: bool,
 }
 
 impl Opening {
@@ -35,10 +36,11 @@ impl Opening {
         };
         let user = user.unwrap_or_default();
         let mut claim = std::str::from_utf8(user).map_or(Claim::Unreadable, |user| sink.claim(Slot::User, "", user));
-        if claim == Claim::Neutral
-            && let Some(tenant) = secret(password.unwrap_or_default(), sink)
-        {
-            claim = tenant;
+        if let Some(tenant) = secret(password.unwrap_or_default(), sink) {
+            self.by_token = true;
+            if claim == Claim::Neutral {
+                claim = tenant;
+            }
         }
         self.user = Some((claim, salt.fingerprint(user)));
     }
@@ -49,12 +51,13 @@ impl Opening {
         self.vhost = Some(claim);
     }
 
-    /// The server has accepted both.
-    pub(super) fn accepted(self, vhost: &[u8], salt: Salt, at: Nanos, sink: &mut dyn Sink) {
-        let (Some((user, print)), Some(database)) = (self.user, self.vhost) else { return };
+    /// The server has accepted both. Whether it was a token that it accepted.
+    pub(super) fn accepted(self, vhost: &[u8], salt: Salt, at: Nanos, sink: &mut dyn Sink) -> bool {
+        let (Some((user, print)), Some(database)) = (self.user, self.vhost) else { return false };
         sink.started(SessionStart { at, user: print, database: salt.fingerprint(vhost) });
         bind("connection.start-ok", "user", Slot::User, user, Strength::V3, at, sink);
         bind("connection.open", "vhost", Slot::Database, database, Strength::V2, at, sink);
+        self.by_token
     }
 }
 
@@ -67,15 +70,7 @@ pub(super) fn secret(password: &[u8], sink: &mut dyn Sink) -> Option<Claim> {
     sink.token("Bearer", token).filter(|t| t.readable).map(|t| t.tenant)
 }
 
-fn bind(
-    verb: &str,
-    target: &str,
-    slot: Slot,
-    claim: Claim,
-    strength: Strength,
-    at: Nanos,
-    sink: &mut dyn Sink,
-) {
+fn bind(verb: &str, target: &str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, sink: &mut dyn Sink) {
     if claim == Claim::Neutral {
         return;
     }

@@ -15,6 +15,8 @@ const MAX_ARGS: u64 = 1 << 20;
 const MAX_BULK: u64 = 512 << 20;
 /// Bytes of arguments that are kept.
 const KEPT: usize = 4 << 10;
+/// Bytes of a script that are kept.
+const KEPT_SCRIPT: usize = 128;
 /// Arguments that are kept.
 const KEPT_ARGS: usize = 256;
 
@@ -27,6 +29,39 @@ pub(super) struct Command {
     pub(super) n_args: u64,
     /// Hash over all of them; `None` if something was missing.
     pub(super) print: Option<Fingerprint>,
+}
+
+/// Who hears commands, and their arguments as they come where it wants them.
+pub(super) trait Hears {
+    /// A command of this name comes: whether its arguments are wanted.
+    fn wants(&mut self, name: &[u8]) -> bool {
+        let _ = name;
+        false
+    }
+
+    /// More of argument `index`.
+    fn piece(&mut self, index: u64, bytes: &[u8]) {
+        let _ = (index, bytes);
+    }
+
+    /// `n` bytes of the argument are missing here.
+    fn missing(&mut self, n: u64) {
+        let _ = n;
+    }
+
+    /// Argument `index` has ended.
+    fn ends(&mut self, index: u64) {
+        let _ = index;
+    }
+
+    /// A command is complete.
+    fn command(&mut self, command: Command);
+}
+
+impl<F: FnMut(Command)> Hears for F {
+    fn command(&mut self, command: Command) {
+        self(command);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +86,11 @@ pub(super) struct Commands {
     hasher: SipHasher13,
     whole: bool,
     kept: usize,
+    /// Arguments begun.
+    begun: u64,
+    /// Whether they are wanted as they come.
+    wanted: bool,
+    is_script: bool,
 }
 
 impl Commands {
@@ -63,6 +103,9 @@ impl Commands {
             hasher: salt.hasher(),
             whole: true,
             kept: 0,
+            begun: 0,
+            wanted: false,
+            is_script: false,
         }
     }
 
@@ -72,13 +115,13 @@ impl Commands {
     }
 
     /// More bytes: each whole command, or an error after which nothing is known.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Command)) -> Result<(), &'static str> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn Hears) -> Result<(), &'static str> {
         while !bytes.is_empty() {
             match self.state {
                 State::Bulk(left, rest) => {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     let (piece, after) = bytes.split_at_checked(n).unwrap_or((bytes, &[]));
-                    self.piece(piece);
+                    self.piece(piece, each);
                     bytes = after;
                     let left = left - n as u64;
                     self.state = if left == 0 { State::BulkEnd(rest) } else { State::Bulk(left, rest) };
@@ -116,10 +159,13 @@ impl Commands {
     }
 
     /// `n` bytes are missing. Whether reading can go on.
-    pub(super) fn miss(&mut self, n: u64) -> bool {
+    pub(super) fn miss(&mut self, n: u64, each: &mut dyn Hears) -> bool {
         match self.state {
             State::Bulk(left, rest) if n <= left => {
                 self.whole = false;
+                if self.wanted {
+                    each.missing(n);
+                }
                 if let Some((_, all)) = self.command.args.last_mut() {
                     *all = false;
                 }
@@ -130,7 +176,7 @@ impl Commands {
         }
     }
 
-    fn take_line(&mut self, line: &[u8], each: &mut dyn FnMut(Command)) -> Result<(), &'static str> {
+    fn take_line(&mut self, line: &[u8], each: &mut dyn Hears) -> Result<(), &'static str> {
         let line = line.trim_ascii_end();
         match (self.state, line.split_first()) {
             (State::Start, None) => Ok(()),
@@ -153,7 +199,8 @@ impl Commands {
                 for word in text.split_ascii_whitespace() {
                     self.command.n_args += 1;
                     self.argument();
-                    self.piece(word.trim_matches(['"', '\'']).as_bytes());
+                    self.piece(word.trim_matches(['"', '\'']).as_bytes(), each);
+                    self.argument_ends(each);
                 }
                 self.end(each);
                 Ok(())
@@ -173,31 +220,54 @@ impl Commands {
         self.hasher = self.salt.hasher();
         self.whole = true;
         self.kept = 0;
+        self.begun = 0;
+        self.wanted = false;
+        self.is_script = false;
     }
 
     fn argument(&mut self) {
         self.hasher.write_u8(0xff);
+        self.begun += 1;
         if self.command.args.len() < KEPT_ARGS {
             self.command.args.push((Vec::new(), true));
         }
     }
 
-    fn piece(&mut self, bytes: &[u8]) {
+    fn argument_ends(&mut self, each: &mut dyn Hears) {
+        if self.begun == 1 {
+            self.is_script = self
+                .command
+                .args
+                .first()
+                .is_some_and(|(name, _)| name.get(..4).is_some_and(|n| n.eq_ignore_ascii_case(b"EVAL")));
+            self.wanted = self.command.args.first().is_some_and(|(name, all)| *all && each.wants(name));
+        } else if self.wanted {
+            each.ends(self.begun.saturating_sub(1));
+        }
+    }
+
+    fn piece(&mut self, bytes: &[u8], each: &mut dyn Hears) {
         self.hasher.write(bytes);
+        if self.wanted {
+            each.piece(self.begun.saturating_sub(1), bytes);
+        }
         let last = self.command.args.len() as u64 == self.command.n_args.min(KEPT_ARGS as u64)
             || self.command.args.len() < KEPT_ARGS;
         let Some((kept, all)) = self.command.args.last_mut().filter(|_| last) else { return };
-        let room = KEPT.saturating_sub(self.kept).min(bytes.len());
+        // A script's text is no use, and must not crowd out its keys.
+        let most = if self.begun == 2 && self.is_script { KEPT_SCRIPT } else { KEPT };
+        let room = most.saturating_sub(self.kept).min(bytes.len());
         kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
         self.kept += room;
         *all &= room == bytes.len();
     }
 
-    fn next(&mut self, rest: u64, each: &mut dyn FnMut(Command)) {
+    fn next(&mut self, rest: u64, each: &mut dyn Hears) {
+        self.argument_ends(each);
         self.next_of(rest, each);
     }
 
-    fn next_of(&mut self, left: u64, each: &mut dyn FnMut(Command)) {
+    fn next_of(&mut self, left: u64, each: &mut dyn Hears) {
         if left == 0 {
             self.end(each);
         } else {
@@ -205,13 +275,13 @@ impl Commands {
         }
     }
 
-    fn end(&mut self, each: &mut dyn FnMut(Command)) {
+    fn end(&mut self, each: &mut dyn Hears) {
         self.state = State::Start;
         let mut command = std::mem::take(&mut self.command);
         command.print = self.whole.then(|| Fingerprint(self.hasher.finish()));
         // An empty array is no command.
         if command.n_args > 0 {
-            each(command);
+            each.command(command);
         }
     }
 
@@ -234,7 +304,7 @@ mod tests {
         let mut c = Commands::new(Salt(1, 2));
         let mut out = Vec::new();
         for piece in pieces {
-            c.feed(piece, &mut |command| {
+            c.feed(piece, &mut |command: Command| {
                 out.push(command.args.iter().map(|(a, _)| String::from_utf8_lossy(a).into_owned()).collect());
             })?;
         }

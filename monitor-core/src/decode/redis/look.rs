@@ -2,7 +2,7 @@
 
 use super::command::number;
 use super::commands;
-use super::reply::Replies;
+use super::reply::{Replies, Reply};
 use crate::model::claim::Salt;
 
 /// What some bytes begin with.
@@ -50,7 +50,7 @@ pub(crate) fn replies(bytes: &[u8]) -> bool {
     };
     let mut replies = Replies::new(Salt(0, 0));
     let mut n = 0;
-    telling && replies.feed(bytes, &mut |_| n += 1).is_ok() && n > 0 && replies.at_start()
+    telling && replies.feed(bytes, &mut |_: Reply| n += 1).is_ok() && n > 0 && replies.at_start()
 }
 
 #[cfg(test)]

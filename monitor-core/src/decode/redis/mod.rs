@@ -4,28 +4,45 @@
 //! whose replies are switched off too, and those of a transaction held until its EXEC. After something was missed, a
 //! reply belongs to nobody for certain until the connection has twice come to rest with nothing outstanding.
 //!
-//! Queues on Redis (streams, lists of job libraries) are commands like others here; what they mean as jobs is for the
-//! layer that knows the conventions.
+//! Queues on Redis: streams, lists, pub/sub, and what Celery, Sidekiq and BullMQ make of them. Which delivery is confirmed
+//! is named by hashes that are the same on every connection, because libraries confirm on another connection than the
+//! one they wait on.
 //!
-//! Memory: one command's first 4 KiB, 65,536 commands without a reply, one line of a reply (64 KiB).
+//! Memory: one command's first 4 KiB, 65,536 commands without a reply, one line of a reply (64 KiB), 16 KiB of each
+//! message being read, 256 messages that wait for a reply.
 
+mod bull;
 mod command;
 mod commands;
+mod element;
+mod entry;
 pub mod fuzz;
+mod heard;
 pub(crate) mod look;
 mod pending;
+mod queues;
 mod reply;
+mod sending;
+mod taking;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
+
+use rustc_hash::FxHashSet;
 
 use crate::model::claim::Salt;
+use crate::model::queue::{Message, QueueEvent};
 use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 
 use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Mark, Sink};
 use command::{Command, Commands};
+use heard::Heard;
 use pending::{Pending, Reader, Special};
 use reply::{Kind, Replies, Reply};
+use sending::{Sending, Sent};
+use taking::Taking;
 
 /// Most commands without a reply.
 const MAX_PENDING: usize = 65_536;
@@ -34,10 +51,19 @@ const RESTS: u8 = 2;
 /// From this size on, what is left of a bulk string in a reply is not copied.
 const LARGE: u64 = 64 << 10;
 
+/// Most messages of one connection that wait for a reply.
+const MAX_HELD: usize = 512;
+/// Most lists remembered that elements are moved to.
+const MAX_MOVED: usize = 4096;
+
+/// Lists that elements are moved to while somebody works on them.
+type Moved = Rc<RefCell<FxHashSet<u64>>>;
+
 /// What the Redis decoders of one engine share.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     shapes: Shapes,
+    moved: Moved,
 }
 
 /// The decoder.
@@ -47,6 +73,12 @@ pub struct Redis {
     shared: Shared,
     commands: Commands,
     replies: Replies,
+    sending: Sending,
+    taking: Taking,
+    /// The reply to EXEC is being read.
+    executing: bool,
+    /// Messages that wait for a reply.
+    held: usize,
     /// The next segment of this direction may begin a command or a reply; until then nothing is known.
     lost: [bool; 2],
     at_start: [bool; 2],
@@ -76,6 +108,10 @@ impl Redis {
             shared: shared.clone(),
             commands: Commands::new(salt),
             replies: Replies::new(salt),
+            sending: Sending::new(salt),
+            taking: Taking::new(salt),
+            executing: false,
+            held: 0,
             lost: [mid_stream; 2],
             at_start: [true; 2],
             pending: VecDeque::new(),
@@ -92,7 +128,7 @@ impl Redis {
         }
     }
 
-    fn command(&mut self, c: &Command, at: Nanos, sink: &mut dyn Sink) {
+    fn command(&mut self, c: &Command, sent: Sent, at: Nanos, sink: &mut dyn Sink) {
         if self.over {
             return;
         }
@@ -101,9 +137,10 @@ impl Redis {
             return;
         }
         self.latest += 1;
-        let reader = Reader { salt: self.salt, shapes: &self.shared.shapes, db: self.db };
+        let shared = &self.shared;
+        let reader = Reader { salt: self.salt, shapes: &shared.shapes, db: self.db, moved: &shared.moved };
         sink.begun(self.latest, at, c.print);
-        let (p, marks): (Pending, smallvec::SmallVec<[Mark; 4]>) = reader.read(self.latest, at, c, sink);
+        let (mut p, marks): (Pending, smallvec::SmallVec<[Mark; 4]>) = reader.read(self.latest, at, c, sent, sink);
         for mark in &marks {
             sink.mark(self.latest, Side::Client, *mark);
         }
@@ -130,16 +167,26 @@ impl Redis {
         };
         if silent {
             // The server carries it out and says nothing.
+            let (request, gives) = (p.request, p.work.take().map(|w| w.gives));
             sink.done(&p.operation(at, Outcome::Unknown));
-            sink.answered(p.request, at, None);
+            for mut message in gives.into_iter().flatten() {
+                message.request = request;
+                sink.queue(QueueEvent::Published(message));
+            }
+            sink.answered(request, at, None);
             self.rest(at, sink);
             return;
         }
+        self.hold(&mut p, sink);
         self.pending.push_back(p);
     }
 
     fn reply(&mut self, reply: &Reply, at: Nanos, sink: &mut dyn Sink) {
-        if self.over || self.is_message(reply) {
+        if self.over {
+            return;
+        }
+        if self.is_message(reply) {
+            self.tell_message(at, sink);
             return;
         }
         let Some(front) = self.pending.front_mut() else {
@@ -161,7 +208,7 @@ impl Redis {
             self.subscribed = true;
             return;
         }
-        let Some(p) = self.pending.pop_front() else { return };
+        let Some(mut p) = self.pending.pop_front() else { return };
         for value in &reply.values {
             sink.mark(p.request, Side::Server, Mark::Value(*value));
         }
@@ -179,9 +226,17 @@ impl Redis {
             Special::Discard | Special::Reset if outcome != Outcome::Error => self.abandon_transaction(at, sink),
             _ => {}
         }
-        sink.done(&p.operation(at, outcome));
-        sink.answered(p.request, at, reply.print);
-        match p.special {
+        let (request, special) = (p.request, p.special);
+        if let (Some(id), Some(message)) = (self.taking.given_id(), p.work.as_mut().and_then(|w| w.gives.first_mut())) {
+            message.ids.insert(0, id);
+        }
+        if self.taking.too_many {
+            sink.decode_error("too_many_messages");
+        }
+        let number = (reply.kind == Kind::Value).then_some(reply.word.as_slice());
+        self.told(p, 0, number, outcome, sink, at);
+        sink.answered(request, at, reply.print);
+        match special {
             Special::Subscribe(_) => self.subscribed = true,
             Special::Reset if outcome == Outcome::Ok => self.subscribed = false,
             Special::Multi if outcome == Outcome::Ok => {
@@ -218,7 +273,7 @@ impl Redis {
     fn executed(&mut self, reply: &Reply, at: Nanos, sink: &mut dyn Sink) {
         let all = std::mem::take(&mut self.queued);
         self.in_multi = false;
-        for (i, p) in all.iter().enumerate() {
+        for (i, p) in all.into_iter().enumerate() {
             let outcome = match reply.kind {
                 _ if self.unsure > 0 => Outcome::Unknown,
                 Kind::Aggregate => match reply.errors.get(i) {
@@ -229,8 +284,9 @@ impl Redis {
                 // Watched keys have changed, or the transaction was refused: nothing was done.
                 _ => Outcome::Error,
             };
-            sink.done(&p.operation(at, outcome));
-            sink.answered(p.request, at, None);
+            let request = p.request;
+            self.told(p, i, None, outcome, sink, at);
+            sink.answered(request, at, None);
         }
     }
 
@@ -265,6 +321,9 @@ impl Redis {
 
     fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
         self.in_multi = false;
+        self.held = 0;
+        self.executing = false;
+        self.taking.reset();
         let queued = std::mem::take(&mut self.queued);
         let pending = std::mem::take(&mut self.pending);
         for p in queued.into_iter().chain(pending) {
@@ -284,7 +343,13 @@ impl Redis {
         if let Some(lost) = self.lost.get_mut(side) {
             *lost = true;
         }
-        if from == Side::Client { self.commands.reset() } else { self.replies.reset() }
+        if from == Side::Client {
+            self.commands.reset();
+            self.sending.reset();
+        } else {
+            self.replies.reset();
+            self.taking.reset();
+        }
     }
 }
 
@@ -318,13 +383,13 @@ impl Decoder for Redis {
                 self.unsure -= 1;
             }
             let mut commands = std::mem::replace(&mut self.commands, Commands::new(self.salt));
-            let result = commands.feed(chunk.bytes, &mut |c| self.command(&c, chunk.at, sink));
+            let result = commands.feed(chunk.bytes, &mut Heard { redis: self, at: chunk.at, sink });
             self.commands = commands;
             result.err()
         } else {
             let mut replies = std::mem::replace(&mut self.replies, Replies::new(self.salt));
             replies.want_values(sink.wants_values(Side::Server));
-            let result = replies.feed(chunk.bytes, &mut |r| self.reply(&r, chunk.at, sink));
+            let result = replies.feed(chunk.bytes, &mut Heard { redis: self, at: chunk.at, sink });
             self.replies = replies;
             result.err()
         };
@@ -344,7 +409,17 @@ impl Decoder for Redis {
         if self.lost.get(side) == Some(&true) {
             return;
         }
-        let goes_on = if from == Side::Client { self.commands.miss(n) } else { self.replies.miss(n) };
+        let goes_on = if from == Side::Client {
+            let mut commands = std::mem::replace(&mut self.commands, Commands::new(self.salt));
+            let goes_on = commands.miss(n, &mut Heard { redis: self, at, sink });
+            self.commands = commands;
+            goes_on
+        } else {
+            let mut replies = std::mem::replace(&mut self.replies, Replies::new(self.salt));
+            let goes_on = replies.miss(n, &mut Heard { redis: self, at, sink });
+            self.replies = replies;
+            goes_on
+        };
         if !goes_on {
             self.forget(from);
             self.lose(at, Disturbance::Gap, sink);
@@ -369,6 +444,9 @@ impl Decoder for Redis {
     fn memory(&self) -> usize {
         self.commands.memory()
             + self.replies.memory()
+            + self.sending.memory()
+            + self.taking.memory()
+            + self.held * size_of::<Message>()
             + (self.pending.capacity() + self.queued.capacity()) * size_of::<Pending>()
     }
 }

@@ -2,8 +2,11 @@
 
 use smallvec::SmallVec;
 
+use super::Moved;
 use super::command::Command;
 use super::commands::{self, Keys, Known};
+use super::queues::{Asked, Work};
+use super::sending::Sent;
 use crate::decode::shape::{self, Shapes};
 use crate::decode::{Mark, Sink, values};
 use crate::model::claim::Salt;
@@ -50,17 +53,19 @@ pub(super) enum Special {
 }
 
 /// A command that awaits its reply.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Pending {
     pub(super) request: u64,
     pub(super) begun: Nanos,
     pub(super) verb: Sym,
     target: Sym,
-    kind: OpKind,
+    pub(super) kind: OpKind,
     effect: Effect,
     marker: Claim,
     key: Option<KeyUse>,
     pub(super) special: Special,
+    /// What it does to messages.
+    pub(super) work: Option<Box<Work>>,
 }
 
 /// What is needed to understand a command.
@@ -69,6 +74,8 @@ pub(super) struct Reader<'a> {
     pub(super) shapes: &'a Shapes,
     /// The database selected as of this command.
     pub(super) db: u32,
+    /// Lists that elements are moved to.
+    pub(super) moved: &'a Moved,
 }
 
 impl Reader<'_> {
@@ -78,6 +85,7 @@ impl Reader<'_> {
         request: u64,
         at: Nanos,
         c: &Command,
+        sent: Sent,
         sink: &mut dyn Sink,
     ) -> (Pending, SmallVec<[Mark; 4]>) {
         let arg = |i: usize| c.args.get(i).filter(|(_, whole)| *whole).map(|(a, _)| a.as_slice());
@@ -105,9 +113,15 @@ impl Reader<'_> {
             marker: Claim::Neutral,
             key: None,
             special: special(&name, c, &upper),
+            work: None,
         };
         if let Some(known) = known {
             self.keys(&known, c, &mut p, sink);
+        }
+        let asked = Asked { salt: self.salt, db: self.db, name: &name, command: c, moved: self.moved };
+        if let Some((kind, work)) = asked.read(sent) {
+            p.kind = kind;
+            p.work = work;
         }
         match name.as_str() {
             "AUTH" => {

@@ -53,6 +53,54 @@ pub(super) struct Reply {
     pub(super) values: Vec<Fingerprint>,
 }
 
+/// Who hears replies, and their elements as they come where it wants them. Depth 0 is the reply itself.
+pub(super) trait Hears {
+    /// A reply begins: whether its elements are wanted.
+    fn begins(&mut self, kind: Kind) -> bool {
+        let _ = kind;
+        false
+    }
+
+    /// An array or map begins.
+    fn open(&mut self, depth: usize, map: bool) {
+        let _ = (depth, map);
+    }
+
+    /// A single value begins.
+    fn starts(&mut self, depth: usize) {
+        let _ = depth;
+    }
+
+    /// More of it.
+    fn piece(&mut self, bytes: &[u8]) {
+        let _ = bytes;
+    }
+
+    /// `n` bytes of it are missing here.
+    fn missing(&mut self, n: u64) {
+        let _ = n;
+    }
+
+    /// It has ended.
+    fn value(&mut self, depth: usize, kind: Kind) {
+        let _ = (depth, kind);
+    }
+
+    /// An array or map has ended.
+    fn close(&mut self, depth: usize) {
+        let _ = depth;
+    }
+
+    /// A reply is complete.
+    fn reply(&mut self, reply: Reply);
+}
+
+impl<F: FnMut(Reply)> Hears for F {
+    fn reply(&mut self, reply: Reply) {
+        self(reply);
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Line,
@@ -77,6 +125,10 @@ pub(super) struct Replies {
     wanted: bool,
     /// The bulk that is being read is the first element, whose word is kept.
     keeps_word: bool,
+    /// Its elements are wanted as they come.
+    heard: bool,
+    /// What the bulk string is that is being read.
+    bulk: Kind,
 }
 
 impl Replies {
@@ -93,6 +145,8 @@ impl Replies {
             budget: 0,
             wanted: false,
             keeps_word: false,
+            heard: false,
+            bulk: Kind::Value,
         }
     }
 
@@ -111,13 +165,16 @@ impl Replies {
     }
 
     /// More bytes: each whole reply, or an error after which nothing is known.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Reply)) -> Result<(), &'static str> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn Hears) -> Result<(), &'static str> {
         while !bytes.is_empty() {
             match self.state {
                 State::Bulk(left) => {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     let (piece, after) = bytes.split_at_checked(n).unwrap_or((bytes, &[]));
                     self.piece(piece, left == n as u64);
+                    if self.heard {
+                        each.piece(piece);
+                    }
                     bytes = after;
                     self.state = if left == n as u64 { State::BulkEnd } else { State::Bulk(left - n as u64) };
                 }
@@ -130,7 +187,7 @@ impl Replies {
                         self.line.clear();
                         self.state = State::Line;
                         bytes = after;
-                        self.element(each);
+                        self.value_ends(self.bulk, each);
                     }
                     _ => return Err("bulk_end"),
                 },
@@ -155,10 +212,13 @@ impl Replies {
     }
 
     /// `n` bytes are missing. Whether reading can go on.
-    pub(super) fn miss(&mut self, n: u64) -> bool {
+    pub(super) fn miss(&mut self, n: u64, each: &mut dyn Hears) -> bool {
         match self.state {
             State::Bulk(left) if n <= left => {
                 self.whole = false;
+                if self.heard {
+                    each.missing(n);
+                }
                 self.budget = 0;
                 self.text.clear();
                 self.state = if n == left { State::BulkEnd } else { State::Bulk(left - n) };
@@ -173,7 +233,7 @@ impl Replies {
         if let State::Bulk(left) = self.state { left } else { 0 }
     }
 
-    fn take_line(&mut self, line: &[u8], each: &mut dyn FnMut(Reply)) -> Result<(), &'static str> {
+    fn take_line(&mut self, line: &[u8], each: &mut dyn Hears) -> Result<(), &'static str> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").ok_or("line_end")?;
         let (&kind, rest) = line.split_first().ok_or("empty_line")?;
@@ -182,8 +242,7 @@ impl Replies {
         match kind {
             b'*' | b'%' | b'~' | b'>' | b'|' => {
                 if rest == b"-1" {
-                    self.begin(Kind::Null, b"");
-                    self.element(each);
+                    self.single(Kind::Null, b"", each);
                     return Ok(());
                 }
                 let n = number(rest).filter(|n| *n < 1 << 32).ok_or("array_length")?;
@@ -193,8 +252,17 @@ impl Replies {
                 }
                 // An attribute comes before what it belongs to, and is no element itself.
                 let n = if kind == b'|' { n + 1 } else { n };
-                self.begin(if kind == b'>' { Kind::Push } else { Kind::Aggregate }, b"");
+                self.begin(if kind == b'>' { Kind::Push } else { Kind::Aggregate }, b"", each);
+                let depth = self.stack.len();
+                // What attributes belong to is not told apart: nothing of such a reply is.
+                self.heard &= kind != b'|';
+                if self.heard {
+                    each.open(depth, kind == b'%');
+                }
                 if n == 0 {
+                    if self.heard {
+                        each.close(depth);
+                    }
                     self.element(each);
                 } else {
                     self.stack.push(n);
@@ -202,46 +270,56 @@ impl Replies {
             }
             b'$' | b'=' | b'!' => {
                 if rest == b"-1" {
-                    self.begin(Kind::Null, b"");
-                    self.element(each);
+                    self.single(Kind::Null, b"", each);
                     return Ok(());
                 }
                 let n = number(rest).ok_or("bulk_length")?;
-                self.begin(if kind == b'!' { Kind::Error } else { Kind::Value }, b"");
+                self.bulk = if kind == b'!' { Kind::Error } else { Kind::Value };
+                self.begin(self.bulk, b"", each);
+                if self.heard {
+                    each.starts(self.stack.len());
+                }
                 let reply = self.reply.as_ref();
                 self.keeps_word =
                     self.stack.len() <= 1 && reply.is_some_and(|r| r.word.is_empty() && r.errors.len() <= 1);
                 self.state = if n == 0 { State::BulkEnd } else { State::Bulk(n) };
             }
-            b'+' => {
-                self.begin(Kind::Simple, rest);
-                self.values(rest);
-                self.element(each);
-            }
-            b'-' => {
-                self.begin(Kind::Error, rest);
-                self.element(each);
-            }
-            b':' | b',' | b'#' | b'(' => {
-                self.begin(Kind::Value, b"");
-                self.values(rest);
-                self.element(each);
-            }
-            b'_' => {
-                self.begin(Kind::Null, b"");
-                self.element(each);
-            }
+            b'+' => self.single(Kind::Simple, rest, each),
+            b'-' => self.single(Kind::Error, rest, each),
+            b':' | b',' | b'#' | b'(' => self.single(Kind::Value, rest, each),
+            b'_' => self.single(Kind::Null, b"", each),
             _ => return Err("reply_type"),
         }
         Ok(())
     }
 
+    /// A value that is one line.
+    fn single(&mut self, kind: Kind, text: &[u8], each: &mut dyn Hears) {
+        self.begin(kind, text, each);
+        if matches!(kind, Kind::Simple | Kind::Value) {
+            self.values(text);
+        }
+        if self.heard {
+            each.starts(self.stack.len());
+            each.piece(text);
+        }
+        self.value_ends(kind, each);
+    }
+
+    fn value_ends(&mut self, kind: Kind, each: &mut dyn Hears) {
+        if self.heard {
+            each.value(self.stack.len(), kind);
+        }
+        self.element(each);
+    }
+
     /// A value begins: a reply's own, or an element of one.
-    fn begin(&mut self, kind: Kind, word: &[u8]) {
+    fn begin(&mut self, kind: Kind, word: &[u8], each: &mut dyn Hears) {
         let kept = || word.iter().copied().take(WORD).collect();
         match (&mut self.reply, self.stack.len()) {
             (None, _) => {
                 self.whole = true;
+                self.heard = each.begins(kind);
                 self.budget = if self.wanted { VALUE_BUDGET } else { 0 };
                 self.reply = Some(Reply { kind, word: kept(), errors: Vec::new(), print: None, values: Vec::new() });
             }
@@ -302,7 +380,7 @@ impl Replies {
     }
 
     /// A value has ended.
-    fn element(&mut self, each: &mut dyn FnMut(Reply)) {
+    fn element(&mut self, each: &mut dyn Hears) {
         self.keeps_word = false;
         while let Some(left) = self.stack.last_mut() {
             *left -= 1;
@@ -310,11 +388,15 @@ impl Replies {
                 return;
             }
             self.stack.pop();
+            if self.heard {
+                each.close(self.stack.len());
+            }
         }
+        self.heard = false;
         if let Some(mut reply) = self.reply.take() {
             let hasher = std::mem::replace(&mut self.hasher, self.salt.hasher());
             reply.print = self.whole.then(|| Fingerprint(hasher.finish()));
-            each(reply);
+            each.reply(reply);
         }
     }
 
@@ -334,7 +416,7 @@ mod tests {
         r.want_values(true);
         let mut out = Vec::new();
         for piece in pieces {
-            r.feed(piece, &mut |reply| {
+            r.feed(piece, &mut |reply: Reply| {
                 let word = String::from_utf8_lossy(&reply.word).into_owned();
                 let print = reply.print.map(|p| p.0 & 0xff);
                 out.push(format!("{:?} {word} {:?} {} {print:?}", reply.kind, reply.errors, reply.values.len()));

@@ -1,0 +1,480 @@
+//! One channel: what was asked on it, what was published and not confirmed, what was delivered and not settled.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::content::{Content, Purpose};
+use super::core::{Core, What};
+use super::method::{self, Id};
+use crate::decode::Sink;
+use crate::model::queue::{Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::{Fingerprint, Nanos, OpKind, Outcome, Sym};
+
+/// Most requests without an answer, over all channels.
+pub(super) const MAX_PENDING: usize = 2048;
+/// Most publications without a confirmation, over all channels.
+const MAX_WAITING: usize = 512;
+/// Most deliveries that are not settled, over all channels.
+const MAX_UNACKED: usize = 16_384;
+/// Most consumers, over all channels.
+const MAX_CONSUMERS: usize = 4096;
+/// Most steps of one transaction.
+const MAX_STEPS: usize = 1024;
+
+/// What is special about a request's answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Special {
+    /// Nothing.
+    None,
+    /// A consumer of this queue begins; the broker may name it.
+    Consume(Consumer),
+    /// A message, or none.
+    Get { no_ack: bool },
+    /// Everything unsettled is delivered again.
+    Recover,
+    /// A transaction ends.
+    Commit,
+    /// It is undone.
+    Rollback,
+    /// The channel is gone, or with it the connection.
+    Close,
+}
+
+/// A request that awaits its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) what: What,
+    pub(super) answer: Id,
+    pub(super) special: Special,
+}
+
+/// Somebody who takes messages from a queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Consumer {
+    queue: Sym,
+    no_ack: bool,
+}
+
+/// A publication that awaits its confirmation.
+#[derive(Debug)]
+struct Waiting {
+    /// Its number on the channel, where that is known.
+    number: u64,
+    what: What,
+    /// The broker could not route it.
+    returned: bool,
+    message: Option<Box<Message>>,
+}
+
+/// A step of a transaction, which comes about at its end.
+#[derive(Debug)]
+enum Step {
+    Publish(Waiting),
+    Settle(u64, Settlement),
+}
+
+/// The channel.
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    number: u16,
+    pending: VecDeque<Pending>,
+    /// On their way: from the client, from the server.
+    coming: [Option<Box<Content>>; 2],
+    /// The broker confirms what is published; the next one's number, while every one was seen.
+    confirms: Option<Option<u64>>,
+    waiting: VecDeque<Waiting>,
+    consumers: FxHashMap<Fingerprint, Consumer>,
+    /// Tags of deliveries that are not settled, ascending.
+    unacked: VecDeque<u64>,
+    /// Steps of a transaction.
+    steps: Option<Vec<Step>>,
+}
+
+impl Channel {
+    /// A channel that was just opened, or is seen for the first time.
+    pub(super) fn new(number: u16) -> Self {
+        Self { number, ..Self::default() }
+    }
+
+    // === What the client asks ===
+
+    /// A request. The caller has looked at how many there are.
+    pub(super) fn ask(&mut self, pending: Pending, core: &mut Core) {
+        core.n_pending += 1;
+        self.pending.push_back(pending);
+    }
+
+    /// The latest request that awaits its answer.
+    pub(super) fn last_asked(&mut self) -> Option<&mut What> {
+        self.pending.back_mut().map(|p| &mut p.what)
+    }
+
+    /// The answer `id` has come; the request it answers.
+    pub(super) fn answered(&mut self, id: Id, core: &mut Core) -> Option<Pending> {
+        let at = self.pending.iter().position(|p| p.answer == id)?;
+        core.n_pending = core.n_pending.saturating_sub(1);
+        self.pending.remove(at)
+    }
+
+    /// From now on the broker confirms what is published.
+    pub(super) fn confirm(&mut self, core: &Core) {
+        // Whether it did so before is not known of a connection that was not seen from its start.
+        self.confirms.get_or_insert(core.whole.then_some(1));
+    }
+
+    /// From now on what is published and settled comes about with the transaction.
+    pub(super) fn transact(&mut self) {
+        self.steps.get_or_insert_default();
+    }
+
+    /// A consumer of `queue`.
+    pub(super) fn consumer(queue: Sym, no_ack: bool) -> Consumer {
+        Consumer { queue, no_ack }
+    }
+
+    /// It goes by this tag.
+    pub(super) fn consume(&mut self, tag: &[u8], consumer: Consumer, core: &mut Core) {
+        if !tag.is_empty() && core.n_consumers < MAX_CONSUMERS {
+            let new = self.consumers.insert(core.salt.fingerprint(tag), consumer).is_none();
+            core.n_consumers += usize::from(new);
+        }
+    }
+
+    /// The consumer with this tag is no more.
+    pub(super) fn cancel(&mut self, tag: &[u8], core: &mut Core) {
+        if self.consumers.remove(&core.salt.fingerprint(tag)).is_some() {
+            core.n_consumers = core.n_consumers.saturating_sub(1);
+        }
+    }
+
+    /// What is delivered to this tag. Of a consumer that is not known: most want their messages confirmed.
+    pub(super) fn delivers_to(&self, tag: &[u8], core: &Core) -> (Sym, bool) {
+        let consumer = self.consumers.get(&core.salt.fingerprint(tag));
+        consumer.map_or((Sym::EMPTY, true), |c| (c.queue, !c.no_ack))
+    }
+
+    // === Messages ===
+
+    /// A message is on its way. `false`: another one was, in the same direction, and never ended.
+    pub(super) fn comes(&mut self, side: usize, content: Box<Content>, core: &mut Core) -> bool {
+        let before = self.coming.get_mut(side).and_then(|c| c.replace(content));
+        before.map(|c| c.forget(core)).is_none()
+    }
+
+    /// The message on its way in this direction.
+    pub(super) fn coming(&mut self, side: usize) -> Option<&mut Box<Content>> {
+        self.coming.get_mut(side)?.as_mut()
+    }
+
+    /// It has come.
+    pub(super) fn take(&mut self, side: usize) -> Option<Box<Content>> {
+        self.coming.get_mut(side)?.take()
+    }
+
+    /// What became of a message that is complete.
+    pub(super) fn complete(&mut self, content: Box<Content>, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
+        let (purpose, begun, direct) = (content.purpose, content.begun, content.direct);
+        let message = content.finish(at, core, sink);
+        match purpose {
+            Purpose::Publish => self.publish(message, begun, direct, at, core, sink),
+            Purpose::Return => self.returned(message.as_ref(), at, core, sink),
+            Purpose::Deliver { tag, again, awaits_ack, queue } => {
+                let mut what = What::control(0, begun, core.verb("basic.deliver", sink));
+                (what.kind, what.target) = (OpKind::Deliver, queue);
+                self.deliver(what, message, (tag, again, awaits_ack), direct, at, core, sink);
+            }
+            Purpose::Got { what, tag, again, awaits_ack } => {
+                self.deliver(what, message, (tag, again, awaits_ack), direct, at, core, sink);
+                core.end(what.request, at, sink);
+                core.rest(at, sink);
+            }
+        }
+    }
+
+    fn publish(
+        &mut self,
+        message: Option<Message>,
+        begun: Nanos,
+        direct: bool,
+        at: Nanos,
+        core: &mut Core,
+        sink: &mut dyn Sink,
+    ) {
+        let request = core.begin(at, message.as_ref().and_then(|m| m.print), sink);
+        let mut what = What::control(request, begun, core.verb("basic.publish", sink));
+        what.kind = if direct { OpKind::Data } else { OpKind::Publish };
+        let message = message.map(|mut m| {
+            m.request = request;
+            (what.target, what.marker, what.proved) = (m.queue, m.marker, m.proved);
+            marks(&m, request, sink);
+            m
+        });
+        let message = message.filter(|_| !direct).map(Box::new);
+        let number = match &mut self.confirms {
+            Some(Some(next)) => {
+                *next += 1;
+                *next - 1
+            }
+            _ => 0,
+        };
+        let waiting = Waiting { number, what, returned: false, message };
+        if let Some(steps) = self.steps.as_mut().filter(|steps| steps.len() < MAX_STEPS)
+            && core.n_waiting < MAX_WAITING
+        {
+            core.n_waiting += 1;
+            steps.push(Step::Publish(waiting));
+        } else if number != 0 && self.steps.is_none() {
+            self.waiting.push_back(waiting);
+            core.n_waiting += 1;
+            if core.n_waiting > MAX_WAITING
+                && let Some(oldest) = self.waiting.pop_front()
+            {
+                core.n_waiting -= 1;
+                end_publication(oldest, Outcome::Unknown, at, core, sink);
+            }
+        } else {
+            end_publication(waiting, Outcome::Unknown, at, core, sink);
+            core.rest(at, sink);
+        }
+    }
+
+    fn returned(&mut self, message: Option<&Message>, at: Nanos, core: &Core, sink: &mut dyn Sink) {
+        let mut what = What::control(0, at, core.verb("basic.return", sink));
+        if let Some(m) = message {
+            what.target = m.queue;
+            let same = |w: &&mut Waiting| {
+                !w.returned && w.message.as_ref().is_some_and(|w| (w.place, w.print) == (m.place, m.print))
+            };
+            // It is confirmed all the same, after this (rabbitmq.com/docs/confirms).
+            if let Some(w) = self.waiting.iter_mut().find(same) {
+                w.returned = true;
+                return;
+            }
+            let steps = self.steps.iter_mut().flatten().filter_map(|s| match s {
+                Step::Publish(w) => Some(w),
+                Step::Settle(..) => None,
+            });
+            if let Some(w) = steps.into_iter().find(|w| same(w)) {
+                w.returned = true;
+                return;
+            }
+        }
+        what.tell(at, Outcome::Error, sink);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of a delivery")]
+    fn deliver(
+        &mut self,
+        mut what: What,
+        message: Option<Message>,
+        (tag, again, awaits_ack): (u64, bool, bool),
+        direct: bool,
+        at: Nanos,
+        core: &mut Core,
+        sink: &mut dyn Sink,
+    ) {
+        what.kind = if direct { OpKind::Data } else { OpKind::Deliver };
+        if let Some(m) = &message {
+            (what.marker, what.proved) = (m.marker, m.proved);
+            if what.target == Sym::EMPTY {
+                what.target = m.queue;
+            }
+        }
+        what.tell(at, Outcome::Ok, sink);
+        let Some(message) = message.filter(|_| !direct) else { return };
+        // Tags count up; one that does not is nobody's.
+        let in_order = self.unacked.back().is_none_or(|last| *last < tag);
+        let followed = awaits_ack && in_order && core.n_unacked < MAX_UNACKED;
+        if followed {
+            self.unacked.push_back(tag);
+            core.n_unacked += 1;
+        }
+        let handle = self.handle(tag);
+        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack: followed, again }));
+    }
+
+    /// Unique among the connection's deliveries that are not settled.
+    fn handle(&self, tag: u64) -> u64 {
+        u64::from(self.number) << 48 | tag & 0xffff_ffff_ffff
+    }
+
+    // === How it ends ===
+
+    /// The client settles deliveries.
+    pub(super) fn settle(
+        &mut self,
+        what: &What,
+        (tag, multiple): (u64, bool),
+        how: Settlement,
+        at: Nanos,
+        core: &mut Core,
+        sink: &mut dyn Sink,
+    ) {
+        what.tell(at, Outcome::Unknown, sink);
+        let (first, n) = self.meant(tag, multiple);
+        for _ in 0..n {
+            let Some(tag) = self.unacked.remove(first) else { break };
+            match self.steps.as_mut().filter(|steps| steps.len() < MAX_STEPS) {
+                Some(steps) => steps.push(Step::Settle(tag, how)),
+                None => {
+                    core.n_unacked = core.n_unacked.saturating_sub(1);
+                    sink.queue(QueueEvent::Settled(Settled { handle: self.handle(tag), at, how }));
+                }
+            }
+        }
+        core.end(what.request, at, sink);
+        core.rest(at, sink);
+    }
+
+    fn meant(&self, tag: u64, multiple: bool) -> (usize, usize) {
+        match (multiple, tag) {
+            (true, 0) => (0, self.unacked.len()),
+            (true, tag) => (0, self.unacked.partition_point(|t| *t <= tag)),
+            (false, tag) => self.unacked.binary_search(&tag).map_or((0, 0), |at| (at, 1)),
+        }
+    }
+
+    /// The broker confirms publications, or refuses them.
+    pub(super) fn confirmed(
+        &mut self,
+        (tag, multiple): (u64, bool),
+        outcome: Outcome,
+        at: Nanos,
+        core: &mut Core,
+        sink: &mut dyn Sink,
+    ) {
+        let (first, n) = match (multiple, tag) {
+            (true, 0) => (0, self.waiting.len()),
+            (true, tag) => (0, self.waiting.partition_point(|w| w.number <= tag)),
+            (false, tag) => self.waiting.binary_search_by_key(&tag, |w| w.number).map_or((0, 0), |at| (at, 1)),
+        };
+        for _ in 0..n {
+            let Some(waiting) = self.waiting.remove(first) else { break };
+            core.n_waiting = core.n_waiting.saturating_sub(1);
+            end_publication(waiting, outcome, at, core, sink);
+        }
+        core.rest(at, sink);
+    }
+
+    /// A transaction has ended.
+    pub(super) fn end_transaction(&mut self, commits: bool, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
+        let Some(steps) = self.steps.as_mut().map(std::mem::take) else { return };
+        for step in steps {
+            match step {
+                Step::Publish(w) => {
+                    core.n_waiting = core.n_waiting.saturating_sub(1);
+                    end_publication(w, if commits { Outcome::Ok } else { Outcome::Error }, at, core, sink);
+                }
+                Step::Settle(tag, how) if commits => {
+                    core.n_unacked = core.n_unacked.saturating_sub(1);
+                    sink.queue(QueueEvent::Settled(Settled { handle: self.handle(tag), at, how }));
+                }
+                Step::Settle(tag, _) => {
+                    let at = self.unacked.partition_point(|t| *t < tag);
+                    self.unacked.insert(at, tag);
+                }
+            }
+        }
+    }
+
+    /// What is not settled goes back to its queue.
+    pub(super) fn return_all(&mut self, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
+        core.n_unacked = core.n_unacked.saturating_sub(self.unacked.len());
+        for tag in std::mem::take(&mut self.unacked) {
+            sink.queue(QueueEvent::Settled(Settled { handle: self.handle(tag), at, how: Settlement::Returned }));
+        }
+    }
+
+    /// The channel has ended. `failed`: the method that the broker ended it for.
+    pub(super) fn end(&mut self, failed: Option<Id>, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
+        self.end_transaction(false, at, core, sink);
+        self.return_all(at, core, sink);
+        self.give_up(failed, at, core, sink);
+    }
+
+    /// Nobody who waits on this channel will be told, and what is on its way will not be complete. What it was used for
+    /// is forgotten, except that the broker confirms.
+    pub(super) fn give_up(&mut self, failed: Option<Id>, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
+        for content in self.coming.iter_mut().filter_map(Option::take) {
+            if let Purpose::Got { what, .. } = content.purpose {
+                what.tell(at, Outcome::Unknown, sink);
+                core.end(what.request, at, sink);
+            }
+            content.forget(core);
+        }
+        core.n_pending = core.n_pending.saturating_sub(self.pending.len());
+        for p in std::mem::take(&mut self.pending) {
+            let refused = failed.and_then(method::known).is_some_and(|k| k.answer == Some(p.answer));
+            p.what.tell(at, if refused { Outcome::Error } else { Outcome::Unknown }, sink);
+            core.end(p.what.request, at, sink);
+        }
+        let steps = self.steps.as_mut().map(std::mem::take).unwrap_or_default();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for step in steps {
+            match step {
+                Step::Publish(w) => waiting.push_back(w),
+                Step::Settle(..) => core.n_unacked = core.n_unacked.saturating_sub(1),
+            }
+        }
+        core.n_waiting = core.n_waiting.saturating_sub(waiting.len());
+        // If it was closed for a publication, it was the last one that it had read, and later ones were not.
+        let publication = failed == Some((60, 40));
+        let one = waiting.len() == 1;
+        for mut w in waiting {
+            let outcome = if publication && one { Outcome::Error } else { Outcome::Unknown };
+            if publication {
+                w.message = None;
+            }
+            end_publication(w, outcome, at, core, sink);
+        }
+        core.n_unacked = core.n_unacked.saturating_sub(self.unacked.len());
+        self.unacked.clear();
+        if let Some(number) = &mut self.confirms {
+            *number = None;
+        }
+    }
+
+    /// The channel is taken out of use.
+    pub(super) fn forget(self, core: &mut Core) {
+        core.n_consumers = core.n_consumers.saturating_sub(self.consumers.len());
+    }
+
+    /// Bytes held, over what is counted for the whole connection.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.pending.capacity() * size_of::<Pending>()
+            + self.waiting.capacity() * size_of::<Waiting>()
+            + self.unacked.capacity() * size_of::<u64>()
+            + self.steps.as_ref().map_or(0, |s| s.capacity() * size_of::<Step>())
+            + self.consumers.capacity() * size_of::<(Fingerprint, Consumer)>()
+    }
+}
+
+fn end_publication(w: Waiting, outcome: Outcome, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
+    let outcome = if w.returned { Outcome::Error } else { outcome };
+    w.what.tell(at, outcome, sink);
+    if let Some(message) = w.message.filter(|_| outcome != Outcome::Error) {
+        sink.queue(QueueEvent::Published(*message));
+    }
+    core.end(w.what.request, at, sink);
+}
+
+/// What a message carries may turn up again in the work done for it.
+fn marks(m: &Message, request: u64, sink: &mut dyn Sink) {
+    use crate::decode::Mark;
+    use crate::model::Side;
+    for id in &m.traces {
+        sink.mark(request, Side::Client, Mark::Trace(*id));
+    }
+    if sink.wants_values(Side::Client) {
+        for value in &m.values {
+            sink.mark(request, Side::Client, Mark::Value(*value));
+        }
+    }
+}
+
+/// A request, that nothing more is known of.
+pub(super) fn pending(request: u64, at: Nanos, verb: Sym, answer: Id, special: Special) -> Pending {
+    Pending { what: What::control(request, at, verb), answer, special }
+}

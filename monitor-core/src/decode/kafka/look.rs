@@ -1,0 +1,99 @@
+//! Do these bytes begin a request of Kafka's protocol?
+
+use super::api;
+use super::bytes::{Cursor, Read, Stop};
+
+/// Largest frame: `socket.request.max.bytes` is 100 MiB where nobody has changed it, fetches may be larger.
+pub(super) const MAX_FRAME: usize = 256 << 20;
+/// Longest name that a client gives itself.
+const MAX_CLIENT: usize = 255;
+
+/// What some bytes begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It is that.
+    Is,
+    /// It is not.
+    Not,
+    /// So far it may be.
+    NeedMore,
+}
+
+/// A request: its header is complete, its number and version exist, its client names itself in text.
+pub(crate) fn request(bytes: &[u8]) -> Look {
+    match frame(&mut Cursor::new(bytes)) {
+        Ok(()) => Look::Is,
+        Err(Stop::Short) => Look::NeedMore,
+        Err(Stop::Bad(_)) => Look::Not,
+    }
+}
+
+const NOT: Stop = Stop::Bad("no_request");
+
+fn frame(c: &mut Cursor<'_>) -> Read<()> {
+    let len = match c.rest() {
+        [] => return Err(Stop::Short),
+        [0..=0x0f, ..] => c.i32()?,
+        _ => return Err(NOT),
+    };
+    let len = usize::try_from(len).ok().filter(|n| (10..=MAX_FRAME).contains(n)).ok_or(NOT)?;
+    header(len, c)
+}
+
+/// The header of a request whose frame has so many bytes. Each field is looked at as soon as it is there, so that other
+/// protocols are ruled out early.
+pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<()> {
+    let key = c.i16()?;
+    let known = api::known(key).ok_or(NOT)?;
+    let version = c.i16()?;
+    // Clients may ask for the newest version they know, and be told of an older one.
+    if version < 0 || version > known.newest.saturating_add(4) || c.i32()? < 0 {
+        return Err(NOT);
+    }
+    let client = c.i16()?;
+    let name = match client {
+        -1 => 0,
+        n => usize::try_from(n).ok().filter(|n| *n <= MAX_CLIENT && 10 + n <= len).ok_or(NOT)?,
+    };
+    let rest = c.rest();
+    let some = rest.get(..name.min(rest.len())).unwrap_or_default();
+    if some.iter().any(|b| !(0x20..0x7f).contains(b)) {
+        return Err(NOT);
+    }
+    c.take(name)?;
+    // What asks for versions in the first layouts says nothing else.
+    let left = len.checked_sub(10 + name).ok_or(NOT)?;
+    if key == api::API_VERSIONS && (version < 3) != (left == 0) {
+        return Err(NOT);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSIONS: &[u8] = b"\0\0\0\x12\0\x12\0\0\0\0\0\x01\0\x08rdkafka1";
+
+    #[test]
+    fn a_request_is_known_by_its_header() {
+        assert_eq!(request(VERSIONS), Look::Is);
+        for cut in 0..VERSIONS.len() {
+            assert_eq!(request(&VERSIONS[..cut]), Look::NeedMore, "{cut}");
+        }
+        for other in [
+            &b"\0\0\0\x12\0\x03\0\0user\0app\0\0"[..],
+            b"\0\0\0\x08\x04\xd2\x16\x2f",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"*1\r\n$4\r\nPING\r\n",
+            b"AMQP\0\0\x09\x01",
+            b"\x10\x10\0\x04MQTT\x04\x02\0\x3c\0\x04abcd",
+            b"CONNECT {\"verbose\":false}\r\n",
+            b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+            b"\0\0\0\x12\0\x12\0\0\0\0\0\x01\0\x08rdkaf\0ka",
+            b"\0\0\0\x13\0\x12\0\0\0\0\0\x01\0\x08rdkafka1x",
+        ] {
+            assert_eq!(request(other), Look::Not, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Small conversations, written by hand.

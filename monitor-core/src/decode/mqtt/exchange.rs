@@ -1,0 +1,506 @@
+//! What packets mean: publications and deliveries with their acknowledgements, subscriptions, signs of life.
+
+use smallvec::SmallVec;
+
+use super::Mqtt;
+use super::packet::{Kind, Piece, Version};
+use super::read::{Bytes, Property, properties};
+use super::session;
+use crate::decode::message::{Draft, shown};
+use crate::decode::{Disturbance, Mark, Sink};
+use crate::model::queue::{Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::{
+    Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym, TenantId, TxStatus,
+};
+
+/// Most publications without a confirmation.
+const MAX_WAITING: usize = 512;
+/// Most deliveries that are not settled.
+const MAX_UNACKED: usize = 16_384;
+/// Most other requests without an answer.
+const MAX_PENDING: usize = 1024;
+/// Most topics with an alias, in one direction.
+const MAX_ALIASES: usize = 256;
+/// Longest topic that is remembered by its alias.
+const MAX_TOPIC: usize = 512;
+/// Marks handles of deliveries that nobody confirms.
+const UNCONFIRMED: u64 = 1 << 32;
+
+/// A message on its way over the wire.
+#[derive(Debug)]
+pub(super) struct Coming {
+    begun: Nanos,
+    flags: u8,
+    id: u16,
+    /// `None`: its topic is not known, or it tells of the server itself.
+    draft: Option<Draft>,
+}
+
+/// A publication that awaits its confirmation.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    id: u16,
+    what: What,
+    message: Option<Box<Message>>,
+}
+
+/// A request that awaits its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    answer: Kind,
+    id: u16,
+    what: What,
+}
+
+/// What an operation is, its end apart.
+#[derive(Clone, Copy, Debug)]
+struct What {
+    /// The request; 0: the server began it.
+    request: u64,
+    begun: Nanos,
+    kind: OpKind,
+    verb: &'static str,
+    target: Sym,
+    effect: Effect,
+    marker: Claim,
+    proved: Option<TenantId>,
+}
+
+impl What {
+    fn control(request: u64, begun: Nanos, verb: &'static str) -> Self {
+        Self {
+            request,
+            begun,
+            kind: OpKind::Control,
+            verb,
+            target: Sym::EMPTY,
+            effect: Effect::None,
+            marker: Claim::Neutral,
+            proved: None,
+        }
+    }
+}
+
+impl Mqtt {
+    /// One piece of what `from` says.
+    pub(super) fn piece(
+        &mut self,
+        from: Side,
+        piece: Piece<'_>,
+        version: Option<Version>,
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) {
+        if self.over {
+            return;
+        }
+        let side = usize::from(from == Side::Server);
+        let coming = self.coming.get_mut(side).and_then(Option::as_mut);
+        match piece {
+            Piece::Packet { kind, rest } => {
+                if !kind.is_said_by(from) {
+                    sink.decode_error("wrong_side");
+                    self.lose(at, Disturbance::Malformed, sink);
+                } else if self.packet(from, kind, rest, version, at, sink).is_none() {
+                    sink.decode_error("short_packet");
+                    self.lose(at, Disturbance::Malformed, sink);
+                }
+            }
+            Piece::Publish { flags, head } => self.publish(side, flags, head, version, at, sink),
+            Piece::Unread { flags } => {
+                sink.decode_error("long_properties");
+                self.set_coming(side, Coming { begun: at, flags, id: 0, draft: None });
+            }
+            Piece::Content(bytes) => {
+                if let Some(draft) = coming.and_then(|c| c.draft.as_mut()) {
+                    draft.content(bytes);
+                }
+            }
+            Piece::Hole(n) => {
+                if let Some(draft) = coming.and_then(|c| c.draft.as_mut()) {
+                    draft.missing(n);
+                }
+            }
+            Piece::End => {
+                if let Some(coming) = self.coming.get_mut(side).and_then(Option::take) {
+                    match from {
+                        Side::Client => self.published(coming, at, sink),
+                        Side::Server => self.delivered(coming, at, sink),
+                    }
+                }
+            }
+        }
+    }
+
+    fn set_coming(&mut self, side: usize, coming: Coming) {
+        if let Some(place) = self.coming.get_mut(side) {
+            *place = Some(coming);
+        }
+    }
+
+    /// The head of a PUBLISH (§3.3): its cutting has checked that it is whole.
+    fn publish(
+        &mut self,
+        side: usize,
+        flags: u8,
+        head: &[u8],
+        version: Option<Version>,
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) {
+        let mut b = Bytes(head);
+        let topic = b.string().unwrap_or_default();
+        let id = if flags & 6 == 0 { 0 } else { b.short().unwrap_or_default() };
+        let all = if version == Some(Version::Five) { b.properties().unwrap_or_default() } else { &[] };
+        let mut alias = None;
+        let mut right = properties(all, &mut |p| {
+            if let Property::TopicAlias(a) = p {
+                alias = Some(a);
+            }
+        });
+        let mut known: SmallVec<[u8; 64]> = SmallVec::from_slice(topic);
+        if let (Some(alias), Some(aliases)) = (alias, self.aliases.get_mut(side)) {
+            if topic.is_empty() {
+                known = aliases.get(&alias).map(|t| SmallVec::from_slice(t)).unwrap_or_default();
+            } else if topic.len() <= MAX_TOPIC && (aliases.len() < MAX_ALIASES || aliases.contains_key(&alias)) {
+                aliases.insert(alias, topic.into());
+            } else {
+                aliases.remove(&alias);
+            }
+        }
+        let name = std::str::from_utf8(&known).unwrap_or_default();
+        // What the server tells of itself is nobody's message.
+        let draft = (!name.is_empty() && !name.starts_with('$')).then(|| {
+            let mut draft = Draft::new(self.salt, 0);
+            draft.address(&[&known], name, sink);
+            right = properties(all, &mut |p| match p {
+                Property::User(name, value) => {
+                    if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
+                        draft.header(name, value, sink);
+                    }
+                }
+                Property::Correlation(data) => {
+                    if let Ok(data) = std::str::from_utf8(data) {
+                        draft.trace("correlation-data", data);
+                    }
+                }
+                _ => {}
+            });
+            draft
+        });
+        if right.is_none() {
+            sink.decode_error("bad_properties");
+        }
+        self.set_coming(side, Coming { begun: at, flags, id, draft });
+    }
+
+    /// The client has published a message.
+    fn published(&mut self, coming: Coming, at: Nanos, sink: &mut dyn Sink) {
+        let message = coming.draft.map(|d| d.finish(at, sink));
+        let request = self.begin(at, message.as_ref().and_then(|m| m.print), sink);
+        let mut what = What::control(request, coming.begun, "PUBLISH");
+        let message = message.map(|mut m| {
+            m.request = request;
+            what.kind = OpKind::Publish;
+            (what.target, what.marker, what.proved) = (m.queue, m.marker, m.proved);
+            for id in &m.traces {
+                sink.mark(request, Side::Client, Mark::Trace(*id));
+            }
+            if sink.wants_values(Side::Client) {
+                for value in &m.values {
+                    sink.mark(request, Side::Client, Mark::Value(*value));
+                }
+            }
+            Box::new(m)
+        });
+        let waiting = Waiting { id: coming.id, what, message };
+        if coming.flags & 6 == 0 {
+            self.confirmed(waiting, Outcome::Unknown, at, sink);
+            self.rest(at, sink);
+            return;
+        }
+        // The same once more (§3.3.1.1): the first one's answer will not come.
+        if let Some(before) = self.waiting.iter().position(|w| w.id == coming.id)
+            && let Some(mut before) = self.waiting.remove(before)
+        {
+            before.message = None;
+            self.confirmed(before, Outcome::Unknown, at, sink);
+        }
+        self.waiting.push_back(waiting);
+        if self.waiting.len() > MAX_WAITING
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.confirmed(oldest, Outcome::Unknown, at, sink);
+        }
+    }
+
+    fn confirmed(&mut self, w: Waiting, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
+        self.tell(&w.what, at, outcome, sink);
+        if let Some(message) = w.message.filter(|_| outcome != Outcome::Error) {
+            sink.queue(QueueEvent::Published(*message));
+        }
+        self.end(w.what.request, at, sink);
+    }
+
+    /// The server has delivered a message.
+    fn delivered(&mut self, coming: Coming, at: Nanos, sink: &mut dyn Sink) {
+        let (confirms, again) = (coming.flags & 6 != 0, coming.flags & 8 != 0);
+        let outstanding = self.unacked.iter().position(|id| confirms && *id == coming.id);
+        // Of quality 2: the client has it already (§4.3.3).
+        if outstanding.is_some() && coming.flags & 6 == 4 {
+            return;
+        }
+        let mut what = What::control(0, coming.begun, "PUBLISH");
+        let message = coming.draft.map(|d| d.finish(at, sink));
+        if let Some(m) = &message {
+            what.kind = OpKind::Deliver;
+            (what.target, what.marker, what.proved) = (m.queue, m.marker, m.proved);
+        }
+        self.tell(&what, at, Outcome::Ok, sink);
+        if let Some(outstanding) = outstanding {
+            self.unacked.remove(outstanding);
+            let handle = u64::from(coming.id);
+            sink.queue(QueueEvent::Settled(Settled { handle, at, how: Settlement::Returned }));
+        }
+        let Some(message) = message else { return };
+        let awaits_ack = confirms && self.unacked.len() < MAX_UNACKED;
+        let handle = if awaits_ack {
+            self.unacked.push_back(coming.id);
+            u64::from(coming.id)
+        } else {
+            self.n_unconfirmed += 1;
+            UNCONFIRMED | self.n_unconfirmed & (UNCONFIRMED - 1)
+        };
+        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again }));
+    }
+
+    /// Any packet but PUBLISH; `None`: it is too short.
+    fn packet(
+        &mut self,
+        from: Side,
+        kind: Kind,
+        rest: &[u8],
+        version: Option<Version>,
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) -> Option<()> {
+        let mut b = Bytes(rest);
+        match kind {
+            Kind::Connect => self.opening = Some(session::connect(rest, self.salt, sink)?),
+            Kind::Connack => {
+                b.byte()?;
+                // 0: accepted, in all versions.
+                let accepted = b.byte()? == 0;
+                if let Some(opening) = self.opening.take().filter(|_| accepted) {
+                    self.keeps = opening.keeps;
+                    opening.accepted(self.salt, at, sink);
+                }
+            }
+            Kind::Puback | Kind::Pubrec | Kind::Pubcomp => {
+                let id = b.short()?;
+                let failed = b.byte().unwrap_or(0) >= 0x80;
+                match from {
+                    Side::Server => self.acknowledges(kind, id, failed, at, sink),
+                    Side::Client => self.settles(kind, id, failed, at, sink),
+                }
+            }
+            Kind::Pubrel => {
+                b.short()?;
+            }
+            Kind::Subscribe | Kind::Unsubscribe => {
+                let id = b.short()?;
+                if version == Some(Version::Five) {
+                    b.properties()?;
+                }
+                let filter = std::str::from_utf8(b.string()?).unwrap_or_default();
+                let (verb, answer) = match kind {
+                    Kind::Subscribe => ("SUBSCRIBE", Kind::Suback),
+                    _ => ("UNSUBSCRIBE", Kind::Unsuback),
+                };
+                let target = shown(filter, sink);
+                let marker = sink.marker(MarkerPlace::KeyPrefix, "", filter);
+                self.ask(verb, answer, id, (target, marker), at, sink);
+            }
+            Kind::Suback | Kind::Unsuback => {
+                let id = b.short()?;
+                if version == Some(Version::Five) {
+                    b.properties()?;
+                }
+                let refused = !b.0.is_empty() && b.0.iter().all(|code| *code >= 0x80);
+                self.answer(kind, id, if refused { Outcome::Error } else { Outcome::Ok }, at, sink);
+            }
+            Kind::Pingreq => self.ask("PINGREQ", Kind::Pingresp, 0, (Sym::EMPTY, Claim::Neutral), at, sink),
+            Kind::Pingresp => self.answer(kind, 0, Outcome::Ok, at, sink),
+            Kind::Auth => self.auth(from, rest, at, sink),
+            Kind::Disconnect => {
+                // 4: with the will, which the server publishes for it. No matter.
+                self.finish(at, sink);
+            }
+            Kind::Publish => {}
+        }
+        Some(())
+    }
+
+    /// The server confirms a publication: at quality 2 it has it once it says PUBREC.
+    fn acknowledges(&mut self, kind: Kind, id: u16, failed: bool, at: Nanos, sink: &mut dyn Sink) {
+        if kind == Kind::Pubcomp {
+            return;
+        }
+        let Some(waiting) = self.waiting.iter().position(|w| w.id == id) else { return };
+        if let Some(waiting) = self.waiting.remove(waiting) {
+            self.confirmed(waiting, if failed { Outcome::Error } else { Outcome::Ok }, at, sink);
+            self.rest(at, sink);
+        }
+    }
+
+    /// The client confirms a delivery: at quality 2 it is done with it once it says PUBCOMP.
+    fn settles(&mut self, kind: Kind, id: u16, failed: bool, at: Nanos, sink: &mut dyn Sink) {
+        let verb = match kind {
+            Kind::Puback => "PUBACK",
+            Kind::Pubrec if failed => "PUBREC",
+            Kind::Pubcomp => "PUBCOMP",
+            _ => return,
+        };
+        let request = self.begin(at, None, sink);
+        let mut what = What::control(request, at, verb);
+        what.kind = OpKind::Ack;
+        self.tell(&what, at, Outcome::Unknown, sink);
+        if let Some(place) = self.unacked.iter().position(|i| *i == id) {
+            self.unacked.remove(place);
+            let how = if failed { Settlement::Dropped } else { Settlement::Done };
+            sink.queue(QueueEvent::Settled(Settled { handle: u64::from(id), at, how }));
+        }
+        self.end(request, at, sink);
+        self.rest(at, sink);
+    }
+
+    /// Authentication anew (MQTT 5 §4.12.1): who the client is afterwards is the method's secret, unless it is a token.
+    fn auth(&mut self, from: Side, rest: &[u8], at: Nanos, sink: &mut dyn Sink) {
+        const CONTINUE: u8 = 0x18;
+        const AGAIN: u8 = 0x19;
+        let mut b = Bytes(rest);
+        match (from, b.byte().unwrap_or(0)) {
+            (Side::Client, AGAIN) => {
+                let mut claim = None;
+                let _ = properties(b.properties().unwrap_or_default(), &mut |p| {
+                    if let Property::AuthData(data) = p {
+                        claim = session::secret(data, sink);
+                    }
+                });
+                self.ask("AUTH", Kind::Auth, 0, (Sym::EMPTY, Claim::Neutral), at, sink);
+                if let Some(asked) = self.pending.back_mut() {
+                    asked.what.kind = OpKind::Bind;
+                    asked.what.effect = match claim {
+                        Some(claim) => {
+                            Effect::Bind { slot: Slot::User, claim, scope: Scope::Session, strength: Strength::V3 }
+                        }
+                        None => Effect::Unknown,
+                    };
+                }
+            }
+            (Side::Server, CONTINUE) | (Side::Client, _) => {}
+            (Side::Server, _) => self.answer(Kind::Auth, 0, Outcome::Ok, at, sink),
+        }
+    }
+
+    // === Requests and their answers ===
+
+    fn ask(
+        &mut self,
+        verb: &'static str,
+        answer: Kind,
+        id: u16,
+        (target, marker): (Sym, Claim),
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) {
+        if self.pending.len() >= MAX_PENDING {
+            sink.decode_error("too_many_requests");
+            self.lose(at, Disturbance::Malformed, sink);
+        }
+        let request = self.begin(at, None, sink);
+        let mut what = What::control(request, at, verb);
+        (what.target, what.marker) = (target, marker);
+        self.pending.push_back(Pending { answer, id, what });
+    }
+
+    fn answer(&mut self, kind: Kind, id: u16, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
+        let Some(place) = self.pending.iter().position(|p| (p.answer, p.id) == (kind, id)) else {
+            if self.whole {
+                sink.decode_error("unasked_answer");
+            }
+            return;
+        };
+        if let Some(asked) = self.pending.remove(place) {
+            // A binding is sure if it can be no other request's answer.
+            let unsure = !self.whole && asked.what.effect != Effect::None;
+            self.tell(&asked.what, at, if unsure { Outcome::Unknown } else { outcome }, sink);
+            self.end(asked.what.request, at, sink);
+            self.rest(at, sink);
+        }
+    }
+
+    fn begin(&mut self, at: Nanos, print: Option<crate::model::Fingerprint>, sink: &mut dyn Sink) -> u64 {
+        self.latest += 1;
+        self.n_open += 1;
+        sink.begun(self.latest, at, print);
+        self.latest
+    }
+
+    fn end(&mut self, request: u64, at: Nanos, sink: &mut dyn Sink) {
+        self.n_open = self.n_open.saturating_sub(1);
+        sink.answered(request, at, None);
+    }
+
+    /// Nothing may be outstanding now.
+    pub(super) fn rest(&self, at: Nanos, sink: &mut dyn Sink) {
+        if self.n_open == 0 {
+            sink.status(at, TxStatus::Idle);
+        }
+    }
+
+    /// The connection is over: what is not settled is delivered again, or forgotten with the session.
+    pub(super) fn finish(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        let how = if self.keeps { Settlement::Returned } else { Settlement::Dropped };
+        for id in std::mem::take(&mut self.unacked) {
+            sink.queue(QueueEvent::Settled(Settled { handle: u64::from(id), at, how }));
+        }
+        let waits = self.n_open > 0;
+        self.give_up(at, sink);
+        if waits {
+            self.rest(at, sink);
+        }
+    }
+
+    /// Nobody who waits will be told.
+    pub(super) fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        for p in std::mem::take(&mut self.pending) {
+            self.tell(&p.what, at, Outcome::Unknown, sink);
+            self.end(p.what.request, at, sink);
+        }
+        for w in std::mem::take(&mut self.waiting) {
+            self.confirmed(w, Outcome::Unknown, at, sink);
+        }
+        self.unacked.clear();
+    }
+
+    fn tell(&self, what: &What, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) {
+        let verb = self.shapes.intern(what.verb, sink);
+        sink.done(&Operation {
+            request: what.request,
+            begun: what.begun,
+            ended,
+            from: if what.request == 0 { Side::Server } else { Side::Client },
+            kind: what.kind,
+            verb,
+            target: what.target,
+            effect: what.effect,
+            outcome,
+            warned_ineffective: false,
+            marker: what.marker,
+            credential: None,
+            proved: what.proved,
+            key: None,
+        });
+    }
+}

@@ -1,0 +1,175 @@
+//! Do these bytes belong to an MQTT connection, and who says them?
+
+use super::packet::{Kind, is_topic};
+use super::read::Bytes;
+use crate::model::Side;
+
+/// What some bytes begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It is that.
+    Is,
+    /// It is not.
+    Not,
+    /// So far it may be.
+    NeedMore,
+}
+
+/// A CONNECT, with which every client begins.
+pub(crate) fn connect(bytes: &[u8]) -> Look {
+    if bytes.first() != Some(&0x10) {
+        return Look::Not;
+    }
+    let mut b = Bytes(bytes.get(1..).unwrap_or_default());
+    let Some(remaining) = b.varint() else {
+        return if bytes.len() < 5 { Look::NeedMore } else { Look::Not };
+    };
+    if remaining < 12 {
+        return Look::Not;
+    }
+    for name in [&b"\0\x04MQTT"[..], b"\0\x06MQIsdp"] {
+        let n = name.len().min(b.0.len());
+        if b.0.get(..n) == name.get(..n) {
+            return match b.0.get(name.len()) {
+                None => Look::NeedMore,
+                Some(level) if matches!(level & 0x7f, 3..=5) => Look::Is,
+                Some(_) => Look::Not,
+            };
+        }
+    }
+    Look::Not
+}
+
+/// Whole packets, up to the end of a segment: who says them, if that is sure. One packet is little to go by; a
+/// subscription, or several of which one is a publication, are enough.
+pub(crate) fn packets(bytes: &[u8]) -> Option<Side> {
+    let mut sides = [true; 2];
+    let (mut n, mut telling, mut publishes) = (0, false, false);
+    let whole = walk(bytes, &mut |kind, flags, rest| {
+        n += 1;
+        for (may, side) in sides.iter_mut().zip([Side::Client, Side::Server]) {
+            *may &= kind.is_said_by(side);
+        }
+        match kind {
+            Kind::Publish => {
+                let fits = publishes_to(flags, rest);
+                publishes |= fits;
+                fits
+            }
+            Kind::Subscribe | Kind::Unsubscribe => {
+                telling = true;
+                filters(kind, rest)
+            }
+            _ => true,
+        }
+    })?;
+    if !whole || !(telling || n > 1 && publishes) {
+        return None;
+    }
+    match sides {
+        [true, false] => Some(Side::Client),
+        [false, true] => Some(Side::Server),
+        _ => None,
+    }
+}
+
+/// Whether packets of `from` begin here: at the beginning of a segment, after something was missed.
+pub(super) fn begins(bytes: &[u8], from: Side) -> bool {
+    let mut n = 0;
+    let whole = walk(bytes, &mut |kind, flags, rest| {
+        n += 1;
+        kind.is_said_by(from) && kind != Kind::Connect && (kind != Kind::Publish || publishes_to(flags, rest))
+    });
+    n > 0 && whole.is_some()
+}
+
+fn publishes_to(flags: u8, rest: &[u8]) -> bool {
+    let mut b = Bytes(rest);
+    let Some(topic) = b.string() else { return false };
+    // Text with control characters is possible, and nobody's topic.
+    let plain = is_topic(topic) && !topic.is_empty() && topic.iter().all(|b| *b >= b' ');
+    plain && (flags & 6 == 0 || b.short().is_some_and(|id| id != 0))
+}
+
+/// Filters, behind a packet id: of version 3, or after the properties of version 5.
+fn filters(kind: Kind, rest: &[u8]) -> bool {
+    let one = |b: &mut Bytes<'_>| -> Option<bool> {
+        let filter = b.string()?;
+        let options = if kind == Kind::Subscribe { b.byte()? } else { 0 };
+        let text = std::str::from_utf8(filter).is_ok_and(|t| !t.is_empty() && t.bytes().all(|b| b >= b' '));
+        Some(text && options & 0xc0 == 0 && options & 3 != 3)
+    };
+    let all = |mut b: Bytes<'_>| {
+        let mut right = !b.0.is_empty();
+        while right && !b.0.is_empty() {
+            right = one(&mut b) == Some(true);
+        }
+        right
+    };
+    let mut b = Bytes(rest);
+    let id = b.short().is_some_and(|id| id != 0);
+    let mut five = b;
+    id && (all(b) || five.properties().is_some() && all(five))
+}
+
+/// Goes from packet to packet while `each` agrees, a PUBLISH that goes on after the last byte included. `Some(true)`:
+/// they end where the bytes do. `None`: they are no packets.
+fn walk(bytes: &[u8], each: &mut dyn FnMut(Kind, u8, &[u8]) -> bool) -> Option<bool> {
+    let mut b = Bytes(bytes);
+    while let Some(first) = b.byte() {
+        let kind = Kind::of(first)?;
+        let remaining = b.varint().filter(|n| kind.fits(*n))?;
+        let size = usize::try_from(remaining).ok()?;
+        match b.take(size) {
+            Some(rest) => {
+                if !each(kind, first & 0x0f, rest) {
+                    return None;
+                }
+            }
+            None if kind == Kind::Publish => return each(kind, first & 0x0f, b.0).then_some(false),
+            None => return None,
+        }
+    }
+    Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECT: &[u8] = b"\x10\x10\0\x04MQTT\x04\x02\0\x3c\0\x04acme";
+    const SUBSCRIBE: &[u8] = b"\x82\x08\0\x01\0\x03a/+\x01";
+    const PUBLISH: &[u8] = b"\x32\x08\0\x03a/b\0\x01x";
+
+    #[test]
+    fn connections_are_known_by_their_first_packet() {
+        assert_eq!(connect(CONNECT), Look::Is);
+        for n in 1..9 {
+            assert_eq!(connect(&CONNECT[..n]), Look::NeedMore, "{n}");
+        }
+        assert_eq!(connect(b"\x10\x03\0\x01x"), Look::Not);
+        assert_eq!(connect(b"\x10\x20\0\x04HTTP"), Look::Not);
+        assert_eq!(connect(b"GET / HTTP/1.1"), Look::Not);
+    }
+
+    #[test]
+    fn older_connections_are_known_by_what_one_side_says() {
+        assert_eq!(packets(SUBSCRIBE), Some(Side::Client));
+        assert_eq!(packets(b"\x82\x09\0\x01\0\0\x03a/+\x01"), Some(Side::Client), "version 5");
+        assert_eq!(packets(PUBLISH), None, "either says it");
+        assert_eq!(packets(&[PUBLISH, b"\xd0\0"].concat()), Some(Side::Server));
+        assert_eq!(packets(&[PUBLISH, b"\xc0\0"].concat()), Some(Side::Client));
+        assert_eq!(packets(b"\xc0\0"), None, "too little");
+        assert_eq!(packets(&SUBSCRIBE[..9]), None);
+        assert!(
+            begins(PUBLISH, Side::Server)
+                && begins(&PUBLISH[..9], Side::Server)
+                && begins(b"\x40\x02\0\x01", Side::Client)
+        );
+        assert!(
+            !begins(SUBSCRIBE, Side::Server)
+                && !begins(&PUBLISH[1..], Side::Client)
+                && !begins(b"{\"a\":1}", Side::Client)
+        );
+    }
+}

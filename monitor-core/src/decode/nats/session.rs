@@ -1,0 +1,486 @@
+//! What lines and messages mean: logins, publications and the answers to them, deliveries and their confirmations.
+
+use serde::Deserialize;
+
+use super::Nats;
+use super::frame::{After, head, operation};
+use super::jetstream::{self, Policy, PubAck, ack, pub_ack, settlement};
+use super::open::{Open, Role, stored};
+use crate::decode::message::shown;
+use crate::decode::{SessionStart, Sink};
+use crate::model::queue::{Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::token::Verified;
+use crate::model::{
+    Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
+    TxStatus,
+};
+
+/// Most requests that wait for an answer.
+const MAX_WAITS: usize = 256;
+/// How long an answer is waited for: what is not answered by then was a message that wants none.
+const PATIENCE: Nanos = Nanos::secs(5);
+/// Most deliveries that are confirmed together.
+const MAX_TOGETHER: usize = 4096;
+
+/// A login that the server has not answered.
+#[derive(Debug)]
+pub(super) struct Login {
+    request: u64,
+    begun: Nanos,
+    user: Fingerprint,
+    claim: Claim,
+    credential: Option<Fingerprint>,
+    presents: bool,
+}
+
+/// What a request asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// That a message be taken.
+    Publish,
+    /// Something about a consumer.
+    Consumer,
+    /// Anything else.
+    Other,
+}
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Wait {
+    request: u64,
+    begun: Nanos,
+    verb: &'static str,
+    target: Sym,
+    kind: OpKind,
+    marker: Claim,
+    /// Hash of the subject that the answer comes to.
+    inbox: u64,
+    asked: Asked,
+    message: Option<Box<Message>>,
+    settles: Option<(u64, Settlement)>,
+}
+
+#[derive(Deserialize, Default)]
+struct ConnectText<'a> {
+    #[serde(borrow, default)]
+    user: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, default)]
+    nkey: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, default)]
+    jwt: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, default)]
+    auth_token: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default)]
+    verbose: bool,
+}
+
+impl Nats {
+    /// A line of the client's.
+    pub(super) fn client_line(&mut self, line: &[u8], at: Nanos, sink: &mut dyn Sink) -> Result<After, &'static str> {
+        let (op, rest) = operation(line);
+        let headers = op == "HPUB";
+        match op {
+            "PUB" | "HPUB" => {
+                let head = head(rest, false, headers).ok_or("pub")?;
+                let role = if head.subject.starts_with(b"$JS.ACK.") {
+                    Role::Text
+                } else if special(head.subject) {
+                    Role::Other
+                } else {
+                    Role::Message
+                };
+                let [open, _] = &mut self.open;
+                open.begin(&head, role);
+                return Ok(After::Payload(head.total));
+            }
+            "CONNECT" => self.connect(rest, at, sink),
+            "SUB" | "UNSUB" => {
+                let subject = rest.split(|b| *b == b' ').next().unwrap_or_default();
+                let target = match op {
+                    "SUB" if !special(subject) => shown(&String::from_utf8_lossy(subject), sink),
+                    _ => Sym::EMPTY,
+                };
+                let wait = self.request(op, target, OpKind::Control, at, self.print(line), sink);
+                self.ask(wait, at, sink);
+            }
+            "PING" | "PONG" => {}
+            _ => return Err("client_line"),
+        }
+        Ok(After::Line)
+    }
+
+    /// A line of the server's.
+    pub(super) fn server_line(&mut self, line: &[u8], at: Nanos, sink: &mut dyn Sink) -> Result<After, &'static str> {
+        let (op, rest) = operation(line);
+        let headers = op == "HMSG";
+        if let Some(login) = self.login.take_if(|_| op != "INFO") {
+            let outcome = if op == "-ERR" { Outcome::Error } else { Outcome::Ok };
+            self.logged_in(login, outcome, at, sink);
+            if matches!(op, "+OK" | "-ERR") {
+                return Ok(After::Line);
+            }
+        }
+        match op {
+            "MSG" | "HMSG" => {
+                let head = head(rest, true, headers).ok_or("msg")?;
+                let inbox = self.hash(head.subject);
+                let role = if self.waits.iter().any(|w| w.inbox == inbox) {
+                    Role::Text
+                } else if special(head.subject) {
+                    Role::Other
+                } else {
+                    Role::Message
+                };
+                let [_, open] = &mut self.open;
+                open.begin(&head, role);
+                return Ok(After::Payload(head.total));
+            }
+            "+OK" => {
+                if let Some(wait) = self.unanswered.pop_front().flatten() {
+                    self.complete(wait, Outcome::Ok, at, sink);
+                }
+            }
+            "-ERR" if self.verbose => {
+                if let Some(wait) = self.unanswered.pop_front().flatten() {
+                    self.complete(wait, Outcome::Error, at, sink);
+                }
+            }
+            "INFO" | "PING" | "PONG" | "-ERR" => {}
+            _ => return Err("server_line"),
+        }
+        Ok(After::Line)
+    }
+
+    fn hash(&self, text: &[u8]) -> u64 {
+        self.salt.fingerprint(text).0
+    }
+
+    fn print(&self, line: &[u8]) -> Option<Fingerprint> {
+        Some(self.salt.fingerprint(line))
+    }
+
+    fn connect(&mut self, json: &[u8], at: Nanos, sink: &mut dyn Sink) {
+        let text = serde_json::from_slice::<ConnectText<'_>>(json);
+        if text.is_err() {
+            sink.decode_error("connect");
+        }
+        let text = text.unwrap_or_default();
+        self.verbose = text.verbose;
+        let token = text.jwt.as_deref().and_then(|jwt| sink.token("Bearer", jwt));
+        // The server checks all of these. Whose account it is says a signed claim only if it can be checked here, too.
+        let name = text.user.as_deref().or(text.nkey.as_deref()).or(text.auth_token.as_deref());
+        let proved = token.as_ref().filter(|t| t.verified == Verified::Yes).map(|t| t.tenant);
+        let claim = match (proved, name) {
+            (Some(claim), _) => claim,
+            (None, Some(name)) => sink.claim(Slot::User, "", name),
+            (None, None) => Claim::Neutral,
+        };
+        let who = name.or(text.jwt.as_deref());
+        self.latest += 1;
+        // Credentials are not part of what is compared.
+        sink.begun(self.latest, at, None);
+        let login = Login {
+            request: self.latest,
+            begun: at,
+            user: self.salt.fingerprint(who.unwrap_or_default().as_bytes()),
+            claim,
+            credential: token.map(|t| t.print),
+            presents: who.is_some(),
+        };
+        if let Some(before) = self.login.replace(login) {
+            self.logged_in(before, Outcome::Unknown, at, sink);
+        }
+    }
+
+    pub(super) fn logged_in(&mut self, login: Login, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
+        if outcome == Outcome::Ok {
+            let database = self.salt.fingerprint(b"");
+            sink.started(SessionStart { at, user: login.user, database });
+        }
+        let effect = Effect::Bind { slot: Slot::User, claim: login.claim, scope: Scope::Startup, strength: Strength::V3 };
+        let op = Operation {
+            kind: if login.presents { OpKind::Bind } else { OpKind::Control },
+            effect: if login.presents { effect } else { Effect::None },
+            credential: login.credential,
+            ..self.operation(login.request, login.begun, at, "CONNECT", outcome, sink)
+        };
+        sink.done(&op);
+        sink.answered(login.request, at, None);
+        self.rest(at, sink);
+    }
+
+    fn operation(
+        &self,
+        request: u64,
+        begun: Nanos,
+        ended: Nanos,
+        verb: &str,
+        outcome: Outcome,
+        sink: &mut dyn Sink,
+    ) -> Operation {
+        Operation {
+            request,
+            begun,
+            ended,
+            from: Side::Client,
+            kind: OpKind::Control,
+            verb: self.shared.shapes.intern(verb, sink),
+            target: Sym::EMPTY,
+            effect: Effect::None,
+            outcome,
+            warned_ineffective: false,
+            marker: Claim::Neutral,
+            credential: None,
+            proved: None,
+            key: None,
+        }
+    }
+
+    /// A request begins.
+    fn request(
+        &mut self,
+        verb: &'static str,
+        target: Sym,
+        kind: OpKind,
+        at: Nanos,
+        print: Option<Fingerprint>,
+        sink: &mut dyn Sink,
+    ) -> Wait {
+        self.impatient(at, sink);
+        self.latest += 1;
+        sink.begun(self.latest, at, print);
+        Wait {
+            request: self.latest,
+            begun: at,
+            verb,
+            target,
+            kind,
+            marker: Claim::Neutral,
+            inbox: 0,
+            asked: Asked::Other,
+            message: None,
+            settles: None,
+        }
+    }
+
+    /// A request is complete: it waits for an answer, or is over.
+    fn ask(&mut self, wait: Wait, at: Nanos, sink: &mut dyn Sink) {
+        let answered = wait.inbox != 0;
+        if self.verbose {
+            if self.unanswered.len() >= MAX_WAITS * 2 {
+                let lost = self.unanswered.pop_front().flatten();
+                lost.into_iter().for_each(|w| self.complete(w, Outcome::Unknown, at, sink));
+            }
+            if !answered {
+                self.unanswered.push_back(Some(wait));
+                return;
+            }
+            self.unanswered.push_back(None);
+        }
+        if !answered {
+            self.complete(wait, Outcome::Ok, at, sink);
+            return;
+        }
+        if self.waits.len() >= MAX_WAITS
+            && let Some(oldest) = self.waits.pop_front()
+        {
+            self.complete(oldest, Outcome::Ok, at, sink);
+        }
+        self.waits.push_back(wait);
+    }
+
+    /// Whoever has waited too long will not be answered.
+    fn impatient(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        while self.waits.front().is_some_and(|w| w.begun + PATIENCE < at) {
+            let Some(wait) = self.waits.pop_front() else { return };
+            self.complete(wait, Outcome::Ok, at, sink);
+        }
+    }
+
+    pub(super) fn complete(&mut self, wait: Wait, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
+        let op = Operation {
+            kind: wait.kind,
+            target: wait.target,
+            marker: wait.marker,
+            ..self.operation(wait.request, wait.begun, at, wait.verb, outcome, sink)
+        };
+        sink.done(&op);
+        if outcome == Outcome::Ok {
+            if let Some(message) = wait.message {
+                sink.queue(QueueEvent::Published(*message));
+            }
+            if let Some((handle, how)) = wait.settles {
+                self.settle(handle, how, at, sink);
+            }
+        }
+        sink.answered(wait.request, at, None);
+        self.rest(at, sink);
+    }
+
+    fn settle(&mut self, handle: u64, how: Settlement, at: Nanos, sink: &mut dyn Sink) {
+        if let Some(index) = self.together.iter().position(|(_, _, h)| *h == handle)
+            && let Some((consumer, seq, _)) = self.together.remove(index)
+            && how == Settlement::Done
+        {
+            // This consumer's confirmations are for all before, too.
+            self.together.retain(|(c, s, h)| {
+                let covered = *c == consumer && *s < seq;
+                if covered {
+                    sink.queue(QueueEvent::Settled(Settled { handle: *h, at, how }));
+                }
+                !covered
+            });
+        }
+        sink.queue(QueueEvent::Settled(Settled { handle, at, how }));
+    }
+
+    /// Nothing may be outstanding now.
+    fn rest(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        if self.login.is_none() && self.waits.is_empty() && self.unanswered.is_empty() {
+            sink.status(at, TxStatus::Idle);
+        }
+    }
+
+    /// The client has sent a whole message.
+    pub(super) fn sent(&mut self, open: &mut Open, at: Nanos, sink: &mut dyn Sink) {
+        let subject = std::mem::take(&mut open.subject);
+        let starts = |prefix: &str| subject.starts_with(prefix.as_bytes());
+        let kind = match open.role {
+            Role::Message => OpKind::Publish,
+            Role::Text if settlement(&open.text).is_some() => OpKind::Ack,
+            _ if starts("$KV.") || starts("$O.") || starts("$JS.API.STREAM.MSG.") || starts("$JS.API.DIRECT.") => {
+                OpKind::Data
+            }
+            _ => OpKind::Control,
+        };
+        let verb = if open.role == Role::Message { "PUB" } else { system_verb(&subject) };
+        let target = match kind {
+            OpKind::Publish | OpKind::Data => shown(&String::from_utf8_lossy(&subject), sink),
+            _ => Sym::EMPTY,
+        };
+        let mut wait = self.request(verb, target, kind, at, open.print(), sink);
+        if matches!(kind, OpKind::Publish | OpKind::Data)
+            && let Ok(name) = std::str::from_utf8(&subject)
+        {
+            wait.marker = sink.marker(MarkerPlace::KeyPrefix, "", name);
+        }
+        if kind == OpKind::Ack && open.whole {
+            wait.settles = settlement(&open.text).map(|how| (self.hash(&subject), how));
+        }
+        // What is asked for by MSG.NEXT comes as deliveries; a confirmation counts when it is sent.
+        let pulls = starts("$JS.API.CONSUMER.MSG.NEXT.");
+        if !open.reply.is_empty() && !pulls && kind != OpKind::Ack {
+            wait.inbox = self.hash(&open.reply);
+        }
+        wait.asked = match kind {
+            OpKind::Publish => Asked::Publish,
+            _ if starts("$JS.API.CONSUMER.") => Asked::Consumer,
+            _ => Asked::Other,
+        };
+        open.subject = subject;
+        wait.message = open.finish(None, at, sink).map(|mut m| {
+            m.request = wait.request;
+            Box::new(m)
+        });
+        self.ask(wait, at, sink);
+    }
+
+    /// The server has sent a whole message.
+    pub(super) fn received(&mut self, open: &mut Open, at: Nanos, sink: &mut dyn Sink) {
+        match open.role {
+            Role::Text => self.answered(open, at, sink),
+            Role::Message if open.status.is_none() => self.delivered(open, at, sink),
+            Role::Message | Role::Other => {}
+        }
+    }
+
+    fn answered(&mut self, open: &Open, at: Nanos, sink: &mut dyn Sink) {
+        let inbox = self.hash(&open.subject);
+        let Some(index) = self.waits.iter().position(|w| w.inbox == inbox) else { return };
+        let Some(mut wait) = self.waits.remove(index) else { return };
+        // Nobody listens (503): what was sent has reached nobody.
+        let mut outcome = if open.status == Some(503) { Outcome::Error } else { Outcome::Ok };
+        match wait.asked {
+            Asked::Publish if open.whole => match pub_ack(&open.text) {
+                PubAck::Stored(stream, seq) => {
+                    let id = stored(self.salt, stream.as_bytes(), seq.to_string().as_bytes(), sink);
+                    if let (Some(message), Some(id)) = (&mut wait.message, id) {
+                        message.ids.insert(0, id);
+                    }
+                }
+                PubAck::Duplicate => wait.message = None,
+                PubAck::Refused => outcome = Outcome::Error,
+                PubAck::Other => {}
+            },
+            Asked::Consumer if open.whole => {
+                let (refused, known) = jetstream::consumer(&open.text);
+                if refused {
+                    outcome = Outcome::Error;
+                }
+                if let Some((stream, name, policy)) = known {
+                    self.learn(self.consumer(stream.as_bytes(), name.as_bytes()), policy);
+                }
+            }
+            _ => {}
+        }
+        self.complete(wait, outcome, at, sink);
+    }
+
+    fn consumer(&self, stream: &[u8], name: &[u8]) -> u64 {
+        let mut text = Vec::with_capacity(stream.len() + name.len() + 1);
+        text.extend_from_slice(stream);
+        text.push(b'.');
+        text.extend_from_slice(name);
+        self.hash(&text)
+    }
+
+    fn delivered(&mut self, open: &mut Open, at: Nanos, sink: &mut dyn Sink) {
+        let reply = std::mem::take(&mut open.reply);
+        let ack = ack(&reply);
+        open.reply = if ack.is_some() { Vec::new() } else { reply.clone() };
+        let message = open.finish(ack.map(|a| (a.stream, a.stream_seq)), at, sink);
+        let Some(message) = message else { return };
+        let mut awaits_ack = false;
+        let mut handle = message.print.map_or(0, |p| p.0);
+        let mut again = false;
+        if let Some(ack) = ack {
+            handle = self.hash(&reply);
+            again = ack.delivered > 1;
+            let consumer = self.consumer(ack.stream, ack.consumer);
+            let policy = self.policy(consumer);
+            awaits_ack = policy != Policy::Never;
+            if policy == Policy::All {
+                if self.together.len() >= MAX_TOGETHER {
+                    self.together.pop_front();
+                }
+                self.together.push_back((consumer, ack.consumer_seq, handle));
+            }
+        }
+        let op = Operation {
+            from: Side::Server,
+            kind: OpKind::Deliver,
+            target: message.queue,
+            ..self.operation(0, at, at, "MSG", Outcome::Ok, sink)
+        };
+        sink.done(&op);
+        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again }));
+    }
+}
+
+/// Subjects that are no queues: the system's own, and those that answers come to.
+fn special(subject: &[u8]) -> bool {
+    subject.starts_with(b"$") || subject.starts_with(b"_INBOX")
+}
+
+/// How a message to the system, or an answer, is called.
+fn system_verb(subject: &[u8]) -> &'static str {
+    const VERBS: &[(&str, &str)] = &[
+        ("$JS.ACK.", "ACK"),
+        ("$JS.API.CONSUMER.MSG.NEXT.", "CONSUMER.MSG.NEXT"),
+        ("$JS.API.CONSUMER.", "CONSUMER"),
+        ("$JS.API.STREAM.", "STREAM"),
+        ("$JS.API.", "JS.API"),
+        ("_INBOX", "reply"),
+    ];
+    VERBS.iter().find(|(prefix, _)| subject.starts_with(prefix.as_bytes())).map_or("PUB", |(_, verb)| verb)
+}

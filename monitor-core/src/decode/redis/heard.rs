@@ -1,0 +1,219 @@
+//! Between the readers of bytes and the decoder: which arguments and elements are wanted, and what became of the
+//! messages in them.
+
+use super::command::{self, Command};
+use super::pending::{Pending, Special};
+use super::reply::{self, Kind, Reply};
+use super::taking::Expects;
+use super::{MAX_HELD, Redis};
+use crate::decode::Sink;
+use crate::model::queue::{QueueEvent, Settled};
+use crate::model::{Claim, Effect, Nanos, OpKind, Operation, Outcome, Side};
+
+/// The decoder while it hears.
+pub(super) struct Heard<'a> {
+    pub(super) redis: &'a mut Redis,
+    pub(super) at: Nanos,
+    pub(super) sink: &'a mut dyn Sink,
+}
+
+impl command::Hears for Heard<'_> {
+    fn wants(&mut self, name: &[u8]) -> bool {
+        !self.redis.over && self.redis.sending.wants(name)
+    }
+
+    fn piece(&mut self, index: u64, bytes: &[u8]) {
+        self.redis.sending.piece(index, bytes);
+    }
+
+    fn missing(&mut self, n: u64) {
+        self.redis.sending.missing(n);
+    }
+
+    fn ends(&mut self, index: u64) {
+        self.redis.sending.ends(index, self.redis.db, self.at, self.sink);
+    }
+
+    fn command(&mut self, command: Command) {
+        self.redis.sending.command_ends(self.redis.db, self.at, self.sink);
+        let sent = self.redis.sending.take();
+        if sent.too_many {
+            self.sink.decode_error("too_many_messages");
+        }
+        self.redis.command(&command, sent, self.at, self.sink);
+    }
+}
+
+impl reply::Hears for Heard<'_> {
+    fn begins(&mut self, kind: Kind) -> bool {
+        self.redis.begins(kind)
+    }
+
+    fn open(&mut self, depth: usize, map: bool) {
+        self.redis.next_of_transaction(depth);
+        self.redis.taking.open(depth, map);
+    }
+
+    fn starts(&mut self, depth: usize) {
+        self.redis.next_of_transaction(depth);
+        self.redis.taking.starts(depth);
+    }
+
+    fn piece(&mut self, bytes: &[u8]) {
+        self.redis.taking.piece(bytes);
+    }
+
+    fn missing(&mut self, n: u64) {
+        self.redis.taking.missing(n);
+    }
+
+    fn value(&mut self, depth: usize, kind: Kind) {
+        self.redis.taking.value(depth, kind, self.at, self.sink);
+        if depth == 1 && self.redis.executing {
+            self.redis.of_transaction(kind);
+        }
+    }
+
+    fn close(&mut self, depth: usize) {
+        self.redis.taking.close(depth, self.at, self.sink);
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        self.redis.reply(&reply, self.at, self.sink);
+        self.redis.executing = false;
+        self.redis.taking.reset();
+    }
+}
+
+impl Redis {
+    /// A reply begins: whether it hands over messages.
+    fn begins(&mut self, kind: Kind) -> bool {
+        self.executing = false;
+        let front = self.pending.front_mut();
+        let asked = front.as_ref().is_some_and(|p| p.work.as_ref().is_some_and(|w| w.expects.is_some()));
+        if self.over || matches!(kind, Kind::Simple | Kind::Error) {
+            return false;
+        }
+        if self.subscribed && (kind == Kind::Push || kind == Kind::Aggregate && !asked) && !self.in_multi {
+            self.taking.begin(Some(Expects::Message), 0, 0, 0);
+            return true;
+        }
+        let Some(p) = front.filter(|_| self.unsure == 0 && kind != Kind::Push) else { return false };
+        if p.special == Special::Exec && kind == Kind::Aggregate {
+            self.executing = self.queued.iter().any(|p| p.work.is_some());
+            self.taking.begin(None, 0, 1, 0);
+            self.taking.no = usize::MAX;
+            return self.executing;
+        }
+        let Some(work) = &mut p.work else { return false };
+        let (expects, db) = (work.expects.take(), work.db);
+        let wanted = expects.is_some();
+        self.taking.begin(expects, db, 0, 0);
+        wanted
+    }
+
+    /// Inside the reply to EXEC: the next command's reply begins.
+    fn next_of_transaction(&mut self, depth: usize) {
+        if !self.executing || depth != 1 {
+            return;
+        }
+        let no = self.taking.no.wrapping_add(1);
+        let work = self.queued.get_mut(no).and_then(|p| p.work.as_mut());
+        let (expects, db) = work.map_or((None, 0), |w| (w.expects.take(), w.db));
+        self.taking.begin(expects, db, 1, no);
+    }
+
+    /// Inside the reply to EXEC: a command's reply was a single value, maybe the id of what it added.
+    fn of_transaction(&mut self, kind: Kind) {
+        let id = self.taking.given_id();
+        let work = self.queued.get_mut(self.taking.no).and_then(|p| p.work.as_mut());
+        if let (Some(id), Kind::Value) = (id, kind)
+            && let Some(message) = work.and_then(|w| w.gives.first_mut())
+        {
+            message.ids.insert(0, id);
+        }
+    }
+
+    /// Tells an operation that has ended, and what became of messages by it: `no` of a transaction, `number` what the
+    /// server answered, where that is a number.
+    pub(super) fn told(
+        &mut self,
+        mut p: Pending,
+        no: usize,
+        number: Option<&[u8]>,
+        outcome: Outcome,
+        sink: &mut dyn Sink,
+        at: Nanos,
+    ) {
+        let taken = outcome == Outcome::Ok && self.taking.events.iter().any(|(n, _)| *n == no);
+        // Whoever asked and was given nothing has not touched any message.
+        if p.kind == OpKind::Deliver && outcome == Outcome::Ok && !taken {
+            p.kind = OpKind::Control;
+        }
+        sink.done(&p.operation(at, outcome));
+        let Some(mut work) = p.work.take() else { return };
+        self.held = self.held.saturating_sub(work.gives.len());
+        if outcome != Outcome::Ok {
+            return;
+        }
+        // A script's way to refuse, and that of a push to a list that is not there.
+        let refused = number.is_some_and(|n| n.first() == Some(&b'-') || n == b"0" && work.nothing_is_zero);
+        if !refused {
+            for mut message in work.gives.drain(..) {
+                message.request = p.request;
+                sink.queue(QueueEvent::Published(message));
+            }
+            for (handle, how) in work.settles.drain(..) {
+                sink.queue(QueueEvent::Settled(Settled { handle, at, how }));
+            }
+        }
+        if !taken {
+            return;
+        }
+        for (_, mut event) in self.taking.events.extract_if(.., |(n, _)| *n == no) {
+            if let QueueEvent::Delivered(d) = &mut event {
+                d.message.request = p.request;
+            }
+            sink.queue(event);
+        }
+    }
+
+    /// Tells a message of pub/sub.
+    pub(super) fn tell_message(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        if self.taking.too_many {
+            sink.decode_error("too_many_messages");
+        }
+        let verb = self.taking.word;
+        for (_, event) in self.taking.events.drain(..) {
+            let QueueEvent::Delivered(d) = &event else { continue };
+            let op = Operation {
+                request: 0,
+                begun: at,
+                ended: at,
+                from: Side::Server,
+                kind: OpKind::Deliver,
+                verb: self.shared.shapes.intern(verb, sink),
+                target: d.message.queue,
+                effect: Effect::None,
+                outcome: Outcome::Ok,
+                warned_ineffective: false,
+                marker: Claim::Neutral,
+                credential: None,
+                proved: None,
+                key: None,
+            };
+            sink.done(&op);
+            sink.queue(event);
+        }
+    }
+
+    /// Counts the messages that a command holds until its reply; too many are not followed.
+    pub(super) fn hold(&mut self, p: &mut Pending, sink: &mut dyn Sink) {
+        let Some(work) = &mut p.work else { return };
+        if self.held + work.gives.len() > MAX_HELD {
+            sink.decode_error("too_many_messages");
+            work.gives.clear();
+        }
+        self.held += work.gives.len();
+    }
+}

@@ -1,0 +1,195 @@
+//! Recorded AMQP connections through the decoder: what it says, however the bytes are cut, and what it does not say when
+//! some are missing.
+//!
+//! Recorded from real clients and a real RabbitMQ server; see `golden/amqp/README.md`.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics fails")]
+
+use std::collections::HashSet;
+
+use common::{SALT, Segments, Step, Suite, bindings, is_subsequence};
+use monitor_core::decode::amqp::fuzz::fuzz_amqp;
+use monitor_core::decode::amqp::{Amqp, Shared};
+use monitor_core::decode::infer::{self, Guess};
+use monitor_core::model::{Protocol, Side};
+use proptest::prelude::*;
+
+mod common;
+
+const SUITE: Suite = Suite {
+    name: "amqp",
+    make: |mid_stream| Box::new(Amqp::new(SALT, mid_stream, &Shared::default())),
+    values: true,
+    at_least: 8,
+};
+
+/// The deliveries and what became of them, without what is told at the connection's beginning (the virtual host, which
+/// is part of the address) or by the consumer's (whether it confirms).
+fn deliveries(lines: &[String]) -> Vec<String> {
+    let told = lines.iter().filter(|l| l.starts_with("settled") || l.starts_with("delivered"));
+    told.map(|l| {
+        let mut words: Vec<&str> = l.split(' ').filter(|w| *w != "awaits").collect();
+        if let Some(at) = words.iter().position(|w| *w == "at") {
+            words.drain(at..at + 2);
+            // Requests are counted from where the connection was joined.
+            words.remove(1);
+        }
+        words.join(" ")
+    })
+    .collect()
+}
+
+/// What is said of settlements is what happened, or that the connection ended.
+fn check(what: &str, got: &[String], want: &[String]) {
+    assert!(is_subsequence(&bindings(got), &bindings(want)), "{what}:\n{}", got.join("\n"));
+    let (got_told, want) = (deliveries(got), deliveries(want));
+    let mut given = HashSet::new();
+    for line in &got_told {
+        let handle = line.split(' ').nth(1).unwrap();
+        if line.starts_with("delivered") {
+            given.insert(handle);
+            assert!(want.contains(line) || line.contains("content -"), "{what}: {line}");
+        } else {
+            assert!(given.remove(handle), "{what}: settled once, after it was delivered: {line}");
+            assert!(want.contains(line) || line.ends_with("Returned"), "{what}: {line}");
+        }
+    }
+}
+
+fn steps(segments: &Segments) -> impl Iterator<Item = Step<'_>> {
+    segments.iter().map(|(from, bytes)| Step::Bytes(*from, bytes, true))
+}
+
+#[test]
+fn golden() {
+    SUITE.golden();
+}
+
+#[test]
+fn every_split_gives_the_same_calls() {
+    SUITE.every_split(200);
+}
+
+#[test]
+fn every_prefix_says_a_prefix_and_ends_what_it_began() {
+    for (name, segments) in SUITE.recordings() {
+        let want = SUITE.whole(&segments);
+        for n in 0..segments.len() {
+            let got = SUITE.run_from(false, steps(&segments).take(n));
+            let same = got.iter().zip(&want).take_while(|(a, b)| a == b).count();
+            // What differs is the end of what was outstanding.
+            for line in &got[same..] {
+                let ends =
+                    ["-> unknown", "answered", "Returned", "published", "status Idle"].iter().any(|w| line.contains(w));
+                assert!(ends, "{name} first {n}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_segment_settles_and_binds_nothing_wrongly() {
+    let mut n_recovered = 0;
+    for (name, segments) in SUITE.recordings() {
+        let want = SUITE.whole(&segments);
+        for lost in 0..segments.len() {
+            let all = segments.iter().enumerate().map(|(i, (from, bytes))| {
+                if i == lost { Step::Hole(*from, bytes.len() as u64) } else { Step::Bytes(*from, bytes, true) }
+            });
+            let got = SUITE.run_from(false, all);
+            check(&format!("{name} without segment {lost}"), &got, &want);
+            if let Some(at) = got.iter().position(|l| l.starts_with("disturbed")) {
+                n_recovered += usize::from(got[at..].iter().any(|l| l.starts_with("begun") || l.starts_with("deliv")));
+            }
+        }
+    }
+    assert!(n_recovered > 100, "the place is found again after most holes: {n_recovered}");
+}
+
+#[test]
+fn a_cut_segment_settles_and_binds_nothing_wrongly() {
+    for (name, segments) in SUITE.recordings() {
+        let want = SUITE.whole(&segments);
+        for (lost, (_, all)) in segments.iter().enumerate() {
+            for keep in [1, 4, 7, 12, 20, 40, 80].into_iter().filter(|k| *k < all.len()) {
+                let all = segments.iter().enumerate().flat_map(|(i, (from, bytes))| {
+                    if i == lost {
+                        let head = Step::Bytes(*from, &bytes[..keep], false);
+                        vec![head, Step::Hole(*from, (bytes.len() - keep) as u64)]
+                    } else {
+                        vec![Step::Bytes(*from, bytes, true)]
+                    }
+                });
+                check(&format!("{name}: segment {lost} cut to {keep}"), &SUITE.run_from(false, all), &want);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_joined_late_is_read_from_a_frame_on() {
+    let mut n_joined = 0;
+    for (name, segments) in SUITE.recordings() {
+        let want = SUITE.whole(&segments);
+        for skipped in 0..segments.len() {
+            let got = SUITE.run_from(true, steps(&segments).skip(skipped));
+            assert_eq!(got.first().unwrap(), "disturbed mid_stream", "{name}");
+            check(&format!("{name} from segment {skipped}"), &got, &want);
+            n_joined += usize::from(got.iter().any(|l| l.starts_with("answered") || l.starts_with("deliv")));
+        }
+    }
+    assert!(n_joined > 100, "most connections are joined: {n_joined}");
+}
+
+#[test]
+fn recordings_are_known_for_what_they_are() {
+    let mut n_known = 0;
+    for (name, segments) in SUITE.recordings() {
+        let first = |side: Side| &segments.iter().find(|(from, _)| *from == side).unwrap().1;
+        for from in [Side::Client, Side::Server] {
+            let is = Guess::Is { protocol: Protocol::Amqp, from };
+            assert_eq!(infer::infer(first(from), true, false), is, "{name}");
+            for cut in 1..8 {
+                assert_eq!(
+                    infer::infer(&first(from)[..cut], false, false),
+                    if cut == 8 { is } else { Guess::NeedMore }
+                );
+            }
+        }
+        for (at, (from, bytes)) in segments.iter().enumerate().skip(1) {
+            let is = Guess::Is { protocol: Protocol::Amqp, from: *from };
+            let got = infer::infer(bytes, true, true);
+            assert!(got == is || got == Guess::NeedMore || bytes.len() > 4096, "{name} {at}: {got:?}");
+            n_known += usize::from(got == is);
+        }
+    }
+    assert!(n_known > 100, "most segments tell: {n_known}");
+}
+
+#[test]
+fn the_fuzz_target_holds_on_every_prefix_of_the_recordings() {
+    for (_, segments) in SUITE.recordings() {
+        let data = Suite::fuzz_input(&segments);
+        for n in (0..data.len()).step_by(97) {
+            fuzz_amqp(&data[..n]);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_do_no_harm(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        fuzz_amqp(&data);
+    }
+
+    #[test]
+    fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
+        thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
+        let mut segments = ALL.with(|all| all[which % all.len()].1.clone());
+        let n = segments.len();
+        let bytes = &mut segments[at % n].1;
+        let place = at / n % bytes.len();
+        bytes[place] = value;
+        SUITE.run_from(late, steps(&segments));
+    }
+}
