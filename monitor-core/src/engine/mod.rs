@@ -9,6 +9,7 @@ mod judging;
 mod messages;
 mod output;
 mod owners;
+mod services;
 mod session;
 mod shared;
 mod stats;
@@ -240,7 +241,7 @@ impl Engine {
                         .and_then(|w| s.directory.get(w))
                         .map(|w| s.names.name(w.name).to_owned()),
                     relay: service.relay,
-                    tenants: tenants.into_iter().map(|(t, u)| shared::tenant_view(s, *t, u)).collect(),
+                    tenants: tenants.into_iter().map(|(t, u)| services::tenant_view(s, *t, u)).collect(),
                     unattributed: service.n_unattributed,
                     bindings: service.n_bindings,
                     tools: s.downstream.views(

@@ -1,4 +1,4 @@
-//! What all connections share: names, identity, the service map, relays, rules and findings.
+//! What all connections share: names, identity, relays, rules and findings.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +11,7 @@ use super::downstream::Downstream;
 use super::messages::Messages;
 use super::output::{OperationView, Output};
 use super::owners::{Owners, TenantValues};
+use super::services::{ServiceKey, Servers};
 use super::stats::Stats;
 use super::tools::Tools;
 use crate::attribute::forwarded::{Forwarding, Relay, Settled};
@@ -18,45 +19,20 @@ use crate::attribute::through::Place;
 use crate::decode::canary::CanarySet;
 use crate::decode::infer;
 use crate::decode::token::Verifier;
-use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, ServerSet, Store, World};
+use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, Store, World};
 use crate::model::mcp::Exchange;
 use crate::model::token::Token;
 use crate::model::{
     Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Nanos, OpKind, OpaqueId, Operation, Protocol,
-    Service, ServiceId, Settings, Severity, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, Verdict, Workload,
-    WorkloadId,
+    Service, ServiceId, Settings, Severity, TenantId, TenantTable, Verdict, Workload, WorkloadId,
 };
 
 /// Most names (tables, settings, workloads …) told apart.
 const MAX_NAMES: usize = 65_536;
 /// Most opaque tenant ids remembered over all services.
 const MAX_ALIASES: usize = 65_536;
-/// Most workloads made up from bare addresses.
-const MAX_ADDRESSES: usize = 4_096;
-/// Most tenants kept per service; the rest count as unattributed.
-const MAX_SERVICE_TENANTS: usize = 10_000;
 /// Most processes that are followed because they work for others.
 const MAX_PLACES: usize = 1_024;
-/// Most client workloads kept per service.
-const MAX_SERVICE_CLIENTS: usize = 10_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum ServiceKey {
-    Spec(usize),
-    /// By orchestration: all addresses of one service are it.
-    Named(Sym),
-    Workload(WorkloadId, u16),
-    Address(SocketAddr),
-}
-
-#[derive(Debug, Default)]
-struct Servers(FxHashSet<WorkloadId>);
-
-impl ServerSet for Servers {
-    fn serves(&self, workload: WorkloadId) -> bool {
-        self.0.contains(&workload)
-    }
-}
 
 /// The shared half of the engine.
 #[derive(Debug)]
@@ -66,14 +42,14 @@ pub(super) struct Shared {
     pub(super) names: Interner,
     pub(super) directory: Directory,
     pub(super) services: Vec<Service>,
-    service_keys: FxHashMap<ServiceKey, ServiceId>,
+    pub(super) service_keys: FxHashMap<ServiceKey, ServiceId>,
     /// Policy of services without a configuration.
-    default_policy: BindPolicy,
-    servers: Servers,
+    pub(super) default_policy: BindPolicy,
+    pub(super) servers: Servers,
     /// The first tenant that an unlabelled workload was seen to work for.
-    works_for: FxHashMap<WorkloadId, TenantId>,
-    listeners: FxHashMap<SocketAddr, WorkloadId>,
-    addresses: FxHashMap<IpAddr, WorkloadId>,
+    pub(super) works_for: FxHashMap<WorkloadId, TenantId>,
+    pub(super) listeners: FxHashMap<SocketAddr, WorkloadId>,
+    pub(super) addresses: FxHashMap<IpAddr, WorkloadId>,
     pub(super) forwarding: Forwarding,
     pub(super) settled: Vec<Settled>,
     /// Places that open connections of a protocol themselves: only what enters these can be forwarded.
@@ -189,144 +165,6 @@ impl Shared {
         self.directory.workload(Workload { name, cgroup, tenant, conflicting, bare: false, role: fact.role })
     }
 
-    /// Who is at an address: by configuration, by a listener on this host, or the address itself.
-    pub(super) fn at_address(&mut self, addr: SocketAddr, peer: SocketAddr, allow_bare: bool) -> Option<WorkloadId> {
-        let known = self.directory.of_address(addr, peer).or_else(|| self.listeners.get(&addr).copied());
-        if let Some(id) = known.or_else(|| self.directory.at_ip(addr.ip())) {
-            return Some(id);
-        }
-        if !allow_bare {
-            return None;
-        }
-        if let Some(&id) = self.addresses.get(&addr.ip()) {
-            return Some(id);
-        }
-        if self.addresses.len() >= MAX_ADDRESSES {
-            return None;
-        }
-        let name = self.names.intern(&addr.ip().to_string());
-        let id = self.directory.workload(Workload {
-            name,
-            cgroup: Sym::EMPTY,
-            tenant: None,
-            conflicting: false,
-            bare: true,
-            role: None,
-        });
-        self.addresses.insert(addr.ip(), id);
-        Some(id)
-    }
-
-    /// The workload is gone: whoever listens where it did is another.
-    pub(super) fn forget_listeners(&mut self, workload: WorkloadId) {
-        self.listeners.retain(|_, w| *w != workload);
-    }
-
-    /// An address that was known by nothing else has a name now. Gives the workload that was made up for it.
-    pub(super) fn forget_bare(&mut self, ip: IpAddr) -> Option<WorkloadId> {
-        self.addresses.remove(&ip)
-    }
-
-    /// A workload on this host was seen accepting a connection at `addr`.
-    pub(super) fn learn_listener(&mut self, addr: SocketAddr, workload: WorkloadId) {
-        self.servers.0.insert(workload);
-        if self.listeners.get(&addr) == Some(&workload) {
-            return;
-        }
-        if self.listeners.len() < MAX_ADDRESSES || self.listeners.contains_key(&addr) {
-            self.listeners.insert(addr, workload);
-        }
-        // Until now the service was known by its address alone: it is the same one.
-        let key = ServiceKey::Workload(workload, addr.port());
-        if let Some(&id) = self.service_keys.get(&ServiceKey::Address(addr))
-            && !self.service_keys.contains_key(&key)
-            && let Some(w) = self.directory.get(workload)
-            && let Some(s) = self.services.get_mut(id.0 as usize)
-        {
-            s.workload = Some(workload);
-            s.name = w.name;
-            self.service_keys.insert(key, id);
-        }
-    }
-
-    /// The service that listens at `addr`.
-    pub(super) fn service(&mut self, addr: SocketAddr, workload: Option<WorkloadId>, protocol: Protocol) -> ServiceId {
-        let spec = self.settings.services.iter().position(|s| {
-            s.port.is_none_or(|p| p == addr.port())
-                && s.net.is_none_or(|(net, prefix)| {
-                    crate::model::identity::AddressRule { net, prefix, port: None, workload: WorkloadId(0) }
-                        .covers(addr)
-                })
-        });
-        let named = self.directory.service_at(addr);
-        let key = match (spec, named, workload) {
-            (Some(i), ..) => ServiceKey::Spec(i),
-            (None, Some(name), _) => ServiceKey::Named(name),
-            (None, None, Some(w)) => ServiceKey::Workload(w, addr.port()),
-            (None, None, None) => ServiceKey::Address(addr),
-        };
-        if let Some(&id) = self.service_keys.get(&key) {
-            if let Some(s) = self.services.get_mut(id.0 as usize) {
-                if s.protocol == Protocol::Unknown || s.protocol == Protocol::Opaque {
-                    s.protocol = protocol;
-                }
-                s.workload = s.workload.or(workload);
-            }
-            return id;
-        }
-        // Beyond the bound, what is new is one service, named `_other`.
-        let full = self.services.len() >= self.settings.limits.services.max(1);
-        if full && let Some((last, _)) = (0u32..).zip(&self.services).last() {
-            return ServiceId(last);
-        }
-        let last_place = self.services.len() + 1 >= self.settings.limits.services.max(1);
-        let configured = spec.and_then(|i| self.settings.services.get(i));
-        let name = match (configured, workload.and_then(|w| self.directory.get(w))) {
-            _ if last_place => Sym::OTHER,
-            (Some(s), _) => {
-                let name = s.name.clone();
-                self.names.intern(&name)
-            }
-            (None, _) if named.is_some() => named.unwrap_or(Sym::OTHER),
-            // A bare address is named with its port: several services may live there.
-            (None, Some(w)) if !w.bare => w.name,
-            _ => self.names.intern(&addr.to_string()),
-        };
-        let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
-        self.services.push(Service {
-            name,
-            protocol,
-            address: addr,
-            workload,
-            minimum: spec
-                .and_then(|i| self.settings.services.get(i))
-                .and_then(|s| s.minimum)
-                .unwrap_or(minimum(protocol)),
-            spec,
-            relay: false,
-            tenants: FxHashMap::default(),
-            clients: FxHashMap::default(),
-            n_unattributed: 0,
-            unlabelled: FxHashMap::default(),
-            shared_since: None,
-            n_findings: 0,
-            n_bindings: 0,
-        });
-        if !last_place {
-            self.service_keys.insert(key, id);
-        }
-        id
-    }
-
-    /// What binds on `service`.
-    pub(super) fn policy(&self, service: Option<ServiceId>) -> &BindPolicy {
-        service
-            .and_then(|s| self.services.get(s.0 as usize))
-            .and_then(|s| s.spec)
-            .and_then(|i| self.settings.services.get(i))
-            .map_or(&self.default_policy, |s| &s.policy)
-    }
-
     /// `relay` opens connections of `protocol` itself.
     pub(super) fn opens(&mut self, relay: Relay, protocol: Protocol) {
         if self.relays.insert((relay, protocol)) {
@@ -373,70 +211,6 @@ impl Shared {
 
     pub(super) fn binds_sessions(&self, workload: Option<WorkloadId>, service: ServiceId) -> bool {
         self.binds_sessions.contains(&(workload, service))
-    }
-
-    /// The service behind `id`, to change.
-    pub(super) fn service_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
-        self.services.get_mut(id.0 as usize)
-    }
-
-    /// Notes a data operation in the service map.
-    pub(super) fn note_use(
-        &mut self,
-        service: ServiceId,
-        client: Option<WorkloadId>,
-        tenant: Option<TenantId>,
-        verdict: Verdict,
-        credential: Option<(crate::model::Fingerprint, crate::model::Fingerprint)>,
-        at: Nanos,
-    ) {
-        let labelled = client.and_then(|w| self.directory.get(w)).is_some_and(|w| w.tenant.is_some());
-        // Who works for two tenants is shared, label or not.
-        if let (Some(client), Some(tenant), false) = (client, tenant, labelled)
-            && *self.works_for.entry(client).or_insert(tenant) != tenant
-        {
-            self.servers.0.insert(client);
-        }
-        let Some(s) = self.services.get_mut(service.0 as usize) else { return };
-        if let Some(client) = client
-            && (s.clients.len() < MAX_SERVICE_CLIENTS || s.clients.contains_key(&client))
-        {
-            *s.clients.entry(client).or_default() += u64::from(tenant.is_none());
-            if !labelled && tenant.is_none() && s.shared_since.is_some() {
-                *s.unlabelled.entry(client).or_default() += 1;
-            }
-        }
-        let Some(tenant) = tenant.filter(|t| s.tenants.len() < MAX_SERVICE_TENANTS || s.tenants.contains_key(t)) else {
-            s.n_unattributed += 1;
-            return;
-        };
-        let u = s.tenants.entry(tenant).or_insert_with(|| TenantUse { first_seen: at, ..TenantUse::default() });
-        u.last_seen = u.last_seen.max(at);
-        if let Some(n) = Verdict::ALL.iter().position(|v| *v == verdict).and_then(|i| u.verdicts.get_mut(i)) {
-            *n += 1;
-        }
-        match credential {
-            Some(c) if u.credentials.contains(&c) => {}
-            Some(c) if u.credentials.len() < 8 => u.credentials.push(c),
-            _ => u.credentials_incomplete = true,
-        }
-        if s.shared_since.is_none() && s.tenants.len() >= 2 {
-            s.shared_since = Some(at);
-        }
-    }
-
-    /// Notes an acknowledged binding in the service map.
-    pub(super) fn note_binding(&mut self, service: ServiceId, slot: Slot, tenant: Option<TenantId>, at: Nanos) {
-        let Some(s) = self.services.get_mut(service.0 as usize) else { return };
-        s.n_bindings += 1;
-        let Some(u) = tenant.and_then(|t| s.tenants.get_mut(&t)) else { return };
-        u.last_seen = u.last_seen.max(at);
-        let room = u.bindings.len() < 8;
-        match u.bindings.iter_mut().find(|(b, _)| *b == slot) {
-            Some((_, n)) => *n += 1,
-            None if room => u.bindings.push((slot, 1)),
-            None => {}
-        }
     }
 
     /// Notes what an exchange tells of a server's tools.
@@ -516,43 +290,5 @@ impl Shared {
                 verdict: if op.kind == OpKind::Data { verdict } else { Verdict::None },
             });
         }
-    }
-}
-
-/// The weakest binding that counts unless the operator says otherwise (domain document §0): a selector that the server
-/// enforces for databases, a credential for requests. A cache mostly knows one user, and its keys carry the tenant.
-fn minimum(protocol: Protocol) -> Strength {
-    match protocol {
-        Protocol::Http | Protocol::Mcp => Strength::V3,
-        Protocol::Redis => Strength::V1,
-        _ => Strength::V2,
-    }
-}
-
-/// One tenant's use of a service, with names.
-pub(super) fn tenant_view(s: &Shared, tenant: TenantId, u: &TenantUse) -> super::TenantView {
-    super::TenantView {
-        tenant: s.tenants.name(tenant).to_owned(),
-        first_seen: u.first_seen,
-        last_seen: u.last_seen,
-        verdicts: Verdict::ALL.iter().zip(u.verdicts).filter(|(_, n)| *n > 0).map(|(v, n)| (v.name(), n)).collect(),
-        bindings: u
-            .bindings
-            .iter()
-            .map(|(slot, n)| {
-                let name = match slot {
-                    Slot::Setting(name) => s.names.name(*name).to_owned(),
-                    Slot::Role => "role".to_owned(),
-                    Slot::SessionUser => "session_authorization".to_owned(),
-                    Slot::User => "user".to_owned(),
-                    Slot::Database => "database".to_owned(),
-                    Slot::SearchPath => "search_path".to_owned(),
-                    Slot::ConnectionAuth => "connection_auth".to_owned(),
-                    Slot::Credential => "credential".to_owned(),
-                    Slot::Marker => "marker".to_owned(),
-                };
-                (name, *n)
-            })
-            .collect(),
     }
 }

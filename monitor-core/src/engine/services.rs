@@ -1,0 +1,281 @@
+//! The service map: who is at an address, which services there are, and what is noted of their use.
+
+use std::net::{IpAddr, SocketAddr};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::TenantView;
+use super::shared::Shared;
+use crate::detect::ServerSet;
+use crate::model::{
+    BindPolicy, Fingerprint, Nanos, Protocol, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantUse, Verdict,
+    Workload, WorkloadId,
+};
+
+/// Most workloads made up from bare addresses.
+const MAX_ADDRESSES: usize = 4_096;
+/// Most tenants kept per service; the rest count as unattributed.
+const MAX_SERVICE_TENANTS: usize = 10_000;
+/// Most client workloads kept per service.
+const MAX_SERVICE_CLIENTS: usize = 10_000;
+
+/// What makes addresses one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ServiceKey {
+    Spec(usize),
+    /// By orchestration: all addresses of one service are it.
+    Named(Sym),
+    Workload(WorkloadId, u16),
+    Address(SocketAddr),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Servers(FxHashSet<WorkloadId>);
+
+impl ServerSet for Servers {
+    fn serves(&self, workload: WorkloadId) -> bool {
+        self.0.contains(&workload)
+    }
+}
+
+impl Shared {
+    /// Who is at an address: by configuration, by a listener on this host, or the address itself.
+    pub(super) fn at_address(&mut self, addr: SocketAddr, peer: SocketAddr, allow_bare: bool) -> Option<WorkloadId> {
+        let known = self.directory.of_address(addr, peer).or_else(|| self.listeners.get(&addr).copied());
+        if let Some(id) = known.or_else(|| self.directory.at_ip(addr.ip())) {
+            return Some(id);
+        }
+        if !allow_bare {
+            return None;
+        }
+        if let Some(&id) = self.addresses.get(&addr.ip()) {
+            return Some(id);
+        }
+        if self.addresses.len() >= MAX_ADDRESSES {
+            return None;
+        }
+        let name = self.names.intern(&addr.ip().to_string());
+        let id = self.directory.workload(Workload {
+            name,
+            cgroup: Sym::EMPTY,
+            tenant: None,
+            conflicting: false,
+            bare: true,
+            role: None,
+        });
+        self.addresses.insert(addr.ip(), id);
+        Some(id)
+    }
+
+    /// The workload is gone: whoever listens where it did is another.
+    pub(super) fn forget_listeners(&mut self, workload: WorkloadId) {
+        self.listeners.retain(|_, w| *w != workload);
+    }
+
+    /// An address that was known by nothing else has a name now. Gives the workload that was made up for it.
+    pub(super) fn forget_bare(&mut self, ip: IpAddr) -> Option<WorkloadId> {
+        self.addresses.remove(&ip)
+    }
+
+    /// A workload on this host was seen accepting a connection at `addr`.
+    pub(super) fn learn_listener(&mut self, addr: SocketAddr, workload: WorkloadId) {
+        self.servers.0.insert(workload);
+        if self.listeners.get(&addr) == Some(&workload) {
+            return;
+        }
+        if self.listeners.len() < MAX_ADDRESSES || self.listeners.contains_key(&addr) {
+            self.listeners.insert(addr, workload);
+        }
+        // Until now the service was known by its address alone: it is the same one.
+        let key = ServiceKey::Workload(workload, addr.port());
+        if let Some(&id) = self.service_keys.get(&ServiceKey::Address(addr))
+            && !self.service_keys.contains_key(&key)
+            && let Some(w) = self.directory.get(workload)
+            && let Some(s) = self.services.get_mut(id.0 as usize)
+        {
+            s.workload = Some(workload);
+            s.name = w.name;
+            self.service_keys.insert(key, id);
+        }
+    }
+
+    /// The service that listens at `addr`.
+    pub(super) fn service(&mut self, addr: SocketAddr, workload: Option<WorkloadId>, protocol: Protocol) -> ServiceId {
+        let spec = self.settings.services.iter().position(|s| {
+            s.port.is_none_or(|p| p == addr.port())
+                && s.net.is_none_or(|(net, prefix)| {
+                    crate::model::identity::AddressRule { net, prefix, port: None, workload: WorkloadId(0) }
+                        .covers(addr)
+                })
+        });
+        let named = self.directory.service_at(addr);
+        let key = match (spec, named, workload) {
+            (Some(i), ..) => ServiceKey::Spec(i),
+            (None, Some(name), _) => ServiceKey::Named(name),
+            (None, None, Some(w)) => ServiceKey::Workload(w, addr.port()),
+            (None, None, None) => ServiceKey::Address(addr),
+        };
+        if let Some(&id) = self.service_keys.get(&key) {
+            if let Some(s) = self.services.get_mut(id.0 as usize) {
+                if s.protocol == Protocol::Unknown || s.protocol == Protocol::Opaque {
+                    s.protocol = protocol;
+                }
+                s.workload = s.workload.or(workload);
+            }
+            return id;
+        }
+        // Beyond the bound, what is new is one service, named `_other`.
+        let full = self.services.len() >= self.settings.limits.services.max(1);
+        if full && let Some((last, _)) = (0u32..).zip(&self.services).last() {
+            return ServiceId(last);
+        }
+        let last_place = self.services.len() + 1 >= self.settings.limits.services.max(1);
+        let configured = spec.and_then(|i| self.settings.services.get(i));
+        let name = match (configured, workload.and_then(|w| self.directory.get(w))) {
+            _ if last_place => Sym::OTHER,
+            (Some(s), _) => {
+                let name = s.name.clone();
+                self.names.intern(&name)
+            }
+            (None, _) if named.is_some() => named.unwrap_or(Sym::OTHER),
+            // A bare address is named with its port: several services may live there.
+            (None, Some(w)) if !w.bare => w.name,
+            _ => self.names.intern(&addr.to_string()),
+        };
+        let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
+        self.services.push(Service {
+            name,
+            protocol,
+            address: addr,
+            workload,
+            minimum: spec
+                .and_then(|i| self.settings.services.get(i))
+                .and_then(|s| s.minimum)
+                .unwrap_or(minimum(protocol)),
+            spec,
+            relay: false,
+            tenants: FxHashMap::default(),
+            clients: FxHashMap::default(),
+            n_unattributed: 0,
+            unlabelled: FxHashMap::default(),
+            shared_since: None,
+            n_findings: 0,
+            n_bindings: 0,
+        });
+        if !last_place {
+            self.service_keys.insert(key, id);
+        }
+        id
+    }
+
+    /// What binds on `service`.
+    pub(super) fn policy(&self, service: Option<ServiceId>) -> &BindPolicy {
+        service
+            .and_then(|s| self.services.get(s.0 as usize))
+            .and_then(|s| s.spec)
+            .and_then(|i| self.settings.services.get(i))
+            .map_or(&self.default_policy, |s| &s.policy)
+    }
+
+    /// The service behind `id`, to change.
+    pub(super) fn service_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
+        self.services.get_mut(id.0 as usize)
+    }
+
+    /// Notes a data operation in the service map.
+    pub(super) fn note_use(
+        &mut self,
+        service: ServiceId,
+        client: Option<WorkloadId>,
+        tenant: Option<TenantId>,
+        verdict: Verdict,
+        credential: Option<(Fingerprint, Fingerprint)>,
+        at: Nanos,
+    ) {
+        let labelled = client.and_then(|w| self.directory.get(w)).is_some_and(|w| w.tenant.is_some());
+        // Who works for two tenants is shared, label or not.
+        if let (Some(client), Some(tenant), false) = (client, tenant, labelled)
+            && *self.works_for.entry(client).or_insert(tenant) != tenant
+        {
+            self.servers.0.insert(client);
+        }
+        let Some(s) = self.services.get_mut(service.0 as usize) else { return };
+        if let Some(client) = client
+            && (s.clients.len() < MAX_SERVICE_CLIENTS || s.clients.contains_key(&client))
+        {
+            *s.clients.entry(client).or_default() += u64::from(tenant.is_none());
+            if !labelled && tenant.is_none() && s.shared_since.is_some() {
+                *s.unlabelled.entry(client).or_default() += 1;
+            }
+        }
+        let Some(tenant) = tenant.filter(|t| s.tenants.len() < MAX_SERVICE_TENANTS || s.tenants.contains_key(t)) else {
+            s.n_unattributed += 1;
+            return;
+        };
+        let u = s.tenants.entry(tenant).or_insert_with(|| TenantUse { first_seen: at, ..TenantUse::default() });
+        u.last_seen = u.last_seen.max(at);
+        if let Some(n) = Verdict::ALL.iter().position(|v| *v == verdict).and_then(|i| u.verdicts.get_mut(i)) {
+            *n += 1;
+        }
+        match credential {
+            Some(c) if u.credentials.contains(&c) => {}
+            Some(c) if u.credentials.len() < 8 => u.credentials.push(c),
+            _ => u.credentials_incomplete = true,
+        }
+        if s.shared_since.is_none() && s.tenants.len() >= 2 {
+            s.shared_since = Some(at);
+        }
+    }
+
+    /// Notes an acknowledged binding in the service map.
+    pub(super) fn note_binding(&mut self, service: ServiceId, slot: Slot, tenant: Option<TenantId>, at: Nanos) {
+        let Some(s) = self.services.get_mut(service.0 as usize) else { return };
+        s.n_bindings += 1;
+        let Some(u) = tenant.and_then(|t| s.tenants.get_mut(&t)) else { return };
+        u.last_seen = u.last_seen.max(at);
+        let room = u.bindings.len() < 8;
+        match u.bindings.iter_mut().find(|(b, _)| *b == slot) {
+            Some((_, n)) => *n += 1,
+            None if room => u.bindings.push((slot, 1)),
+            None => {}
+        }
+    }
+}
+
+/// The weakest binding that counts unless the operator says otherwise (domain document §0): a selector that the server
+/// enforces for databases, a credential for requests. A cache mostly knows one user, and its keys carry the tenant.
+fn minimum(protocol: Protocol) -> Strength {
+    match protocol {
+        Protocol::Http | Protocol::Mcp => Strength::V3,
+        Protocol::Redis => Strength::V1,
+        _ => Strength::V2,
+    }
+}
+
+/// One tenant's use of a service, with names.
+pub(super) fn tenant_view(s: &Shared, tenant: TenantId, u: &TenantUse) -> TenantView {
+    TenantView {
+        tenant: s.tenants.name(tenant).to_owned(),
+        first_seen: u.first_seen,
+        last_seen: u.last_seen,
+        verdicts: Verdict::ALL.iter().zip(u.verdicts).filter(|(_, n)| *n > 0).map(|(v, n)| (v.name(), n)).collect(),
+        bindings: u
+            .bindings
+            .iter()
+            .map(|(slot, n)| {
+                let name = match slot {
+                    Slot::Setting(name) => s.names.name(*name).to_owned(),
+                    Slot::Role => "role".to_owned(),
+                    Slot::SessionUser => "session_authorization".to_owned(),
+                    Slot::User => "user".to_owned(),
+                    Slot::Database => "database".to_owned(),
+                    Slot::SearchPath => "search_path".to_owned(),
+                    Slot::ConnectionAuth => "connection_auth".to_owned(),
+                    Slot::Credential => "credential".to_owned(),
+                    Slot::Marker => "marker".to_owned(),
+                };
+                (name, *n)
+            })
+            .collect(),
+    }
+}
