@@ -14,7 +14,7 @@ use monitor_core::model::Severity;
 use monitor_core::model::claim::Salt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::capture::ebpf::{CaptureConfig, LiveSource};
 use crate::capture::recording::{Recorder, RecordingError};
@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::export::http::{self, ListenError};
 use crate::export::sink::Existing;
 use crate::export::{LineSink, Readiness, Shared, SinkError, Target, services, tools};
+use crate::identity::{self, Told};
 use crate::metrics::{Metrics, Sources, Updater};
 
 mod agent;
@@ -35,6 +36,13 @@ use outputs::{Outputs, now};
 
 /// How long the engine's thread sleeps at most while nothing happens.
 const IDLE: Duration = Duration::from_millis(200);
+/// The same while events wait for the label of a new container.
+const EAGER: Duration = Duration::from_millis(5);
+/// How long the agent waits for what sources of identity know before it begins: connections that are there already are
+/// told at once, and should be told whose they are.
+const IDENTITY_FIRST: Duration = Duration::from_secs(10);
+/// Facts of identity under way to the engine's thread.
+const FACTS: usize = 4096;
 /// How often metrics and the service map are brought up to date.
 const PUBLISH: Duration = Duration::from_secs(1);
 /// How long a stopping agent goes on reading what the kernel has already delivered.
@@ -151,13 +159,20 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     if let Some(kb) = run.config.ring_kb {
         config.ring_bytes = kb.saturating_mul(1024);
     }
+    let (tell, facts) = mpsc::channel(FACTS);
+    let (sources, jobs, pokes) = identity::plan(&identity, &tell);
+    drop(tell);
+    for job in jobs {
+        runtime.spawn(job);
+    }
     let server = listener.map(|listener| serve(&runtime, listener, shared.clone()));
     let engine = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
             // The engine is made where it lives: it is one thread's own and cannot move.
-            let agent = Agent::new(settings, identity, outputs);
-            Live { agent, updater, shared, recorder, stop, duration: run.duration }.watch(config)
+            let agent = Agent::with_sources(settings, identity, sources, outputs);
+            let known = Known { facts, pokes };
+            Live { agent, known, updater, shared, recorder, stop, duration: run.duration }.watch(config)
         })
         .map_err(|source| PipelineError::System { what: "cannot start the engine's thread", source })?;
     let result = engine.join().unwrap_or(Err(PipelineError::Panicked));
@@ -167,9 +182,16 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     result
 }
 
+/// What sources of identity tell, and how to ask them.
+struct Known {
+    facts: mpsc::Receiver<Told>,
+    pokes: Vec<Arc<Notify>>,
+}
+
 /// The engine's thread of a live agent.
 struct Live {
     agent: Agent,
+    known: Known,
     updater: Updater,
     shared: Arc<Shared>,
     recorder: Option<Recorder>,
@@ -179,13 +201,15 @@ struct Live {
 
 impl Live {
     fn watch(mut self, config: CaptureConfig) -> Result<(), PipelineError> {
+        self.identity_first();
         let mut source = LiveSource::open(config, Box::new(crate::identity::watch))?;
         let began = Instant::now();
         let mut next_publish = began;
         let mut result = Ok(());
         tracing::info!("watching");
         while !self.stopping(began) {
-            match self.poll(&mut source, IDLE) {
+            let timeout = if self.agent.waiting() { EAGER } else { IDLE };
+            match self.poll(&mut source, timeout) {
                 Ok(Progress::End) => break,
                 Ok(Progress::Busy | Progress::Idle) => {}
                 Err(error) => {
@@ -212,6 +236,38 @@ impl Live {
         result
     }
 
+    /// Waits, bounded, until every source of identity has told what it knows or cannot be asked.
+    fn identity_first(&mut self) {
+        let began = Instant::now();
+        let open = |s: &identity::SourceInfo| !s.synced && s.stale.is_none();
+        while self.agent.identity.sources().iter().any(open)
+            && began.elapsed() < IDENTITY_FIRST
+            && !self.stop.load(Ordering::Relaxed)
+        {
+            self.hear();
+            self.shared.beat();
+            std::thread::sleep(EAGER);
+        }
+        for s in self.agent.identity.sources() {
+            match &s.stale {
+                None if s.synced => tracing::info!("identity: {} {}: synced", s.kind.name(), s.place),
+                None => tracing::warn!("identity: {} {}: no answer yet", s.kind.name(), s.place),
+                Some(why) => tracing::warn!("identity: {} {}: {why}", s.kind.name(), s.place),
+            }
+        }
+    }
+
+    /// Takes in what sources of identity have told, asks them if somebody waits.
+    fn hear(&mut self) {
+        let facts = &mut self.known.facts;
+        self.agent.told(std::iter::from_fn(|| facts.try_recv().ok()).take(FACTS));
+        if std::mem::take(&mut self.agent.wanted) {
+            for poke in &self.known.pokes {
+                poke.notify_one();
+            }
+        }
+    }
+
     fn stopping(&self, began: Instant) -> bool {
         self.stop.load(Ordering::Relaxed)
             || self.agent.out.reader_gone
@@ -228,7 +284,9 @@ impl Live {
             }
             agent.event(&event);
         })?;
-        agent.apply_budgets(source);
+        self.hear();
+        self.agent.release(now());
+        self.agent.apply_budgets(source);
         Ok(progress)
     }
 
@@ -248,13 +306,34 @@ impl Live {
             })
             .collect();
         let from =
-            Sources { engine: &self.agent.engine, source: &stats, unwritten: self.agent.out.unwritten, now: now() };
+            Sources {
+                engine: &self.agent.engine,
+                source: &stats,
+                identity: Some(&self.agent.identity),
+                waiting: self.agent.waiting_bytes(),
+                unwritten: self.agent.out.unwritten,
+                now: now(),
+            };
         self.updater.update(from);
         self.shared.refresh(self.agent.engine.findings());
         self.shared.set_tools(tools::tools(&self.agent.engine.tools()));
         self.shared.set_services(services::services(&self.agent.engine.services()));
-        // An open source has the hooks it cannot do without, and its first poll told every existing cgroup.
-        self.shared.set_readiness(Readiness { hooks: true, identity: true, lost });
+        let sources = self.agent.identity.sources();
+        let shown = |s: &identity::SourceInfo| {
+            let why = match (&s.stale, s.synced) {
+                (Some(why), _) => why.as_str(),
+                (None, true) => return None,
+                (None, false) => "no answer yet",
+            };
+            Some(format!("{} {}: {why}", s.kind.name(), s.place))
+        };
+        self.shared.set_readiness(Readiness {
+            // An open source has the hooks it cannot do without, and its first poll told every existing cgroup.
+            hooks: true,
+            identity: sources.iter().all(|s| s.synced || !s.required),
+            lost,
+            stale: sources.iter().filter_map(shown).collect(),
+        });
     }
 
     fn finish_recording(&mut self) {

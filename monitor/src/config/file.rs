@@ -61,6 +61,98 @@ pub(super) struct Identity {
     /// `tenant-{tenant}.slice`, `tenants-{tenant}.slice`, `tenant-{tenant}`, `/tenants/{tenant}/`. A pattern without
     /// `/` is compared with each directory name on the path, one with `/` with consecutive ones.
     pub(super) patterns: Option<Vec<Located<String>>>,
+    /// Labels of containers, as their runtimes tell them.
+    pub(super) containers: Option<Containers>,
+    /// Pods, namespaces and services, as a Kubernetes API server tells them.
+    pub(super) kubernetes: Option<Kubernetes>,
+    /// How long events of a new container wait until its labels are known.
+    pub(super) wait: Option<Wait>,
+}
+
+/// Labels of containers, as their runtimes tell them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Containers {
+    /// Sockets of Docker's or Podman's API: `auto` (those of the usual ones that are there; the default), `off`, a path,
+    /// or a list of paths.
+    pub(super) docker: Option<Located<SocketNames>>,
+    /// Sockets of runtimes that speak CRI (containerd, CRI-O): `auto` (the default), `off`, a path, or a list of paths.
+    pub(super) cri: Option<Located<SocketNames>>,
+    /// Labels that name the tenant; the first that is there counts. Default: `leasewarden.io/tenant`,
+    /// `capsule.clastix.io/tenant`, `tenant`.
+    pub(super) tenant_labels: Option<Vec<Located<String>>>,
+    /// Labels that name the role: `runtime`, `shared` or `service`. Default: `leasewarden.io/role`. Also read from pods.
+    pub(super) role_labels: Option<Vec<Located<String>>>,
+}
+
+/// `auto`, `off`, a path, or a list of paths.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected `auto`, `off`, the path of a socket, or a list of paths")]
+pub(super) enum SocketNames {
+    /// `auto`, `off`, or a path.
+    One(String),
+    /// Paths.
+    Many(Vec<String>),
+}
+
+/// Pods, namespaces and services, as a Kubernetes API server tells them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kubernetes {
+    /// Whether to ask one; `auto` (the default): in a pod with a service account.
+    pub(super) enabled: Option<SwitchName>,
+    /// The node whose pods these are. Default: the environment variable `NODE_NAME`, else the host's name.
+    pub(super) node: Option<Located<String>>,
+    /// A kubeconfig, where the agent is no pod. Default: `$KUBECONFIG`, else `~/.kube/config`.
+    pub(super) kubeconfig: Option<Located<String>>,
+    /// Also know the pods of other nodes, by their addresses. Costs memory: docs/decisions/0007-identity.md.
+    #[serde(default)]
+    pub(super) remote_pods: bool,
+    /// Name services after Kubernetes' own, by cluster address and endpoints. On unless set to `false`.
+    #[serde(default = "yes")]
+    pub(super) services: bool,
+    /// What names a pod's tenant; the first that answers counts. Default: the pod's labels `leasewarden.io/tenant` and
+    /// `tenant`, its annotation `leasewarden.io/tenant`, its namespace's labels `leasewarden.io/tenant`,
+    /// `capsule.clastix.io/tenant` and `tenant`.
+    pub(super) tenant: Option<Vec<Located<TenantFrom>>>,
+}
+
+/// Whether to use something.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SwitchName {
+    /// Where it is there.
+    Auto,
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// One way to name a pod's tenant: exactly one of these keys.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TenantFrom {
+    /// A label of the pod.
+    pub(super) pod_label: Option<Located<String>>,
+    /// An annotation of the pod.
+    pub(super) pod_annotation: Option<Located<String>>,
+    /// A label of its namespace. With a `*`, what stands for it is the tenant, of the label with the largest number:
+    /// `*.tree.hnc.x-k8s.io/depth` gives the root of a tree of Hierarchical Namespaces.
+    pub(super) namespace_label: Option<Located<String>>,
+    /// A pattern of its namespace's name, such as `tenant-{tenant}`.
+    pub(super) namespace_pattern: Option<Located<String>>,
+}
+
+/// How long events of a new container wait until its labels are known.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    /// Longest wait, such as `2s` (the default), at most `30s`; `0s`: none.
+    pub(super) at_most: Option<Located<String>>,
+    /// Most bytes of events that wait. Default 4194304.
+    #[schemars(range(min = 0, max = 1_073_741_824))]
+    pub(super) bytes: Option<Located<u32>>,
 }
 
 /// Who is behind one cgroup pattern or one network.

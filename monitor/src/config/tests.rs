@@ -172,3 +172,53 @@ fn a_missing_or_huge_file_is_one_clear_message() {
     std::fs::File::create(&huge).unwrap().set_len(MAX_FILE + 1).unwrap();
     assert!(Config::load(&huge, NOW).unwrap_err().to_string().contains("at most 4194304"));
 }
+
+#[test]
+fn containers_and_kubernetes() {
+    let text = r#"
+version: 1
+identity:
+  containers:
+    docker: [/run/docker.sock, /run/podman/podman.sock]
+    cri: off
+    tenant_labels: [customer]
+  kubernetes:
+    enabled: on
+    node: n1
+    remote_pods: true
+    tenant:
+      - pod_label: team
+      - namespace_label: "*.tree.hnc.x-k8s.io/depth"
+      - namespace_pattern: "tenant-{tenant}"
+  wait: { at_most: 500ms, bytes: 1024 }
+"#;
+    let identity = Config::parse(text, Nanos(0)).unwrap().identity;
+    assert_eq!(identity.containers.cri, crate::identity::Sockets::Off);
+    assert!(matches!(identity.containers.docker, crate::identity::Sockets::These(ref p) if p.len() == 2));
+    assert_eq!(identity.containers.labels.tenant, ["customer"]);
+    assert_eq!(identity.containers.labels.role, ["leasewarden.io/role"]);
+    assert_eq!(identity.kubernetes.enabled, crate::identity::Switch::On);
+    assert_eq!((identity.kubernetes.tenant.len(), identity.kubernetes.services), (3, true));
+    assert_eq!((identity.wait.at_most, identity.wait.bytes), (Nanos::millis(500), 1024));
+    // What is left out has its default.
+    let identity = Config::parse("version: 1\nidentity: { kubernetes: { enabled: off } }", Nanos(0)).unwrap().identity;
+    assert_eq!(identity.kubernetes.tenant.len(), 6);
+}
+
+#[test]
+fn wrong_containers_and_kubernetes_say_why() {
+    for (text, expected) in [
+        ("containers: { docker: unix:///run/docker.sock }", "write `/run/docker.sock`"),
+        ("containers: { docker: true }", "expected `auto`, `off`, the path of a socket, or a list of paths"),
+        ("containers: { tenant_labels: [\" \"] }", "expected the key of a label"),
+        ("kubernetes: { enabled: maybe }", "expected one of `auto`, `on`, `off`"),
+        ("kubernetes: { tenant: [ { pod_label: a, namespace_label: b } ] }", "expected exactly one of `pod_label`"),
+        ("kubernetes: { tenant: [ { namespace_pattern: tenant } ] }", "expected a pattern with `{tenant}` once"),
+        ("kubernetes: { tenants: [] }", "unknown key"),
+        ("wait: { at_most: 1h }", "at most 30s"),
+    ] {
+        let problems = Config::parse(&format!("version: 1\nidentity: {{ {text} }}"), Nanos(0)).unwrap_err();
+        let all: Vec<String> = problems.iter().map(|p| format!("{} {:?}", p.message, p.help)).collect();
+        assert!(all.join("\n").contains(expected), "{text}: {all:?}");
+    }
+}

@@ -16,11 +16,15 @@ pub const MAX_FINDINGS: usize = 10_000;
 pub struct Readiness {
     /// The hooks that capture cannot do without are attached.
     pub hooks: bool,
-    /// Every cgroup that existed at the start is known.
+    /// Every cgroup that existed at the start is known, and every source of identity that the agent was told to ask (or
+    /// that made it a pod) has told what it knows once.
     pub identity: bool,
     /// Coverage that is lost, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
+    /// Sources of identity that cannot be asked now, in words: what they told last still holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<String>,
 }
 
 impl Readiness {

@@ -1,18 +1,39 @@
-//! Who is behind a cgroup or an address: by configuration, else by the cgroup's path.
+//! Who is behind a cgroup or an address: by configuration, else by what container runtimes and Kubernetes tell, else by
+//! the cgroup's path.
 //!
-//! Facts only: the agent asks here once per cgroup, and the core keeps the answers.
+//! ```text
+//! docker, cri, kubernetes ──facts──▶ registry ──▶ resolver ──updates──▶ the core's directory
+//!  (tasks, they alone do I/O)                        ▲ cgroups seen, flows opened
+//! ```
 
 use std::net::IpAddr;
 
 use monitor_core::engine::{AddressFact, WorkloadFact};
 use monitor_core::model::ServiceRole;
 
+pub mod cgroup_path;
+pub mod cri;
+pub mod docker;
+pub mod facts;
 mod glob;
+pub mod kubernetes;
 mod path;
+mod pending;
 mod pattern;
+mod registry;
+mod resolver;
+mod settings;
+mod sources;
 
 pub use glob::CgroupGlob;
 pub use pattern::TenantPattern;
+pub use registry::SourceInfo;
+pub use pending::Pending;
+pub use resolver::{Resolver, Update, WaitEnd};
+pub use settings::{
+    CRI_SOCKETS, ContainersConfig, DOCKER_SOCKETS, KubernetesConfig, LabelRules, Sockets, Switch, TenantSource, WaitConfig,
+};
+pub use sources::{Job, Told, plan};
 
 /// An address, or a network, with an optional port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +75,23 @@ pub struct IdentityConfig {
     pub statics: Vec<StaticRule>,
     /// Tells the tenant where nothing static matches.
     pub patterns: Vec<TenantPattern>,
+    /// What container runtimes are asked.
+    pub containers: ContainersConfig,
+    /// What Kubernetes is asked.
+    pub kubernetes: KubernetesConfig,
+    /// How long events wait for the label of a new container.
+    pub wait: WaitConfig,
 }
 
 impl Default for IdentityConfig {
     fn default() -> Self {
-        Self { statics: Vec::new(), patterns: TenantPattern::defaults() }
+        Self {
+            statics: Vec::new(),
+            patterns: TenantPattern::defaults(),
+            containers: ContainersConfig::default(),
+            kubernetes: KubernetesConfig::default(),
+            wait: WaitConfig::default(),
+        }
     }
 }
 
@@ -69,7 +102,12 @@ pub fn watch(path: &str) -> bool {
 }
 
 impl IdentityConfig {
-    /// Who is behind the cgroup at `path` below the cgroup v2 root.
+    /// Whether a static rule says who lives in the cgroup at `path`: nobody else is asked then.
+    pub(crate) fn declared(&self, path: &str) -> bool {
+        self.statics.iter().any(|rule| matches!(&rule.matcher, StaticMatcher::Cgroup(glob) if glob.covers(path).is_some()))
+    }
+
+    /// Who is behind the cgroup at `path` below the cgroup v2 root, by configuration and path alone.
     pub fn resolve(&self, path: &str) -> WorkloadFact {
         for rule in &self.statics {
             if let StaticMatcher::Cgroup(glob) = &rule.matcher

@@ -1,5 +1,7 @@
 //! What a cgroup's path tells: which directory on it is the workload, and what to call it.
 
+use super::cgroup_path;
+
 /// The path's directories, outermost first: `/a`, `/a/b`, `/a/b/c`.
 pub(super) fn prefixes(path: &str) -> impl Iterator<Item = &str> {
     let ends = path.char_indices().skip(1).filter(|(_, c)| *c == '/').map(|(i, _)| i);
@@ -13,42 +15,24 @@ pub(super) fn prefixes(path: &str) -> impl Iterator<Item = &str> {
 /// The directory that is the workload of a cgroup nobody declared: the innermost container's, else the cgroup itself.
 /// Containers nest cgroups below their own directory (systemd inside, podman's `container`), and these belong to them.
 pub(super) fn workload_of(path: &str) -> &str {
-    prefixes(path).filter(|p| container_id(p).is_some()).last().unwrap_or_else(|| {
-        let trimmed = path.trim_end_matches('/');
-        if trimmed.is_empty() { "/" } else { trimmed }
-    })
+    if let Some(container) = cgroup_path::container(path) {
+        return container.cgroup;
+    }
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() { "/" } else { trimmed }
 }
 
 /// A name for the workload at `path`: the last segment without its unit suffix, a container id cut to 12 digits.
 pub(super) fn workload_name(path: &str) -> String {
-    if let Some(id) = container_id(path) {
-        return id.get(..SHORT_ID).unwrap_or(id).to_owned();
-    }
     let segment = last_segment(path);
+    if let Some((id, _)) = cgroup_path::container_name(segment) {
+        return id.get(..cgroup_path::SHORT_ID).unwrap_or(id).to_owned();
+    }
     let name = unescape(strip_unit(segment));
     if name.is_empty() { "/".to_owned() } else { name }
 }
 
-/// Digits of a container id that container tools show.
-const SHORT_ID: usize = 12;
-
-/// Length of a full container id, in hexadecimal digits.
-const FULL_ID: usize = 64;
-
-/// Prefixes that container runtimes give their systemd scopes: docker, containerd, CRI-O, podman.
-const SCOPE_PREFIXES: [&str; 4] = ["docker-", "cri-containerd-", "crio-", "libpod-"];
-
-/// The container id, if the path's last directory is a container's.
-fn container_id(path: &str) -> Option<&str> {
-    let segment = last_segment(path);
-    let bare = segment.strip_suffix(".scope").unwrap_or(segment);
-    let id = SCOPE_PREFIXES.iter().find_map(|p| bare.strip_prefix(p)).unwrap_or(bare);
-    let hex = id.bytes().all(|b| b.is_ascii_hexdigit());
-    // A bare name must be a full id; below `docker-` and its like a short one will do.
-    (hex && (id.len() == FULL_ID || (id.len() >= SHORT_ID && id.len() < bare.len()))).then_some(id)
-}
-
-fn last_segment(path: &str) -> &str {
+pub(super) fn last_segment(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 

@@ -83,7 +83,7 @@ fn static_rules_first_match_wins_and_covers_what_is_nested() {
             cgroup("/shared/gateway", Some("gw"), None),
             cgroup("/**/db", Some("database"), None),
         ],
-        patterns: TenantPattern::defaults(),
+        ..IdentityConfig::default()
     };
     for (path, expected) in [
         ("/tenants/acme", "acme-agent /tenants/acme [acme]"),
@@ -98,7 +98,7 @@ fn static_rules_first_match_wins_and_covers_what_is_nested() {
     ] {
         assert_eq!(shown(&config, path), expected, "{path}");
     }
-    let all = IdentityConfig { statics: vec![cgroup("/**", Some("w"), None)], patterns: Vec::new() };
+    let all = IdentityConfig { statics: vec![cgroup("/**", Some("w"), None)], patterns: Vec::new(), ..IdentityConfig::default() };
     assert_eq!(shown(&all, "/any/where"), "w /any []");
 }
 
@@ -127,6 +127,7 @@ fn addresses_keep_their_order_and_have_names() {
             at("::1", 128, Some(1), None),
         ],
         patterns: Vec::new(),
+        ..IdentityConfig::default()
     };
     let names: Vec<String> = config.addresses().into_iter().map(|a| a.fact.name).collect();
     assert_eq!(names, ["globex", "10.0.0.0/8", "[::1]:1"]);

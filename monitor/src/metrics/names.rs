@@ -77,6 +77,16 @@ metrics! {
     AttributionBasesTotal = "attribution_bases_total" Counter ["basis", "result"];
     /// Times a rule had not enough to tell: silence, not safety.
     RuleInsufficientTotal = "rule_insufficient_total" Counter ["rule", "reason"];
+    /// Whether every source of this kind has told what it knows at least once (1) or not (0).
+    IdentitySynced = "identity_synced" Gauge ["source"];
+    /// Whether a source of this kind cannot be asked now (1): what it told last still holds, and may be out of date.
+    IdentityStale = "identity_stale" Gauge ["source"];
+    /// What sources of identity have told of, by kind of things.
+    IdentityObjects = "identity_objects" Gauge ["source", "kind"];
+    /// Containers that events waited for, by how that ended: labelled, timeout, overflow.
+    IdentityWaitsTotal = "identity_waits_total" Counter ["result"];
+    /// Things told by sources of identity that found no room.
+    IdentityOverflowTotal = "identity_overflow_total" Counter [];
     /// Whether a kernel hook is attached (1) or its coverage is lost (0).
     HookAttached = "hook_attached" Gauge ["hook"];
     /// Run time of a kernel program, while the kernel's BPF statistics are on.

@@ -8,6 +8,8 @@ use monitor_core::model::{LossStage, Nanos};
 
 use super::{Metric, Metrics};
 use crate::capture::SourceStats;
+use crate::identity::Resolver;
+use crate::identity::facts::SourceKind;
 
 /// What further tenants and services share when a label has as many values as configured.
 const OTHER: &str = "_other";
@@ -46,6 +48,10 @@ pub struct Sources<'a> {
     pub engine: &'a Engine,
     /// The source's counters.
     pub source: &'a SourceStats,
+    /// Who is where, and who tells it.
+    pub identity: Option<&'a Resolver>,
+    /// Bytes of events that wait for a label, and how many may.
+    pub waiting: (usize, usize),
     /// Lines that could not be written, by sink.
     pub unwritten: u64,
     /// Now.
@@ -80,6 +86,10 @@ impl Updater {
         self.engine(from.engine, from.now);
         self.losses(from);
         self.source(from.source);
+        if let Some(identity) = from.identity {
+            self.identity(identity);
+        }
+        self.table("waiting_bytes", to_f64(from.waiting.0), to_f64(from.waiting.1));
         let tables = from.engine.tables();
         for t in &tables {
             self.table(t.table, to_f64(t.entries), to_f64(t.limit));
@@ -88,6 +98,23 @@ impl Updater {
         for (table, bounded) in labels {
             self.table(table, to_f64(bounded.seen.len()), to_f64(bounded.limit));
         }
+    }
+
+    fn identity(&self, identity: &Resolver) {
+        let bit = |b: bool| f64::from(u8::from(b));
+        let kinds: HashSet<SourceKind> = identity.sources().iter().map(|s| s.kind).collect();
+        for kind in SourceKind::ALL.into_iter().filter(|k| kinds.contains(k)) {
+            let ours = || identity.sources().iter().filter(|s| s.kind == kind);
+            self.metrics.set(Metric::IdentitySynced, &[kind.name()], bit(ours().all(|s| s.synced)));
+            self.metrics.set(Metric::IdentityStale, &[kind.name()], bit(ours().any(|s| s.stale.is_some())));
+        }
+        for (kind, what, n) in identity.objects().into_iter().filter(|(kind, ..)| kinds.contains(kind)) {
+            self.metrics.set(Metric::IdentityObjects, &[kind.name(), what], to_f64(n));
+        }
+        for (end, n) in identity.waits() {
+            self.metrics.set(Metric::IdentityWaitsTotal, &[end.name()], count(n));
+        }
+        self.metrics.set(Metric::IdentityOverflowTotal, &[], count(identity.overflowed()));
     }
 
     fn set_all<const N: usize>(&self, metric: Metric, sums: &Sums<'_, N>) {
@@ -249,8 +276,8 @@ mod tests {
             hooks: vec![HookStatus { hook: "sock_ops", attached: false, problem: None }],
             ..SourceStats::default()
         };
-        updater.update(Sources { engine: &engine, source: &source, unwritten: 2, now: Nanos(0) });
-        updater.update(Sources { engine: &engine, source: &source, unwritten: 2, now: Nanos(0) });
+        updater.update(Sources { engine: &engine, source: &source, identity: None, waiting: (0, 0), unwritten: 2, now: Nanos(0) });
+        updater.update(Sources { engine: &engine, source: &source, identity: None, waiting: (0, 0), unwritten: 2, now: Nanos(0) });
         let text = metrics.render().unwrap();
         for line in [
             "leasewarden_events_lost_total{reason=\"ring_full\",stage=\"kernel\"} 11",

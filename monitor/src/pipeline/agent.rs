@@ -1,37 +1,146 @@
 //! One engine with its identity and outputs, whichever source feeds it.
 
 use monitor_core::engine::Engine;
-use monitor_core::model::{Event, Nanos, Settings};
+use monitor_core::model::{CgroupId, Event, Nanos, Settings};
 
 use super::outputs::Outputs;
 use crate::capture::Source;
-use crate::identity::IdentityConfig;
+use crate::identity::{IdentityConfig, Pending, Resolver, SourceInfo, Told, Update, WaitConfig, WaitEnd};
 
 /// Takes events, gives results to its outputs.
 pub(super) struct Agent {
     pub(super) engine: Engine,
     pub(super) out: Outputs,
-    identity: IdentityConfig,
+    pub(super) identity: Resolver,
+    /// A source of identity should be asked now.
+    pub(super) wanted: bool,
+    pending: Pending,
+    wait: WaitConfig,
     last: Nanos,
 }
 
 impl Agent {
+    /// An agent whose identity comes from the configuration and paths alone.
     pub(super) fn new(settings: Settings, identity: IdentityConfig, out: Outputs) -> Self {
+        Self::with_sources(settings, identity, Vec::new(), out)
+    }
+
+    /// An agent that is told more by `sources`.
+    pub(super) fn with_sources(
+        settings: Settings,
+        identity: IdentityConfig,
+        sources: Vec<SourceInfo>,
+        out: Outputs,
+    ) -> Self {
         let mut engine = Engine::new(settings);
         for fact in identity.addresses() {
             engine.add_address(&fact);
         }
-        Self { engine, out, identity, last: Nanos(0) }
+        let wait = identity.wait;
+        let identity = Resolver::new(identity, sources);
+        Self { engine, out, identity, wanted: false, pending: Pending::default(), wait, last: Nanos(0) }
     }
 
-    /// Handles one event.
+    /// Handles one event, or keeps it while an earlier one waits for a label.
     pub(super) fn event(&mut self, event: &Event<'_>) {
-        let at = event.at();
-        self.last = self.last.max(at);
-        self.out.bytes_at = matches!(event, Event::Segment(_)).then_some(at);
+        self.last = self.last.max(event.at());
+        if let Event::CgroupSeen { path, .. } = *event {
+            self.wanted |= self.identity.unknown(path);
+        }
+        if self.pending.is_empty() && self.blocker(event).is_none() {
+            self.pass(event);
+            return;
+        }
+        self.pending.push(event);
+        self.release(event.at());
+    }
+
+    /// Sources of identity have told something.
+    pub(super) fn told(&mut self, facts: impl Iterator<Item = Told>) {
+        let mut any = false;
+        for (source, fact) in facts {
+            any = true;
+            self.identity.apply(source, fact);
+        }
+        if any {
+            let updates = self.identity.updates();
+            self.learn(updates);
+        }
+    }
+
+    /// Whether events wait for a label.
+    pub(super) fn waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Bytes of events that wait, and how many may.
+    pub(super) fn waiting_bytes(&self) -> (usize, usize) {
+        (self.pending.bytes(), self.wait.bytes)
+    }
+
+    /// Hands on what no longer has to wait at `now`.
+    pub(super) fn release(&mut self, now: Nanos) {
+        while let Some(first) = self.pending.first() {
+            let at = first.at();
+            if let Some(cgroup) = self.blocker(&first) {
+                let late = now.since(at) >= self.wait.at_most;
+                let full = self.pending.bytes() > self.wait.bytes;
+                if !late && !full {
+                    self.identity.blocks(cgroup);
+                    self.wanted = true;
+                    return;
+                }
+                self.give_up(cgroup, if late { WaitEnd::Timeout } else { WaitEnd::Overflow });
+            }
+            let mut pending = std::mem::take(&mut self.pending);
+            pending.pop(|event| self.pass(event));
+            self.pending = pending;
+        }
+    }
+
+    /// The cgroup whose label this event has to wait for.
+    fn blocker(&self, event: &Event<'_>) -> Option<CgroupId> {
         match *event {
-            Event::CgroupSeen { at, id, path } => self.engine.learn_cgroup(at, id, &self.identity.resolve(path)),
-            Event::CgroupGone { at, id } => self.engine.forget_cgroup(at, id),
+            Event::Opened { cgroup: Some(id), .. } if self.identity.awaited(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    fn give_up(&mut self, id: CgroupId, end: WaitEnd) {
+        if let Some(fact) = self.identity.give_up(id, end) {
+            self.engine.learn_cgroup(self.last, id, &fact);
+        }
+    }
+
+    fn learn(&mut self, updates: Vec<Update>) {
+        let at = self.last;
+        for update in updates {
+            match update {
+                Update::Cgroup(id, fact) => self.engine.learn_cgroup(at, id, &fact),
+                Update::Address(ip, Some(fact)) => self.engine.learn_address(at, ip, &fact),
+                Update::Address(ip, None) => self.engine.forget_address(at, ip),
+                Update::Service(addr, Some(name)) => self.engine.learn_service(addr, &name),
+                Update::Service(addr, None) => self.engine.forget_service(addr),
+            }
+        }
+    }
+
+    fn pass(&mut self, event: &Event<'_>) {
+        self.out.bytes_at = matches!(event, Event::Segment(_)).then_some(event.at());
+        match *event {
+            Event::CgroupSeen { at, id, path } => {
+                if let Some(fact) = self.identity.seen(id, path) {
+                    self.engine.learn_cgroup(at, id, &fact);
+                }
+            }
+            Event::CgroupGone { at, id } => {
+                self.identity.gone(id);
+                self.engine.forget_cgroup(at, id);
+            }
+            Event::Opened { local, peer, .. } => {
+                let updates = self.identity.flow(local, peer);
+                self.learn(updates);
+            }
             _ => {}
         }
         self.engine.handle(event, &mut self.out);
@@ -46,6 +155,8 @@ impl Agent {
 
     /// The input has ended.
     pub(super) fn finish(&mut self) {
+        // Whoever has no label now gets none.
+        self.release(Nanos(u64::MAX));
         self.out.bytes_at = None;
         self.engine.finish(self.last, &mut self.out);
         self.out.flush();
