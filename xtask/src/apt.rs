@@ -120,9 +120,22 @@ impl PrivateApt {
     /// # Errors
     /// When a suite's address cannot be derived or its lists cannot be read.
     pub(crate) fn open(suites: &[&str], against_machine: bool) -> Result<Self> {
+        Self::open_lists(suites, against_machine, false)
+    }
+
+    /// As [`Self::open`], for source packages of one suite, too: see [`Self::source`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_with_source(suite: &str) -> Result<Self> {
+        Self::open_lists(&[suite], false, true)
+    }
+
+    fn open_lists(suites: &[&str], against_machine: bool, with_source: bool) -> Result<Self> {
         let codename = codename()?;
         let sources = machine_sources();
-        let dir = crate::paths::cache().join("apt").join(suites.join("+"));
+        let name = suites.join("+") + if with_source { "+source" } else { "" };
+        let dir = crate::paths::cache().join("apt").join(name);
         for sub in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(sub)).with_context(|| format!("cannot create {}", dir.display()))?;
         }
@@ -139,6 +152,10 @@ impl PrivateApt {
             })?;
             list.push_str(&line);
             list.push('\n');
+            if with_source {
+                list.push_str(&line.replacen("deb ", "deb-src ", 1));
+                list.push('\n');
+            }
         }
         let list_file = dir.join("sources.list");
         let same = fs::read_to_string(&list_file).is_ok_and(|old| old == list);
@@ -228,6 +245,20 @@ impl PrivateApt {
         sh::quiet(Command::new("dpkg").arg("-x").arg(&deb).arg(into))?;
         fs::remove_dir_all(&downloads)?;
         Ok(())
+    }
+
+    /// Downloads a source package into `into`; gives the archive of the original source.
+    ///
+    /// # Errors
+    /// When the download fails.
+    pub(crate) fn source(&self, package: &str, into: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(into)?;
+        sh::quiet(self.command("apt-get").args(["source", "--download-only", package]).current_dir(into))?;
+        fs::read_dir(into)?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.contains(".orig.tar.")))
+            .with_context(|| format!("apt downloaded no source of {package}"))
     }
 
     /// Installs packages into the machine from these sources, preferring `suite`.

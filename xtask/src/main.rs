@@ -33,6 +33,12 @@ enum Verb {
     Demo(verbs::demo::Args),
     /// Run every test: unit, golden, scenarios with real services, five kernels.
     Test(verbs::test::Args),
+    /// The agent as a container image, made without a daemon.
+    Image(verbs::image::Args),
+    /// Test the Helm chart and the manifests with the real engine; no cluster needed.
+    Charts(verbs::charts::Args),
+    /// Test the whole of it on a real Kubernetes node, built once and started here.
+    Cluster(verbs::cluster::Args),
     /// Formatting, lints, tidy, licences.
     Check(verbs::check::Args),
     /// The invariants of ARCHITECTURE.md that a program can test.
@@ -56,6 +62,9 @@ fn main() -> ExitCode {
         Verb::Run(args) => verbs::run::run(&args),
         Verb::Demo(args) => verbs::demo::run(&args),
         Verb::Test(args) => verbs::test::run(&args),
+        Verb::Image(args) => verbs::image::run(&args),
+        Verb::Charts(args) => verbs::charts::run(&args),
+        Verb::Cluster(args) => verbs::cluster::run(&args),
         Verb::Check(args) => verbs::check::run(&args),
         Verb::Tidy(args) => verbs::tidy::run(&args),
         Verb::Vm(args) => verbs::vm::run(&args),

@@ -176,6 +176,12 @@ impl Agent {
         Ok(Metrics(body))
     }
 
+    /// Where its HTTP side is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// The answer of another path of its HTTP side.
     ///
     /// # Errors

@@ -1,16 +1,23 @@
 //! Cgroups, processes, services, clients and the agent, each cleaned up when its value is dropped.
 
 pub mod agent;
+pub mod brokers;
 pub mod cases;
 pub mod cgroup;
 pub mod client;
 pub mod load;
+pub mod mcp;
+pub mod mcp_cases;
+mod mcp_plays;
 pub mod net;
 pub mod node;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod python;
+pub mod queue;
+pub mod queue_cases;
+pub mod queue_truth;
 pub mod redis;
 pub mod scene;
 pub mod service;

@@ -17,11 +17,20 @@ pub enum Packages {
     Current,
     /// redis-py 4.5.1, whose asyncio connections went back into the pool with a reply unread.
     Redis451,
+    /// What producers and workers of queues need.
+    Queue,
+    /// MCP's SDK 1.26.0: a session answers whoever knows its id.
+    Mcp126,
+    /// MCP's SDK 1.30.0: a session answers only who opened it.
+    Mcp130,
+    /// MCP's SDK 2.3.0, which speaks revision 2026-07-28.
+    Mcp230,
 }
 
 impl Packages {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Current, Self::Redis451];
+    pub const ALL: [Self; 6] =
+        [Self::Current, Self::Redis451, Self::Queue, Self::Mcp126, Self::Mcp130, Self::Mcp230];
 
     /// The environment's directory.
     #[must_use]
@@ -29,6 +38,10 @@ impl Packages {
         super::target_dir().join("lab").join(match self {
             Self::Current => "venv",
             Self::Redis451 => "venv-redis-4.5.1",
+            Self::Queue => "venv-queue",
+            Self::Mcp126 => "venv-mcp-1.26.0",
+            Self::Mcp130 => "venv-mcp-1.30.0",
+            Self::Mcp230 => "venv-mcp-2.3.0",
         })
     }
 
@@ -36,6 +49,10 @@ impl Packages {
         super::clients_dir().join(match self {
             Self::Current => "requirements.txt",
             Self::Redis451 => "requirements-redis-4.5.1.txt",
+            Self::Queue => "requirements-queue.txt",
+            Self::Mcp126 => "requirements-mcp-1.26.0.txt",
+            Self::Mcp130 => "requirements-mcp-1.30.0.txt",
+            Self::Mcp230 => "requirements-mcp-2.3.0.txt",
         })
     }
 

@@ -210,7 +210,7 @@ impl Upstream {
 }
 
 /// Starts a program that prints `PORT N` when it listens.
-fn listening(launch: Launch, name: &str, logs: &Path) -> Result<(Process, u16)> {
+pub(super) fn listening(launch: Launch, name: &str, logs: &Path) -> Result<(Process, u16)> {
     let log = logs.join(format!("{name}.log"));
     let port = || -> Option<u16> {
         let said = fs::read_to_string(&log).ok()?;

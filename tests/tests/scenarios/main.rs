@@ -7,8 +7,10 @@
 mod direct;
 mod late;
 mod loss;
+mod mcp;
 mod opaque;
 mod prepared;
+mod queue;
 mod roles;
 mod session_set;
 mod shared;

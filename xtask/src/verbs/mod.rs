@@ -3,10 +3,13 @@
 pub(crate) mod accuracy;
 pub(crate) mod bench;
 pub(crate) mod build;
+pub(crate) mod charts;
 pub(crate) mod check;
+pub(crate) mod cluster;
 pub(crate) mod demo;
 pub(crate) mod docs;
 pub(crate) mod fuzz;
+pub(crate) mod image;
 pub(crate) mod run;
 pub(crate) mod setup;
 pub(crate) mod test;

@@ -46,6 +46,7 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Demo, name: "PostgreSQL", missing: no_postgres, install: install_postgres },
     Item { need: Need::Demo, name: "PgBouncer", missing: no_pgbouncer, install: install_pgbouncer },
     Item { need: Need::Demo, name: "Redis", missing: no_redis, install: install_redis },
+    Item { need: Need::Test, name: "message brokers", missing: no_brokers, install: install_brokers },
     Item { need: Need::Demo, name: "Python environments", missing: no_venvs, install: install_venvs },
     Item { need: Need::Demo, name: "Node.js", missing: no_node, install: install_node },
     Item { need: Need::Demo, name: "Node.js packages", missing: no_node_packages, install: node::make },
@@ -244,6 +245,20 @@ fn no_redis() -> Option<String> {
 
 fn install_redis() -> Result<()> {
     apt::install(&["redis-server"])
+}
+
+fn no_brokers() -> Option<String> {
+    tests::lab::brokers::rabbitmq_program()
+        .err()
+        .map(|error| format!("{error:#}"))
+        .or_else(|| missing_program("nats-server"))
+        .or_else(|| missing_program("mosquitto"))
+}
+
+fn install_brokers() -> Result<()> {
+    // The packages would start servers of their own.
+    let _quiet_services = apt::NoServices::begin()?;
+    apt::install(&["rabbitmq-server", "nats-server", "mosquitto"])
 }
 
 /// The Python environment of the scenario clients.

@@ -1,0 +1,70 @@
+{{- define "leasewarden.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "leasewarden.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "leasewarden.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "leasewarden.selector" -}}
+app.kubernetes.io/name: {{ include "leasewarden.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "leasewarden.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "leasewarden.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "leasewarden.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "leasewarden.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "leasewarden.priorityClass" -}}
+{{- if .Values.priorityClass.create -}}
+{{- default (include "leasewarden.fullname" .) .Values.priorityClass.name -}}
+{{- else -}}
+{{- .Values.priorityClass.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "leasewarden.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The agent's configuration file. The port is the chart's: probes, policy and PodMonitor name it too. */}}
+{{- define "leasewarden.config" -}}
+{{- $export := merge (dict "listen" (printf "0.0.0.0:%v" (int .Values.port))) (default (dict) .Values.config.export) -}}
+{{- $config := merge (dict "version" 1 "export" $export) .Values.config -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* Whether objects of the Prometheus operator are wanted: [root, value, kind]. */}}
+{{- define "leasewarden.operator" -}}
+{{- $root := index . 0 -}}{{- $value := index . 1 -}}{{- $kind := index . 2 -}}
+{{- if eq (toString $value) "auto" -}}
+{{- if $root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $kind) -}}true{{- end -}}
+{{- else if $value -}}true{{- end -}}
+{{- end -}}

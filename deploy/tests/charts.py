@@ -1,0 +1,306 @@
+"""Tests of the chart and the manifests made from it; `charts.py --write` writes the manifests.
+
+    charts.py [--write]
+
+Needs no cluster: the real Helm engine works against a scripted API server.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+import kubernetes_validate
+import yaml
+
+import helm
+from scripted_api import ScriptedApi
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+MANIFESTS = ROOT / "deploy" / "manifests"
+# Every schema that the package has, oldest to newest.
+VERSIONS = [f"1.{minor}" for minor in range(25, 38)]
+OPERATOR_KINDS = ("PodMonitor", "PrometheusRule")
+
+EVERYTHING = {
+    "image": {"digest": "sha256:" + "0" * 64},
+    "imagePullSecrets": [{"name": "registry"}],
+    "commonLabels": {"team": "platform"},
+    "podLabels": {"x": "y"},
+    "podAnnotations": {"a": "b"},
+    "config": {"identity": {"patterns": ["tenant-{tenant}"]}, "export": {"listen": "ignored", "findings": "/dev/stdout"}},
+    "port": 9999,
+    "env": [{"name": "A", "value": "b"}],
+    "extraVolumes": [{"name": "keys", "secret": {"secretName": "keys"}}],
+    "extraVolumeMounts": [{"name": "keys", "mountPath": "/keys", "readOnly": True}],
+    "runtimeSockets": ["/run/docker.sock"],
+    "securityContext": {"oldKernels": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    "affinity": {"nodeAffinity": {}},
+    "priorityClass": {"create": False, "name": "system-node-critical"},
+    "serviceAccount": {"annotations": {"k": "v"}},
+    "networkPolicy": {"namespaces": ["monitoring", "prometheus"]},
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+    "scrapeAnnotations": True,
+    "dashboards": {"namespace": "monitoring"},
+}
+LITTLE = {
+    "serviceAccount": {"create": False, "name": "given"},
+    "rbac": {"create": False},
+    "priorityClass": {"create": False},
+    "networkPolicy": {"create": False},
+    "podMonitor": {"enabled": False},
+    "prometheusRule": {"enabled": False},
+    "dashboards": {"enabled": False},
+}
+# Values that must be refused, and a word of the reason.
+REFUSED = [
+    ({"imagee": {}}, "imagee"),
+    ({"port": 80}, "port"),
+    ({"port": "9464"}, "port"),
+    ({"config": {"identiti": {}}}, "identiti"),
+    ({"securityContext": {"capabilities": ["ALL"]}}, "capabilities"),
+    ({"securityContext": {"privileged": True}}, "privileged"),
+    ({"podMonitor": {"enabled": "yes"}}, "enabled"),
+    ({"runtimeSockets": ["docker.sock"]}, "runtimeSockets"),
+    ({"image": {"digest": "latest"}}, "digest"),
+]
+
+
+def render(values=None, operator=False):
+    """What the engine makes of the chart: (documents, notes)."""
+    api = ScriptedApi(operator=operator)
+    try:
+        helm.install(api.kubeconfig(), values)
+        release = helm.newest_release(api)
+    finally:
+        api.close()
+    return helm.documents(release["manifest"]), release["info"].get("notes", "")
+
+
+def one(documents, kind):
+    found = [d for d in documents if d["kind"] == kind]
+    assert len(found) == 1, f"{len(found)} of {kind}"
+    return found[0]
+
+
+def kinds(documents):
+    return sorted({d["kind"] for d in documents})
+
+
+def test_lint():
+    result = helm.lint()
+    messages = [m for m in result.get("messages") or [] if "icon is recommended" not in json.dumps(m)]
+    bad = [m for m in messages if "found symbolic link" not in json.dumps(m)]
+    assert not result.get("errors") and not bad, result
+
+
+def test_defaults_name_what_the_agent_needs_and_no_more():
+    documents, notes = render()
+    assert kinds(documents) == ["ClusterRole", "ClusterRoleBinding", "ConfigMap", "DaemonSet", "NetworkPolicy",
+                                "PriorityClass", "ServiceAccount"], kinds(documents)
+    pod = one(documents, "DaemonSet")["spec"]["template"]["spec"]
+    assert not pod["hostPID"] and not pod["hostNetwork"] and "hostIPC" not in pod
+    (agent,) = pod["containers"]
+    security = agent["securityContext"]
+    assert security["privileged"] is False and security["allowPrivilegeEscalation"] is False
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON", "DAC_READ_SEARCH"]}
+    paths = [v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v]
+    assert paths == ["/sys/fs/cgroup"], paths
+    assert all(m["readOnly"] for m in agent["volumeMounts"])
+    assert {e["name"] for e in agent["env"]} == {"NODE_NAME", "RUST_LOG"}
+    assert agent["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert agent["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert "no Prometheus operator" in notes, notes
+
+
+def test_rbac_reads_four_kinds_and_writes_nothing():
+    rules = one(render()[0], "ClusterRole")["rules"]
+    assert {v for r in rules for v in r["verbs"]} == {"get", "list", "watch"}
+    assert sorted(x for r in rules for x in r["resources"]) == ["endpointslices", "namespaces", "pods", "services"]
+
+
+def test_everything_at_once():
+    documents, _ = render(EVERYTHING, operator=True)
+    daemon = one(documents, "DaemonSet")
+    agent = daemon["spec"]["template"]["spec"]["containers"][0]
+    assert agent["image"].endswith("@sha256:" + "0" * 64)
+    assert agent["securityContext"]["capabilities"]["add"][-1] == "SYS_RESOURCE"
+    assert agent["ports"][0]["containerPort"] == 9999
+    config = yaml.safe_load(config_of(documents))
+    assert config["version"] == 1
+    assert config["export"] == {"listen": "0.0.0.0:9999", "findings": "/dev/stdout"}, config
+    assert config["identity"] == {"patterns": ["tenant-{tenant}"]}
+    assert one(documents, "NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == 9999
+    assert one(documents, "PodMonitor")["metadata"]["labels"]["release"] == "prometheus"
+
+
+def config_of(documents):
+    maps = [d for d in documents if d["kind"] == "ConfigMap" and "config.yaml" in d["data"]]
+    assert len(maps) == 1
+    return maps[0]["data"]["config.yaml"]
+
+
+def test_little():
+    documents, _ = render(LITTLE)
+    assert kinds(documents) == ["ConfigMap", "DaemonSet"], kinds(documents)
+    pod = one(documents, "DaemonSet")["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "given" and "priorityClassName" not in pod
+
+
+def test_the_operators_kinds_are_made_where_there_is_an_operator():
+    documents, notes = render(operator=True)
+    assert "PodMonitor" in kinds(documents)
+    assert "No PodMonitor" not in notes
+    rules = [d for d in documents if d["kind"] == "PrometheusRule"]
+    files = [f for f in ("alerts", "rules") if (ROOT / "dashboards" / f"{f}.yaml").exists()]
+    assert len(rules) == len(files), (len(rules), files)
+    for rule, file in zip(sorted(rules, key=lambda r: r["metadata"]["name"]), files):
+        # As they stand in the file: the chart's engine must not read their own templates.
+        assert rule["spec"] == yaml.safe_load((ROOT / "dashboards" / f"{file}.yaml").read_text())
+
+
+def test_dashboards_arrive_as_they_are():
+    documents, _ = render()
+    label = [d for d in documents if d["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+    files = sorted((ROOT / "dashboards").glob("*.json"))
+    assert len(label) == len(files), (len(label), files)
+    for file in files:
+        texts = [d["data"][file.name] for d in label if file.name in d["data"]]
+        assert len(texts) == 1 and json.loads(texts[0]) == json.loads(file.read_text()), file
+        assert len(texts[0]) < 900_000, f"{file}: too large for a ConfigMap"
+
+
+def test_bad_values_are_refused():
+    for values, word in REFUSED:
+        try:
+            render(values)
+        except Exception as error:
+            assert word in str(error), f"{values}: {error}"
+        else:
+            raise AssertionError(f"accepted: {values}")
+
+
+def test_sections_of_the_configuration_are_those_of_the_agent():
+    agent = json.loads((ROOT / "docs" / "config.schema.json").read_text())["properties"]
+    chart = json.loads((ROOT / "deploy/helm/leasewarden/values.schema.json").read_text())
+    names = set(chart["properties"]["config"]["properties"])
+    assert names == set(agent), f"values.schema.json, config: {sorted(names ^ set(agent))}"
+
+
+def test_a_new_configuration_means_new_pods():
+    api = ScriptedApi()
+    try:
+        helm.install(api.kubeconfig())
+        first = helm.documents(helm.newest_release(api)["manifest"])
+        helm.upgrade(api.kubeconfig(), {"config": {"limits": {"tenants": 50}}})
+        release = helm.newest_release(api)
+        second = helm.documents(release["manifest"])
+        assert release["version"] == 2
+        live = [o for o in api.kept("DaemonSet")]
+    finally:
+        api.close()
+
+    def stamp(daemon):
+        return daemon["spec"]["template"]["metadata"]["annotations"]["leasewarden.io/config-sha256"]
+
+    assert stamp(one(first, "DaemonSet")) != stamp(one(second, "DaemonSet"))
+    assert stamp(live[0]) == stamp(one(second, "DaemonSet")), "the upgrade reached the cluster"
+    assert yaml.safe_load(config_of(second))["limits"] == {"tenants": 50}
+
+
+def test_schemas_of_kubernetes():
+    n = 0
+    for values in (None, EVERYTHING, LITTLE):
+        for document in render(values, operator=True)[0]:
+            if document["kind"] in OPERATOR_KINDS:
+                continue
+            for version in VERSIONS:
+                kubernetes_validate.validate(document, version, strict=True)
+                n += 1
+    try:
+        kubernetes_validate.validate({"apiVersion": "v1", "kind": "ConfigMap", "dataa": {}}, VERSIONS[-1], strict=True)
+    except kubernetes_validate.ValidationError:
+        pass
+    else:
+        raise AssertionError("the validator accepts anything")
+    print(f"      {n} validations, Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}")
+
+
+NAMESPACE = """\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: leasewarden
+  labels:
+    # Host paths and capabilities are what this namespace is for.
+    pod-security.kubernetes.io/enforce: privileged
+    pod-security.kubernetes.io/warn: privileged
+"""
+
+
+def manifests():
+    """File name -> text: the chart with its default values, without Helm's labels."""
+    files = {"leasewarden.yaml": [NAMESPACE.strip()], "monitoring.yaml": [], "dashboards.yaml": []}
+    for document in render(operator=True)[0]:
+        unlabel(document)
+        text = yaml.dump(document, sort_keys=False, width=118, default_flow_style=False).strip()
+        if document["kind"] in OPERATOR_KINDS:
+            files["monitoring.yaml"].append(text)
+        elif "grafana_dashboard" in document["metadata"].get("labels", {}):
+            files["dashboards.yaml"].append(text)
+        else:
+            files["leasewarden.yaml"].append(text)
+    head = "# Made from deploy/helm/leasewarden by `cargo xtask charts --write`; edit the chart instead.\n---\n"
+    return {name: head + "\n---\n".join(texts) + "\n" for name, texts in files.items() if texts}
+
+
+def unlabel(node):
+    """Takes out what only Helm knows."""
+    if isinstance(node, dict):
+        labels = node.get("labels")
+        if isinstance(labels, dict):
+            labels.pop("helm.sh/chart", None)
+            labels.pop("app.kubernetes.io/managed-by", None)
+        for value in node.values():
+            unlabel(value)
+    elif isinstance(node, list):
+        for value in node:
+            unlabel(value)
+
+
+def test_manifests_are_those_of_the_chart():
+    wanted = manifests()
+    there = {p.name: p.read_text() for p in MANIFESTS.glob("*.yaml")}
+    stale = sorted(n for n in wanted.keys() | there.keys() if wanted.get(n) != there.get(n))
+    assert not stale, f"deploy/manifests: {', '.join(stale)} not up to date; next: cargo xtask charts --write"
+    for text in wanted.values():
+        assert not re.search(r"[Hh]elm(?!/)", text), "Helm is mentioned in plain manifests"
+
+
+def main():
+    if "--write" in sys.argv[1:]:
+        MANIFESTS.mkdir(exist_ok=True)
+        files = manifests()
+        for old in MANIFESTS.glob("*.yaml"):
+            if old.name not in files:
+                old.unlink()
+        for name, text in files.items():
+            (MANIFESTS / name).write_text(text)
+            print(f"deploy/manifests/{name}")
+        return 0
+    failed = []
+    for name, test in [(n, f) for n, f in globals().items() if n.startswith("test_")]:
+        try:
+            test()
+            print(f"ok    {name}")
+        except Exception as error:
+            failed.append(name)
+            print(f"FAIL  {name}: {type(error).__name__}: {str(error)[:2000]}")
+    print(f"charts: {len(failed)} failed" if failed else "charts: all ok")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+//! Shared queues: brokers, producers of two tenants, and workers that do the jobs' side effects on a database. What runs,
+//! and what must and may be found, is `tests::lab::queue_cases`; here it is demanded. One test plays all cases of a
+//! broker, as brokers are slow to start; one that fails hides no other.
+
+use std::sync::PoisonError;
+
+use anyhow::{Result, bail};
+use tests::lab::agent::binary;
+use tests::lab::brokers::Kind;
+use tests::lab::cases::Twin;
+use tests::lab::queue::Ground;
+use tests::lab::queue_cases::{CASES, QueueCase, STORMS};
+
+#[test]
+fn rabbitmq() {
+    perform(Kind::RabbitMq);
+}
+
+#[test]
+fn redis() {
+    perform(Kind::Redis);
+}
+
+#[test]
+fn nats() {
+    perform(Kind::Nats);
+}
+
+#[test]
+fn mosquitto() {
+    perform(Kind::Mosquitto);
+}
+
+#[test]
+fn kafka() {
+    perform(Kind::Kafka);
+}
+
+/// Both storms at once: they are a minute of waiting each.
+#[test]
+fn storms() {
+    let _one = crate::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let results: Vec<Result<()>> = std::thread::scope(|scope| {
+        let played: Vec<_> = STORMS
+            .iter()
+            .map(|case| {
+                scope.spawn(move || {
+                    let mut ground = Ground::new(case.program.broker(), &format!("queue-{}", case.name))?;
+                    play(&mut ground, case, 1)
+                })
+            })
+            .collect();
+        played.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a case panicked"))).collect()
+    });
+    demand("storms", results);
+}
+
+/// Plays all cases of a broker; `LEASEWARDEN_QUEUE_CASE` picks those that have this in their name.
+fn perform(kind: Kind) {
+    let _one = crate::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let only = std::env::var("LEASEWARDEN_QUEUE_CASE").unwrap_or_default();
+    let cases: Vec<&QueueCase> =
+        CASES.iter().filter(|c| c.program.broker() == kind && c.name.contains(&only)).collect();
+    assert!(!cases.is_empty() || !only.is_empty(), "no cases for {}", kind.name());
+    let mut ground = Ground::new(kind, &format!("queue-{}", kind.name()))
+        .unwrap_or_else(|error| panic!("cannot set the scene: {error:#}"));
+    let mut results = Vec::new();
+    for case in cases {
+        for &in_flight in case.in_flight {
+            results.push(play(&mut ground, case, in_flight));
+        }
+    }
+    demand(kind.name(), results);
+}
+
+fn play(ground: &mut Ground, case: &QueueCase, in_flight: u32) -> Result<()> {
+    let began = std::time::Instant::now();
+    let result = judge(ground, case, in_flight);
+    let told = if result.is_ok() { "ok" } else { "FAILED" };
+    eprintln!("{:<28} {in_flight:>2}  {told} ({:.1} s)", case.name, began.elapsed().as_secs_f32());
+    result.map_err(|error| error.context(format!("{} with {in_flight}", case.name)))
+}
+
+fn judge(ground: &mut Ground, case: &QueueCase, in_flight: u32) -> Result<()> {
+    let record = std::env::var_os("LEASEWARDEN_QUEUE_RECORD").is_some();
+    let played = ground.play(case, in_flight, &binary()?, record)?;
+    let judged = case.judge(in_flight, &played.outcome.findings);
+    if !judged.false_positives.is_empty() {
+        bail!("{} findings are not true; missed {:?}\n{}", judged.false_positives.len(), judged.missed, played.outcome);
+    }
+    if !judged.missed.is_empty() {
+        bail!("not found: {}\n{}", judged.missed.join("; "), played.outcome);
+    }
+    if case.twin == Twin::Clean && case.may.is_empty() {
+        played.outcome.quiet()?;
+    }
+    Ok(())
+}
+
+fn demand(what: &str, results: Vec<Result<()>>) {
+    let n = results.len();
+    let failed: Vec<String> = results.into_iter().filter_map(|r| r.err().map(|e| format!("{e:#}"))).collect();
+    assert!(failed.is_empty(), "{what}: {} of {n} failed\n\n{}", failed.len(), failed.join("\n\n"));
+}
