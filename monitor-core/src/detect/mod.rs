@@ -382,7 +382,7 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::new(rules::session_set_under_pooler::SessionSetUnderPooler),
         Box::new(rules::shared_service_unpartitioned::SharedServiceUnpartitioned::default()),
         Box::new(rules::tenant_label_missing::TenantLabelMissing::default()),
-        Box::new(rules::response_desync::ResponseDesync),
+        Box::new(rules::response_desync::ResponseDesync::default()),
         Box::new(rules::conn_auth_reuse::ConnAuthReuse),
         Box::new(rules::cache_key_unscoped::CacheKeyUnscoped::default()),
         Box::new(rules::mcp_header_mismatch::McpHeaderMismatch),

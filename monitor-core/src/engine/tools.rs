@@ -96,6 +96,7 @@ mod tests {
         let initialize = server.is_some();
         Exchange {
             request: 1,
+            id: None,
             begun: Nanos(1),
             ended: Nanos(2),
             transport: Transport::StreamableHttp,

@@ -172,6 +172,8 @@ pub struct Content {
 pub struct Exchange {
     /// Number of the request on its connection ([`super::Operation::request`]).
     pub request: u64,
+    /// The id that JSON-RPC gives it, of which only equality matters.
+    pub id: Option<Fingerprint>,
     /// When the request was whole.
     pub begun: Nanos,
     /// When its answer was.

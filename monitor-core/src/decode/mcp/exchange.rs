@@ -78,6 +78,7 @@ impl Asked {
         let of_session = known.filter(|_| head.session.is_some()).map_or(Revision::Unknown, |k| k.revision);
         let exchange = Exchange {
             request,
+            id: None,
             begun: at,
             ended: at,
             transport: head.transport,
@@ -123,6 +124,7 @@ impl Asked {
         let kind = if id.is_none() { Method::Control } else { method::of(verb).unwrap_or(Method::Data) };
         let mut this = Self::plain(verb, kind, head, request, at, cx);
         this.id = id;
+        this.exchange.id = id.map(|id| id.0);
         this.has_cursor = params.get("cursor").is_some_and(|c| !c.is_null());
         let x = &mut this.exchange;
         let named = method::named(verb, params);
