@@ -2,7 +2,7 @@
 //! probes in the kernel. Every scenario is there twice, as a mistake that must be found and as the same work done right
 //! that must be met with silence, and each of them with one connection per tenant and with sixteen.
 //!
-//! Run by `cargo xtask test`. They need root, and one machine runs one at a time.
+//! Run by `cargo xtask test`. They need root.
 
 mod direct;
 mod late;
@@ -12,6 +12,7 @@ mod opaque;
 mod prepared;
 mod queue;
 mod roles;
+mod room;
 mod session_set;
 mod shared;
 mod shared_asyncio;
@@ -21,8 +22,6 @@ mod shared_runtimes;
 mod shared_threads;
 mod traps;
 mod unbound;
-
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use tests::lab::client::{Client, Seen, Work};
@@ -58,12 +57,9 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
-/// Two agents in one kernel would not disturb each other; two servers on two cores would.
-static ONE: Mutex<()> = Mutex::new(());
-
 /// Sets the scene for one test, plays it, and says all there is to know when it fails.
 fn play(name: &str, workers: u32, body: fn(&mut Stage) -> Result<()>) {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _seat = room::enter(workers);
     let name = name.trim_start_matches("scenarios::").replace("::", "-");
     let scene = Scene::new(&name).unwrap_or_else(|error| panic!("cannot set the scene: {error:#}"));
     let mut stage = Stage { scene, workers };

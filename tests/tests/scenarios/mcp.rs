@@ -1,8 +1,6 @@
 //! MCP: servers on the official SDKs, two tenants' clients, and what the agent says of them. What runs, and what must and
 //! may be found, is `tests::lab::mcp_cases`; here it is demanded.
 
-use std::sync::PoisonError;
-
 use anyhow::{Result, bail};
 use tests::lab::agent::binary;
 use tests::lab::mcp_cases::{Case, Stage};
@@ -76,7 +74,7 @@ mcp! {
 
 /// Plays a case and demands what it says of itself.
 fn perform(name: &str, in_flight: u32) {
-    let _one = crate::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _seat = crate::room::enter(in_flight);
     let mut report = String::new();
     if let Err(error) = play(name, in_flight, &mut report) {
         panic!("{name} with {in_flight}: {error:#}\n{report}");

@@ -2,8 +2,6 @@
 //! and what must and may be found, is `tests::lab::queue_cases`; here it is demanded. One test plays all cases of a
 //! broker, as brokers are slow to start; one that fails hides no other.
 
-use std::sync::PoisonError;
-
 use anyhow::{Result, bail};
 use tests::lab::agent::binary;
 use tests::lab::brokers::Kind;
@@ -39,7 +37,7 @@ fn kafka() {
 /// Both storms at once: they are a minute of waiting each.
 #[test]
 fn storms() {
-    let _one = crate::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _seat = crate::room::enter(2);
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let played: Vec<_> = STORMS
             .iter()
@@ -57,7 +55,7 @@ fn storms() {
 
 /// Plays all cases of a broker; `LEASEWARDEN_QUEUE_CASE` picks those that have this in their name.
 fn perform(kind: Kind) {
-    let _one = crate::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _seat = crate::room::enter(2);
     let only = std::env::var("LEASEWARDEN_QUEUE_CASE").unwrap_or_default();
     let cases: Vec<&QueueCase> =
         CASES.iter().filter(|c| c.program.broker() == kind && c.name.contains(&only)).collect();

@@ -1,8 +1,6 @@
 //! Through a shared process: services that take requests of both tenants and pool what is behind them. What runs, and
 //! what must and may be found, is `tests::lab::cases`; here it is demanded.
 
-use std::sync::PoisonError;
-
 use anyhow::{Context, Result, bail};
 use tests::lab::agent::binary;
 use tests::lab::cases::{Case, Twin};
@@ -23,7 +21,7 @@ pub(crate) use shared;
 
 /// Plays a case and demands what it says of itself.
 pub(crate) fn perform(name: &str, concurrency: u32) {
-    let _one = crate::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _seat = crate::room::enter(concurrency);
     let mut report = String::new();
     if let Err(error) = play(name, concurrency, &mut report) {
         panic!("{name} with {concurrency}: {error:#}\n{report}");

@@ -119,7 +119,7 @@ fn scenarios(built: Option<PathBuf>, filter: Option<&str>) -> Result<()> {
     };
     let mut command = sh::cargo();
     command
-        .args(["test", "--package", "tests", "--no-fail-fast", "--", "--test-threads=1"])
+        .args(["test", "--package", "tests", "--no-fail-fast", "--", "--test-threads=4"])
         .args(filter)
         .env(tests::lab::agent::BINARY, &binary)
         .env("LEASEWARDEN_PYTHON", venv().join("bin/python"));
