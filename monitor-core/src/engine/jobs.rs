@@ -129,6 +129,7 @@ impl Session<'_> {
             if let Some(place) = self.shared.places.get_mut(&relay) {
                 place.identified(key, origin.whom);
             }
+            self.shared.is_worked_at(relay, origin);
         }
         for handed in later {
             let event = Handed { origin: origin.attribution(), ..handed };
@@ -198,6 +199,7 @@ impl Session<'_> {
             self.shared.detect(&RuleEvent::Handed(&event), self.out);
         }
         if let Some(relay) = place {
+            self.shared.is_worked_at(relay, origin);
             let verb = self.core.delivered_by;
             let job = Job {
                 service,
@@ -315,6 +317,13 @@ impl Session<'_> {
 }
 
 impl super::shared::Shared {
+    /// A job of this origin is worked on at `relay`.
+    fn is_worked_at(&mut self, relay: Relay, origin: Origin) {
+        if let (Relay::Workload(worker), Whom::Tenant(tenant, _)) = (relay, origin.whom) {
+            self.works_for(worker, tenant);
+        }
+    }
+
     /// Jobs that have counted long enough, and deliveries whose publication will not be seen any more.
     pub(super) fn age_jobs(&mut self, now: Nanos, out: &mut dyn super::output::Output) {
         while let Some(&(until, relay, key)) = self.messages.lingering.front() {

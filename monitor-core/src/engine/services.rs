@@ -182,6 +182,13 @@ impl Shared {
         self.services.get_mut(id.0 as usize)
     }
 
+    /// A workload without a label works for `tenant`. Who works for two tenants is shared, label or not.
+    pub(super) fn works_for(&mut self, client: WorkloadId, tenant: TenantId) {
+        if *self.works_for.entry(client).or_insert(tenant) != tenant {
+            self.servers.0.insert(client);
+        }
+    }
+
     /// Notes a data operation in the service map.
     pub(super) fn note_use(
         &mut self,
@@ -193,11 +200,8 @@ impl Shared {
         at: Nanos,
     ) {
         let labelled = client.and_then(|w| self.directory.get(w)).is_some_and(|w| w.tenant.is_some());
-        // Who works for two tenants is shared, label or not.
-        if let (Some(client), Some(tenant), false) = (client, tenant, labelled)
-            && *self.works_for.entry(client).or_insert(tenant) != tenant
-        {
-            self.servers.0.insert(client);
+        if let (Some(client), Some(tenant), false) = (client, tenant, labelled) {
+            self.works_for(client, tenant);
         }
         let Some(s) = self.services.get_mut(service.0 as usize) else { return };
         if let Some(client) = client
