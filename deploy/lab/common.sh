@@ -64,6 +64,7 @@ start_api() {
         --token-auth-file "$WORK/pki/tokens.csv" --authorization-mode Node,RBAC \
         --service-cluster-ip-range 10.0.0.0/24 --service-account-issuer https://kubernetes.default.svc \
         --service-account-signing-key-file "$WORK/pki/sa.key" --service-account-key-file "$WORK/pki/sa.pub" \
+        --kubelet-preferred-address-types InternalIP \
         --allow-privileged=true --client-ca-file "$WORK/pki/ca.crt" >>"$LOG/apiserver.log" 2>&1 &
     API_PID=$!
 }

@@ -11,8 +11,10 @@ if [ "${1:-}" != inside ]; then
     mkdir -p "$N" "$WORK/layer" "$LOG" "$WORK/data/containerd" "$WORK/data/kubelet"
     mount -t tmpfs layer "$WORK/layer"
     mkdir -p "$WORK/layer/upper" "$WORK/layer/work"
-    # The unpacked packages above the machine's own files.
-    mount -t overlay overlay -o "lowerdir=$ROOT:/,upperdir=$WORK/layer/upper,workdir=$WORK/layer/work" "$N" || exit 1
+    # The unpacked packages above the machine's own files. Copied, 180 MB: they lie below `/`, and overlayfs refuses
+    # layers of which one holds the other.
+    cp -a "$ROOT/usr" "$WORK/layer/upper/" || exit 1
+    mount -t overlay overlay -o "lowerdir=/,upperdir=$WORK/layer/upper,workdir=$WORK/layer/work" "$N" || exit 1
     mount -t proc proc "$N/proc"
     mount -t sysfs sys "$N/sys"
     mount --rbind /sys/fs/cgroup "$N/sys/fs/cgroup"
@@ -25,15 +27,20 @@ if [ "${1:-}" != inside ]; then
     mkdir -p "$N/var/lib/containerd" "$N/var/lib/kubelet" "$N/etc/cni/net.d"
     mount --bind "$WORK/data/containerd" "$N/var/lib/containerd"
     mount --bind "$WORK/data/kubelet" "$N/var/lib/kubelet"
-    mount --make-rshared "$N"
     hostname node1
     ip link set lo up
     ip link add node0 type bridge
     ip addr add 10.123.0.1/24 dev node0
     ip link set node0 up
     ip route add default via 10.123.0.254
-    exec chroot "$N" "$HERE/node.sh" inside
+    # Not chroot alone: what enters a container's namespace later (kubectl exec, probes) starts at the namespace's own root.
+    mkdir -p "$N/.old"
+    cd "$N" && pivot_root . .old || exit 1
+    exec chroot . "$HERE/node.sh" inside
 fi
+cd / || exit 1
+umount -l /.old
+mount --make-rshared /
 
 export PATH=$BIN:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin
 cat >/etc/cni/net.d/10-lab.conflist <<EOF

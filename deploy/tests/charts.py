@@ -1,6 +1,6 @@
-"""Tests of the chart and the manifests made from it; `charts.py --write` writes the manifests.
+"""Tests of the chart and the manifests made from it; `--write` writes the manifests, `--package` the chart's archive.
 
-    charts.py [--write]
+    charts.py [--write | --package FOLDER]
 
 Needs no cluster: the real Helm engine works against a scripted API server.
 """
@@ -9,6 +9,9 @@ import json
 import pathlib
 import re
 import sys
+import tarfile
+import tempfile
+import tomllib
 
 import kubernetes_validate
 import yaml
@@ -93,6 +96,24 @@ def test_lint():
     messages = [m for m in result.get("messages") or [] if "icon is recommended" not in json.dumps(m)]
     bad = [m for m in messages if "found symbolic link" not in json.dumps(m)]
     assert not result.get("errors") and not bad, result
+
+
+def test_versions_are_those_of_the_workspace():
+    version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    chart = yaml.safe_load((ROOT / "deploy/helm/leasewarden/Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == version, (chart["version"], chart["appVersion"], version)
+
+
+def test_the_package_is_whole():
+    with tempfile.TemporaryDirectory() as folder:
+        archive = helm.package(folder)
+        with tarfile.open(archive) as tar:
+            names = {n.removeprefix("leasewarden/") for n in tar.getnames()}
+    wanted = {"Chart.yaml", "values.yaml", "values.schema.json", "templates/daemonset.yaml"}
+    wanted |= {f"files/dashboards/{f.name}" for f in (ROOT / "dashboards").iterdir() if f.suffix in (".json", ".yaml")}
+    assert wanted <= names, f"not in the package: {sorted(wanted - names)}"
+    strangers = {n for n in names if n.startswith("files/") and n not in wanted}
+    assert not strangers, strangers
 
 
 def test_defaults_name_what_the_agent_needs_and_no_more():
@@ -289,6 +310,9 @@ def main():
         for name, text in files.items():
             (MANIFESTS / name).write_text(text)
             print(f"deploy/manifests/{name}")
+        return 0
+    if "--package" in sys.argv[1:]:
+        print(helm.package(sys.argv[-1]))
         return 0
     failed = []
     for name, test in [(n, f) for n, f in globals().items() if n.startswith("test_")]:

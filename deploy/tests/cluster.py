@@ -6,6 +6,7 @@ static binary, for `api`).
 
 import concurrent.futures
 import glob
+import http.client
 import json
 import os
 import pathlib
@@ -74,11 +75,6 @@ def metric(text, name, **labels):
     return 0.0
 
 
-def knows_kubernetes():
-    """Whether this agent takes tenants from Kubernetes."""
-    return '"kubernetes"' in (ROOT / "docs" / "config.schema.json").read_text()
-
-
 # ---- a whole node ----
 
 
@@ -111,7 +107,8 @@ def rolled_out():
 
 def say_why_not():
     for args in (["get", "pods", "-A", "-o", "wide"], ["-n", NAMESPACE, "describe", "pods"],
-                 ["-n", NAMESPACE, "logs", "-l", "app.kubernetes.io/name=leasewarden", "--tail=20"]):
+                 ["-n", NAMESPACE, "logs", "-l", "app.kubernetes.io/name=leasewarden", "--tail=20"],
+                 ["-n", "shared", "logs", "orders-db", "--tail=20"], ["-n", "shared", "logs", "pooler", "--tail=20"]):
         done = subprocess.run([KUBECTL, *args], capture_output=True, text=True, timeout=60)
         print(done.stdout[-4000:], done.stderr[-1000:])
 
@@ -132,19 +129,6 @@ def findings():
     return json.loads(text)
 
 
-def static_identity():
-    """Tenants by cgroup, for an agent that does not ask Kubernetes: a pod's cgroup has the pod's uid."""
-    entries = []
-    for tenant in ("acme", "globex"):
-        pod = json.loads(kubectl("-n", f"{tenant}-prod", "get", "pod", f"agent-{tenant}", "-o", "json"))
-        entries.append({
-            "match": {"cgroup": f"/kubepods/{pod['status']['qosClass'].lower()}/pod{pod['metadata']['uid']}/**"},
-            "tenant": tenant,
-            "workload": f"{tenant}-prod/agent-{tenant}",
-        })
-    return {"identity": {"static": entries}}
-
-
 def node():
     helm.install(KUBECONFIG, values({}), namespace=NAMESPACE)
     say("chart installed by the Helm engine")
@@ -163,19 +147,12 @@ def node():
         kubectl("apply", "-f", "-", text=put("tenant.yaml", tenant))
     for tenant in ("acme", "globex"):
         until(60, f"{tenant} is at work", lambda t=tenant: phase(f"{t}-prod", f"agent-{t}"))
-    config = {"limits": {"tenants": 50}}
-    if not knows_kubernetes():
-        say("this agent does not ask Kubernetes: tenants by cgroup instead")
-        config.update(static_identity())
-    helm.upgrade(KUBECONFIG, values(config), namespace=NAMESPACE)
+    helm.upgrade(KUBECONFIG, values({"limits": {"tenants": 50}}), namespace=NAMESPACE)
     until(120, "upgraded: a new configuration, a new pod", rolled_out)
     # Their sessions began before the new agent did: let them begin again.
-    if knows_kubernetes():
-        for tenant in ("acme", "globex"):
-            kubectl("-n", f"{tenant}-prod", "delete", "pod", f"agent-{tenant}", "--now")
-            kubectl("apply", "-f", "-", text=put("tenant.yaml", tenant))
-    else:
-        kubectl("-n", "shared", "exec", "pooler", "--", "/usr/bin/true")
+    for tenant in ("acme", "globex"):
+        kubectl("-n", f"{tenant}-prod", "delete", "pod", f"agent-{tenant}", "--now")
+        kubectl("apply", "-f", "-", text=put("tenant.yaml", tenant))
     until(60, "both tenants are at work", lambda: all(phase(f"{t}-prod", f"agent-{t}") for t in ("acme", "globex")))
 
     def leak():
@@ -188,21 +165,21 @@ def node():
 
     def finding():
         for found in findings():
-            text = json.dumps(found)
-            if "acme-prod/agent-acme" in text and "globex" in text:
+            if found["rule"] == "pool-stale-binding" and set(found["tenant"].values()) == {"acme", "globex"}:
                 return found
         return None
 
-    found = until(60, "a finding names both tenants", finding)
-    say(f"{found['rule']} ({found['severity']}): {json.dumps(found)[:1500]}")
+    found = until(60, "a finding names both tenants, from the labels of their namespaces", finding)
+    assert found["workload"]["name"].startswith("shared/pooler"), found["workload"]
+    assert found["service"]["name"] == "shared/orders-db", found["service"]
+    say(f"{found['severity']} {found['rule']}: {found['message']}")
+    say(f"in pod {found['workload']['name']}, service {found['service']['name']} at {found['service']['address']}")
     lines = kubectl("-n", NAMESPACE, "logs", agent_pod()["metadata"]["name"]).splitlines()
     assert any(line.startswith("{") and json.loads(line).get("rule") == found["rule"] for line in lines), "not in the log"
     say("it is in the pod's log, as a JSON line")
     text = fetch(agent_url("/metrics"))[1]
-    assert "leasewarden_" in text
-    if knows_kubernetes():
-        assert metric(text, "leasewarden_identity_synced", source="kubernetes") == 1
-        relabel()
+    assert metric(text, "leasewarden_identity_synced", source="kubernetes") == 1, text
+    relabel()
     helm.uninstall(KUBECONFIG, namespace=NAMESPACE)
     until(60, "uninstalled: no pod is left",
           lambda: not json.loads(kubectl("-n", NAMESPACE, "get", "pods", "-o", "json"))["items"])
@@ -267,9 +244,6 @@ def address(n):
 
 
 def api():
-    if not knows_kubernetes():
-        say("NOT TESTED: this agent does not ask Kubernetes yet")
-        return
     server = Api()
     kubectl("create", "namespace", "churn")
     until(30, "its service account", lambda: kubectl("-n", "churn", "get", "serviceaccount", "default"))
@@ -286,14 +260,42 @@ def api():
     agent = subprocess.Popen(
         [os.environ["AGENT"], "run", "--config", str(config), "--cgroup", "/leasewarden-cluster-api"],
         stdout=log, stderr=log)
+    service = None
     try:
-        churn(server, agent)
+        service = Service(cgroup)
+        churn(server, agent, service)
     finally:
         agent.terminate()
         agent.wait(20)
+        if service:
+            service.close()
         cgroup.rmdir()
     assert agent.returncode == 0, f"the agent ended with {agent.returncode}"
     say("the agent drained and ended with 0")
+
+
+class Service:
+    """A web server in the watched cgroup, to which pods' addresses speak: what the agent calls them is in /services."""
+
+    def __init__(self, cgroup):
+        code = (
+            "import http.server, os\n"
+            f"open('{cgroup}/cgroup.procs', 'w').write(str(os.getpid()))\n"
+            "http.server.HTTPServer(('127.0.0.1', 9470), http.server.SimpleHTTPRequestHandler).serve_forever()\n"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=WORK / "log", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ask_from(self, source):
+        subprocess.run(["ip", "address", "replace", f"{source}/32", "dev", "lo"], check=True)
+        connection = http.client.HTTPConnection("127.0.0.1", 9470, timeout=5, source_address=(source, 0))
+        connection.request("HEAD", "/")
+        connection.getresponse().read()
+        connection.close()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
 
 
 def resident(agent):
@@ -301,7 +303,7 @@ def resident(agent):
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) // 1024
 
 
-def churn(server, agent):
+def churn(server, agent, service):
     url = "http://127.0.0.1:9464"
 
     def objects(kind):
@@ -310,20 +312,37 @@ def churn(server, agent):
     def has(n):
         return lambda: objects("pods") == n
 
+    def seen(tenant, source):
+        """Whether a request from this address counts as this tenant's, and as nobody else's who has not asked before."""
+        def ask():
+            before = tenants()
+            service.ask_from(source)
+            time.sleep(0.3)
+            after = tenants()
+            return {t for t in after if after[t] != before.get(t)} == {tenant}
+        return ask
+
+    def tenants():
+        listed = json.loads(fetch(f"{url}/services")[1])
+        return {t["tenant"]: json.dumps(t) for s in listed if s["address"] == "127.0.0.1:9470" for t in s["tenants"]}
+
     until(60, "the agent is ready and synced", lambda: fetch(f"{url}/readyz")[0] == 200)
     before = resident(agent)
     pool = concurrent.futures.ThreadPoolExecutor(8)
     list(pool.map(lambda n: make_pod(server, f"a{n}", address(n), f"tenant-{n % 20}"), range(1000)))
     until(60, f"1,000 pods are known; {before} MiB before", has(1000))
     say(f"{resident(agent)} MiB with them")
+    until(10, "a request from a pod's address is its tenant's", seen("tenant-7", address(7)))
     # The same addresses again, for other pods of other tenants, while the old ones go.
     list(pool.map(lambda n: remove_pod(server, f"a{n}"), range(1000)))
     list(pool.map(lambda n: make_pod(server, f"b{n}", address(n), f"tenant-{(n + 1) % 20}"), range(1000)))
     until(60, "all replaced, every address used again", has(1000))
+    until(10, "the same address is another tenant's now", seen("tenant-8", address(7)))
     for n in range(100):
         server.call("PATCH", f"/api/v1/namespaces/churn/pods/b{n}",
                     {"metadata": {"labels": {"leasewarden.io/tenant": "moved"}}}, "application/merge-patch+json")
-    say("100 labels changed while running")
+    until(10, "100 labels changed while running: it is the new tenant's", seen("moved", address(7)))
+    until(10, "the others' have not changed", seen("tenant-6", address(205)))
     assert fetch(f"{url}/readyz")[0] == 200
 
     (WORK / "away").touch()
@@ -336,6 +355,7 @@ def churn(server, agent):
     status, text = fetch(f"{url}/readyz")
     assert status == 200 and "kubernetes" in json.dumps(json.loads(text)["stale"]), (status, text)
     assert objects("pods") == 1000, "the last known state is kept"
+    until(10, "the last known state still answers", seen("moved", address(8)))
     (WORK / "away").unlink()
     until(120, "the API server is back, and nothing is stale", lambda: not stale())
     list(pool.map(lambda n: remove_pod(server, f"b{n}"), range(1000)))

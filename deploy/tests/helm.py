@@ -18,6 +18,10 @@ def lint():
     return asyncio.run(helm_sdkpy.Lint(config).run(CHART))
 
 
+def package(folder):
+    return asyncio.run(helm_sdkpy.Package(helm_sdkpy.Configuration()).run(CHART, dest_dir=str(folder)))
+
+
 def install(kubeconfig, values=None, namespace="leasewarden", wait=False, timeout=300, **more):
     config = helm_sdkpy.Configuration(namespace=namespace, kubeconfig=kubeconfig)
     run = helm_sdkpy.Install(config).run(

@@ -34,9 +34,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// When a test fails, or the Python packages cannot be had.
 pub(crate) fn test() -> Result<()> {
     sh::step("testing the chart and the manifests");
-    // Standard error is the engine's own chatter.
-    print!("{}", sh::capture(&mut script("charts.py")?)?);
-    Ok(())
+    let mut command = script("charts.py")?;
+    // The engine's own chatter; and Python's, should it not even begin.
+    let chatter = paths::lab().join("charts.err");
+    sh::run(command.stderr(fs::File::create(&chatter)?)).with_context(|| format!("see also {}", chatter.display()))
+}
+
+/// Puts the packaged chart into a folder.
+///
+/// # Errors
+/// When the engine cannot be had or refuses.
+pub(crate) fn package(out: &Path) -> Result<()> {
+    let mut command = script("charts.py")?;
+    sh::quiet(command.arg("--package").arg(out))
 }
 
 /// A command that runs one of the Python programs of `deploy/tests`.
@@ -62,22 +72,25 @@ fn environment() -> Result<PathBuf> {
     if fs::read(&stamp).is_ok_and(|old| old == text) {
         return Ok(dir);
     }
-    let python = python().with_context(|| {
-        format!(
-            "the Helm engine (PyPI: helm-sdkpy) needs Python {}.{} or later, and there is none on PATH or under pyenv",
-            PYTHON.0, PYTHON.1
-        )
-    })?;
+    let python = python().with_context(no_python)?;
     sh::step("installing the Helm engine and Kubernetes' schemas (Python packages)");
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir)?;
     sh::quiet(Command::new(python).args(["-m", "venv"]).arg(&dir))?;
-    sh::quiet(
-        Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&wanted),
-    )?;
+    sh::quiet(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&wanted))?;
     // Last: it says that the environment is complete, and for which requirements.
     fs::write(stamp, text)?;
     Ok(dir)
+}
+
+/// Why the chart cannot be tested on this machine; `None` when it can.
+pub(crate) fn cannot() -> Option<String> {
+    python().is_none().then(no_python)
+}
+
+fn no_python() -> String {
+    let (major, minor) = PYTHON;
+    format!("the Helm engine (PyPI: helm-sdkpy) needs Python {major}.{minor} or later: none on PATH or under pyenv")
 }
 
 /// A Python that is new enough.

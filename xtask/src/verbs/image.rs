@@ -10,10 +10,12 @@ use anyhow::{Context, Result, bail};
 
 use super::build::{Profile, probes};
 use crate::{paths, sh};
-pub(crate) use archive::{Entry, Image};
+pub(crate) use archive::{Entry, Image, Tar};
 
 /// Where the chart looks by default.
 const REPOSITORY: &str = "ghcr.io/leasewarden/leasewarden";
+/// What goes with the binary wherever it goes.
+pub(crate) const LICENCES: [&str; 3] = ["LICENSE-APACHE", "LICENSE-GPL-2.0", "LICENSE-MIT"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -37,12 +39,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
     };
     let out = args.out.clone().unwrap_or_else(|| paths::target().join("leasewarden-image.tar"));
-    let name = args.name.clone().unwrap_or_else(|| format!("{REPOSITORY}:{}", env!("CARGO_PKG_VERSION")));
+    let name = args.name.clone().unwrap_or_else(default_name);
     let digest = write(&binary, &name, &out)?;
     let size = fs::metadata(&out)?.len();
     println!("{}\n  {name}\n  {digest}, {:.1} MB", out.display(), size as f64 / 1e6);
     println!("next: `ctr -n k8s.io images import`, `docker load -i` or `podman load -i` this file");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name by which the chart of this version asks for the image.
+pub(crate) fn default_name() -> String {
+    format!("{REPOSITORY}:{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Builds the agent without shared libraries.
@@ -77,7 +84,8 @@ pub(crate) fn static_agent(profile: Profile) -> Result<PathBuf> {
 
 /// Static, and without this machine's paths: the same source and compiler give the same bytes elsewhere.
 fn rust_flags() -> String {
-    let mut flags = format!("-C target-feature=+crt-static --remap-path-prefix={}=/leasewarden", paths::root().display());
+    let mut flags =
+        format!("-C target-feature=+crt-static --remap-path-prefix={}=/leasewarden", paths::root().display());
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
@@ -95,11 +103,10 @@ pub(crate) fn write(binary: &Path, name: &str, out: &Path) -> Result<String> {
     if let Some(parent) = out.parent() {
         fs::create_dir_all(parent)?;
     }
-    require_static(binary)?;
     let stripped = out.with_extension("stripped");
-    sh::quiet(Command::new("strip").arg("-o").arg(&stripped).arg(binary))?;
+    strip(binary, &stripped)?;
     let mut entries = vec![Entry::program("leasewarden", &stripped)?];
-    for licence in ["LICENSE-APACHE", "LICENSE-GPL-2.0", "LICENSE-MIT"] {
+    for licence in LICENCES {
         entries.push(Entry::file(&format!("licenses/{licence}"), &paths::root().join(licence))?);
     }
     fs::remove_file(&stripped)?;
@@ -126,6 +133,15 @@ pub(crate) fn write(binary: &Path, name: &str, out: &Path) -> Result<String> {
     };
     let file = fs::File::create(out).with_context(|| format!("cannot write {}", out.display()))?;
     image.write(std::io::BufWriter::new(file)).with_context(|| format!("cannot write {}", out.display()))
+}
+
+/// A copy without symbols, of a binary that is static.
+///
+/// # Errors
+/// When it is not static, or the copy cannot be made.
+pub(crate) fn strip(binary: &Path, to: &Path) -> Result<()> {
+    require_static(binary)?;
+    sh::quiet(Command::new("strip").arg("-o").arg(to).arg(binary))
 }
 
 fn git(args: &[&str]) -> Result<String> {

@@ -57,8 +57,11 @@ pub(crate) struct Programs {
 /// # Errors
 /// When a package cannot be had or the build fails.
 pub(crate) fn ensure() -> Result<Programs> {
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(program, _)| paths::find_program(program).is_none()).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(program, _)| paths::find_program(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
     if !missing.is_empty() {
         crate::apt::install(&missing)?;
     }
@@ -107,7 +110,9 @@ fn merge_usr(root: &Path) -> Result<()> {
 }
 
 fn build(cache: &Path, bin: &Path) -> Result<()> {
-    sh::step(&format!("building Kubernetes {VERSION} from Debian's source package: once, 5 to 15 minutes, 4 GB meanwhile"));
+    sh::step(&format!(
+        "building Kubernetes {VERSION} from Debian's source package: once, 5 to 15 minutes, 4 GB meanwhile"
+    ));
     let work = cache.join("build");
     let _ = fs::remove_dir_all(&work);
     let tools = work.join("tools");

@@ -100,8 +100,7 @@ impl Image {
         let index = json!({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [listed],
         });
-        let docker =
-            json!([{ "Config": blob(&config), "RepoTags": [self.name], "Layers": [blob(&layer)] }]);
+        let docker = json!([{ "Config": blob(&config), "RepoTags": [self.name], "Layers": [blob(&layer)] }]);
         let mut tar = Tar::new(out);
         tar.dir("blobs", 0o755)?;
         tar.dir("blobs/sha256", 0o755)?;
@@ -159,10 +158,10 @@ fn descriptor(media_type: &str, content: &[u8]) -> Value {
 }
 
 /// A tar archive in which nothing depends on when and by whom it is written.
-struct Tar<W: Write>(tar::Builder<W>);
+pub(crate) struct Tar<W: Write>(tar::Builder<W>);
 
 impl<W: Write> Tar<W> {
-    fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Self(tar::Builder::new(out))
     }
 
@@ -177,12 +176,12 @@ impl<W: Write> Tar<W> {
         header
     }
 
-    fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+    pub(crate) fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
         let mut header = Self::header(tar::EntryType::Regular, mode, content.len() as u64);
         Ok(self.0.append_data(&mut header, path, content)?)
     }
 
-    fn dir(&mut self, path: &str, mode: u32) -> Result<()> {
+    pub(crate) fn dir(&mut self, path: &str, mode: u32) -> Result<()> {
         let mut header = Self::header(tar::EntryType::Directory, mode, 0);
         Ok(self.0.append_data(&mut header, format!("{path}/"), std::io::empty())?)
     }
@@ -192,9 +191,8 @@ impl<W: Write> Tar<W> {
         Ok(self.0.append_link(&mut header, path, to)?)
     }
 
-    fn finish(self) -> Result<()> {
-        self.0.into_inner()?.flush()?;
-        Ok(())
+    pub(crate) fn finish(self) -> Result<()> {
+        Ok(self.0.into_inner()?.flush()?)
     }
 }
 
