@@ -13,6 +13,8 @@ use crate::capture::CaptureError;
 use crate::capture::cgroups::{Hierarchy, path_of_process};
 use crate::capture::ebpf::{self, BTF_PATH, Btf, CaptureConfig, HOOKS, Probes, SENDER_THREAD, SENDER_THREAD_LOST};
 
+mod identity;
+
 /// Oldest kernel the probes are tested on; the ring buffer came with 5.8.
 const OLDEST: (u32, u32) = (5, 8);
 const TESTED_FROM: (u32, u32) = (5, 10);
@@ -116,6 +118,7 @@ fn examine() -> Report {
         checks.push(Check::new(SENDER_THREAD, State::Limited, "not tried: see above").lost(SENDER_THREAD_LOST));
     }
     checks.extend([btf(), bpf_statistics(), tls_libraries()]);
+    checks.extend(identity::checks());
     Report { usable: checks.iter().all(|c| c.state != State::Missing), checks }
 }
 

@@ -305,9 +305,11 @@ impl Live {
                 None => h.hook.to_owned(),
             })
             .collect();
+        let services = self.agent.engine.services();
         let from =
             Sources {
                 engine: &self.agent.engine,
+                services: &services,
                 source: &stats,
                 identity: Some(&self.agent.identity),
                 waiting: self.agent.waiting_bytes(),
@@ -317,7 +319,7 @@ impl Live {
         self.updater.update(from);
         self.shared.refresh(self.agent.engine.findings());
         self.shared.set_tools(tools::tools(&self.agent.engine.tools()));
-        self.shared.set_services(services::services(&self.agent.engine.services()));
+        self.shared.set_services(services::services(&services));
         let sources = self.agent.identity.sources();
         let shown = |s: &identity::SourceInfo| {
             let why = match (&s.stale, s.synced) {

@@ -12,6 +12,7 @@ use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::{Grpc as ServerGrpc, NamedService, UnaryService};
 
 use super::super::facts::{SourceId, SourceState};
+use super::super::scripted::Running;
 use super::super::settings::ContainersConfig;
 use super::super::sources::Told;
 use super::*;
@@ -69,13 +70,13 @@ fn answer(state: Shared, request: http::Request<Body>) -> BoxFuture<http::Respon
     })
 }
 
-fn serve(path: &Path, state: Shared, old: bool) -> tokio::task::JoinHandle<()> {
+fn serve(path: &Path, state: Shared, old: bool) -> Running {
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).unwrap();
     let incoming = futures_util::stream::poll_fn(move |cx| listener.poll_accept(cx).map(|r| Some(r.map(|(s, _)| s))));
     let mut server = tonic::transport::Server::builder();
     let router = if old { server.add_service(V1Alpha2(state)) } else { server.add_service(V1(state)) };
-    tokio::spawn(async move { drop(router.serve_with_incoming(incoming).await) })
+    Running::new(async move { drop(router.serve_with_incoming(incoming).await) })
 }
 
 fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
@@ -157,8 +158,7 @@ async fn lists_at_the_start_and_when_somebody_waits() {
     lab.poke.notify_one();
     assert_eq!(lab.round().await.0, LISTED[..2]);
     // The runtime goes.
-    server.abort();
-    let _ = server.await;
+    server.stop().await;
     std::fs::remove_file(&lab.socket).unwrap();
     lab.poke.notify_one();
     assert!(matches!(lab.round().await.1, SourceState::Stale(_)));

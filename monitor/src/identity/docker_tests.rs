@@ -10,9 +10,9 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
 
 use super::super::facts::{SourceId, SourceState};
+use super::super::scripted::Running;
 use super::super::settings::ContainersConfig;
 use super::super::sources::Told;
 use super::*;
@@ -31,7 +31,7 @@ fn entry(id: &str, name: &str, labels: Value) -> Value {
     json!({"Id": id, "Names": [format!("/{name}")], "Labels": labels, "State": "configured", "Ports": [], "Created": 1})
 }
 
-fn serve(path: &Path, script: Shared) -> JoinHandle<()> {
+fn serve(path: &Path, script: Shared) -> Running {
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).unwrap();
     let list = async |State(s): State<Shared>| axum::Json(s.lock().unwrap().containers.clone());
@@ -50,7 +50,7 @@ fn serve(path: &Path, script: Shared) -> JoinHandle<()> {
         .route("/containers/{id}/json", get(inspect))
         .route("/events", get(events))
         .with_state(script);
-    tokio::spawn(async move { drop(axum::serve(listener, app).await) })
+    Running::new(async move { drop(axum::serve(listener, app).await) })
 }
 
 fn say(script: &Shared, line: &str) {
@@ -123,9 +123,8 @@ async fn lists_follows_events_and_survives_a_restart() {
     assert!(matches!(lab.next().await, Fact::ContainerGone(id) if id == a));
 
     // The daemon goes, and comes back with less.
-    server.abort();
     lab.script.lock().unwrap().events = None;
-    let _ = server.await;
+    server.stop().await;
     assert!(matches!(lab.next().await, Fact::State(SourceState::Stale(_))));
     lab.script.lock().unwrap().containers.remove(0);
     let _server = serve(&lab.socket, lab.script.clone());

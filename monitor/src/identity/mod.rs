@@ -22,13 +22,15 @@ mod pending;
 mod pattern;
 mod registry;
 mod resolver;
+#[cfg(test)]
+mod scripted;
 mod settings;
 mod sources;
 
 pub use glob::CgroupGlob;
 pub use pattern::TenantPattern;
-pub use registry::SourceInfo;
 pub use pending::Pending;
+pub use registry::SourceInfo;
 pub use resolver::{Resolver, Update, WaitEnd};
 pub use settings::{
     CRI_SOCKETS, ContainersConfig, DOCKER_SOCKETS, KubernetesConfig, LabelRules, Sockets, Switch, TenantSource, WaitConfig,

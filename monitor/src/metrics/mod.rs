@@ -1,6 +1,7 @@
 //! Metrics. Counting is the engine's and the source's business, in plain integers; about once a second the totals are
 //! copied here under their names, so that no event ever formats a label.
 
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, Opts, Registry, TextEncoder};
 
 mod names;
@@ -59,6 +60,8 @@ impl Metrics {
             };
             families.push(family);
         }
+        // The agent's own processor time, memory and descriptors, under the names that every Prometheus client uses.
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         Ok(Self { registry, families })
     }
 

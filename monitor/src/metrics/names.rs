@@ -57,6 +57,10 @@ metrics! {
     OperationsTotal = "operations_total" Counter ["service", "protocol", "kind", "verdict"];
     /// Data operations on a connection whose previous data operation was another tenant's.
     TenantSwitchesTotal = "tenant_switches_total" Counter ["service", "protocol", "verdict"];
+    /// Data operations for a known tenant, by what the ledger says of them.
+    TenantOperationsTotal = "tenant_operations_total" Counter ["service", "protocol", "tenant", "verdict"];
+    /// Acknowledged bindings, by the tenant that they named.
+    TenantBindingsTotal = "tenant_bindings_total" Counter ["service", "protocol", "tenant"];
     /// Distinct tenants seen at a service in the last hour.
     SharedServiceTenants = "shared_service_tenants" Gauge ["service", "protocol"];
     /// Connections followed, by what can be read of them.
@@ -126,7 +130,10 @@ pub fn markdown() -> String {
         "# Metrics\n\nServed in the Prometheus text format on `/metrics` of `export.listen`. This page is generated from the\n\
          declarations in the code (`cargo xtask docs`).\n\n\
          Label values are bounded: at most `limits.tenants` tenants and `limits.services` services are told apart, further\n\
-         ones share `_other`. Absent ones are empty.\n\n\
+         ones share `_other`. Absent ones are empty. Of pairs of service and tenant 4096 are told apart.\n\n\
+         The agent's own process is told by the usual names: `process_cpu_seconds_total`, `process_resident_memory_bytes`,\n\
+         `process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds`, `process_threads`,\n\
+         `process_start_time_seconds`.\n\n\
          | Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
     );
     for m in ALL {

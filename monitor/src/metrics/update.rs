@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use monitor_core::engine::Engine;
+use monitor_core::engine::{Engine, ServiceView};
 use monitor_core::model::{LossStage, Nanos};
 
 use super::{Metric, Metrics};
@@ -13,6 +13,9 @@ use crate::identity::facts::SourceKind;
 
 /// What further tenants and services share when a label has as many values as configured.
 const OTHER: &str = "_other";
+
+/// Most pairs of service and tenant told apart.
+const MAX_PAIRS: usize = 4_096;
 
 /// How far back a tenant counts as using a service.
 const RECENT: Nanos = Nanos::secs(3600);
@@ -46,6 +49,8 @@ impl Bounded {
 pub struct Sources<'a> {
     /// The engine.
     pub engine: &'a Engine,
+    /// Its service map.
+    pub services: &'a [ServiceView],
     /// The source's counters.
     pub source: &'a SourceStats,
     /// Who is where, and who tells it.
@@ -70,6 +75,8 @@ pub struct Updater {
     metrics: Arc<Metrics>,
     tenants: Bounded,
     services: Bounded,
+    /// Pairs of service and tenant.
+    pairs: Bounded,
 }
 
 /// Sums by label values: different services may share `_other`.
@@ -78,12 +85,14 @@ type Sums<'v, const N: usize> = BTreeMap<[&'v str; N], f64>;
 impl Updater {
     /// Tells apart at most so many tenants and services.
     pub fn new(metrics: Arc<Metrics>, tenants: usize, services: usize) -> Self {
-        Self { metrics, tenants: Bounded::new(tenants), services: Bounded::new(services) }
+        let pairs = Bounded::new(MAX_PAIRS);
+        Self { metrics, tenants: Bounded::new(tenants), services: Bounded::new(services), pairs }
     }
 
     /// Copies everything.
     pub fn update(&mut self, from: Sources<'_>) {
         self.engine(from.engine, from.now);
+        self.uses(from.services);
         self.losses(from);
         self.source(from.source);
         if let Some(identity) = from.identity {
@@ -94,7 +103,8 @@ impl Updater {
         for t in &tables {
             self.table(t.table, to_f64(t.entries), to_f64(t.limit));
         }
-        let labels = [("metric_tenants", &self.tenants), ("metric_services", &self.services)];
+        let labels =
+            [("metric_tenants", &self.tenants), ("metric_services", &self.services), ("metric_pairs", &self.pairs)];
         for (table, bounded) in labels {
             self.table(table, to_f64(bounded.seen.len()), to_f64(bounded.limit));
         }
@@ -121,6 +131,29 @@ impl Updater {
         for (labels, value) in sums {
             self.metrics.set(metric, labels, *value);
         }
+    }
+
+    /// Who uses which service, and what proved it.
+    fn uses(&mut self, services: &[ServiceView]) {
+        let (mut operations, mut bindings) = (Sums::new(), Sums::new());
+        for view in services {
+            let service = self.services.label(&view.name);
+            for used in &view.tenants {
+                let tenant = self.tenants.label(&used.tenant);
+                // No name holds a line end: the pair is unmistakable.
+                let pair = format!("{service}\n{tenant}");
+                let tenant = if self.pairs.label(&pair) == OTHER { OTHER } else { tenant };
+                for &(verdict, n) in used.verdicts.iter().filter(|(_, n)| *n > 0) {
+                    *operations.entry([service, view.protocol, tenant, verdict]).or_default() += count(n);
+                }
+                let bound: u64 = used.bindings.iter().map(|(_, n)| n).sum();
+                if bound > 0 {
+                    *bindings.entry([service, view.protocol, tenant]).or_default() += count(bound);
+                }
+            }
+        }
+        self.set_all(Metric::TenantOperationsTotal, &operations);
+        self.set_all(Metric::TenantBindingsTotal, &bindings);
     }
 
     fn engine(&mut self, engine: &Engine, now: Nanos) {
@@ -255,6 +288,7 @@ fn to_f64(n: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::capture::{HookStatus, LossCount};
+    use monitor_core::engine::TenantView;
     use monitor_core::model::Settings;
 
     #[test]
@@ -268,6 +302,24 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut updater = Updater::new(metrics.clone(), 10, 10);
         let engine = Engine::new(Settings::default());
+        let used = TenantView {
+            tenant: "acme".to_owned(),
+            first_seen: Nanos(0),
+            last_seen: Nanos(0),
+            verdicts: vec![("unbound", 3), ("revalidated", 0)],
+            bindings: vec![("app.tenant_id".to_owned(), 2), ("role".to_owned(), 1)],
+        };
+        let services = [ServiceView {
+            name: "orders-db".to_owned(),
+            protocol: "postgres",
+            address: "127.0.0.1:5432".parse().unwrap(),
+            workload: None,
+            relay: false,
+            tenants: vec![used],
+            unattributed: 0,
+            bindings: 3,
+            tools: Vec::new(),
+        }];
         let lost =
             |shard, count| LossCount { stage: LossStage::Kernel, reason: "ring_full", shard: Some(shard), count };
         let source = SourceStats {
@@ -276,14 +328,17 @@ mod tests {
             hooks: vec![HookStatus { hook: "sock_ops", attached: false, problem: None }],
             ..SourceStats::default()
         };
-        updater.update(Sources { engine: &engine, source: &source, identity: None, waiting: (0, 0), unwritten: 2, now: Nanos(0) });
-        updater.update(Sources { engine: &engine, source: &source, identity: None, waiting: (0, 0), unwritten: 2, now: Nanos(0) });
+        updater.update(Sources { engine: &engine, services: &services, source: &source, identity: None, waiting: (0, 0), unwritten: 2, now: Nanos(0) });
+        updater.update(Sources { engine: &engine, services: &services, source: &source, identity: None, waiting: (0, 0), unwritten: 2, now: Nanos(0) });
         let text = metrics.render().unwrap();
         for line in [
             "leasewarden_events_lost_total{reason=\"ring_full\",stage=\"kernel\"} 11",
             "leasewarden_events_lost_total{reason=\"unwritten\",stage=\"export\"} 2",
             "leasewarden_capture_segments_total{direction=\"received\"} 4",
             "leasewarden_hook_attached{hook=\"sock_ops\"} 0",
+            "leasewarden_tenant_operations_total{protocol=\"postgres\",service=\"orders-db\",tenant=\"acme\",verdict=\"unbound\"} 3",
+            "leasewarden_tenant_bindings_total{protocol=\"postgres\",service=\"orders-db\",tenant=\"acme\"} 3",
+            "leasewarden_table_entries{table=\"metric_pairs\"} 1",
             "leasewarden_table_limit{table=\"metric_tenants\"} 10",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

@@ -10,9 +10,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
 
 use super::super::facts::{PodFact, SourceId, SourceState};
+use super::super::scripted::Running;
 use super::super::settings::ContainersConfig;
 use super::super::sources::Told;
 use super::*;
@@ -71,11 +71,11 @@ async fn handle(State(script): State<Shared>, uri: Uri, Query(query): Query<Hash
     .into_response()
 }
 
-async fn serve(port: u16, script: Shared) -> (u16, JoinHandle<()>) {
+async fn serve(port: u16, script: Shared) -> (u16, Running) {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let app = Router::new().fallback(handle).with_state(script);
-    (port, tokio::spawn(async move { drop(axum::serve(listener, app).await) }))
+    (port, Running::new(async move { drop(axum::serve(listener, app).await) }))
 }
 
 fn pod(n: u8, labels: &Value) -> Value {
@@ -97,7 +97,7 @@ fn event(kind: &str, object: &Value) -> String {
 struct Lab {
     script: Shared,
     port: u16,
-    server: JoinHandle<()>,
+    server: Option<Running>,
     told: mpsc::Receiver<Told>,
 }
 
@@ -111,7 +111,7 @@ async fn lab(script: Script, places: &[Place], config: KubernetesConfig) -> Lab 
     let client = Client::try_from(Config::new(url)).unwrap();
     let rules = Rules { config, labels: ContainersConfig::default().labels };
     tokio::spawn(watch_with(client, rules, tellers));
-    Lab { script, port, server, told }
+    Lab { script, port, server: Some(server), told }
 }
 
 fn node() -> KubernetesConfig {
@@ -215,13 +215,11 @@ async fn an_absent_server_leaves_what_was_known_and_comes_back() {
     let script = Script { objects: HashMap::from([("pods", vec![pod(1, &json!({}))])]), ..Script::default() };
     let mut lab = lab(script, &[Place::Pods], node()).await;
     lab.until(synced).await;
-    lab.server.abort();
-    lab.hang_up();
+    lab.server.take().unwrap().stop().await;
     assert!(stale(&lab.until(|f| !synced(f)).await), "nothing is said to be gone");
     // The same port answers again; nothing has changed, so that the resumed watch says nothing.
     let script = lab.script.clone();
     let port = lab.port;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     let (_, _server) = serve(port, script).await;
     assert!(synced(&lab.until(|f| !stale(f)).await));
 }
