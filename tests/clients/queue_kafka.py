@@ -33,14 +33,15 @@ def confluent_producer(options):
 def confluent_worker(options):
     import confluent_kafka
 
+    # A consumer waits for minutes for a topic that is not there yet; asking as a producer makes it.
+    maker = confluent_kafka.Producer({"bootstrap.servers": f"127.0.0.1:{options.broker}"})
+    maker.list_topics(options.queue, timeout=20)
     client = confluent_kafka.Consumer(
         {
             "bootstrap.servers": f"127.0.0.1:{options.broker}",
             "group.id": options.queue,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "allow.auto.create.topics": True,
-            "topic.metadata.refresh.interval.ms": 500,
             "fetch.wait.max.ms": 100,
         }
     )

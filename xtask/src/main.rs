@@ -37,8 +37,12 @@ enum Verb {
     Image(verbs::image::Args),
     /// Test the Helm chart and the manifests with the real engine; no cluster needed.
     Charts(verbs::charts::Args),
+    /// Write the Grafana dashboards from their description, or draw them as pictures.
+    Dashboards(verbs::dashboards::Args),
     /// Test the whole of it on a real Kubernetes node, built once and started here.
     Cluster(verbs::cluster::Args),
+    /// Everything a release consists of: program, image, chart, manifests, checksums.
+    Dist(verbs::dist::Args),
     /// Formatting, lints, tidy, licences.
     Check(verbs::check::Args),
     /// The invariants of ARCHITECTURE.md that a program can test.
@@ -64,7 +68,9 @@ fn main() -> ExitCode {
         Verb::Test(args) => verbs::test::run(&args),
         Verb::Image(args) => verbs::image::run(&args),
         Verb::Charts(args) => verbs::charts::run(&args),
+        Verb::Dashboards(args) => verbs::dashboards::run(&args),
         Verb::Cluster(args) => verbs::cluster::run(&args),
+        Verb::Dist(args) => verbs::dist::run(&args),
         Verb::Check(args) => verbs::check::run(&args),
         Verb::Tidy(args) => verbs::tidy::run(&args),
         Verb::Vm(args) => verbs::vm::run(&args),

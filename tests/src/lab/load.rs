@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::containers::Home;
 use super::python::{Packages, program};
 use super::talk::Talk;
 
@@ -69,17 +70,17 @@ pub struct How<'a> {
 }
 
 impl Load {
-    /// Starts it inside `cgroup`.
+    /// Starts it.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(name: &str, cgroup: &Path, how: How<'_>, logs: &Path) -> Result<Self> {
+    pub fn start(name: &str, home: impl Into<Home>, how: How<'_>, logs: &Path) -> Result<Self> {
         let launch = program(name, Packages::Current, "load.py")?
             .arg(how.port.to_string())
             .arg(how.token)
             .args(["--workers", &how.workers.to_string()])
             .args(how.traced.then_some("--trace"));
-        Ok(Self { talk: Talk::start(launch.cgroup(cgroup), name, logs)?, got: Got::default() })
+        Ok(Self { talk: Talk::start(launch.home(home.into()), name, logs)?, got: Got::default() })
     }
 
     /// Lets each connection carry out these steps so often; does not wait. With `patience_ms`, a request that takes

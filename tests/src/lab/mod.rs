@@ -5,6 +5,7 @@ pub mod brokers;
 pub mod cases;
 pub mod cgroup;
 pub mod client;
+pub mod containers;
 pub mod load;
 pub mod mcp;
 pub mod mcp_cases;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::containers::{Container, Home};
+
 /// User and group id of a name in `/etc/passwd`.
 ///
 /// # Errors
@@ -35,6 +37,7 @@ pub struct Launch {
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
     cgroup: Option<PathBuf>,
+    container: Option<Container>,
     user: Option<String>,
     stop: Signal,
     stdin: bool,
@@ -50,6 +53,7 @@ impl Launch {
             args: Vec::new(),
             envs: Vec::new(),
             cgroup: None,
+            container: None,
             user: None,
             stop: Signal::TERM,
             stdin: false,
@@ -85,6 +89,20 @@ impl Launch {
         self
     }
 
+    /// Starts in a cgroup or in a container.
+    #[must_use]
+    pub fn home(mut self, home: Home) -> Self {
+        match home {
+            Home::Cgroup(dir) => self.cgroup = Some(dir),
+            Home::Container(container) => {
+                self.container = Some(*container);
+                // The first process of a container is deaf to signals that it does not expect.
+                self.stop = Signal::KILL;
+            }
+        }
+        self
+    }
+
     /// Runs as this user of the system.
     #[must_use]
     pub fn user(mut self, user: &str) -> Self {
@@ -117,10 +135,17 @@ impl Launch {
     ///
     /// # Errors
     /// When the log cannot be written or the program not be started.
-    pub fn start(self, logs: &Path) -> Result<Process> {
+    pub fn start(mut self, logs: &Path) -> Result<Process> {
         fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let log = logs.join(format!("{}.log", self.name));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        if let Some(container) = self.container.take() {
+            let mut program = vec![std::mem::take(&mut self.program)];
+            program.append(&mut self.args);
+            let mut run = container.command(&self.envs, &program)?.into_iter();
+            self.program = run.next().unwrap_or_default();
+            self.args = run.collect();
+        }
         let mut command = match &self.cgroup {
             // The shell enters the cgroup and then becomes the program, so no socket is ever made outside of it.
             Some(dir) => {

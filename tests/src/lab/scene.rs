@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::agent::{self, Agent, Finding, Metrics};
 use super::cgroup::Tree;
 use super::client::{Client, Work};
+use super::containers::{Docker, Home};
 use super::load::{How, Load};
 use super::pgbouncer::{PgBouncer, Pool};
 use super::postgres::Postgres;
@@ -33,6 +34,7 @@ pub struct Scene {
     agent: Option<Agent>,
     pooler: Option<PgBouncer>,
     service: Option<Service>,
+    docker: Option<Docker>,
     postgres: Option<Postgres>,
     redis: Option<Redis>,
     upstream: Option<Upstream>,
@@ -67,7 +69,7 @@ impl Scene {
             Behind::Redis => redis = Some(Redis::start(&tree.dir("shared/redis")?, &logs)?),
             Behind::Http => upstream = Some(Upstream::start(&tree.dir("shared/records")?, &logs)?),
         }
-        Ok(Self { agent: None, pooler: None, service: None, postgres, redis, upstream, tree, scratch, logs })
+        Ok(Self { agent: None, pooler: None, service: None, docker: None, postgres, redis, upstream, tree, scratch, logs })
     }
 
     fn postgres(&self) -> Result<&Postgres> {
@@ -95,13 +97,34 @@ impl Scene {
             .context("there is nothing behind the service")
     }
 
+    /// From now on the shared service and the tenants' clients of it live in containers, and labels alone tell whose
+    /// they are. In acme's, what runs has moved into a cgroup of its own below the container's.
+    ///
+    /// # Errors
+    /// When Docker does not come up.
+    pub fn start_docker(&mut self) -> Result<()> {
+        self.docker = Some(Docker::start(self.tree.root(), &self.logs)?);
+        Ok(())
+    }
+
+    /// The containers.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn docker(&self) -> Result<&Docker> {
+        self.docker.as_ref().context("there are no containers")
+    }
+
     /// Starts a service that all tenants share.
     ///
     /// # Errors
     /// When it does not come up.
     pub fn start_service(&mut self, spec: &Spec) -> Result<()> {
-        let cgroup = self.tree.dir("shared/service")?;
-        self.service = Some(Service::start(spec, self.upstream_port()?, &cgroup, &self.logs)?);
+        let home: Home = match &self.docker {
+            Some(docker) => docker.container("tools", &[("leasewarden.io/role", "shared")]).into(),
+            None => (&self.tree.dir("shared/service")?).into(),
+        };
+        self.service = Some(Service::start(spec, self.upstream_port()?, home, &self.logs)?);
         Ok(())
     }
 
@@ -118,9 +141,13 @@ impl Scene {
     /// # Errors
     /// When it does not start.
     pub fn load(&self, tenant: &str, workers: u32, traced: bool) -> Result<Load> {
-        let cgroup = self.tree.dir(&format!("tenants/{tenant}/agent"))?;
+        let home: Home = match (&self.docker, tenant) {
+            (Some(docker), "acme") => docker.container("one", &[("tenant", tenant)]).nested()?.into(),
+            (Some(docker), _) => docker.container("two", &[("leasewarden.io/tenant", tenant)]).into(),
+            (None, _) => (&self.tree.dir(&format!("tenants/{tenant}/agent"))?).into(),
+        };
         let how = How { port: self.service()?.port(), token: token(tenant)?, workers, traced };
-        Load::start(tenant, &cgroup, how, &self.logs)
+        Load::start(tenant, home, how, &self.logs)
     }
 
     /// Puts a pooler in front of the database.
@@ -147,10 +174,19 @@ impl Scene {
     /// When it does not become ready.
     pub fn start_agent_as(&mut self, binary: &Path, config: &str, record: Option<&Path>) -> Result<()> {
         // Its cgroups must be there to be watched, as a container's are before its first packet.
-        for tenant in ["acme", "globex"] {
-            self.tree.dir(&format!("tenants/{tenant}/agent"))?;
+        let mut config = config.to_owned();
+        match &self.docker {
+            Some(docker) => {
+                let socket = docker.socket().display();
+                config.push_str(&format!("identity: {{ containers: {{ docker: \"{socket}\", cri: off }} }}\n"));
+            }
+            None => {
+                for tenant in ["acme", "globex"] {
+                    self.tree.dir(&format!("tenants/{tenant}/agent"))?;
+                }
+            }
         }
-        self.agent = Some(Agent::start_as(binary, self.tree.root(), config, record, &self.logs)?);
+        self.agent = Some(Agent::start_as(binary, self.tree.root(), &config, record, &self.logs)?);
         Ok(())
     }
 

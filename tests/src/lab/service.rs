@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::containers::Home;
 use super::process::{Launch, Process};
 use super::python::{Packages, python};
 use super::{net, node, python as py, target_dir};
@@ -134,11 +135,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it inside `cgroup`, with what is behind it at a port on 127.0.0.1.
+    /// Starts it, with what is behind it at a port on 127.0.0.1.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn start(spec: &Spec, upstream: u16, cgroup: &Path, logs: &Path) -> Result<Self> {
+    pub fn start(spec: &Spec, upstream: u16, home: impl Into<Home>, logs: &Path) -> Result<Self> {
         let truth = logs.join("truth.jsonl");
         let _ = fs::remove_file(&truth);
         let tokens: serde_json::Map<_, _> =
@@ -153,7 +154,7 @@ impl Service {
             .args(spec.passes_trace.then_some("--comment"))
             .args(spec.job.into_iter().flat_map(|job| ["--job", job]))
             .args(spec.cache.into_iter().flat_map(|port| ["--cache".to_owned(), port.to_string()]));
-        let (process, port) = listening(launch.cgroup(cgroup), "service", logs)?;
+        let (process, port) = listening(launch.home(home.into()), "service", logs)?;
         Ok(Self { _process: process, port, truth })
     }
 

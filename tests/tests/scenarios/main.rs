@@ -4,6 +4,7 @@
 //!
 //! Run by `cargo xtask test`. They need root.
 
+mod containers;
 mod direct;
 mod late;
 mod loss;

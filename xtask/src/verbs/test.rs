@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::build::{Profile, agent, probes};
+use super::charts;
 use super::setup::{Need, ensure, venv};
 use crate::{paths, sh};
 
@@ -19,13 +20,15 @@ enum Stage {
     Build,
     /// Unit and golden tests: `cargo test`.
     Unit,
+    /// The Helm chart and the manifests, by the real engine.
+    Charts,
     /// Real services, the live agent (root).
     Scenarios,
     /// Five kernels in QEMU.
     Vm,
 }
 
-const ALL: [Stage; 5] = [Stage::Setup, Stage::Build, Stage::Unit, Stage::Scenarios, Stage::Vm];
+const ALL: [Stage; 6] = [Stage::Setup, Stage::Build, Stage::Unit, Stage::Charts, Stage::Scenarios, Stage::Vm];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -50,12 +53,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             summary.push(format!("{name:<10} NOT RUN"));
             continue;
         }
+        if let Some(reason) = cannot(stage) {
+            sh::loud(&format!("{name}: NOT RUN, {reason}"));
+            summary.push(format!("{name:<10} NOT RUN: {reason}"));
+            continue;
+        }
         eprintln!("\n======== {name} ========");
         let began = Instant::now();
         let result = match stage {
             Stage::Setup => ensure(Need::Test),
             Stage::Build => build().map(|binary| built = Some(binary)),
             Stage::Unit => unit(args.filter.as_deref()),
+            Stage::Charts => charts::test(),
             Stage::Scenarios => scenarios(built.take(), args.filter.as_deref()),
             Stage::Vm => kernels(),
         };
@@ -75,7 +84,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !left_out.is_empty() {
         sh::loud(&format!("NOT RUN, as asked: {}. This says nothing about them.", left_out.join(", ")));
     }
+    sh::note("`cargo xtask cluster` tests on a real Kubernetes node; it is a verb of its own, as it first builds one");
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Why this machine cannot run a stage whatever is installed; `None` when it can.
+fn cannot(stage: Stage) -> Option<String> {
+    match stage {
+        Stage::Charts => charts::cannot(),
+        _ => None,
+    }
 }
 
 fn kernels() -> Result<()> {

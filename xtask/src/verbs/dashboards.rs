@@ -1,0 +1,130 @@
+//! `dashboards`: writes the Grafana dashboards of `dashboards/` from their description here, and draws them as pictures.
+
+mod expr;
+mod health;
+mod overview;
+mod panel;
+mod service;
+mod tenant;
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use self::panel::{Dashboard, Variable};
+use crate::paths;
+
+/// Colours of severities.
+const SEVERITIES: &[(&str, &str)] =
+    &[("critical", "dark-red"), ("high", "red"), ("medium", "orange"), ("low", "yellow"), ("info", "blue")];
+/// The same in a table.
+const SEVERITY_WORDS: &[(&str, &str, &str)] = &[
+    ("critical", "critical", "dark-red"),
+    ("high", "high", "red"),
+    ("medium", "medium", "orange"),
+    ("low", "low", "yellow"),
+    ("info", "info", "blue"),
+];
+/// Colours of verdicts: green is proved, blue was never shared, grey is not known.
+const VERDICTS: &[(&str, &str)] = &[
+    ("revalidated", "green"),
+    ("single-tenant", "blue"),
+    ("reset-only", "yellow"),
+    ("unbound", "orange"),
+    ("stale-bound", "red"),
+    ("indeterminate", "gray"),
+];
+/// The same in a table.
+const VERDICT_WORDS: &[(&str, &str, &str)] = &[
+    ("revalidated", "revalidated", "green"),
+    ("single-tenant", "single-tenant", "blue"),
+    ("reset-only", "reset-only", "yellow"),
+    ("unbound", "unbound", "orange"),
+    ("stale-bound", "stale-bound", "red"),
+    ("indeterminate", "indeterminate", "gray"),
+];
+/// Colours of what became of payload.
+const CLASSES: &[(&str, &str)] = &[("decoded", "green"), ("opaque", "blue"), ("truncated", "yellow"), ("lost", "red")];
+/// Figures of a table, uncoloured.
+const FIGURES: &[(f64, &str)] = &[(0.0, "text")];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only say whether the committed files are what this would write; exit 1 when not.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.check {
+        check()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for dashboard in all() {
+        let file = file(&dashboard);
+        fs::write(&file, dashboard.text()).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the committed dashboards are what their description says.
+///
+/// # Errors
+/// Names those that are not.
+pub(crate) fn check() -> Result<()> {
+    let stale: Vec<String> = all()
+        .iter()
+        .filter(|d| {
+            // As values: the order of keys says nothing.
+            let committed = fs::read_to_string(file(d)).ok().and_then(|text| serde_json::from_str(&text).ok());
+            committed != serde_json::from_str::<serde_json::Value>(&d.text()).ok()
+        })
+        .map(|d| format!("dashboards/{}.json", d.name))
+        .collect();
+    if !stale.is_empty() {
+        bail!("not what the code describes: {}; run `cargo xtask dashboards`", stale.join(", "));
+    }
+    Ok(())
+}
+
+fn all() -> Vec<Dashboard> {
+    vec![overview::dashboard(), service::dashboard(), tenant::dashboard(), health::dashboard()]
+}
+
+fn file(dashboard: &Dashboard) -> std::path::PathBuf {
+    paths::root().join("dashboards").join(format!("{}.json", dashboard.name))
+}
+
+/// Cluster and node, by the labels that the scrape adds.
+fn places_of_agents() -> Vec<Variable> {
+    vec![
+        Variable { name: "cluster", of: "leasewarden_build_info".to_owned(), single: false },
+        Variable { name: "node", of: "leasewarden_build_info{cluster=~\"$cluster\"}".to_owned(), single: false },
+    ]
+}
+
+/// Cluster, node, service, tenant; the one that the dashboard is about takes one value.
+fn places(one_service: bool, one_tenant: bool) -> Vec<Variable> {
+    let mut list = places_of_agents();
+    let here = "leasewarden_tenant_operations_total{cluster=~\"$cluster\", node=~\"$node\"}";
+    let service = Variable { name: "service", of: here.to_owned(), single: one_service };
+    let tenant = Variable { name: "tenant", of: here.to_owned(), single: one_tenant };
+    if one_tenant {
+        list.extend([tenant, service]);
+    } else if one_service {
+        list.push(service);
+    } else {
+        list.extend([service, tenant]);
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_dashboards_are_current() {
+        super::check().unwrap();
+    }
+}
