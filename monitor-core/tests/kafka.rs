@@ -5,7 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use common::{SALT, Segments, Step, Suite};
+use std::collections::HashSet;
+
+use common::{SALT, Segments, Step, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
 use monitor_core::decode::kafka::fuzz::fuzz_kafka;
 use monitor_core::decode::kafka::{Kafka, Shared};
@@ -21,6 +23,50 @@ const SUITE: Suite = Suite {
     at_least: 20,
 };
 
+fn steps(segments: &Segments) -> impl Iterator<Item = Step<'_>> {
+    segments.iter().map(|(from, bytes)| Step::Bytes(*from, bytes, true))
+}
+
+/// What is said of the content of a message, if it was seen: from its print on.
+fn content(line: &str) -> Option<&str> {
+    let (_, content) = line.split_once(" content ")?;
+    (!content.starts_with('-')).then_some(content)
+}
+
+/// The ids of a message whose topic was known by name.
+fn ids(line: &str) -> impl Iterator<Item = &str> {
+    let named = !line.contains(" [] ");
+    let words = line.split(" content ").next().unwrap_or_default().split(" id ").skip(1);
+    words.filter(move |_| named)
+}
+
+fn messages(lines: &[String]) -> impl Iterator<Item = &String> {
+    lines.iter().filter(|l| l.starts_with("published") || l.starts_with("delivered"))
+}
+
+/// Of messages and commits nothing is said that did not happen.
+fn check(what: &str, got: &[String], want: &[String]) {
+    let all = || format!("{what}:\n{}", got.join("\n"));
+    assert!(is_subsequence(&bindings(got), &bindings(want)), "{}", all());
+    let happened: HashSet<&str> = messages(want).filter_map(|l| content(l)).collect();
+    let known: HashSet<&str> = messages(want).flat_map(|l| ids(l)).collect();
+    let is_named = messages(want).all(|l| !l.contains(" [] "));
+    let mut handles = HashSet::new();
+    for line in messages(got) {
+        assert!(content(line).is_none_or(|c| happened.contains(c)), "{line}\n{}", all());
+        assert!(!is_named || ids(line).all(|id| known.contains(id)), "{line}\n{}", all());
+        if line.starts_with("delivered") {
+            assert!(handles.insert(line.split(' ').nth(2).unwrap()), "{line}\n{}", all());
+        }
+    }
+    assert!(is_subsequence(&passed(got), &passed(want)), "{}", all());
+}
+
+/// How far readers have come.
+fn passed(lines: &[String]) -> Vec<&str> {
+    lines.iter().map(String::as_str).filter(|l| l.starts_with("passed")).collect()
+}
+
 #[test]
 fn golden() {
     SUITE.golden();
@@ -28,12 +74,145 @@ fn golden() {
 
 #[test]
 fn every_split_gives_the_same_calls() {
-    SUITE.every_split(200);
+    SUITE.every_split(150);
+}
+
+#[test]
+fn every_prefix_says_a_prefix_and_ends_what_it_began() {
+    for (name, segments) in SUITE.recordings() {
+        let want = SUITE.whole(&segments);
+        for n in 0..segments.len() {
+            let got = SUITE.run_from(false, steps(&segments).take(n));
+            let same = got.iter().zip(&want).take_while(|(a, b)| a == b).count();
+            for line in &got[same..] {
+                let ends = ["-> unknown", "answered", "status Idle"].iter().any(|w| line.contains(w));
+                let unread = line.starts_with("delivered") && content(line).is_none();
+                assert!(ends || unread, "{name} first {n}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_segment_confirms_and_makes_nothing() {
+    let mut n_recovered = 0;
+    for (name, segments) in SUITE.recordings() {
+        let want = SUITE.whole(&segments);
+        for lost in 0..segments.len() {
+            let all = segments.iter().enumerate().map(|(i, (from, bytes))| {
+                if i == lost { Step::Hole(*from, bytes.len() as u64) } else { Step::Bytes(*from, bytes, true) }
+            });
+            let got = SUITE.run_from(false, all);
+            check(&format!("{name} without segment {lost}"), &got, &want);
+            if let Some(at) = got.iter().position(|l| l.starts_with("disturbed")) {
+                n_recovered += usize::from(got[at..].iter().any(|l| l.starts_with("answered")));
+            }
+        }
+    }
+    assert!(n_recovered > 100, "the place is found again after most holes: {n_recovered}");
+}
+
+#[test]
+fn a_cut_segment_confirms_and_makes_nothing() {
+    for (name, segments) in SUITE.recordings() {
+        let want = SUITE.whole(&segments);
+        for (lost, (_, all)) in segments.iter().enumerate() {
+            for keep in [1, 4, 7, 12, 20, 40, 80, 200].into_iter().filter(|k| *k < all.len()) {
+                let all = segments.iter().enumerate().flat_map(|(i, (from, bytes))| {
+                    if i == lost {
+                        let head = Step::Bytes(*from, &bytes[..keep], false);
+                        vec![head, Step::Hole(*from, (bytes.len() - keep) as u64)]
+                    } else {
+                        vec![Step::Bytes(*from, bytes, true)]
+                    }
+                });
+                check(&format!("{name}: segment {lost} cut to {keep}"), &SUITE.run_from(false, all), &want);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_joined_late_is_read_from_a_request_on() {
+    let mut n_joined = 0;
+    for (name, segments) in SUITE.recordings() {
+        let want = SUITE.whole(&segments);
+        for skipped in 1..segments.len() {
+            let got = SUITE.run_from(true, steps(&segments).skip(skipped));
+            check(&format!("{name} from segment {skipped}"), &got, &want);
+            n_joined += usize::from(got.iter().any(|l| l.starts_with("answered")));
+        }
+    }
+    assert!(n_joined > 100, "most connections are joined: {n_joined}");
+}
+
+#[test]
+fn recordings_are_known_for_what_they_are() {
+    let is = Guess::Is { protocol: Protocol::Kafka, from: Side::Client };
+    let mut n_known = 0;
+    for (name, segments) in SUITE.recordings() {
+        for (at, (from, bytes)) in segments.iter().enumerate() {
+            let fresh = infer::infer(bytes, true, false);
+            let late = infer::infer(bytes, true, true);
+            match from {
+                Side::Client => {
+                    assert_eq!((fresh, late), (is, is), "{name} {at}");
+                    for cut in 1..bytes.len().min(12) {
+                        assert_eq!(infer::infer(&bytes[..cut], false, false), Guess::NeedMore, "{name} {at} {cut}");
+                    }
+                    n_known += 1;
+                }
+                // Nobody may take for another protocol what the broker says.
+                Side::Server => {
+                    for guess in [fresh, late] {
+                        assert!(!matches!(guess, Guess::Is { .. }), "{name} {at}: {guess:?}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(n_known > 100, "there are enough of them: {n_known}");
+}
+
+#[test]
+fn producers_and_consumers_tell_of_the_same_messages() {
+    let all = SUITE.recordings();
+    let told = |prefix: &str, what: &str| -> HashSet<String> {
+        let of = all.iter().filter(|(name, _)| name.starts_with(prefix));
+        let lines = of.flat_map(|(_, segments)| SUITE.whole(segments));
+        // Print and values; the trace ids too.
+        lines.filter(|l| l.starts_with(what)).filter_map(|l| content(&l).map(str::to_owned)).collect()
+    };
+    for client in ["confluent", "aiokafka", "kafkajs"] {
+        let (sent, got) = (told(client, "published"), told(client, "delivered"));
+        assert!(got.len() >= 3 && got.is_subset(&sent), "{client}: {got:#?} {sent:#?}");
+    }
+}
+
+#[test]
+fn the_fuzz_target_holds_on_every_prefix_of_the_recordings() {
+    for (_, segments) in SUITE.recordings() {
+        let data = Suite::fuzz_input(&segments);
+        for n in (0..data.len()).step_by(97) {
+            fuzz_kafka(&data[..n]);
+        }
+    }
 }
 
 proptest! {
     #[test]
     fn random_bytes_do_no_harm(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
         fuzz_kafka(&data);
+    }
+
+    #[test]
+    fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
+        thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
+        let mut segments = ALL.with(|all| all[which % all.len()].1.clone());
+        let n = segments.len();
+        let bytes = &mut segments[at % n].1;
+        let place = at / n % bytes.len();
+        bytes[place] = value;
+        SUITE.run_from(late, steps(&segments));
     }
 }

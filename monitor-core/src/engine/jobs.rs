@@ -4,9 +4,9 @@ use super::conn::Pending;
 use super::messages::Origin;
 use super::session::Session;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::Whom;
+use crate::attribute::through::{RequestKey, Whom};
 use crate::detect::{Checked, Ended, Handed, Posted, RuleEvent};
-use crate::model::queue::{Delivery, Job, JobWork, Message, QueueEvent, Settled, Settlement};
+use crate::model::queue::{Confirmed, Delivery, Job, JobWork, Message, Passed, QueueEvent, Settled, Settlement};
 use crate::model::{
     Answer, Attribution, Basis, Claim, Effect, EvidenceClass, Nanos, Outcome, Protocol, ServiceId, Slot, Strength,
     UnitNo,
@@ -26,10 +26,10 @@ const DELIVERED: u64 = 1 << 63;
 /// A delivery that is not settled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenJob {
-    handle: u64,
-    no: u64,
-    at: Nanos,
-    message: Option<u64>,
+    pub(super) handle: u64,
+    pub(super) no: u64,
+    pub(super) at: Nanos,
+    pub(super) message: Option<u64>,
 }
 
 /// Brokers of a Kafka cluster share their topics; any other broker's ids are its own.
@@ -44,6 +44,7 @@ impl Session<'_> {
             QueueEvent::Published(m) => self.published(m),
             QueueEvent::Delivered(d) => self.delivered(d),
             QueueEvent::Settled(s) => self.settled_job(s),
+            QueueEvent::Passed(p) => self.passed(p),
         }
     }
 
@@ -216,12 +217,16 @@ impl Session<'_> {
 
     fn opens_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
         let Some(place) = self.shared.places.get_mut(&relay) else { return };
-        if self.core.jobs.len() >= MAX_JOBS {
+        let no = DELIVERED | (self.core.n_jobs + 1);
+        let open = OpenJob { handle: d.handle, no, at: job.at, message: entry };
+        // What nobody confirms is not followed by its confirmation.
+        let how = if d.awaits_ack { d.confirmed } else { Confirmed::Here };
+        let followed = self.shared.elsewhere.delivered(relay, how, self.core.id, open);
+        if followed.is_err() || self.core.jobs.len() >= MAX_JOBS {
             place.miss(job.at);
             return;
         }
         self.core.n_jobs += 1;
-        let no = DELIVERED | self.core.n_jobs;
         let key = (self.core.id, no);
         place.arrived(key, origin.whom, self.core.protocol, job.at);
         place.is_job(key, job, !d.awaits_ack);
@@ -238,21 +243,40 @@ impl Session<'_> {
             e.given.push((relay, key));
         }
         if d.awaits_ack {
-            self.core.jobs.push(OpenJob { handle: d.handle, no, at: job.at, message: entry });
+            if followed == Ok(false) {
+                self.core.jobs.push(open);
+            }
         } else {
             self.shared.messages.lingering.push_back((job.at + LINGER, relay, key));
         }
     }
 
     fn settled_job(&mut self, s: Settled) {
-        let Some(index) = self.core.jobs.iter().position(|j| j.handle == s.handle) else { return };
-        let open = self.core.jobs.swap_remove(index);
-        let key = (self.core.id, open.no);
+        let here = self.core.jobs.iter().position(|j| j.handle == s.handle);
+        let found = match (here, self.core.leaves.filter(|_| self.core.endpoint.is_none())) {
+            (Some(index), _) => Some((self.core.id, self.core.jobs.swap_remove(index))),
+            (None, Some(worker)) => self.shared.elsewhere.settled(worker, s.handle),
+            (None, None) => None,
+        };
+        if let Some((conn, open)) = found {
+            self.ends_job((conn, open.no), open, s.at, s.how);
+        }
+    }
+
+    /// A reader of a log has told how far it has come.
+    fn passed(&mut self, p: Passed) {
+        let Some(reader) = self.core.leaves.filter(|_| self.core.endpoint.is_none()) else { return };
+        for (conn, open) in self.shared.elsewhere.passed(reader, p.to) {
+            self.ends_job((conn, open.no), open, p.at, Settlement::Done);
+        }
+    }
+
+    fn ends_job(&mut self, key: RequestKey, open: OpenJob, at: Nanos, how: Settlement) {
         let thread = self.core.threads[0];
         let origin = open.message.and_then(|no| self.shared.messages.get(no)).and_then(|e| e.origin.attribution());
-        let event = Ended { site: self.site(), begun: open.at, at: s.at, how: s.how, origin };
+        let event = Ended { site: self.site(), begun: open.at, at, how, origin };
         self.shared.detect(&RuleEvent::Ended(&event), self.out);
-        if s.how == Settlement::Done
+        if how == Settlement::Done
             && let Some(no) = open.message
             && self.shared.messages.get(no).is_some_and(|e| e.ids.is_empty())
         {
@@ -261,12 +285,12 @@ impl Session<'_> {
         }
         let Some(relay) = self.core.leaves else { return };
         let Some(place) = self.shared.places.get_mut(&relay) else { return };
-        let over = place.confirmed(key, s.at, thread) || s.how != Settlement::Done;
+        let over = place.confirmed(key, at, thread) || how != Settlement::Done;
         if over {
-            place.answered(key, s.at, thread);
+            place.answered(key, at, thread);
         } else {
             // Confirmed before any work was seen: the work may be yet to come.
-            self.shared.messages.lingering.push_back((s.at.max(open.at) + LINGER, relay, key));
+            self.shared.messages.lingering.push_back((at.max(open.at) + LINGER, relay, key));
         }
     }
 
@@ -276,6 +300,13 @@ impl Session<'_> {
         for open in std::mem::take(&mut self.core.jobs) {
             if let Some(place) = relay.and_then(|r| self.shared.places.get_mut(&r)) {
                 place.abandoned((self.core.id, open.no), at);
+            }
+        }
+        if self.core.n_jobs > 0 {
+            for (reader, open) in self.shared.elsewhere.lost(self.core.id) {
+                if let Some(place) = self.shared.places.get_mut(&reader) {
+                    place.abandoned((self.core.id, open.no), at);
+                }
             }
         }
     }

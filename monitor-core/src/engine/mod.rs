@@ -2,6 +2,7 @@
 
 mod conn;
 mod downstream;
+mod elsewhere;
 mod exchanges;
 mod feed;
 mod jobs;

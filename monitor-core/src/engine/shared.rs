@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::conn::Core;
 use super::downstream::Downstream;
+use super::elsewhere::Elsewhere;
 use super::messages::Messages;
 use super::output::{OperationView, Output};
 use super::owners::{Owners, TenantValues};
@@ -85,6 +86,8 @@ pub(super) struct Shared {
     pub(super) downstream: Downstream,
     /// Messages on their way.
     pub(super) messages: Messages,
+    /// Jobs that may be confirmed on another connection.
+    pub(super) elsewhere: Elsewhere,
     /// Tenants by the fingerprints of their names.
     pub(super) tenant_values: TenantValues,
     /// The time of the event that is being handled.
@@ -144,6 +147,7 @@ impl Shared {
             tools: Tools::default(),
             downstream: Downstream::default(),
             messages: Messages::default(),
+            elsewhere: Elsewhere::default(),
             tenant_values,
             now: Nanos(0),
             settings,

@@ -56,6 +56,38 @@ pub struct Delivery {
     pub awaits_ack: bool,
     /// The broker says that it was delivered before.
     pub again: bool,
+    /// How its confirmation names it.
+    pub confirmed: Confirmed,
+}
+
+/// How a delivery's confirmation names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirmed {
+    /// By its handle, on the same connection.
+    #[default]
+    Here,
+    /// By its handle, on any of the consumer's connections.
+    Anywhere,
+    /// By how far the reader of a log has come, on any of its connections.
+    Past(Position),
+}
+
+/// A place in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The log.
+    pub log: Fingerprint,
+    /// The message's number there.
+    pub offset: i64,
+}
+
+/// Everything below this position is confirmed, on whichever of the consumer's connections it was delivered.
+#[derive(Clone, Copy, Debug)]
+pub struct Passed {
+    /// The first that is not.
+    pub to: Position,
+    /// When.
+    pub at: Nanos,
 }
 
 /// How a delivery ended.
@@ -90,6 +122,8 @@ pub enum QueueEvent {
     Delivered(Delivery),
     /// The consumer is done with it.
     Settled(Settled),
+    /// The consumer is done with all that came before.
+    Passed(Passed),
 }
 
 /// A job: a message in the hands of a process that works for several tenants.

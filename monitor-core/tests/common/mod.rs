@@ -288,6 +288,7 @@ impl Sink for Recorder {
                 format!("delivered {} {:x}{ack}{again} {}", d.message.request, d.handle, self.message(&d.message))
             }
             QueueEvent::Settled(s) => format!("settled {:x} {:?}", s.handle, s.how),
+            QueueEvent::Passed(p) => format!("passed {}", p.to.offset),
         });
     }
     fn unmatched_reply(&mut self, _: Nanos, why: &'static str) {

@@ -29,6 +29,17 @@ struct Turns {
     confirmed: VecDeque<(Nanos, RequestKey)>,
 }
 
+impl Turns {
+    fn confirmed(&mut self, key: RequestKey, at: Nanos) {
+        self.in_a_row = if self.worked { self.in_a_row.saturating_add(1) } else { 0 };
+        self.worked = false;
+        if self.confirmed.len() >= REMEMBERED {
+            self.confirmed.pop_front();
+        }
+        self.confirmed.push_back((at, key));
+    }
+}
+
 /// What was learned of one process.
 #[derive(Debug, Default)]
 pub struct Acks {
@@ -37,12 +48,20 @@ pub struct Acks {
     early: u32,
     latest_work: Nanos,
     turns: FxHashMap<Option<ThreadId>, Turns>,
+    /// The thread that does all the work, where others confirm for it, and what is confirmed by whomever.
+    worker: Option<ThreadId>,
+    whole: Turns,
 }
 
 impl Acks {
     /// Work was answered that `thread` had asked for.
     pub fn worked(&mut self, thread: Option<ThreadId>, at: Nanos) {
         self.latest_work = self.latest_work.max(at);
+        if self.worker != thread {
+            self.worker = thread;
+            self.whole.in_a_row = 0;
+        }
+        self.whole.worked = true;
         if let Some(turns) = self.of(thread) {
             turns.worked = true;
         }
@@ -63,13 +82,9 @@ impl Acks {
             let n = if after_work { &mut self.late } else { &mut self.early };
             *n = n.saturating_add(1);
         }
+        self.whole.confirmed(key, at);
         if let Some(turns) = self.of(thread) {
-            turns.in_a_row = if turns.worked { turns.in_a_row.saturating_add(1) } else { 0 };
-            turns.worked = false;
-            if turns.confirmed.len() >= REMEMBERED {
-                turns.confirmed.pop_front();
-            }
-            turns.confirmed.push_back((at, key));
+            turns.confirmed(key, at);
         }
         after_work
     }
@@ -82,7 +97,9 @@ impl Acks {
     /// The job confirmed next after what `thread` did from `begun` to `done`, if nothing was confirmed meanwhile and
     /// it does one job after the other.
     pub(super) fn next(&self, thread: Option<ThreadId>, begun: Nanos, done: Nanos) -> Result<RequestKey, &'static str> {
-        let Some(turns) = self.turns.get(&thread) else { return Err("thread confirmed none") };
+        let own = self.turns.get(&thread).filter(|t| !t.confirmed.is_empty());
+        let whole = (self.worker == thread).then_some(&self.whole);
+        let Some(turns) = own.or(whole) else { return Err("thread confirmed none") };
         if turns.in_a_row < TURNS {
             return Err("not known to do one job after the other");
         }
@@ -139,5 +156,20 @@ mod tests {
         acks.confirmed(key(8), Nanos(0), Nanos(97), None, false);
         assert!(acks.next(None, Nanos(52), Nanos(55)).is_err());
         assert_eq!(acks.next(Some(ThreadId(3)), Nanos(52), Nanos(55)), Err("thread confirmed none"));
+    }
+
+    #[test]
+    fn another_thread_may_confirm_for_the_only_one_that_works() {
+        let (worker, other, io) = (Some(ThreadId(1)), Some(ThreadId(2)), Some(ThreadId(9)));
+        let mut acks = Acks::default();
+        for n in 0..8 {
+            acks.worked(worker, Nanos(10 * n + 5));
+            acks.confirmed(key(n), Nanos(0), Nanos(10 * n + 6), io, false);
+        }
+        assert_eq!(acks.next(worker, Nanos(52), Nanos(55)), Ok(key(5)));
+        assert_eq!(acks.next(other, Nanos(52), Nanos(55)), Err("thread confirmed none"));
+        acks.worked(other, Nanos(95));
+        acks.confirmed(key(8), Nanos(0), Nanos(96), io, false);
+        assert!(acks.next(other, Nanos(92), Nanos(95)).is_err() && acks.next(worker, Nanos(52), Nanos(55)).is_err());
     }
 }

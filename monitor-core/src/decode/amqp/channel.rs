@@ -8,7 +8,7 @@ use super::content::{Content, Purpose};
 use super::core::{Core, What};
 use super::method::{self, Id};
 use crate::decode::Sink;
-use crate::model::queue::{Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::{Fingerprint, Nanos, OpKind, Outcome, Sym};
 
 /// Most requests without an answer, over all channels.
@@ -291,7 +291,13 @@ impl Channel {
             core.n_unacked += 1;
         }
         let handle = self.handle(tag);
-        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack: followed, again }));
+        sink.queue(QueueEvent::Delivered(Delivery {
+            message,
+            handle,
+            awaits_ack: followed,
+            again,
+            confirmed: Confirmed::Here,
+        }));
     }
 
     /// Unique among the connection's deliveries that are not settled.

@@ -44,6 +44,7 @@ impl Sink for Told {
                 format!("delivered {:x} {} {}", d.handle, self.name(d.message.queue), d.awaits_ack)
             }
             QueueEvent::Settled(s) => format!("settled {:x} {:?}", s.handle, s.how),
+            QueueEvent::Passed(p) => format!("passed {}", p.to.offset),
         });
     }
     fn status(&mut self, _: Nanos, _: TxStatus) {}

@@ -13,7 +13,7 @@ use super::records::{Item, Record, Records};
 use super::topics::Topic;
 use crate::decode::Sink;
 use crate::decode::message::Draft;
-use crate::model::queue::{Delivery, Message, QueueEvent};
+use crate::model::queue::{Confirmed, Delivery, Message, Position, QueueEvent};
 use crate::model::{Fingerprint, Nanos, Outcome};
 
 /// Most messages of one connection that await the broker's answer.
@@ -275,7 +275,8 @@ impl Carrier {
         }
         let mut message = message(core, topic, item, self.request, at, sink);
         message.ids.push(topic.record(core.salt, self.partition, offset));
-        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack: true, again }));
+        let confirmed = Confirmed::Past(Position { log: topic.partition(core.salt, self.partition), offset });
+        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack: true, again, confirmed }));
     }
 }
 

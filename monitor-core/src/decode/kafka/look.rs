@@ -19,18 +19,26 @@ pub(crate) enum Look {
     NeedMore,
 }
 
-/// A request: its header is complete, its number and version exist, its client names itself in text.
+/// A request of whoever may be speaking: its header is complete, its number and version exist, its client names itself
+/// in text. Almost all clients do, and without a name a response with a small correlation id looks the same; but not the
+/// question for versions, with which connections begin.
 pub(crate) fn request(bytes: &[u8]) -> Look {
     match frame(&mut Cursor::new(bytes)) {
-        Ok(()) => Look::Is,
+        Ok((key, named)) if named || key == api::API_VERSIONS => Look::Is,
         Err(Stop::Short) => Look::NeedMore,
-        Err(Stop::Bad(_)) => Look::Not,
+        Ok(_) | Err(Stop::Bad(_)) => Look::Not,
     }
+}
+
+/// A request of what is known to be a client.
+pub(super) fn resumes(bytes: &[u8]) -> bool {
+    frame(&mut Cursor::new(bytes)).is_ok()
 }
 
 const NOT: Stop = Stop::Bad("no_request");
 
-fn frame(c: &mut Cursor<'_>) -> Read<()> {
+/// The number of a request, and whether its client names itself.
+fn frame(c: &mut Cursor<'_>) -> Read<(i16, bool)> {
     let len = match c.rest() {
         [] => return Err(Stop::Short),
         [0..=0x0f, ..] => c.i32()?,
@@ -42,7 +50,7 @@ fn frame(c: &mut Cursor<'_>) -> Read<()> {
 
 /// The header of a request whose frame has so many bytes. Each field is looked at as soon as it is there, so that other
 /// protocols are ruled out early.
-pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<()> {
+pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<(i16, bool)> {
     let key = c.i16()?;
     let known = api::known(key).ok_or(NOT)?;
     let version = c.i16()?;
@@ -66,7 +74,7 @@ pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<()> {
     if key == api::API_VERSIONS && (version < 3) != (left == 0) {
         return Err(NOT);
     }
-    Ok(())
+    Ok((key, name > 0))
 }
 
 #[cfg(test)]
@@ -92,8 +100,12 @@ mod tests {
             b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
             b"\0\0\0\x12\0\x12\0\0\0\0\0\x01\0\x08rdkaf\0ka",
             b"\0\0\0\x13\0\x12\0\0\0\0\0\x01\0\x08rdkafka1x",
+            // The first response of a broker: it could be a Produce request of version 1.
+            b"\0\0\0\x0f\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\x0a",
         ] {
             assert_eq!(request(other), Look::Not, "{other:?}");
         }
+        assert_eq!(request(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff"), Look::Is);
+        assert!(resumes(b"\0\0\0\x0a\0\x03\0\0\0\0\0\x01\xff\xff"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Requests are paired with responses by correlation id; a request's number and version say how to read both. Records
 //! are read as they come, so that frames of any size need little memory. What a broker hands out is settled by a commit
-//! of a higher offset on the same connection; clients often commit on another one.
+//! of a higher offset, mostly on another of the client's connections: deliveries and commits tell their positions.
 //!
 //! Memory: per direction one record or compressed batch (1 MiB), or one frame of another kind (256 KiB); 4096 requests
 //! without a response; 8192 messages that are not confirmed (about 2 MiB); positions of 4096 partitions.
@@ -14,6 +14,7 @@ mod codec;
 pub mod fuzz;
 mod inbox;
 pub(crate) mod look;
+mod metadata;
 mod pending;
 mod records;
 mod request;
@@ -181,7 +182,7 @@ impl Kafka {
     /// Whether a segment of a lost direction begins a frame.
     fn begins(&self, from: Side, bytes: &[u8]) -> bool {
         match from {
-            Side::Client => look::request(bytes) == look::Look::Is,
+            Side::Client => look::resumes(bytes),
             Side::Server => match bytes.first_chunk::<8>() {
                 Some([a, b, c, d, e, f, g, h]) => {
                     let len = i32::from_be_bytes([*a, *b, *c, *d]);
@@ -285,3 +286,5 @@ impl Kafka {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod wire;

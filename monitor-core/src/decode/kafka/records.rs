@@ -202,7 +202,7 @@ impl Records {
             return Err(Stop::Bad("batch_count"));
         }
         let (transactional, control) = (attributes & 0x10 != 0, attributes & 0x20 != 0);
-        let hidden = control || self.hides(base.saturating_add(last), producer, transactional, control);
+        let hidden = self.hides(base.saturating_add(last), producer, transactional, control);
         let batch = Batch { base, last, codec: attributes & 7, count, found: 0 };
         let left = whole - BATCH;
         self.state = match batch.codec {
@@ -218,7 +218,8 @@ impl Records {
         Ok(())
     }
 
-    /// Whether a batch belongs to a transaction that was aborted: from its first offset to the mark that ends it.
+    /// Whether no consumer sees a batch: marks, and what belongs to a transaction that was aborted, from its first
+    /// offset to the mark that ends it.
     fn hides(&mut self, last: i64, producer: i64, transactional: bool, control: bool) -> bool {
         let aborting = &mut self.aborting;
         self.aborted.retain(|(who, first)| {
@@ -232,7 +233,7 @@ impl Records {
             // The mark says whether it commits or aborts; a producer with an aborted transaction ends that first.
             aborting.retain(|who| *who != producer);
         }
-        transactional && aborting.contains(&producer)
+        control || transactional && aborting.contains(&producer)
     }
 
     fn record(

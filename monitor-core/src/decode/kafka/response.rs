@@ -4,11 +4,13 @@ use super::api::{self, API_VERSIONS, METADATA};
 use super::bytes::{Cursor, Read, Stop};
 use super::carrier::Carrier;
 use super::inbox::Inbox;
+use super::metadata;
 use super::pending::{Pending, What, idle};
 use super::request::why;
+use super::topics::log;
 use super::{Kafka, MAX_COLLECT};
 use crate::decode::{Disturbance, SessionStart, Sink};
-use crate::model::queue::{QueueEvent, Settled, Settlement};
+use crate::model::queue::{Passed, Position, QueueEvent};
 use crate::model::{Effect, Nanos, OpKind, Outcome, Scope, Slot, Strength};
 
 /// Where the broker is.
@@ -41,13 +43,7 @@ const PEEK: usize = 16;
 
 impl Kafka {
     /// Reads one thing. Nothing is taken before it is there as a whole.
-    pub(super) fn say(
-        &mut self,
-        saying: &mut Saying,
-        inbox: &mut Inbox,
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) -> Read<()> {
+    pub(super) fn say(&mut self, saying: &mut Saying, inbox: &mut Inbox, at: Nanos, sink: &mut dyn Sink) -> Read<()> {
         match saying {
             Saying::Between => {
                 inbox.begin()?;
@@ -165,7 +161,7 @@ impl Kafka {
             }
             _ if p.key == METADATA => {
                 // Names that were read before the end are good.
-                let _ = self.learn(&mut c, p.version);
+                let _ = metadata::learn(&mut c, p.version, &self.core.shared.ids);
                 Ok(0)
             }
             _ if p.unread => Err(Stop::Short),
@@ -316,45 +312,10 @@ impl Kafka {
         let op = p.operation(at, outcome, &self.core.shared.shapes, sink);
         sink.done(&op);
         for (topic, partition, offset) in taken {
-            self.core.partitions.commit(topic, partition, offset, &mut |handle| {
-                sink.queue(QueueEvent::Settled(Settled { handle, at, how: Settlement::Done }));
-            });
+            let log = log(self.core.salt, topic, partition);
+            sink.queue(QueueEvent::Passed(Passed { to: Position { log, offset }, at }));
         }
         Told::All
-    }
-
-    /// Names and ids of topics.
-    fn learn(&mut self, c: &mut Cursor<'_>, version: i16) -> Read<()> {
-        c.i32()?;
-        for _ in 0..c.count(true)? {
-            c.i32()?;
-            c.string(true)?;
-            c.i32()?;
-            c.string(true)?;
-            c.tags(true)?;
-        }
-        c.string(true)?;
-        c.i32()?;
-        for _ in 0..c.count(true)? {
-            c.i16()?;
-            let name = c.string(true)?.unwrap_or_default();
-            self.core.shared.ids.learn(c.uuid()?, name);
-            c.i8()?;
-            for _ in 0..c.count(true)? {
-                c.take(14)?;
-                for _ in 0..3 {
-                    for _ in 0..c.count(true)? {
-                        c.i32()?;
-                    }
-                }
-                c.tags(true)?;
-            }
-            if version >= 8 {
-                c.i32()?;
-            }
-            c.tags(true)?;
-        }
-        Ok(())
     }
 
     /// What is left of the response in hand will not come, or cannot be read.

@@ -1,7 +1,6 @@
 //! Topics by name and id, and how far their partitions were read on a connection.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::hash::Hasher as _;
 use std::rc::Rc;
 
@@ -21,10 +20,6 @@ const MAX_NAME: usize = 249;
 const MAX_TOPICS: usize = 1024;
 /// Most partitions of one connection whose deliveries are followed.
 const MAX_PARTITIONS: usize = 4096;
-/// Most runs of deliveries of one partition that await a commit.
-const MAX_RUNS: usize = 64;
-/// Most deliveries of one run.
-const MAX_RUN: i64 = 65_536;
 
 /// Names of topics by their ids, for all connections of one engine. An id is made once and for one topic (KIP-516).
 #[derive(Clone, Debug, Default)]
@@ -77,6 +72,20 @@ impl Topic {
         h.write_i64(offset);
         Fingerprint(h.finish())
     }
+
+    /// What identifies this partition of it.
+    pub(super) fn partition(&self, salt: Salt, number: i32) -> Fingerprint {
+        log(salt, self.key, number)
+    }
+}
+
+/// What identifies a partition of the topic with this key.
+pub(super) fn log(salt: Salt, topic: Fingerprint, number: i32) -> Fingerprint {
+    let mut h = salt.hasher();
+    h.write(b"kafka partition");
+    h.write_u64(topic.0);
+    h.write_i32(number);
+    Fingerprint(h.finish())
 }
 
 /// Topics that one connection has spoken of.
@@ -126,15 +135,6 @@ impl Topics {
     }
 }
 
-/// Deliveries with consecutive offsets and handles.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    first: i64,
-    /// The offset after the last.
-    end: i64,
-    handle: u64,
-}
-
 /// How far a partition was read.
 #[derive(Debug)]
 struct Partition {
@@ -142,7 +142,6 @@ struct Partition {
     asked: Option<i64>,
     /// The highest offset handed out.
     highest: i64,
-    runs: VecDeque<Run>,
 }
 
 /// The partitions that are read on a connection.
@@ -150,7 +149,6 @@ struct Partition {
 pub(super) struct Partitions {
     known: FxHashMap<(Fingerprint, i32), Partition>,
     handles: u64,
-    runs: usize,
 }
 
 impl Partitions {
@@ -159,7 +157,7 @@ impl Partitions {
         if self.known.len() >= MAX_PARTITIONS && !self.known.contains_key(&key) {
             return None;
         }
-        let new = || Partition { asked: None, highest: -1, runs: VecDeque::new() };
+        let new = || Partition { asked: None, highest: -1 };
         Some(self.known.entry(key).or_insert_with(new))
     }
 
@@ -180,51 +178,17 @@ impl Partitions {
     pub(super) fn deliver(&mut self, topic: &Topic, number: i32, offset: i64) -> Option<(u64, bool)> {
         self.handles += 1;
         let handle = self.handles;
-        let mut more = 0;
         let Some(p) = self.partition(topic, number) else { return Some((handle, false)) };
         if p.asked.is_some_and(|from| offset < from) {
             return None;
         }
         let again = offset <= p.highest;
         p.highest = p.highest.max(offset);
-        match p.runs.back_mut() {
-            Some(run)
-                if run.end == offset
-                    && run.handle.wrapping_add((run.end - run.first).cast_unsigned()) == handle
-                    && run.end - run.first < MAX_RUN =>
-            {
-                run.end += 1;
-            }
-            _ => {
-                if p.runs.len() >= MAX_RUNS {
-                    p.runs.pop_front();
-                } else {
-                    more = 1;
-                }
-                p.runs.push_back(Run { first: offset, end: offset.saturating_add(1), handle });
-            }
-        }
-        self.runs += more;
         Some((handle, again))
     }
 
-    /// A commit of all records below `offset` was accepted: each that was handed out here is told.
-    pub(super) fn commit(&mut self, topic: Fingerprint, number: i32, offset: i64, tell: &mut dyn FnMut(u64)) {
-        let Some(p) = self.known.get_mut(&(topic, number)) else { return };
-        let before = p.runs.len();
-        p.runs.retain_mut(|run| {
-            while run.first < run.end && run.first < offset {
-                tell(run.handle);
-                run.first += 1;
-                run.handle += 1;
-            }
-            run.first < run.end
-        });
-        self.runs = self.runs.saturating_sub(before - p.runs.len());
-    }
-
     pub(super) fn memory(&self) -> usize {
-        self.known.capacity() * (size_of::<Partition>() + 16) + self.runs * size_of::<Run>() * 2
+        self.known.capacity() * (size_of::<Partition>() + 16)
     }
 }
 
@@ -235,26 +199,6 @@ mod tests {
     fn topic(name: &[u8]) -> Topic {
         let (named, shown) = (true, Sym::EMPTY);
         Topic { key: Salt(1, 2).fingerprint(name), name: name.into(), named, shown, marker: Claim::Neutral }
-    }
-
-    fn committed(p: &mut Partitions, t: &Topic, number: i32, offset: i64) -> Vec<u64> {
-        let mut told = Vec::new();
-        p.commit(t.key, number, offset, &mut |handle| told.push(handle));
-        told
-    }
-
-    #[test]
-    fn a_commit_ends_what_is_below_it() {
-        let (mut p, t) = (Partitions::default(), topic(b"jobs"));
-        let a: Vec<u64> = (10..15).map(|o| p.deliver(&t, 0, o).unwrap().0).collect();
-        let other = p.deliver(&t, 1, 10).unwrap().0;
-        let b: Vec<u64> = (15..17).map(|o| p.deliver(&t, 0, o).unwrap().0).collect();
-        assert_eq!(committed(&mut p, &t, 0, 12), a[..2]);
-        assert!(committed(&mut p, &t, 0, 12).is_empty());
-        assert_eq!(committed(&mut p, &t, 0, 16), [a[2], a[3], a[4], b[0]]);
-        assert!(committed(&mut p, &topic(b"others"), 0, 99).is_empty());
-        assert_eq!(committed(&mut p, &t, 1, i64::MAX), [other]);
-        assert_eq!(committed(&mut p, &t, 0, i64::MAX), [b[1]]);
     }
 
     #[test]
@@ -278,7 +222,7 @@ mod tests {
             p.deliver(&t, 0, i * 2);
             p.deliver(&t, i32::try_from(i).unwrap(), 0);
         }
-        assert!(p.known.len() <= MAX_PARTITIONS && p.known.values().all(|p| p.runs.len() <= MAX_RUNS));
+        assert!(p.known.len() <= MAX_PARTITIONS);
         assert!(p.memory() < 3 << 20);
     }
 }

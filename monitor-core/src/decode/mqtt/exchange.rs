@@ -8,7 +8,7 @@ use super::read::{Bytes, Property, properties};
 use super::session;
 use crate::decode::message::{Draft, shown};
 use crate::decode::{Disturbance, Mark, Sink};
-use crate::model::queue::{Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::{
     Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym, TenantId, TxStatus,
 };
@@ -271,7 +271,7 @@ impl Mqtt {
             self.n_unconfirmed += 1;
             UNCONFIRMED | self.n_unconfirmed & (UNCONFIRMED - 1)
         };
-        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again }));
+        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again, confirmed: Confirmed::Here }));
     }
 
     /// Any packet but PUBLISH; `None`: it is too short.

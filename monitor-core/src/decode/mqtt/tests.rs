@@ -51,6 +51,7 @@ impl Sink for Told {
                 format!("delivered {} {}{ack}{again}", d.handle & 0xffff, self.name(d.message.queue))
             }
             QueueEvent::Settled(s) => format!("settled {} {:?}", s.handle, s.how),
+            QueueEvent::Passed(p) => format!("passed {}", p.to.offset),
         });
     }
     fn status(&mut self, _: Nanos, _: TxStatus) {}

@@ -8,7 +8,7 @@ use super::jetstream::{self, Policy, PubAck, ack, pub_ack, settlement};
 use super::open::{Open, Role, stored};
 use crate::decode::message::shown;
 use crate::decode::{SessionStart, Sink};
-use crate::model::queue::{Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::token::Verified;
 use crate::model::{
     Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
@@ -197,7 +197,8 @@ impl Nats {
             let database = self.salt.fingerprint(b"");
             sink.started(SessionStart { at, user: login.user, database });
         }
-        let effect = Effect::Bind { slot: Slot::User, claim: login.claim, scope: Scope::Startup, strength: Strength::V3 };
+        let effect =
+            Effect::Bind { slot: Slot::User, claim: login.claim, scope: Scope::Startup, strength: Strength::V3 };
         let op = Operation {
             kind: if login.presents { OpKind::Bind } else { OpKind::Control },
             effect: if login.presents { effect } else { Effect::None },
@@ -463,7 +464,7 @@ impl Nats {
             ..self.operation(0, at, at, "MSG", Outcome::Ok, sink)
         };
         sink.done(&op);
-        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again }));
+        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again, confirmed: Confirmed::Here }));
     }
 }
 

@@ -11,7 +11,7 @@ use super::reply::Kind;
 use super::sending::moved;
 use crate::decode::Sink;
 use crate::model::claim::Salt;
-use crate::model::queue::{Delivery, QueueEvent, Settled, Settlement};
+use crate::model::queue::{Confirmed, Delivery, QueueEvent, Settled, Settlement};
 use crate::model::{Fingerprint, Nanos};
 
 /// Longest key or id that is kept.
@@ -301,7 +301,13 @@ impl Taking {
                 let read = element.finish(place, Some(("bull", &self.text)), at, sink);
                 let handle = identify(self.salt, "bull", &[&self.db.to_be_bytes(), queue, &self.text]);
                 let again = self.again;
-                self.delivered(Delivery { message: read.message, handle, awaits_ack: true, again });
+                self.delivered(Delivery {
+                    message: read.message,
+                    handle,
+                    awaits_ack: true,
+                    again,
+                    confirmed: Confirmed::Anywhere,
+                });
             }
             _ => std::mem::swap(&mut self.id, &mut self.text),
         }
@@ -339,7 +345,13 @@ impl Taking {
         if handle == 0 {
             handle = read.message.print.map_or(0, |p| p.0);
         }
-        self.delivered(Delivery { message: read.message, handle, awaits_ack, again: read.again });
+        self.delivered(Delivery {
+            message: read.message,
+            handle,
+            awaits_ack,
+            again: read.again,
+            confirmed: Confirmed::Anywhere,
+        });
     }
 
     /// An array has ended at this depth, which may be that of an entry.
@@ -357,7 +369,7 @@ impl Taking {
         let place = Place { kind: b"key", db: self.db, name: stream };
         let message = entry.finish(place, Some(id), at, sink);
         let handle = handle(self.salt, self.db, stream, group, &self.id);
-        self.delivered(Delivery { message, handle, awaits_ack, again });
+        self.delivered(Delivery { message, handle, awaits_ack, again, confirmed: Confirmed::Anywhere });
     }
 
     fn delivered(&mut self, delivery: Delivery) {

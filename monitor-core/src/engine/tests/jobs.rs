@@ -147,6 +147,58 @@ fn work_bound_to_the_other_tenant() {
 }
 
 #[test]
+fn what_a_worker_tells_itself_hides_nobody() {
+    // An event loop is woken by a byte on a connection to itself; a stranger's unreadable connection may hold requests.
+    for (from, known) in [(WORKER, true), (ACME, false)] {
+        let mut scene = Scene::new();
+        let wakes = scene.script.connect(from, WORKER, 43_000, 43_001);
+        for i in 0..60 {
+            let job = scene.publish(i % 2, true);
+            scene.take(&job);
+            scene.work(None);
+            scene.script.send(wakes, 0, b"x".to_vec());
+            scene.confirm(&job);
+            scene.script.steps.push(Step::Wait { millis: 5 });
+        }
+        scene.script.steps.push(Step::Wait { millis: 3_000 });
+        let seen = all(&scene.script.steps);
+        assert_eq!(worst(&seen, RULE) == Some((EvidenceClass::Endpoint, Severity::High)), known, "{:#?}", seen.findings);
+    }
+}
+
+#[test]
+fn jobs_may_be_confirmed_on_another_connection() {
+    let mut scene = Scene::new();
+    let (takes, confirms) = (scene.worker, scene.script.connect(WORKER, BROKER, 40_002, 6379));
+    for i in 0..60 {
+        let job = scene.publish(i % 2, true);
+        scene.take(&job);
+        scene.work(None);
+        scene.worker = confirms;
+        scene.confirm(&job);
+        scene.worker = takes;
+        scene.script.steps.push(Step::Wait { millis: 5 });
+    }
+    scene.script.steps.push(Step::Wait { millis: 3_000 });
+    let seen = all(&scene.script.steps);
+    assert_eq!(worst(&seen, RULE), Some((EvidenceClass::Endpoint, Severity::High)), "{:#?}", seen.operations);
+}
+
+#[test]
+fn whoever_takes_jobs_of_two_tenants_needs_no_label() {
+    let mut scene = Scene::new();
+    // The broker knows two tenants, and the worker looks after its queue on its own account.
+    scene.one_at_a_time(4, true, Some);
+    for _ in 0..5 {
+        scene.script.send(scene.worker, 0, command(&["LLEN", "jobs"]));
+        scene.script.send(scene.worker, 1, b":0\r\n".to_vec());
+    }
+    scene.script.steps.push(Step::Wait { millis: 20_000 });
+    let seen = all(&scene.script.steps);
+    assert!(!rules(&seen).contains("tenant-label-missing"), "{:#?}", seen.findings);
+}
+
+#[test]
 fn clean_workers_are_silent() {
     let mut scene = Scene::new();
     scene.one_at_a_time(60, true, Some);
