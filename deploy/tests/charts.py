@@ -1,4 +1,5 @@
-"""Tests of the chart and the manifests made from it; `--write` writes the manifests, `--package` the chart's archive.
+"""Tests of the chart and the manifests made from it; `--write` writes the manifests, `--package` what a release has: the
+chart's archive and the manifests, the dashboards' too.
 
     charts.py [--write | --package FOLDER]
 
@@ -261,12 +262,20 @@ metadata:
 """
 
 
+class Dumper(yaml.SafeDumper):
+    """Texts of several lines as they are, so that a change of one line is a change of one line."""
+
+
+Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(
+    "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None))
+
+
 def manifests():
     """File name -> text: the chart with its default values, without Helm's labels."""
     files = {"leasewarden.yaml": [NAMESPACE.strip()], "monitoring.yaml": [], "dashboards.yaml": []}
     for document in render(operator=True)[0]:
         unlabel(document)
-        text = yaml.dump(document, sort_keys=False, width=118, default_flow_style=False).strip()
+        text = yaml.dump(document, Dumper=Dumper, sort_keys=False, width=118).strip()
         if document["kind"] in OPERATOR_KINDS:
             files["monitoring.yaml"].append(text)
         elif "grafana_dashboard" in document["metadata"].get("labels", {}):
@@ -275,6 +284,11 @@ def manifests():
             files["leasewarden.yaml"].append(text)
     head = "# Made from deploy/helm/leasewarden by `cargo xtask charts --write`; edit the chart instead.\n---\n"
     return {name: head + "\n---\n".join(texts) + "\n" for name, texts in files.items() if texts}
+
+
+def kept_manifests():
+    """Those in the repository: not the dashboards', which would only repeat `dashboards/`."""
+    return {name: text for name, text in manifests().items() if name != "dashboards.yaml"}
 
 
 def unlabel(node):
@@ -292,7 +306,7 @@ def unlabel(node):
 
 
 def test_manifests_are_those_of_the_chart():
-    wanted = manifests()
+    wanted = kept_manifests()
     there = {p.name: p.read_text() for p in MANIFESTS.glob("*.yaml")}
     stale = sorted(n for n in wanted.keys() | there.keys() if wanted.get(n) != there.get(n))
     assert not stale, f"deploy/manifests: {', '.join(stale)} not up to date; next: cargo xtask charts --write"
@@ -303,7 +317,7 @@ def test_manifests_are_those_of_the_chart():
 def main():
     if "--write" in sys.argv[1:]:
         MANIFESTS.mkdir(exist_ok=True)
-        files = manifests()
+        files = kept_manifests()
         for old in MANIFESTS.glob("*.yaml"):
             if old.name not in files:
                 old.unlink()
@@ -312,7 +326,10 @@ def main():
             print(f"deploy/manifests/{name}")
         return 0
     if "--package" in sys.argv[1:]:
-        print(helm.package(sys.argv[-1]))
+        folder = pathlib.Path(sys.argv[-1])
+        helm.package(folder)
+        for name, text in manifests().items():
+            (folder / name).write_text(text)
         return 0
     failed = []
     for name, test in [(n, f) for n, f in globals().items() if n.startswith("test_")]:

@@ -319,7 +319,9 @@ def churn(server, agent, service):
             service.ask_from(source)
             time.sleep(0.3)
             after = tenants()
-            return {t for t in after if after[t] != before.get(t)} == {tenant}
+            changed = {t for t in after if after[t] != before.get(t)}
+            assert changed == {tenant}, f"a request from {source} counts for {changed or 'nobody'}"
+            return True
         return ask
 
     def tenants():

@@ -46,7 +46,8 @@ def arguments(doc, argv=None):
     parser.add_argument("--mode", choices=MODES, default="unbound")
     parser.add_argument("--prefetch", type=int, default=1)
     parser.add_argument("--pool", type=int, default=1, help="connections to the database")
-    parser.add_argument("--crash", help="die after the first side effect if this file is not there, and make it")
+    parser.add_argument("--crash", help="die after a side effect if this file is not there, and make it")
+    parser.add_argument("--crash-after", type=int, default=0, help="jobs before that one")
     parser.add_argument("--storm", help="TENANT:N, whose job fails so many times")
     return parser.parse_args(argv)
 
@@ -96,6 +97,7 @@ class Worker:
         self.http = threading.local()
         tenant, _, n = (options.storm or "").partition(":")
         self.storm, self.n_storm = tenant, int(n or 0)
+        self.n_done = 0
         self.file = os.open(options.truth, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.pool = psycopg_pool.ConnectionPool(
             f"host=127.0.0.1 port={options.database} dbname=shop user=app",
@@ -170,7 +172,8 @@ class Worker:
 
     def crash(self):
         path = self.options.crash
-        if path and not os.path.exists(path):
+        self.n_done += 1
+        if path and self.n_done > self.options.crash_after and not os.path.exists(path):
             with open(path, "w"):
                 pass
             os.kill(os.getpid(), signal.SIGKILL)

@@ -56,7 +56,7 @@ const PREFIXES: [(&str, Runtime); 7] = [
 pub fn container(path: &str) -> Option<ContainerPath<'_>> {
     let (cgroup, id, runtime) =
         prefixes(path).filter_map(|p| container_name(last_segment(p)).map(|(id, r)| (p, id, r))).last()?;
-    let above = cgroup.split('/').filter_map(pod_uid).last();
+    let above = cgroup.rsplit('/').find_map(pod_uid);
     let runtime = match runtime {
         Runtime::Unnamed if cgroup.strip_suffix(id).is_some_and(|p| p.ends_with("/docker/")) => Runtime::Docker,
         named => named,

@@ -104,7 +104,11 @@ pub fn plan(config: &IdentityConfig, out: &mpsc::Sender<Told>) -> (Vec<SourceInf
         let tellers = Place::all(&config.kubernetes)
             .map(|place| (place, add(SourceKind::Kubernetes, place.name().to_owned(), true)))
             .collect();
-        let rules = kubernetes::Rules { config: config.kubernetes.clone(), labels: config.containers.labels.clone() };
+        let rules = kubernetes::Rules {
+            config: config.kubernetes.clone(),
+            labels: config.containers.labels.clone(),
+            node: kubernetes::node_name(&config.kubernetes).unwrap_or_default(),
+        };
         jobs.push(Box::pin(kubernetes::watch(rules, tellers)));
     }
     (sources, jobs, pokes)

@@ -167,6 +167,34 @@ fn every_panel_says_what_it_shows_and_what_empty_means() {
 }
 
 #[test]
+fn dashboards_are_what_grafana_declares() {
+    let schemas: Value = serde_json::from_str(&read("tests/grafana-schema.json")).unwrap();
+    let valid = |schema: &str, value: &Value, what: &str| {
+        let schema = schemas.pointer(schema).unwrap_or_else(|| panic!("no schema {schema} for {what}"));
+        let validator = jsonschema::validator_for(schema).unwrap();
+        let problems: Vec<String> = validator
+            .iter_errors(&serde_json::json!({ "it": value }))
+            .map(|e| format!("{} at {}", e, e.instance_path()))
+            .collect();
+        assert!(problems.is_empty(), "{what}: {problems:#?}");
+    };
+    for name in NAMES {
+        let dashboard = dashboard(name);
+        valid("/dashboard", &dashboard, name);
+        for panel in panels(&dashboard) {
+            let (kind, title) = (text(panel, "/type"), text(panel, "/title"));
+            valid(&format!("/{kind}/options"), panel.pointer("/options").unwrap(), &format!("{name}: {title}"));
+            let custom = panel.pointer("/fieldConfig/defaults/custom").unwrap();
+            if schemas.pointer(&format!("/{kind}/custom")).is_some() {
+                valid(&format!("/{kind}/custom"), custom, &format!("{name}: {title}"));
+            } else {
+                assert_eq!(custom, &serde_json::json!({}), "{name}: {title}");
+            }
+        }
+    }
+}
+
+#[test]
 fn panels_stand_beside_each_other() {
     for name in NAMES {
         let dashboard = dashboard(name);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -105,6 +106,24 @@ pub fn rabbitmq_program() -> Result<PathBuf> {
         .map(|entry| entry.path().join("sbin/rabbitmq-server"))
         .find(|path| path.exists())
         .context("no rabbitmq-server below /usr/lib/rabbitmq/lib")
+}
+
+/// The versions of the brokers that are installed, by name. Redis and Kafka's mock cluster are told elsewhere.
+///
+/// # Errors
+/// When one is not installed.
+pub fn versions() -> Result<Vec<(String, String)>> {
+    let home = rabbitmq_program()?;
+    let name = home.components().find_map(|c| c.as_os_str().to_str()?.strip_prefix("rabbitmq_server-"));
+    let first = |program: &str, argument: &str| -> Result<String> {
+        let output = Command::new(program).arg(argument).output().with_context(|| format!("cannot start {program}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("?").to_owned())
+    };
+    Ok(vec![
+        ("RabbitMQ".to_owned(), name.unwrap_or("?").to_owned()),
+        ("NATS".to_owned(), first("nats-server", "--version")?),
+        ("Mosquitto".to_owned(), first("mosquitto", "-h")?),
+    ])
 }
 
 /// A node with a name, directories and ports of its own. The name's host must be one that resolves.

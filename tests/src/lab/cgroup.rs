@@ -75,6 +75,37 @@ impl Drop for Tree {
     }
 }
 
+/// What a container runtime leaves of `NAME` in the hierarchies of cgroup v1, where a machine has these beside v2: removed
+/// when dropped.
+#[derive(Debug)]
+pub struct Shadows(String);
+
+impl Shadows {
+    /// Of the directory `name` below the cgroup v2 mount.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+impl Drop for Shadows {
+    fn drop(&mut self) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let v1 = mounts.lines().filter_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let path = fields.next()?;
+            (fields.next()? == "cgroup").then(|| Path::new(path).join(&self.0))
+        });
+        let until = Instant::now() + Duration::from_secs(3);
+        for dir in v1.filter(|dir| dir.exists()) {
+            // What was killed may be there for a moment more.
+            while !remove(&dir) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
 fn kill_all(dir: &Path) {
     for pid in fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines() {
         if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
+use super::cgroup::Shadows;
 use super::process::{Launch, Process};
 use super::{ALLOW_MISSING, Scratch, clients_dir, net, target_dir};
 
@@ -52,6 +53,7 @@ pub fn programs() -> Result<PathBuf> {
 pub struct Docker {
     // The daemon ends before its directories are removed.
     _process: Process,
+    _shadows: Shadows,
     _scratch: Scratch,
     programs: PathBuf,
     socket: PathBuf,
@@ -115,7 +117,16 @@ impl Docker {
         if !output.status.success() {
             bail!("docker import failed: {}", String::from_utf8_lossy(&output.stderr));
         }
-        Ok(Self { _process: process, _scratch: scratch, programs, socket, prefix, cgroup_parent, logs: logs.to_owned() })
+        Ok(Self {
+            _process: process,
+            _shadows: Shadows::of(&below.to_string_lossy()),
+            _scratch: scratch,
+            programs,
+            socket,
+            prefix,
+            cgroup_parent,
+            logs: logs.to_owned(),
+        })
     }
 
     /// The socket of its API.

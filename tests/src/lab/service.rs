@@ -239,13 +239,22 @@ pub fn versions() -> Result<Vec<(String, String)>> {
         ("Node.js".to_owned(), said(Path::new("node"), &["--version"])?),
         ("Python".to_owned(), said(&python(Packages::Current)?, &["--version"])?),
     ];
-    for (name, file) in [("Python packages", "requirements.txt"), ("and", "requirements-redis-4.5.1.txt")] {
+    for (name, file) in [
+        ("Python packages", "requirements.txt"),
+        ("and", "requirements-redis-4.5.1.txt"),
+        ("for queues", "requirements-queue.txt"),
+    ] {
         let text = fs::read_to_string(super::clients_dir().join(file))?;
         all.push((name.to_owned(), text.split_whitespace().collect::<Vec<_>>().join(", ")));
     }
     let lock: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(super::clients_dir().join("package-lock.json"))?)?;
-    let pg = lock.pointer("/packages/node_modules~1pg/version").and_then(serde_json::Value::as_str);
-    all.push(("node-postgres".to_owned(), pg.unwrap_or("?").to_owned()));
+    for (name, package) in
+        [("node-postgres", "pg"), ("BullMQ", "bullmq"), ("ioredis", "ioredis"), ("kafkajs", "kafkajs")]
+    {
+        let version = lock.pointer(&format!("/packages/node_modules~1{package}/version"));
+        all.push((name.to_owned(), version.and_then(serde_json::Value::as_str).unwrap_or("?").to_owned()));
+    }
+    all.extend(super::brokers::versions()?);
     Ok(all)
 }

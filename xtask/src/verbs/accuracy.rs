@@ -1,6 +1,7 @@
 //! `accuracy`: plays every shared service there is, at every concurrency, and compares what the agent says with what
-//! the services know. What it says of each operation comes from a replay of its own recording.
+//! the services know. What it says of each operation comes from a replay of its own recording. Then every shared queue.
 
+mod queues;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !sh::is_root() {
         bail!("the matrix needs root for cgroups and probes: run `sudo -E cargo xtask accuracy`");
     }
-    ensure(Need::Demo)?;
+    ensure(Need::Queues)?;
     let binary = match &args.agent {
         Some(file) => file.clone(),
         None => agent(Profile::Dev)?,
@@ -91,20 +92,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             rows.push(Row { case, concurrency, measured });
         }
     }
+    // With how many jobs in flight each is played, is each case's own.
+    let queued =
+        if args.in_flight.is_empty() { queues::measure(&binary, args.case.as_deref(), args.quick) } else { Vec::new() };
     let whole = !args.quick && args.case.is_none() && args.in_flight.is_empty() && args.agent.is_none();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&tables::json(&rows))?);
+        let all: Vec<_> = tables::json(&rows).into_iter().chain(queues::json(&queued)).collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        println!("{}", tables::markdown(&rows));
+        println!("{}{}", tables::markdown(&rows), queues::markdown(&queued));
     }
     if whole {
         let file = paths::root().join("docs/accuracy.md");
         let date = sh::capture(&mut sh::cmd("date", ["-u", "+%F"]))?;
-        fs::write(&file, tables::document(&rows, date.trim(), &all_versions(&binary)?))
+        fs::write(&file, tables::document(&rows, &queues::markdown(&queued), date.trim(), &all_versions(&binary)?))
             .with_context(|| format!("cannot write {}", file.display()))?;
         sh::step("docs/accuracy.md is written");
     }
-    let failed = rows.iter().filter(|row| row.measured.is_err()).count();
+    let failed = rows.iter().filter(|row| row.measured.is_err()).count() + queues::n_failed(&queued);
+    let n = n + queued.len();
     if failed > 0 {
         sh::loud(&format!("{failed} of {n} could not be played: they are in the table as such"));
     }

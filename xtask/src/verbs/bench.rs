@@ -11,6 +11,7 @@ use ::tests::lab::process::Launch;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+mod queue;
 mod scene;
 mod throughput;
 
@@ -27,6 +28,8 @@ enum Part {
     Kernel,
     /// pgbench and redis-benchmark with and without the agent.
     Throughput,
+    /// Messages a second through RabbitMQ and a Redis stream, with and without the agent.
+    Queue,
     /// Packets a second from a capture file.
     Replay,
     /// Resident memory with 10,000 connections.
@@ -50,12 +53,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !sh::is_root() {
         bail!("the measurements need root: run `sudo -E cargo xtask bench`");
     }
-    ensure(Need::Demo)?;
+    // The queues need brokers, which the demo does without.
+    let need = if args.only.is_empty() || args.only.contains(&Part::Queue) { Need::Queues } else { Need::Demo };
+    ensure(need)?;
     let binary = agent(Profile::Release)?;
     let mut bench = None;
     let mut lines = Vec::new();
     let mut failed = false;
-    for part in [Part::Kernel, Part::Throughput, Part::Replay, Part::Memory] {
+    for part in [Part::Kernel, Part::Throughput, Part::Queue, Part::Replay, Part::Memory] {
         if !args.only.is_empty() && !args.only.contains(&part) {
             continue;
         }
@@ -66,6 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 lines.extend(throughput(Load::Redis, bench, &binary, args)?);
                 Ok(lines)
             }),
+            Part::Queue => queue::queue(&binary, args),
             Part::Replay => Bench::once(&mut bench).and_then(|bench| replay(bench, &binary, args.time)),
             Part::Memory => memory(&binary),
         };

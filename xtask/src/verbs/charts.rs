@@ -40,7 +40,7 @@ pub(crate) fn test() -> Result<()> {
     sh::run(command.stderr(fs::File::create(&chatter)?)).with_context(|| format!("see also {}", chatter.display()))
 }
 
-/// Puts the packaged chart into a folder.
+/// Puts the packaged chart and the plain manifests into a folder.
 ///
 /// # Errors
 /// When the engine cannot be had or refuses.

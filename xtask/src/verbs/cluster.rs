@@ -1,6 +1,7 @@
 //! `cluster`: a real Kubernetes node on this machine, with the agent's image and chart on it and two tenants at work; then
 //! the API server alone, with pods that come and go by the thousand. Everything ends with it.
 
+mod guest;
 mod kubernetes;
 mod lab;
 
@@ -20,7 +21,8 @@ const IMAGE: &str = "leasewarden.io/lab/leasewarden:test";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this part: `node` (DaemonSet, tenants, a finding) or `api` (churn, labels, absence); may be repeated.
+    /// Only this part: `node` (DaemonSet, tenants, a finding), `api` (churn, labels, absence) or `guest` (the DaemonSet's
+    /// pod on cgroup v2 alone); may be repeated.
     #[arg(long, value_name = "PART")]
     only: Vec<Part>,
     /// Use this static agent instead of building one.
@@ -35,6 +37,7 @@ pub(crate) struct Args {
 enum Part {
     Node,
     Api,
+    Guest,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -49,11 +52,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let chosen = |part| args.only.is_empty() || args.only.contains(&part);
     let mut failed = Vec::new();
-    for (part, kind) in [(Part::Node, Kind::Node), (Part::Api, Kind::Api)] {
+    for part in [Part::Node, Part::Api, Part::Guest] {
         if !chosen(part) {
             continue;
         }
-        if let Err(error) = play(kind, &programs, &binary, args.hold) {
+        let result = match part {
+            Part::Node => play(Kind::Node, &programs, &binary, args.hold),
+            Part::Api => play(Kind::Api, &programs, &binary, args.hold),
+            Part::Guest => guest::play(&programs, &binary, IMAGE),
+        };
+        if let Err(error) = result {
             eprintln!("\nerror: {error:#}");
             failed.push(format!("{part:?}").to_lowercase());
         }

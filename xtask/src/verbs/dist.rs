@@ -39,10 +39,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     image::write(&binary, &image::default_name(), &out.join(format!("leasewarden-{VERSION}-image.tar")))?;
     sh::step("the chart and the manifests");
     charts::package(&out)?;
-    for entry in fs::read_dir(paths::root().join("deploy/manifests"))? {
-        let entry = entry?;
-        fs::copy(entry.path(), out.join(entry.file_name()))?;
-    }
     let sums = checksums(&out)?;
     print!("{sums}");
     fs::write(out.join(SUMS), sums)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
+use tests::lab::containers;
 use tests::lab::node;
 use tests::lab::python::Packages;
 
@@ -27,6 +28,8 @@ pub(crate) enum Need {
     Build,
     /// Also the services and the Python environment.
     Demo,
+    /// Also the message brokers.
+    Queues,
     /// Also QEMU and the lint tools.
     Test,
 }
@@ -46,11 +49,12 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Demo, name: "PostgreSQL", missing: no_postgres, install: install_postgres },
     Item { need: Need::Demo, name: "PgBouncer", missing: no_pgbouncer, install: install_pgbouncer },
     Item { need: Need::Demo, name: "Redis", missing: no_redis, install: install_redis },
-    Item { need: Need::Test, name: "message brokers", missing: no_brokers, install: install_brokers },
+    Item { need: Need::Queues, name: "message brokers", missing: no_brokers, install: install_brokers },
     Item { need: Need::Demo, name: "Python environments", missing: no_venvs, install: install_venvs },
     Item { need: Need::Demo, name: "Node.js", missing: no_node, install: install_node },
     Item { need: Need::Demo, name: "Node.js packages", missing: no_node_packages, install: node::make },
     Item { need: Need::Test, name: "newer PgBouncer", missing: no_new_pgbouncer, install: unpack_new_pgbouncer },
+    Item { need: Need::Test, name: "container runtime", missing: no_containers, install: unpack_containers },
     Item { need: Need::Test, name: "rustfmt and clippy", missing: no_lint_tools, install: install_lint_tools },
     Item { need: Need::Test, name: "QEMU", missing: no_qemu, install: install_qemu },
 ];
@@ -236,6 +240,33 @@ fn unpack_new_pgbouncer() -> Result<()> {
     }
     let _ = fs::remove_dir_all(&into);
     fs::rename(&partial, &into)?;
+    Ok(())
+}
+
+/// Docker and what it needs. Unpacked, not installed: no daemon of the machine's comes of it.
+fn no_containers() -> Option<String> {
+    let dir = match containers::programs() {
+        Ok(dir) => dir,
+        Err(_) => return Some("for scenarios in containers".into()),
+    };
+    let dockerd = dir.join("usr/sbin/dockerd");
+    sh::quiet(Command::new(dockerd).arg("--version")).err().map(|error| format!("{error:#}"))
+}
+
+fn unpack_containers() -> Result<()> {
+    let apt = apt::PrivateApt::open(&[&apt::codename()?], false)?;
+    let into = containers::packages_dir();
+    let partial = into.with_extension("partial");
+    let _ = fs::remove_dir_all(&partial);
+    for package in containers::PACKAGES {
+        apt.unpack(package, &partial)?;
+    }
+    let _ = fs::remove_dir_all(&into);
+    fs::rename(&partial, &into)?;
+    if no_containers().is_some() {
+        // A small system may lack what the daemon links to.
+        apt::install(&["libdevmapper1.02.1", "libseccomp2", "libsystemd0"])?;
+    }
     Ok(())
 }
 

@@ -16,8 +16,15 @@ use crate::cpio::Cpio;
 use crate::kernels::{self, Kernel, MATRIX};
 use crate::{paths, sh};
 
-/// A machine that has given no verdict by then is ended: it hangs.
-const BUDGET: Duration = Duration::from_secs(120);
+/// What a machine is given.
+pub(crate) struct Machine {
+    pub(crate) memory_mib: u32,
+    pub(crate) processors: u32,
+    /// One that has given no verdict by then is ended: it hangs.
+    pub(crate) budget: Duration,
+}
+
+const MACHINE: Machine = Machine { memory_mib: 512, processors: 1, budget: Duration::from_secs(120) };
 /// Machines at a time. Emulation uses one core each.
 const AT_A_TIME: usize = 2;
 
@@ -113,7 +120,10 @@ fn write_image(image: &Path, init: &Path, binary: &Path) -> Result<()> {
 }
 
 /// The shared libraries and the loader of a program, by the paths under which it asks for them. None: it is static.
-fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When one is not there.
+pub(crate) fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let Ok(text) = sh::capture(Command::new("ldd").arg(program).env("LC_ALL", "C")) else { return Ok(Vec::new()) };
     if let Some(line) = text.lines().find(|line| line.contains("not found")) {
         bail!("{}: {}", program.display(), line.trim());
@@ -132,7 +142,7 @@ fn boot_all(kernels: &[Kernel], image: &Path, logs: &Path) -> usize {
                 while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let began = Instant::now();
                     let console = logs.join(format!("{}.log", kernel.series));
-                    let result = boot(kernel, image, &console);
+                    let result = boot(kernel, image, &console, &MACHINE);
                     let _line = printing.lock();
                     let seconds = began.elapsed().as_secs_f32();
                     match result {
@@ -153,11 +163,15 @@ fn boot_all(kernels: &[Kernel], image: &Path, logs: &Path) -> usize {
 }
 
 /// Boots one kernel; gives its verdict.
-fn boot(kernel: &Kernel, image: &Path, console: &Path) -> Result<String> {
+///
+/// # Errors
+/// When the verdict is bad, or there is none in time.
+pub(crate) fn boot(kernel: &Kernel, image: &Path, console: &Path, given: &Machine) -> Result<String> {
     let log = File::create(console)?;
     // Never KVM: the device may be there and hang. `-no-reboot`: a panic ends the machine.
     let mut machine = Command::new("qemu-system-x86_64")
-        .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", "512"])
+        .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"])
+        .args(["-smp", &given.processors.to_string(), "-m", &given.memory_mib.to_string()])
         .args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot", "-serial", "stdio"])
         .arg("-kernel")
         .arg(&kernel.image)
@@ -169,7 +183,7 @@ fn boot(kernel: &Kernel, image: &Path, console: &Path) -> Result<String> {
         .stderr(log)
         .spawn()
         .context("cannot start QEMU")?;
-    let until = Instant::now() + BUDGET;
+    let until = Instant::now() + given.budget;
     let status = loop {
         if let Some(status) = machine.try_wait()? {
             break status;
@@ -177,7 +191,7 @@ fn boot(kernel: &Kernel, image: &Path, console: &Path) -> Result<String> {
         if Instant::now() > until {
             machine.kill()?;
             machine.wait()?;
-            bail!("FAILED: no verdict within {} s", BUDGET.as_secs());
+            bail!("FAILED: no verdict within {} s", given.budget.as_secs());
         }
         std::thread::sleep(Duration::from_millis(50));
     };

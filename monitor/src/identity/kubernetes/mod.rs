@@ -63,6 +63,8 @@ impl Place {
 pub(super) struct Rules {
     pub(super) config: KubernetesConfig,
     pub(super) labels: LabelRules,
+    /// The agent's own node.
+    pub(super) node: String,
 }
 
 /// Whether this configuration, here, asks an API server.
@@ -107,10 +109,9 @@ async fn watch_with(client: Client, rules: Rules, tellers: Vec<(Place, Teller)>)
         let config = watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS);
         match place {
             Place::Pods => {
-                let node = node_name(&rules.config).unwrap_or_default();
                 // Pods' own field selector works on every version; see the API's `Pod` field labels.
-                let config =
-                    if rules.config.remote_pods { config } else { config.fields(&format!("spec.nodeName={node}")) };
+                let own = format!("spec.nodeName={}", rules.node);
+                let config = if rules.config.remote_pods { config } else { config.fields(&own) };
                 let api: Api<Pod> = Api::all(client.clone());
                 follow(&api, config, &teller, |p| translate::pod(p, rules), Fact::PodGone).await;
             }

@@ -4,13 +4,42 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use kube::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::{NamespaceResourceScope, ObjectMeta};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+/// What counts of `ObjectMeta`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Slim {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+}
+
+/// Reads metadata without `managedFields`: who owns which field is most of an object, and many small pieces of memory.
+fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+    let s = Slim::deserialize(from)?;
+    Ok(ObjectMeta {
+        name: s.name,
+        namespace: s.namespace,
+        uid: s.uid,
+        labels: s.labels,
+        annotations: s.annotations,
+        resource_version: s.resource_version,
+        creation_timestamp: s.creation_timestamp,
+        ..ObjectMeta::default()
+    })
+}
 
 /// `Pod` (core/v1).
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Pod {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
     pub(super) spec: PodSpec,
@@ -23,6 +52,8 @@ pub(super) struct Pod {
 pub(super) struct PodSpec {
     #[serde(default)]
     pub(super) host_network: bool,
+    #[serde(default)]
+    pub(super) node_name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -57,14 +88,14 @@ pub(super) struct ContainerStatus {
 /// `Namespace` (core/v1).
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Namespace {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
 }
 
 /// `Service` (core/v1).
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Service {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
     pub(super) spec: ServiceSpec,
@@ -92,7 +123,7 @@ pub(super) struct Port {
 /// `EndpointSlice` (discovery.k8s.io, v1 and v1beta1: alike in these fields).
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct EndpointSlice {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
     pub(super) endpoints: Option<Vec<Endpoint>>,

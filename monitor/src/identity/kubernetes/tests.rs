@@ -109,7 +109,7 @@ async fn lab(script: Script, places: &[Place], config: KubernetesConfig) -> Lab 
     let tellers = places.iter().enumerate().map(|(n, p)| (*p, teller(n))).collect();
     let url: axum::http::Uri = format!("http://127.0.0.1:{port}").parse().unwrap();
     let client = Client::try_from(Config::new(url)).unwrap();
-    let rules = Rules { config, labels: ContainersConfig::default().labels };
+    let rules = Rules { node: node_name(&config).unwrap(), config, labels: ContainersConfig::default().labels };
     tokio::spawn(watch_with(client, rules, tellers));
     Lab { script, port, server: Some(server), told }
 }
@@ -278,7 +278,7 @@ async fn namespaces_services_and_old_slices() {
 
 #[test]
 fn what_objects_lack_is_no_error() {
-    let rules = Rules { config: node(), labels: ContainersConfig::default().labels };
+    let rules = Rules { config: node(), labels: ContainersConfig::default().labels, node: "n1".into() };
     let read = |v: Value| serde_json::from_value::<Pod>(v).unwrap();
     assert!(translate::pod(read(json!({})), &rules).is_none());
     let bare = read(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}}));

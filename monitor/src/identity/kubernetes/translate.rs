@@ -34,8 +34,11 @@ pub(super) fn pod(pod: Pod, rules: &Rules) -> Option<(String, Fact)> {
         }
     }
     let statuses = [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
+    // Cgroups are this node's: of pods elsewhere the addresses are all that is asked for.
+    let ours = pod.spec.node_name.as_ref() == Some(&rules.node);
     let containers = statuses
         .into_iter()
+        .filter(|_| ours)
         .flatten()
         .flatten()
         .filter_map(|c| c.container_id)

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Measured, Row, SWITCHABLE};
 
 /// `docs/accuracy.md`.
-pub(super) fn document(rows: &[Row], date: &str, versions: &[(String, String)]) -> String {
+pub(super) fn document(rows: &[Row], queues: &str, date: &str, versions: &[(String, String)]) -> String {
     let mut out = format!(
         "# Accuracy through a shared process\n\n\
          Measured on {date} by `cargo xtask accuracy`, which writes this page: real services, each in a cgroup of its \
@@ -19,6 +19,7 @@ pub(super) fn document(rows: &[Row], date: &str, versions: &[(String, String)]) 
          opaque, and the notes go to a file.\n\n"
     );
     out.push_str(&markdown(rows));
+    out.push_str(queues);
     out.push_str("\n## Versions\n\n| What | Version |\n|---|---|\n");
     for (name, version) in versions {
         let _ = writeln!(out, "| {name} | {version} |");
@@ -230,10 +231,9 @@ fn alone(out: &mut String, rows: &[Row]) {
 }
 
 /// Everything, for programs.
-pub(super) fn json(rows: &[Row]) -> Value {
+pub(super) fn json(rows: &[Row]) -> Vec<Value> {
     let counts = |c: &Counts| json!({ "right": c.right, "wrong": c.wrong });
-    let list: Vec<Value> = rows
-        .iter()
+    rows.iter()
         .map(|row| {
             let mut value = json!({
                 "case": row.case.name,
@@ -263,8 +263,7 @@ pub(super) fn json(rows: &[Row]) -> Value {
             }
             value
         })
-        .collect();
-    Value::Array(list)
+        .collect()
 }
 
 #[cfg(test)]

@@ -60,29 +60,11 @@ impl Lab {
 
     /// Images without programs: the pods mount the machine's `/usr` read-only, so nothing has to be downloaded.
     fn write_images(&self) -> Result<()> {
-        let base = |name: &str, entrypoint: &[&str]| {
-            let mut entries: Vec<Entry> =
-                ["bin", "lib", "lib64", "sbin"].iter().map(|dir| Entry::link(dir, &format!("usr/{dir}"))).collect();
-            entries.extend(["usr", "etc", "data"].map(|dir| Entry::dir(dir, 0o755)));
-            entries.push(Entry::dir("tmp", 0o1777));
-            entries.push(Entry::text("etc/passwd", "root:x:0:0::/:/bin/sh\napp:x:999:999::/tmp:/bin/sh\n"));
-            entries.push(Entry::text("etc/group", "root:x:0:\napp:x:999:\n"));
-            Image {
-                name: format!("leasewarden.io/lab/{name}:1"),
-                entrypoint: entrypoint.iter().map(|s| (*s).to_owned()).collect(),
-                command: Vec::new(),
-                labels: std::collections::BTreeMap::new(),
-                created: "1970-01-01T00:00:00Z".to_owned(),
-                entries,
-            }
-        };
         let write = |image: &Image, name: &str| -> Result<()> {
             image.write(fs::File::create(self.images().join(format!("{name}.tar")))?).map(drop)
         };
         write(&base("programs", &["/bin/bash"]), "programs")?;
-        let mut pause = base("pause", &["/pause"]);
-        pause.entries.push(Entry::program("pause", &pause_program(&self.work)?)?);
-        write(&pause, "pause")
+        write(&pause_image(&self.work)?, "pause")
     }
 
     /// Starts it and waits until it is ready; what it says is shown.
@@ -203,6 +185,33 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// What pods' sandboxes run.
+///
+/// # Errors
+/// When its program cannot be compiled.
+pub(crate) fn pause_image(work: &Path) -> Result<Image> {
+    let mut pause = base("pause", &["/pause"]);
+    pause.entries.push(Entry::program("pause", &pause_program(work)?)?);
+    Ok(pause)
+}
+
+fn base(name: &str, entrypoint: &[&str]) -> Image {
+    let mut entries: Vec<Entry> =
+        ["bin", "lib", "lib64", "sbin"].iter().map(|dir| Entry::link(dir, &format!("usr/{dir}"))).collect();
+    entries.extend(["usr", "etc", "data"].map(|dir| Entry::dir(dir, 0o755)));
+    entries.push(Entry::dir("tmp", 0o1777));
+    entries.push(Entry::text("etc/passwd", "root:x:0:0::/:/bin/sh\napp:x:999:999::/tmp:/bin/sh\n"));
+    entries.push(Entry::text("etc/group", "root:x:0:\napp:x:999:\n"));
+    Image {
+        name: format!("leasewarden.io/lab/{name}:1"),
+        entrypoint: entrypoint.iter().map(|s| (*s).to_owned()).collect(),
+        command: Vec::new(),
+        labels: std::collections::BTreeMap::new(),
+        created: "1970-01-01T00:00:00Z".to_owned(),
+        entries,
     }
 }
 

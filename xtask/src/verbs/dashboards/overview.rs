@@ -211,7 +211,7 @@ fn coverage() -> Vec<Panel> {
         .colours(CLASSES),
         Panel::new(
             Draw::Lines,
-            "Events lost",
+            "Losses",
             "eps",
             (12, 8),
             "Events that were not delivered or not kept, per second, by where (kernel, capture, agent, export) and why.",

@@ -333,7 +333,6 @@ impl Variable {
             "label": self.name,
             "type": "query",
             "datasource": { "type": "prometheus", "uid": SOURCE },
-            "definition": query,
             "query": { "query": query, "refId": "variable", "qryType": 1 },
             "refresh": 2,
             "sort": 1,
