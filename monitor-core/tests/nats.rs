@@ -19,20 +19,29 @@ const SUITE: Suite = Suite {
     at_least: 11,
 };
 
-/// The lines that say what became of messages.
-fn messages(lines: &[String]) -> Vec<&str> {
+/// The lines that say what became of messages, without numbers of requests: they count what was seen. Nor does it
+/// matter whether a delivery is said to await its confirmation: that is known of a consumer only if the server was
+/// seen to tell, and is taken for granted otherwise, since a job too long in flight only makes less certain.
+fn messages(lines: &[String]) -> Vec<String> {
     lines
         .iter()
         .filter_map(|l| {
             let (what, rest) = l.split_once(' ')?;
-            // Numbers of requests are left out: they count what was seen.
             match what {
-                "published" | "delivered" => rest.split_once(' ').map(|(_, rest)| rest),
-                "settled" => Some(rest),
+                "published" => rest.split_once(' ').map(|(_, rest)| rest.to_owned()),
+                "delivered" => rest.split_once(' ').map(|(_, rest)| rest.replacen(" awaits ", " ", 1)),
+                "settled" => Some(rest.to_owned()),
                 _ => None,
             }
         })
         .collect()
+}
+
+/// What is said of messages is part of what happened, in the same order.
+fn says_nothing_else(got: &[String], want: &[String]) -> bool {
+    let (got, want) = (messages(got), messages(want));
+    let mut rest = want.iter();
+    got.iter().all(|g| rest.any(|w| w == g))
 }
 
 fn steps(segments: &Segments) -> impl Iterator<Item = Step<'_>> {
@@ -76,7 +85,7 @@ fn a_missing_segment_makes_no_binding_and_no_message() {
             );
             let text = || format!("{name} without segment {lost}:\n{}", got.join("\n"));
             assert!(is_subsequence(&bindings(&got), &bindings(&want)), "{}", text());
-            assert!(is_subsequence(&messages(&got), &messages(&want)), "{}", text());
+            assert!(says_nothing_else(&got, &want), "{}", text());
         }
     }
 }
@@ -120,8 +129,8 @@ fn a_connection_joined_late_says_nothing_new() {
             let got = SUITE.run_from(true, steps(&segments).skip(skipped));
             let text = || format!("{name} from segment {skipped}:\n{}", got.join("\n"));
             assert!(is_subsequence(&bindings(&got), &bindings(&want)), "{}", text());
-            assert!(is_subsequence(&messages(&got), &messages(&want)), "{}", text());
-            n_joined += usize::from(got.iter().any(|l| l.starts_with("answered") && !l.ends_with('-')));
+            assert!(says_nothing_else(&got, &want), "{}", text());
+            n_joined += usize::from(got.iter().any(|l| l.starts_with("answered") || l.starts_with("delivered")));
         }
     }
     assert!(n_joined > 30, "most connections are joined: {n_joined}");

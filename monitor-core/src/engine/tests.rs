@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::*;
 mod jobs;
+mod logs;
 mod shared_service;
 mod tokens;
 

@@ -146,12 +146,7 @@ mod tests {
                 CriO,
                 true,
             ),
-            (
-                format!("/kubepods.slice/kubepods-pod{low}.slice/crio-{id}.scope/container"),
-                "/container",
-                CriO,
-                true,
-            ),
+            (format!("/kubepods.slice/kubepods-pod{low}.slice/crio-{id}.scope/container"), "/container", CriO, true),
             (format!("/kubepods.slice/kubepods-pod{low}.slice/docker-{id}.scope"), "", Docker, true),
             // cgroupfs driver.
             (format!("/kubepods/burstable/pod{uid}/{id}"), "", Unnamed, true),

@@ -139,7 +139,8 @@ impl Lab {
     }
 }
 
-const LISTED: [&str; 3] = ["5 shop/web acme Some(Shared)", "c shop/web acme Some(Shared)", "d al\u{fffd}one globex None"];
+const LISTED: [&str; 3] =
+    ["5 shop/web acme Some(Shared)", "c shop/web acme Some(Shared)", "d al\u{fffd}one globex None"];
 
 #[tokio::test]
 async fn lists_at_the_start_and_when_somebody_waits() {

@@ -111,7 +111,10 @@ async fn lists_follows_events_and_survives_a_restart() {
     // A container is made: it is asked for, as an event of Podman's tells no labels. The line comes in pieces.
     let role = json!({"leasewarden.io/tenant": "globex", "leasewarden.io/role": "shared"});
     lab.script.lock().unwrap().containers.push(entry(&b, "gateway", role));
-    say(&lab.script, "no json at all\n{\"Type\":\"image\",\"Action\":\"create\",\"Actor\":{\"ID\":\"cc\"}}\n{\"Type\":\"contai");
+    say(
+        &lab.script,
+        "no json at all\n{\"Type\":\"image\",\"Action\":\"create\",\"Actor\":{\"ID\":\"cc\"}}\n{\"Type\":\"contai",
+    );
     say(&lab.script, &format!("ner\",\"Action\":\"create\",\"Actor\":{{\"ID\":\"{b}\"}}}}\n"));
     let Fact::Container(c) = lab.next().await else { panic!("no container") };
     assert_eq!((c.name.as_str(), c.tenant.as_deref()), ("gateway", Some("globex")));
@@ -128,7 +131,9 @@ async fn lists_follows_events_and_survives_a_restart() {
     assert!(matches!(lab.next().await, Fact::State(SourceState::Stale(_))));
     lab.script.lock().unwrap().containers.remove(0);
     let _server = serve(&lab.socket, lab.script.clone());
-    assert!(matches!(lab.until(|f| matches!(f, Fact::All(_))).await, Fact::All(ids) if ids.contains(&b) && ids.len() == 1));
+    assert!(
+        matches!(lab.until(|f| matches!(f, Fact::All(_))).await, Fact::All(ids) if ids.contains(&b) && ids.len() == 1)
+    );
     assert!(is_synced(&lab.next().await));
 }
 

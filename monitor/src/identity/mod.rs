@@ -18,8 +18,8 @@ pub mod facts;
 mod glob;
 pub mod kubernetes;
 mod path;
-mod pending;
 mod pattern;
+mod pending;
 mod registry;
 mod resolver;
 #[cfg(test)]
@@ -33,7 +33,8 @@ pub use pending::Pending;
 pub use registry::SourceInfo;
 pub use resolver::{Resolver, Update, WaitEnd};
 pub use settings::{
-    CRI_SOCKETS, ContainersConfig, DOCKER_SOCKETS, KubernetesConfig, LabelRules, Sockets, Switch, TenantSource, WaitConfig,
+    CRI_SOCKETS, ContainersConfig, DOCKER_SOCKETS, KubernetesConfig, LabelRules, Sockets, Switch, TenantSource,
+    WaitConfig,
 };
 pub use sources::{Job, Told, plan};
 
@@ -106,7 +107,9 @@ pub fn watch(path: &str) -> bool {
 impl IdentityConfig {
     /// Whether a static rule says who lives in the cgroup at `path`: nobody else is asked then.
     pub(crate) fn declared(&self, path: &str) -> bool {
-        self.statics.iter().any(|rule| matches!(&rule.matcher, StaticMatcher::Cgroup(glob) if glob.covers(path).is_some()))
+        self.statics
+            .iter()
+            .any(|rule| matches!(&rule.matcher, StaticMatcher::Cgroup(glob) if glob.covers(path).is_some()))
     }
 
     /// Who is behind the cgroup at `path` below the cgroup v2 root, by configuration and path alone.

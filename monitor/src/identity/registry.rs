@@ -293,11 +293,8 @@ impl Registry {
     /// Who a container is: by its pod, else by its runtime; the pod's tenant first.
     pub(super) fn of_container(&self, id: &str, pod_uid: Option<&str>) -> Option<Who> {
         let by_pod = self.find_pod(pod_uid, Some(id)).map(|pod| self.who(pod));
-        let by_runtime = self.containers.get(id).map(|(_, c)| Who {
-            name: c.name.clone(),
-            tenant: c.tenant.clone(),
-            role: c.role,
-        });
+        let by_runtime =
+            self.containers.get(id).map(|(_, c)| Who { name: c.name.clone(), tenant: c.tenant.clone(), role: c.role });
         match (by_pod, by_runtime) {
             (Some(pod), Some(runtime)) => {
                 Some(Who { name: pod.name, tenant: pod.tenant.or(runtime.tenant), role: pod.role.or(runtime.role) })

@@ -226,7 +226,11 @@ impl Resolver {
         let ips: Vec<IpAddr> = if changed.everything {
             self.told_addresses.keys().copied().collect()
         } else {
-            changed.ips.into_iter().filter(|ip| self.told_addresses.contains_key(ip) || self.asked.contains(ip)).collect()
+            changed
+                .ips
+                .into_iter()
+                .filter(|ip| self.told_addresses.contains_key(ip) || self.asked.contains(ip))
+                .collect()
         };
         // A pod's labels may change without its addresses.
         let relabelled = self.told_addresses.keys().copied().filter(|_| !changed.ids.is_empty());

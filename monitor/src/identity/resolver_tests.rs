@@ -14,13 +14,8 @@ const DOCKER: SourceId = SourceId(3);
 const CRI: SourceId = SourceId(4);
 
 fn resolver() -> Resolver {
-    let source = |kind, place: &str| SourceInfo {
-        kind,
-        place: place.to_owned(),
-        required: false,
-        synced: true,
-        stale: None,
-    };
+    let source =
+        |kind, place: &str| SourceInfo { kind, place: place.to_owned(), required: false, synced: true, stale: None };
     Resolver::new(
         IdentityConfig::default(),
         vec![

@@ -185,10 +185,7 @@ impl KubernetesConfig {
     }
 
     fn first(&self, get: impl Fn(&TenantSource) -> Option<String>) -> Option<Ranked> {
-        self.tenant
-            .iter()
-            .enumerate()
-            .find_map(|(rank, s)| Some(Ranked { rank, tenant: tenant_name(&get(s)?)? }))
+        self.tenant.iter().enumerate().find_map(|(rank, s)| Some(Ranked { rank, tenant: tenant_name(&get(s)?)? }))
     }
 }
 

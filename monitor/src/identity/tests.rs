@@ -98,7 +98,11 @@ fn static_rules_first_match_wins_and_covers_what_is_nested() {
     ] {
         assert_eq!(shown(&config, path), expected, "{path}");
     }
-    let all = IdentityConfig { statics: vec![cgroup("/**", Some("w"), None)], patterns: Vec::new(), ..IdentityConfig::default() };
+    let all = IdentityConfig {
+        statics: vec![cgroup("/**", Some("w"), None)],
+        patterns: Vec::new(),
+        ..IdentityConfig::default()
+    };
     assert_eq!(shown(&all, "/any/where"), "w /any []");
 }
 

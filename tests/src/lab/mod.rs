@@ -15,6 +15,7 @@ pub mod node;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod python;
 pub mod queue;
 pub mod queue_cases;

@@ -69,7 +69,18 @@ impl Scene {
             Behind::Redis => redis = Some(Redis::start(&tree.dir("shared/redis")?, &logs)?),
             Behind::Http => upstream = Some(Upstream::start(&tree.dir("shared/records")?, &logs)?),
         }
-        Ok(Self { agent: None, pooler: None, service: None, docker: None, postgres, redis, upstream, tree, scratch, logs })
+        Ok(Self {
+            agent: None,
+            pooler: None,
+            service: None,
+            docker: None,
+            postgres,
+            redis,
+            upstream,
+            tree,
+            scratch,
+            logs,
+        })
     }
 
     fn postgres(&self) -> Result<&Postgres> {

@@ -2,11 +2,11 @@
 //! container of its own (acme's nests a cgroup), and nothing but labels tells whose they are.
 
 use anyhow::{Context, Result, bail, ensure};
+use tests::lab::ALLOW_MISSING;
 use tests::lab::agent::binary;
 use tests::lab::cases::{Case, Twin};
 use tests::lab::containers::programs;
 use tests::lab::shared::Stage;
-use tests::lab::ALLOW_MISSING;
 
 macro_rules! contained {
     ($($module:ident: $case:literal [$($with:ident = $n:literal),+];)+) => {$(

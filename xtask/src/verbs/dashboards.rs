@@ -1,5 +1,6 @@
 //! `dashboards`: writes the Grafana dashboards of `dashboards/` from their description here, and draws them as pictures.
 
+mod draw;
 mod expr;
 mod health;
 mod overview;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use self::panel::{Dashboard, Variable};
-use crate::paths;
+use crate::{paths, sh};
 
 /// Colours of severities.
 const SEVERITIES: &[(&str, &str)] =
@@ -34,6 +35,7 @@ const VERDICTS: &[(&str, &str)] = &[
     ("unbound", "orange"),
     ("stale-bound", "red"),
     ("indeterminate", "gray"),
+    ("none", "gray"),
 ];
 /// The same in a table.
 const VERDICT_WORDS: &[(&str, &str, &str)] = &[
@@ -54,11 +56,30 @@ pub(crate) struct Args {
     /// Only say whether the committed files are what this would write; exit 1 when not.
     #[arg(long)]
     check: bool,
+    /// Draw them as pictures into this folder instead, with Grafana's own widgets.
+    #[arg(long, value_name = "FOLDER")]
+    draw: Option<std::path::PathBuf>,
+    /// The Prometheus whose data is drawn.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
+    prometheus: String,
+    /// How far back the pictures go.
+    #[arg(long, value_name = "DURATION", value_parser = super::duration, default_value = "10m")]
+    last: std::time::Duration,
+    /// The value of a variable, as in `service=orders-db`.
+    #[arg(long, value_name = "VARIABLE=VALUE")]
+    set: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.check {
         check()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(into) = &args.draw {
+        let files: Vec<_> = all().iter().map(file).collect();
+        let wanted =
+            draw::Wanted { into, prometheus: &args.prometheus, seconds: args.last.as_secs(), values: &args.set };
+        draw::draw(&files, &wanted)?;
         return Ok(ExitCode::SUCCESS);
     }
     for dashboard in all() {
@@ -85,6 +106,21 @@ pub(crate) fn check() -> Result<()> {
         .collect();
     if !stale.is_empty() {
         bail!("not what the code describes: {}; run `cargo xtask dashboards`", stale.join(", "));
+    }
+    Ok(())
+}
+
+/// Alerts and recording rules, as `promtool` sees them: valid, and right about the series of `dashboards/tests`.
+///
+/// # Errors
+/// When promtool is missing, or does not agree.
+pub(crate) fn test() -> Result<()> {
+    sh::step("testing alerts and recording rules");
+    let dir = paths::root().join("dashboards");
+    for args in
+        [["check", "rules", "rules.yaml", "alerts.yaml"], ["test", "rules", "tests/rules.yaml", "tests/alerts.yaml"]]
+    {
+        print!("{}", sh::capture(sh::cmd("promtool", args).current_dir(&dir))?);
     }
     Ok(())
 }

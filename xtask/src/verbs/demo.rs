@@ -17,12 +17,13 @@ use tests::lab::net;
 use tests::lab::pgbouncer::{PgBouncer, Pool};
 use tests::lab::postgres::Postgres;
 use tests::lab::process::{Launch, Process};
+use tests::lab::prometheus::Prometheus;
 use tests::lab::redis::Redis;
 use tests::lab::service::{Program, Service, Spec, token};
 use tests::lab::signals::Stop;
 
 use super::build::{Profile, agent};
-use super::setup::{Need, ensure};
+use super::setup::{self, Need, ensure};
 use crate::{paths, sh};
 
 /// Where the agent serves with the embedded policy.
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// End by itself after this long; until Ctrl-C when left out.
     #[arg(long = "for", value_name = "DURATION", value_parser = super::duration)]
     time: Option<Duration>,
+    /// Also start a Prometheus that scrapes the agent, with the alerts and recording rules of `dashboards/`.
+    #[arg(long)]
+    with_prometheus: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -42,9 +46,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("the demo needs root for cgroups and probes: run `sudo -E cargo xtask demo`");
     }
     ensure(Need::Demo)?;
+    if args.with_prometheus {
+        setup::prometheus()?;
+    }
     let binary = agent(Profile::Dev)?;
     let stop = Stop::listen()?;
-    let mut stage = Stage::build(&binary)?;
+    let mut stage = Stage::build(&binary, args.with_prometheus)?;
     let result = stage.play(args.time, &stop);
     sh::step("cleaning up");
     let outcome = stage.end();
@@ -60,6 +67,7 @@ struct Stage {
     clients: Vec<(&'static str, Client)>,
     callers: Vec<(&'static str, Load)>,
     _cache_clients: Vec<Process>,
+    _prometheus: Option<Prometheus>,
     agent: Process,
     agent_port: u16,
     _service: Service,
@@ -73,7 +81,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn build(binary: &Path) -> Result<Self> {
+    fn build(binary: &Path, with_prometheus: bool) -> Result<Self> {
         let logs = paths::lab().join("demo");
         let tree = Tree::new("leasewarden-demo")?;
         let scratch = Scratch::new("demo")?;
@@ -116,7 +124,19 @@ impl Stage {
             "\n    metrics   http://127.0.0.1:{agent_port}/metrics\n    findings  http://127.0.0.1:{agent_port}/findings\n    \
              services  http://127.0.0.1:{agent_port}/services\n"
         );
+        let prometheus = if with_prometheus {
+            let prometheus = Prometheus::start(agent_port, &scratch.path().join("prometheus"), &logs)?;
+            let url = prometheus.url();
+            eprintln!(
+                "    prometheus  {url}/graph?g0.expr=leasewarden:findings:increase10m&g0.tab=0&g0.range_input=5m\n    \
+                 alerts      {url}/alerts\n"
+            );
+            Some(prometheus)
+        } else {
+            None
+        };
         Ok(Self {
+            _prometheus: prometheus,
             clients,
             callers,
             _cache_clients: cache_clients,

@@ -55,6 +55,7 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Demo, name: "Node.js packages", missing: no_node_packages, install: node::make },
     Item { need: Need::Test, name: "newer PgBouncer", missing: no_new_pgbouncer, install: unpack_new_pgbouncer },
     Item { need: Need::Test, name: "container runtime", missing: no_containers, install: unpack_containers },
+    Item { need: Need::Test, name: "Prometheus", missing: no_prometheus, install: install_prometheus },
     Item { need: Need::Test, name: "rustfmt and clippy", missing: no_lint_tools, install: install_lint_tools },
     Item { need: Need::Test, name: "QEMU", missing: no_qemu, install: install_qemu },
 ];
@@ -276,6 +277,30 @@ fn no_redis() -> Option<String> {
 
 fn install_redis() -> Result<()> {
     apt::install(&["redis-server"])
+}
+
+fn no_prometheus() -> Option<String> {
+    missing_program("prometheus").or_else(|| missing_program("promtool"))
+}
+
+fn install_prometheus() -> Result<()> {
+    // The package would start a server of its own.
+    let _quiet_services = apt::NoServices::begin()?;
+    apt::install(&["prometheus"])
+}
+
+/// Installs Prometheus where it is missing: the demo needs it only when asked for.
+///
+/// # Errors
+/// When it cannot be had.
+pub(crate) fn prometheus() -> Result<()> {
+    match no_prometheus() {
+        None => Ok(()),
+        Some(problem) => {
+            sh::step(&format!("installing Prometheus ({problem})"));
+            install_prometheus().context("cannot install Prometheus")
+        }
+    }
 }
 
 fn no_brokers() -> Option<String> {

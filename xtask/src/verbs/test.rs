@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::build::{Profile, agent, probes};
-use super::charts;
+use super::{charts, dashboards};
 use super::setup::{Need, ensure, venv};
 use crate::{paths, sh};
 
@@ -20,7 +20,7 @@ enum Stage {
     Build,
     /// Unit and golden tests: `cargo test`.
     Unit,
-    /// The Helm chart and the manifests, by the real engine.
+    /// The Helm chart and the manifests by the real engine; alerts and recording rules by promtool.
     Charts,
     /// Real services, the live agent (root).
     Scenarios,
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             Stage::Setup => ensure(Need::Test),
             Stage::Build => build().map(|binary| built = Some(binary)),
             Stage::Unit => unit(args.filter.as_deref()),
-            Stage::Charts => charts::test(),
+            Stage::Charts => charts::test().and_then(|()| dashboards::test()),
             Stage::Scenarios => scenarios(built.take(), args.filter.as_deref()),
             Stage::Vm => kernels(),
         };

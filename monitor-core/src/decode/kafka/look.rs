@@ -7,6 +7,8 @@ use super::bytes::{Cursor, Read, Stop};
 pub(super) const MAX_FRAME: usize = 256 << 20;
 /// Longest name that a client gives itself.
 const MAX_CLIENT: usize = 255;
+/// Topics that no Produce request has.
+const MAX_TOPICS: usize = 1 << 14;
 
 /// What some bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +25,41 @@ pub(crate) enum Look {
 /// in text. Almost all clients do, and without a name a response with a small correlation id looks the same; but not the
 /// question for versions, with which connections begin.
 pub(crate) fn request(bytes: &[u8]) -> Look {
-    match frame(&mut Cursor::new(bytes)) {
-        Ok((key, named)) if named || key == api::API_VERSIONS => Look::Is,
+    let mut c = Cursor::new(bytes);
+    match frame(&mut c).and_then(|head| asks(head, &mut c)) {
+        Ok(()) => Look::Is,
         Err(Stop::Short) => Look::NeedMore,
-        Ok(_) | Err(Stop::Bad(_)) => Look::Not,
+        Err(Stop::Bad(_)) => Look::Not,
     }
+}
+
+/// Whether this is no response. The response to a Produce request begins with a topic's name where a request has its
+/// client's, and is in the first thousands of requests of a connection taken for a Produce or Fetch request.
+fn asks(head: Head, c: &mut Cursor<'_>) -> Read<()> {
+    let compact = api::flexible(head.key, head.version);
+    match head.key {
+        api::API_VERSIONS => return Ok(()),
+        _ if !head.named => return Err(NOT),
+        api::PRODUCE => {
+            c.tags(compact)?;
+            if head.version >= 3 && c.string(compact)? == Some(&[]) || !(-1..=1).contains(&c.i16()?) {
+                return Err(NOT);
+            }
+            c.i32()?;
+            if !(1..MAX_TOPICS).contains(&c.count(compact)?) {
+                return Err(NOT);
+            }
+        }
+        api::FETCH if head.version <= 14 => {
+            c.tags(compact)?;
+            // Replicas do not fetch on behalf of tenants.
+            if c.i32()? >= 0 {
+                return Err(NOT);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// A request of what is known to be a client.
@@ -37,8 +69,16 @@ pub(super) fn resumes(bytes: &[u8]) -> bool {
 
 const NOT: Stop = Stop::Bad("no_request");
 
-/// The number of a request, and whether its client names itself.
-fn frame(c: &mut Cursor<'_>) -> Read<(i16, bool)> {
+/// What the header of a request says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    key: i16,
+    version: i16,
+    /// Its client names itself.
+    named: bool,
+}
+
+fn frame(c: &mut Cursor<'_>) -> Read<Head> {
     let len = match c.rest() {
         [] => return Err(Stop::Short),
         [0..=0x0f, ..] => c.i32()?,
@@ -50,7 +90,7 @@ fn frame(c: &mut Cursor<'_>) -> Read<(i16, bool)> {
 
 /// The header of a request whose frame has so many bytes. Each field is looked at as soon as it is there, so that other
 /// protocols are ruled out early.
-pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<(i16, bool)> {
+pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<Head> {
     let key = c.i16()?;
     let known = api::known(key).ok_or(NOT)?;
     let version = c.i16()?;
@@ -74,7 +114,7 @@ pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<(i16, bool)> {
     if key == api::API_VERSIONS && (version < 3) != (left == 0) {
         return Err(NOT);
     }
-    Ok((key, name > 0))
+    Ok(Head { key, version, named: name > 0 })
 }
 
 #[cfg(test)]
@@ -100,7 +140,8 @@ mod tests {
             b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
             b"\0\0\0\x12\0\x12\0\0\0\0\0\x01\0\x08rdkaf\0ka",
             b"\0\0\0\x13\0\x12\0\0\0\0\0\x01\0\x08rdkafka1x",
-            // The first response of a broker: it could be a Produce request of version 1.
+            // Responses of a broker, which could be Produce requests of versions 1 and 3.
+            b"\0\0\0\x1f\0\0\0\x03\0\0\0\x01\0\x04jobs\0\0\0\x01\0\0\0\0\0\0\0\0\0\0",
             b"\0\0\0\x0f\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\x0a",
         ] {
             assert_eq!(request(other), Look::Not, "{other:?}");

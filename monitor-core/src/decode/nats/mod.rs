@@ -15,9 +15,11 @@
 mod frame;
 pub mod fuzz;
 mod jetstream;
+mod login;
 pub(crate) mod look;
 mod open;
 mod session;
+mod waits;
 
 use std::collections::VecDeque;
 
@@ -28,8 +30,9 @@ use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use frame::{After, Frames, Hears};
 use jetstream::Policy;
+use login::Login;
 use open::Open;
-use session::{Login, Wait};
+use waits::Wait;
 
 /// Most consumers whose policy is remembered.
 const MAX_CONSUMERS: usize = 256;

@@ -1,78 +1,17 @@
-//! What lines and messages mean: logins, publications and the answers to them, deliveries and their confirmations.
-
-use serde::Deserialize;
+//! What lines and messages mean: publications and the answers to them, deliveries and their confirmations.
 
 use super::Nats;
 use super::frame::{After, head, operation};
 use super::jetstream::{self, Policy, PubAck, ack, pub_ack, settlement};
 use super::open::{Open, Role, stored};
+use super::waits::Asked;
+use crate::decode::Sink;
 use crate::decode::message::shown;
-use crate::decode::{SessionStart, Sink};
-use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
-use crate::model::token::Verified;
-use crate::model::{
-    Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
-    TxStatus,
-};
+use crate::model::queue::{Confirmed, Delivery, QueueEvent, Settled, Settlement};
+use crate::model::{Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Side, Sym};
 
-/// Most requests that wait for an answer.
-const MAX_WAITS: usize = 256;
-/// How long an answer is waited for: what is not answered by then was a message that wants none.
-const PATIENCE: Nanos = Nanos::secs(5);
 /// Most deliveries that are confirmed together.
 const MAX_TOGETHER: usize = 4096;
-
-/// A login that the server has not answered.
-#[derive(Debug)]
-pub(super) struct Login {
-    request: u64,
-    begun: Nanos,
-    user: Fingerprint,
-    claim: Claim,
-    credential: Option<Fingerprint>,
-    presents: bool,
-}
-
-/// What a request asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    /// That a message be taken.
-    Publish,
-    /// Something about a consumer.
-    Consumer,
-    /// Anything else.
-    Other,
-}
-
-/// A request that waits for its answer.
-#[derive(Debug)]
-pub(super) struct Wait {
-    request: u64,
-    begun: Nanos,
-    verb: &'static str,
-    target: Sym,
-    kind: OpKind,
-    marker: Claim,
-    /// Hash of the subject that the answer comes to.
-    inbox: u64,
-    asked: Asked,
-    message: Option<Box<Message>>,
-    settles: Option<(u64, Settlement)>,
-}
-
-#[derive(Deserialize, Default)]
-struct ConnectText<'a> {
-    #[serde(borrow, default)]
-    user: Option<std::borrow::Cow<'a, str>>,
-    #[serde(borrow, default)]
-    nkey: Option<std::borrow::Cow<'a, str>>,
-    #[serde(borrow, default)]
-    jwt: Option<std::borrow::Cow<'a, str>>,
-    #[serde(borrow, default)]
-    auth_token: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default)]
-    verbose: bool,
-}
 
 impl Nats {
     /// A line of the client's.
@@ -157,189 +96,6 @@ impl Nats {
 
     fn print(&self, line: &[u8]) -> Option<Fingerprint> {
         Some(self.salt.fingerprint(line))
-    }
-
-    fn connect(&mut self, json: &[u8], at: Nanos, sink: &mut dyn Sink) {
-        let text = serde_json::from_slice::<ConnectText<'_>>(json);
-        if text.is_err() {
-            sink.decode_error("connect");
-        }
-        let text = text.unwrap_or_default();
-        self.verbose = text.verbose;
-        let token = text.jwt.as_deref().and_then(|jwt| sink.token("Bearer", jwt));
-        // The server checks all of these. Whose account it is says a signed claim only if it can be checked here, too.
-        let name = text.user.as_deref().or(text.nkey.as_deref()).or(text.auth_token.as_deref());
-        let proved = token.as_ref().filter(|t| t.verified == Verified::Yes).map(|t| t.tenant);
-        let claim = match (proved, name) {
-            (Some(claim), _) => claim,
-            (None, Some(name)) => sink.claim(Slot::User, "", name),
-            (None, None) => Claim::Neutral,
-        };
-        let who = name.or(text.jwt.as_deref());
-        self.latest += 1;
-        // Credentials are not part of what is compared.
-        sink.begun(self.latest, at, None);
-        let login = Login {
-            request: self.latest,
-            begun: at,
-            user: self.salt.fingerprint(who.unwrap_or_default().as_bytes()),
-            claim,
-            credential: token.map(|t| t.print),
-            presents: who.is_some(),
-        };
-        if let Some(before) = self.login.replace(login) {
-            self.logged_in(before, Outcome::Unknown, at, sink);
-        }
-    }
-
-    pub(super) fn logged_in(&mut self, login: Login, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
-        if outcome == Outcome::Ok {
-            let database = self.salt.fingerprint(b"");
-            sink.started(SessionStart { at, user: login.user, database });
-        }
-        let effect =
-            Effect::Bind { slot: Slot::User, claim: login.claim, scope: Scope::Startup, strength: Strength::V3 };
-        let op = Operation {
-            kind: if login.presents { OpKind::Bind } else { OpKind::Control },
-            effect: if login.presents { effect } else { Effect::None },
-            credential: login.credential,
-            ..self.operation(login.request, login.begun, at, "CONNECT", outcome, sink)
-        };
-        sink.done(&op);
-        sink.answered(login.request, at, None);
-        self.rest(at, sink);
-    }
-
-    fn operation(
-        &self,
-        request: u64,
-        begun: Nanos,
-        ended: Nanos,
-        verb: &str,
-        outcome: Outcome,
-        sink: &mut dyn Sink,
-    ) -> Operation {
-        Operation {
-            request,
-            begun,
-            ended,
-            from: Side::Client,
-            kind: OpKind::Control,
-            verb: self.shared.shapes.intern(verb, sink),
-            target: Sym::EMPTY,
-            effect: Effect::None,
-            outcome,
-            warned_ineffective: false,
-            marker: Claim::Neutral,
-            credential: None,
-            proved: None,
-            key: None,
-        }
-    }
-
-    /// A request begins.
-    fn request(
-        &mut self,
-        verb: &'static str,
-        target: Sym,
-        kind: OpKind,
-        at: Nanos,
-        print: Option<Fingerprint>,
-        sink: &mut dyn Sink,
-    ) -> Wait {
-        self.impatient(at, sink);
-        self.latest += 1;
-        sink.begun(self.latest, at, print);
-        Wait {
-            request: self.latest,
-            begun: at,
-            verb,
-            target,
-            kind,
-            marker: Claim::Neutral,
-            inbox: 0,
-            asked: Asked::Other,
-            message: None,
-            settles: None,
-        }
-    }
-
-    /// A request is complete: it waits for an answer, or is over.
-    fn ask(&mut self, wait: Wait, at: Nanos, sink: &mut dyn Sink) {
-        let answered = wait.inbox != 0;
-        if self.verbose {
-            if self.unanswered.len() >= MAX_WAITS * 2 {
-                let lost = self.unanswered.pop_front().flatten();
-                lost.into_iter().for_each(|w| self.complete(w, Outcome::Unknown, at, sink));
-            }
-            if !answered {
-                self.unanswered.push_back(Some(wait));
-                return;
-            }
-            self.unanswered.push_back(None);
-        }
-        if !answered {
-            self.complete(wait, Outcome::Ok, at, sink);
-            return;
-        }
-        if self.waits.len() >= MAX_WAITS
-            && let Some(oldest) = self.waits.pop_front()
-        {
-            self.complete(oldest, Outcome::Ok, at, sink);
-        }
-        self.waits.push_back(wait);
-    }
-
-    /// Whoever has waited too long will not be answered.
-    fn impatient(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        while self.waits.front().is_some_and(|w| w.begun + PATIENCE < at) {
-            let Some(wait) = self.waits.pop_front() else { return };
-            self.complete(wait, Outcome::Ok, at, sink);
-        }
-    }
-
-    pub(super) fn complete(&mut self, wait: Wait, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
-        let op = Operation {
-            kind: wait.kind,
-            target: wait.target,
-            marker: wait.marker,
-            ..self.operation(wait.request, wait.begun, at, wait.verb, outcome, sink)
-        };
-        sink.done(&op);
-        if outcome == Outcome::Ok {
-            if let Some(message) = wait.message {
-                sink.queue(QueueEvent::Published(*message));
-            }
-            if let Some((handle, how)) = wait.settles {
-                self.settle(handle, how, at, sink);
-            }
-        }
-        sink.answered(wait.request, at, None);
-        self.rest(at, sink);
-    }
-
-    fn settle(&mut self, handle: u64, how: Settlement, at: Nanos, sink: &mut dyn Sink) {
-        if let Some(index) = self.together.iter().position(|(_, _, h)| *h == handle)
-            && let Some((consumer, seq, _)) = self.together.remove(index)
-            && how == Settlement::Done
-        {
-            // This consumer's confirmations are for all before, too.
-            self.together.retain(|(c, s, h)| {
-                let covered = *c == consumer && *s < seq;
-                if covered {
-                    sink.queue(QueueEvent::Settled(Settled { handle: *h, at, how }));
-                }
-                !covered
-            });
-        }
-        sink.queue(QueueEvent::Settled(Settled { handle, at, how }));
-    }
-
-    /// Nothing may be outstanding now.
-    fn rest(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if self.login.is_none() && self.waits.is_empty() && self.unanswered.is_empty() {
-            sink.status(at, TxStatus::Idle);
-        }
     }
 
     /// The client has sent a whole message.
@@ -433,6 +189,23 @@ impl Nats {
         text.push(b'.');
         text.extend_from_slice(name);
         self.hash(&text)
+    }
+
+    pub(super) fn settle(&mut self, handle: u64, how: Settlement, at: Nanos, sink: &mut dyn Sink) {
+        if let Some(index) = self.together.iter().position(|(_, _, h)| *h == handle)
+            && let Some((consumer, seq, _)) = self.together.remove(index)
+            && how == Settlement::Done
+        {
+            // This consumer's confirmations are for all before, too.
+            self.together.retain(|(c, s, h)| {
+                let covered = *c == consumer && *s < seq;
+                if covered {
+                    sink.queue(QueueEvent::Settled(Settled { handle: *h, at, how }));
+                }
+                !covered
+            });
+        }
+        sink.queue(QueueEvent::Settled(Settled { handle, at, how }));
     }
 
     fn delivered(&mut self, open: &mut Open, at: Nanos, sink: &mut dyn Sink) {

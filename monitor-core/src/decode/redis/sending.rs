@@ -189,12 +189,10 @@ impl Sending {
                     self.settles(moved(self.salt, place, print), Settlement::Done);
                 }
             }
-            (Form::Fields, _) => {
-                // Celery keeps what is not confirmed in a hash of this name, by delivery tag.
-                if self.key.ends_with(b"unacked") {
-                    let tag = celery_tag(self.salt, &self.text);
-                    self.settles(tag, Settlement::Done);
-                }
+            // Celery keeps what is not confirmed in a hash of this name, by delivery tag.
+            (Form::Fields, _) if self.key.ends_with(b"unacked") => {
+                let tag = celery_tag(self.salt, &self.text);
+                self.settles(tag, Settlement::Done);
             }
             (Form::Acks | Form::AcksAfterIds, 2) => std::mem::swap(&mut self.group, &mut self.text),
             (Form::Acks, _) => self.acknowledges(db),

@@ -94,12 +94,8 @@ fn names(meta: &ObjectMeta) -> Option<(String, String)> {
 /// Every address with every TCP port.
 fn sockets(ips: &[IpAddr], ports: Option<Vec<Port>>) -> Vec<SocketAddr> {
     let tcp = |p: &Port| p.protocol.as_deref().is_none_or(|proto| proto == "TCP");
-    let ports: Vec<u16> = ports
-        .into_iter()
-        .flatten()
-        .filter(tcp)
-        .filter_map(|p| p.port.and_then(|n| u16::try_from(n).ok()))
-        .collect();
+    let ports: Vec<u16> =
+        ports.into_iter().flatten().filter(tcp).filter_map(|p| p.port.and_then(|n| u16::try_from(n).ok())).collect();
     let mut all: Vec<SocketAddr> =
         ips.iter().flat_map(|ip| ports.iter().map(move |port| SocketAddr::new(*ip, *port))).collect();
     all.sort_unstable();

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::super::charts;
 use super::super::image::{self, Image};
 use super::super::vm::{self, Machine};
-use super::super::{charts, setup};
 use super::kubernetes::Programs;
 use super::lab;
 use crate::cpio::Cpio;
 use crate::kernels::{self, MATRIX};
-use crate::{paths, sh};
+use crate::{apt, paths, sh};
 
 /// The long-term series of Debian's stable release.
 const KERNEL: &str = "6.12";
@@ -53,7 +53,9 @@ const NODE: [&str; 4] = ["containerd", "containerd-shim-runc-v2", "ctr", "runc"]
 /// # Errors
 /// When the pod does not become ready, or anything about it is not as it should be.
 pub(crate) fn play(programs: &Programs, agent: &Path, name: &str) -> Result<()> {
-    setup::ensure(setup::Need::Test)?;
+    if paths::find_program("qemu-system-x86_64").is_none() {
+        apt::install(&["qemu-system-x86"])?;
+    }
     let series = MATRIX.iter().find(|series| series.name == KERNEL).context("the matrix has no such kernel")?;
     let kernel = kernels::fetch(series)?;
     let work = paths::lab().join("cluster/guest");

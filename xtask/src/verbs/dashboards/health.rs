@@ -79,10 +79,10 @@ fn now() -> Vec<Panel> {
             "Delay, 99th percentile",
             "s",
             (4, 4),
-            "From the kernel's time of the last byte to the finding, over the last minutes.",
-            "no finding was made lately",
+            "From the kernel's time of the last byte to the finding, in the chosen time.",
+            "no new finding",
         )
-        .query(format!("{} >= 0", delay("0.99")), "")
+        .query(delay("0.99").replace("$__rate_interval", "$__range") + " >= 0", "")
         .steps(&[(0.0, "green"), (0.05, "orange"), (1.0, "red")]),
         Panel::new(
             Draw::Stat,
@@ -105,10 +105,10 @@ fn cost() -> Vec<Panel> {
             "Processor time",
             "percentunit",
             (8, 8),
-            "Processor time of each agent's process: 100 % is one core. The probes' own time is the panel beside it.",
+            "Processor time of each agent's process, over five minutes: 100 % is one core. The probes' own time is the panel beside it.",
             "no agent is scraped",
         )
-        .query(process("rate(process_cpu_seconds_total[$__rate_interval])"), AGENT),
+        .query(process("rate(process_cpu_seconds_total[5m])"), AGENT),
         Panel::new(
             Draw::Lines,
             "Kernel programs",
@@ -153,7 +153,7 @@ fn cost() -> Vec<Panel> {
             "s",
             (8, 8),
             "From the kernel's time of the last byte to the finding.",
-            "no finding was made in this time",
+            "no new finding was made in this time; a finding that happens again is not measured",
         )
         .query(format!("{} >= 0", delay("0.5")), "median")
         .query(format!("{} >= 0", delay("0.99")), "99th percentile"),
@@ -287,7 +287,7 @@ fn limits() -> Vec<Panel> {
             Draw::Table,
             "Versions",
             "none",
-            (8, 8),
+            (24, 5),
             "What is running.",
             "no agent is scraped",
         )

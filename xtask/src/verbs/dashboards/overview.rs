@@ -126,10 +126,11 @@ fn findings() -> Vec<Panel> {
             "Findings by tenant",
             "short",
             (12, 8),
-            "Hits in the chosen time, by the tenant for whom the connection was used.",
+            "Hits in the chosen time, by the tenant for whom the connection was used. Hits that are of no single tenant are in \
+             the table below.",
             "no rule hit in this time",
         )
-        .query(by("tenant"), "{{tenant}}")
+        .query(format!("round({}) > 0", total("tenant", "leasewarden_findings_total", &[chosen[0], chosen[1], "tenant!=\"\""])), "{{tenant}}")
         .steps(&[(0.0, "orange")]),
         Panel::new(
             Draw::Table,

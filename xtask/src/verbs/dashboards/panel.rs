@@ -217,8 +217,11 @@ impl Panel {
         });
         // In a table the unit is of the figures, not of the labels.
         let figures = self.columns.iter().filter(|(field, _)| field.starts_with("Value")).map(|(_, heading)| {
-            let mut properties =
-                vec![json!({ "id": "unit", "value": self.unit }), json!({ "id": "custom.width", "value": 130 })];
+            let mut properties = vec![
+                json!({ "id": "unit", "value": self.unit }),
+                json!({ "id": "custom.width", "value": 130 }),
+                json!({ "id": "noValue", "value": "0" }),
+            ];
             if self.steps.len() > 1 {
                 properties.push(json!({ "id": "custom.cellOptions", "value": { "type": "color-text" } }));
             }
@@ -264,7 +267,8 @@ impl Panel {
             "unit": if self.draw == Draw::Table { "none" } else { self.unit },
         });
         let Some(map) = defaults.as_object_mut() else { return defaults };
-        if !by_steps {
+        // Bars and axes that do not begin at nought mislead.
+        if !by_steps || self.draw == Draw::Gauge {
             map.insert("min".to_owned(), json!(0));
         }
         if let Some((low, high)) = self.range {

@@ -171,7 +171,7 @@ fn findings() -> Vec<Panel> {
             Draw::Table,
             "Uses by tenant and verdict",
             "short",
-            (10, 8),
+            (8, 8),
             "Data operations in the chosen time.",
             "no use by a known tenant in this time",
         )
@@ -183,7 +183,7 @@ fn findings() -> Vec<Panel> {
             Draw::Table,
             "Findings here",
             "short",
-            (14, 8),
+            (16, 8),
             "Hits in the chosen time. What to do is in docs/rules.md; the evidence is on /findings of the agent on that node.",
             "no rule hit at this service in this time",
         )

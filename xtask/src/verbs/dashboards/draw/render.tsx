@@ -22,7 +22,7 @@ const option = (id: string, path: string, more = {}) => ({ id, path, name: id, p
 const fieldConfigRegistry: any = new Registry(() =>
   [...standard.map((id) => option(id, id)), ...custom.map((id) => option('custom.' + id, id, { isCustom: true }))] as any);
 standardTransformersRegistry.setInit(() =>
-  Object.values(standardTransformers).map((t: any) => ({ id: t.id, name: t.name, transformation: t })) as any);
+  [...new Map(Object.values(standardTransformers).map((t: any) => [t.id, { id: t.id, name: t.name, transformation: t }])).values()] as any);
 
 const values: Record<string, string> = {};
 const filled = (text: string) => text
@@ -111,7 +111,7 @@ function Widget({ panel, data, width, height }: any) {
     return <Table data={data[0]} width={width} height={height} cellHeight={'sm' as any} />;
   }
   return <VizRepeater source={display()} width={width} height={height} orientation={VizOrientation.Horizontal} itemSpacing={6}
-    minVizHeight={16} minVizWidth={8} getValues={display} renderCounter={1}
+    minVizHeight={16} maxVizHeight={28} minVizWidth={8} getValues={display} renderCounter={1}
     renderValue={({ value, width, height }: any) => <BarGauge width={width} height={height} theme={theme} field={value.field}
       value={value.display} display={getDisplayProcessor({ field: { ...value.field, type: FieldType.number, config: value.field } as any, theme })}
       orientation={VizOrientation.Horizontal} displayMode={panel.options.displayMode} showUnfilled={true} isOverflow={false} />} />;
