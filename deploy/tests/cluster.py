@@ -148,12 +148,12 @@ def node():
     for tenant in ("acme", "globex"):
         until(60, f"{tenant} is at work", lambda t=tenant: phase(f"{t}-prod", f"agent-{t}"))
     helm.upgrade(KUBECONFIG, values({"limits": {"tenants": 50}}), namespace=NAMESPACE)
-    until(120, "upgraded: a new configuration, a new pod", rolled_out)
+    until(180, "upgraded: a new configuration, a new pod", rolled_out)
     # Their sessions began before the new agent did: let them begin again.
     for tenant in ("acme", "globex"):
         kubectl("-n", f"{tenant}-prod", "delete", "pod", f"agent-{tenant}", "--now")
         kubectl("apply", "-f", "-", text=put("tenant.yaml", tenant))
-    until(60, "both tenants are at work", lambda: all(phase(f"{t}-prod", f"agent-{t}") for t in ("acme", "globex")))
+    until(120, "both tenants are at work", lambda: all(phase(f"{t}-prod", f"agent-{t}") for t in ("acme", "globex")))
 
     def leak():
         for tenant, other in (("acme", "globex"), ("globex", "acme")):
@@ -181,7 +181,7 @@ def node():
     assert metric(text, "leasewarden_identity_synced", source="kubernetes") == 1, text
     relabel()
     helm.uninstall(KUBECONFIG, namespace=NAMESPACE)
-    until(60, "uninstalled: no pod is left",
+    until(180, "uninstalled: no pod is left",
           lambda: not json.loads(kubectl("-n", NAMESPACE, "get", "pods", "-o", "json"))["items"])
 
 

@@ -7,7 +7,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
 use common::{SALT, Segments, Step, Suite, bindings, is_subsequence};
+use monitor_core::decode::infer::{self, Guess};
 use monitor_core::decode::nats::{Nats, Shared, fuzz::fuzz_nats};
+use monitor_core::model::{Protocol, Side};
 use proptest::prelude::*;
 
 mod common;
@@ -15,7 +17,7 @@ mod common;
 const SUITE: Suite = Suite {
     name: "nats",
     make: |mid_stream| Box::new(Nats::new(SALT, mid_stream, &Shared::default())),
-    values: false,
+    values: true,
     at_least: 11,
 };
 
@@ -134,6 +136,28 @@ fn a_connection_joined_late_says_nothing_new() {
         }
     }
     assert!(n_joined > 30, "most connections are joined: {n_joined}");
+}
+
+#[test]
+fn recordings_are_known_for_what_they_are() {
+    let mut n_known = [0; 2];
+    for (name, segments) in SUITE.recordings() {
+        for side in [Side::Client, Side::Server] {
+            let first = &segments.iter().find(|(from, _)| *from == side).unwrap().1;
+            let is = Guess::Is { protocol: Protocol::Nats, from: side };
+            assert_eq!(infer::infer(first, true, false), is, "{name}");
+            for cut in 1..7 {
+                assert_eq!(infer::infer(&first[..cut], false, false), Guess::NeedMore, "{name}");
+            }
+        }
+        for (at, (from, bytes)) in segments.iter().enumerate().skip(1) {
+            let is = Guess::Is { protocol: Protocol::Nats, from: *from };
+            let got = infer::infer(bytes, true, true);
+            assert!(got == is || got == Guess::NeedMore || bytes.len() >= infer::MAX_BYTES, "{name} {at}: {got:?}");
+            n_known[usize::from(*from == Side::Server)] += usize::from(got == is);
+        }
+    }
+    assert!(n_known.iter().all(|n| *n > 20), "either side tells in the middle, too: {n_known:?}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn pod(n: u32) -> PodFact {
             std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into(),
             std::net::Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(n)).into(),
         ],
-        containers: if n % 100 == 0 { vec![format!("{n:064x}"), format!("f{n:063x}")] } else { Vec::new() },
+        containers: if n.is_multiple_of(100) { vec![format!("{n:064x}"), format!("f{n:063x}")] } else { Vec::new() },
     }
 }
 
@@ -45,7 +45,7 @@ fn ten_thousand_pods() {
         keep.insert(pod(n).uid);
         resolver.apply(SourceId(0), Fact::Pod(pod(n)));
         // The pipeline takes in a batch, then asks what follows from it.
-        if n % 1000 == 0 {
+        if n.is_multiple_of(1000) {
             resolver.updates();
         }
     }

@@ -12,7 +12,7 @@ use super::elsewhere::Elsewhere;
 use super::messages::Messages;
 use super::output::{OperationView, Output};
 use super::owners::{Owners, TenantValues};
-use super::services::{ServiceKey, Servers};
+use super::services::{Servers, ServiceKey};
 use super::stats::Stats;
 use super::tools::Tools;
 use crate::attribute::forwarded::{Forwarding, Relay, Settled};

@@ -162,3 +162,7 @@ impl Agent {
         self.out.flush();
     }
 }
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

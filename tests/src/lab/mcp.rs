@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::agent::{Agent, Finding};
 use super::cgroup::Tree;
 use super::postgres::Postgres;
-use super::process::{Launch, Process};
+use super::process::Process;
 use super::python::{Packages, program, python};
 use super::scene::Outcome;
 use super::service::{TOKENS, listening, token};
@@ -183,6 +183,17 @@ impl Scene {
         Ok(Client { talk: Talk::start(launch, &name, &self.logs)? })
     }
 
+    /// Starts the load of the bench in acme's cgroup: so many sessions that call a tool, see `clients/mcp_bench.py`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn load(&self, port: u16, connections: u32) -> Result<Talk> {
+        let launch = program("load", Packages::Current, "mcp_bench.py")?
+            .args([&port.to_string(), token("acme")?, "--connections", &connections.to_string()])
+            .cgroup(&self.tree.dir("tenants/acme/agent")?);
+        Talk::start(launch, "load", &self.logs)
+    }
+
     /// Waits until a server has said this.
     ///
     /// # Errors
@@ -211,8 +222,7 @@ impl Scene {
     /// What there is to know, for a test that failed.
     #[must_use]
     pub fn report(&self) -> String {
-        let findings: Vec<Finding> =
-            self.agent.as_ref().and_then(|agent| agent.findings().ok()).unwrap_or_default();
+        let findings: Vec<Finding> = self.agent.as_ref().and_then(|agent| agent.findings().ok()).unwrap_or_default();
         let lines: Vec<&str> = findings.iter().map(|f| f.line.as_str()).collect();
         format!("logs in {}\n{}", self.logs.display(), lines.join("\n"))
     }
@@ -380,12 +390,4 @@ pub fn leasewarden(binary: &Path, args: &[&std::ffi::OsStr]) -> Result<()> {
         bail!("{args:?} failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
-}
-
-/// A launch of the lab's own bench client.
-///
-/// # Errors
-/// When Python is missing.
-pub fn bench_client(name: &str, args: &[String]) -> Result<Launch> {
-    Ok(program(name, Packages::Current, "mcp_bench.py")?.args(args))
 }

@@ -118,13 +118,7 @@ pub const CASES: &[Case] = &[
         must: &[must(SESSION, "critical", GLOBEX, ACME)],
         ..WRONG
     },
-    Case {
-        name: "mcp-session-refused",
-        in_flight: BOTH,
-        play: plays::session_of_another,
-        silent: &[SESSION],
-        ..CLEAN
-    },
+    Case { name: "mcp-session-refused", in_flight: BOTH, play: plays::session_of_another, silent: &[SESSION], ..CLEAN },
     // Tokens.
     Case {
         name: "mcp-token-at-initialize",
@@ -235,9 +229,21 @@ pub const CASES: &[Case] = &[
         must: &[must(DESYNC, "high", GLOBEX, ACME)],
         ..WRONG
     },
-    Case { name: "mcp-one-transport-1.26.0", sdk: TS_1260, ways: "", play: plays::one_transport, silent: &[DESYNC], ..CLEAN },
+    Case {
+        name: "mcp-one-transport-1.26.0",
+        sdk: TS_1260,
+        ways: "",
+        play: plays::one_transport,
+        silent: &[DESYNC],
+        ..CLEAN
+    },
     // Retries.
-    Case { name: "mcp-retry-no-key", play: plays::retry_without_key, must: &[must(RETRY, "high", ACME, None)], ..WRONG },
+    Case {
+        name: "mcp-retry-no-key",
+        play: plays::retry_without_key,
+        must: &[must(RETRY, "high", ACME, None)],
+        ..WRONG
+    },
     Case { name: "mcp-retry-key", play: plays::retry_with_key, silent: &[RETRY], ..CLEAN },
     Case {
         name: "mcp-retry-storm",
@@ -256,7 +262,12 @@ pub const CASES: &[Case] = &[
         must: &[must(DRIFT, "high", None, None)],
         ..WRONG
     },
-    Case { name: "mcp-lock-unsigned", play: plays::lock_unsigned, must: &[must(UNSIGNED, "medium", None, None)], ..WRONG },
+    Case {
+        name: "mcp-lock-unsigned",
+        play: plays::lock_unsigned,
+        must: &[must(UNSIGNED, "medium", None, None)],
+        ..WRONG
+    },
     Case { name: "mcp-lock-signed", play: plays::lock_signed, silent: &[UNSIGNED, DRIFT], ..CLEAN },
     Case {
         name: "mcp-poisoned-words",
@@ -407,7 +418,9 @@ impl Case {
             if findings.iter().any(|f| fits(f, m) && rank(&f.severity) >= rank(m.least) && tells(f)) {
                 judged.n_found += 1;
             } else {
-                judged.missed.push(format!("{} use={:?} bound={:?} ≥ {} {:?}", m.rule, m.used, m.bound, m.least, self.tells));
+                judged
+                    .missed
+                    .push(format!("{} use={:?} bound={:?} ≥ {} {:?}", m.rule, m.used, m.bound, m.least, self.tells));
             }
         }
         for f in findings {

@@ -35,7 +35,14 @@ impl Stage<'_> {
     }
 
     /// One after the other with one request in flight, else together.
-    fn both(&self, rounds: u32, a: &mut Client, one: &[Value], b: &mut Client, other: &[Value]) -> Result<(Seen, Seen)> {
+    fn both(
+        &self,
+        rounds: u32,
+        a: &mut Client,
+        one: &[Value],
+        b: &mut Client,
+        other: &[Value],
+    ) -> Result<(Seen, Seen)> {
         if self.in_flight == 1 {
             let (mut first, mut second) = (Seen::default(), Seen::default());
             for _ in 0..rounds {
@@ -244,7 +251,8 @@ pub(super) fn argument_own(stage: &mut Stage<'_>) -> Result<()> {
 pub(super) fn one_transport(stage: &mut Stage<'_>) -> Result<()> {
     let (mut acme, mut globex) = stage.usual("")?;
     let slow = with(with(call("slow", json!({ "order_id": "acme-{new}" })), "id", json!(1)), "patience", json!(1500));
-    let quick = with(with(call("slow", json!({ "order_id": "globex-{new}" })), "id", json!(1)), "patience", json!(1500));
+    let quick =
+        with(with(call("slow", json!({ "order_id": "globex-{new}" })), "id", json!(1)), "patience", json!(1500));
     let mut crossed = 0;
     for _ in 0..3 {
         acme.order(1, std::slice::from_ref(&slow))?;
@@ -292,11 +300,12 @@ pub(super) fn retry_storm(stage: &mut Stage<'_>) -> Result<()> {
     let (mut acme, mut globex) = (stage.scene.client("acme", port, 16)?, stage.scene.client("globex", port, 1)?);
     open([&mut acme, &mut globex])?;
     let calm = Instant::now();
+    // The best that it can do: a machine that has other work slows single calls, and would hide what the storm does.
+    let mut quick = Duration::MAX;
     while calm.elapsed() < Duration::from_secs(61) {
-        all_done(&[&globex.ask(1, &[orders()])?])?;
+        quick = quick.min(timed(&mut globex, 1)?);
         sleep(Duration::from_millis(1000));
     }
-    let quick = timed(&mut globex, 5)?;
     let storm = Instant::now();
     let mut slow = Vec::new();
     let again = [call("charge", json!({ "amount": 40, "order": "o-1" }))];
@@ -413,7 +422,8 @@ pub(super) fn canaries(stage: &mut Stage<'_>) -> Result<()> {
 pub(super) fn export_of_another(stage: &mut Stage<'_>) -> Result<()> {
     let (mut acme, mut globex) = stage.usual("")?;
     open([&mut acme, &mut globex])?;
-    let seen = acme.ask(1, &[call("open_export", json!({})), call("read_export", json!({ "export_id": "{export}" }))])?;
+    let seen =
+        acme.ask(1, &[call("open_export", json!({})), call("read_export", json!({ "export_id": "{export}" }))])?;
     all_done(&[&seen])?;
     let seen = globex.ask(1, &[call("read_export", json!({ "export_id": seen.export()? }))])?;
     let wrong = stage.is_wrong();

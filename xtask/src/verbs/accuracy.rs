@@ -1,6 +1,8 @@
 //! `accuracy`: plays every shared service there is, at every concurrency, and compares what the agent says with what
-//! the services know. What it says of each operation comes from a replay of its own recording. Then every shared queue.
+//! the services know. What it says of each operation comes from a replay of its own recording. Then every shared queue, and
+//! every MCP server.
 
+mod mcp;
 mod queues;
 mod tables;
 
@@ -95,22 +97,27 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     // With how many jobs in flight each is played, is each case's own.
     let queued =
         if args.in_flight.is_empty() { queues::measure(&binary, args.case.as_deref(), args.quick) } else { Vec::new() };
+    let called =
+        if args.in_flight.is_empty() { mcp::measure(&binary, args.case.as_deref(), args.quick) } else { Vec::new() };
     let whole = !args.quick && args.case.is_none() && args.in_flight.is_empty() && args.agent.is_none();
     if args.json {
-        let all: Vec<_> = tables::json(&rows).into_iter().chain(queues::json(&queued)).collect();
+        let all: Vec<_> =
+            tables::json(&rows).into_iter().chain(queues::json(&queued)).chain(mcp::json(&called)).collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        println!("{}{}", tables::markdown(&rows), queues::markdown(&queued));
+        println!("{}{}{}", tables::markdown(&rows), queues::markdown(&queued), mcp::markdown(&called));
     }
     if whole {
         let file = paths::root().join("docs/accuracy.md");
+        let others = queues::markdown(&queued) + &mcp::markdown(&called);
         let date = sh::capture(&mut sh::cmd("date", ["-u", "+%F"]))?;
-        fs::write(&file, tables::document(&rows, &queues::markdown(&queued), date.trim(), &all_versions(&binary)?))
+        fs::write(&file, tables::document(&rows, &others, date.trim(), &all_versions(&binary)?))
             .with_context(|| format!("cannot write {}", file.display()))?;
         sh::step("docs/accuracy.md is written");
     }
-    let failed = rows.iter().filter(|row| row.measured.is_err()).count() + queues::n_failed(&queued);
-    let n = n + queued.len();
+    let failed =
+        rows.iter().filter(|row| row.measured.is_err()).count() + queues::n_failed(&queued) + mcp::n_failed(&called);
+    let n = n + queued.len() + called.len();
     if failed > 0 {
         sh::loud(&format!("{failed} of {n} could not be played: they are in the table as such"));
     }

@@ -11,6 +11,7 @@ use ::tests::lab::process::Launch;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+mod mcp;
 mod queue;
 mod scene;
 mod throughput;
@@ -30,6 +31,8 @@ enum Part {
     Throughput,
     /// Messages a second through RabbitMQ and a Redis stream, with and without the agent.
     Queue,
+    /// MCP calls a second through a server, with and without the agent, and what is copied of each.
+    Mcp,
     /// Packets a second from a capture file.
     Replay,
     /// Resident memory with 10,000 connections.
@@ -60,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut bench = None;
     let mut lines = Vec::new();
     let mut failed = false;
-    for part in [Part::Kernel, Part::Throughput, Part::Queue, Part::Replay, Part::Memory] {
+    for part in [Part::Kernel, Part::Throughput, Part::Queue, Part::Mcp, Part::Replay, Part::Memory] {
         if !args.only.is_empty() && !args.only.contains(&part) {
             continue;
         }
@@ -72,6 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 Ok(lines)
             }),
             Part::Queue => queue::queue(&binary, args),
+            Part::Mcp => mcp::mcp(&binary, args),
             Part::Replay => Bench::once(&mut bench).and_then(|bench| replay(bench, &binary, args.time)),
             Part::Memory => memory(&binary),
         };

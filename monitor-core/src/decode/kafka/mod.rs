@@ -206,7 +206,9 @@ impl Decoder for Kafka {
             return;
         }
         let side = usize::from(from == Side::Server);
-        let Some(starts) = self.at_start.get_mut(side).map(|s| std::mem::replace(s, chunk.ends_segment)) else { return };
+        let Some(starts) = self.at_start.get_mut(side).map(|s| std::mem::replace(s, chunk.ends_segment)) else {
+            return;
+        };
         if self.lost.get(side) == Some(&true) {
             if !starts || !self.begins(from, chunk.bytes) {
                 if let Some(wandered) = self.wandered.get_mut(side) {

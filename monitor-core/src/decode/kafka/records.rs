@@ -236,13 +236,7 @@ impl Records {
         control || transactional && aborting.contains(&producer)
     }
 
-    fn record(
-        &mut self,
-        mut batch: Batch,
-        left: usize,
-        bytes: &[u8],
-        tell: &mut dyn FnMut(Item<'_>),
-    ) -> Read<usize> {
+    fn record(&mut self, mut batch: Batch, left: usize, bytes: &[u8], tell: &mut dyn FnMut(Item<'_>)) -> Read<usize> {
         let cut = bytes.len().min(left);
         let bytes = bytes.get(..cut).unwrap_or_default();
         // What is missing within the batch's own end will not come.

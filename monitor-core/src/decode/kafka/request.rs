@@ -30,13 +30,7 @@ pub(super) enum Asking {
 
 impl Kafka {
     /// Reads one thing. Nothing is taken before it is there as a whole.
-    pub(super) fn ask(
-        &mut self,
-        asking: &mut Asking,
-        inbox: &mut Inbox,
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) -> Read<()> {
+    pub(super) fn ask(&mut self, asking: &mut Asking, inbox: &mut Inbox, at: Nanos, sink: &mut dyn Sink) -> Read<()> {
         match asking {
             Asking::Between => {
                 inbox.begin()?;
@@ -109,8 +103,7 @@ impl Kafka {
             sink.decode_error("unread_version");
             p.unread = true;
         }
-        let collects =
-            matches!(p.key, FETCH | OFFSET_COMMIT | TXN_OFFSET_COMMIT | SASL_HANDSHAKE | SASL_AUTHENTICATE);
+        let collects = matches!(p.key, FETCH | OFFSET_COMMIT | TXN_OFFSET_COMMIT | SASL_HANDSHAKE | SASL_AUTHENTICATE);
         Ok(match p.key {
             PRODUCE if readable => {
                 let carrier = Carrier::produce(p.version, p.request);
@@ -358,4 +351,3 @@ pub(super) fn why(stop: Stop) -> &'static str {
         Stop::Bad(why) => why,
     }
 }
-

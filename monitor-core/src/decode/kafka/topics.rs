@@ -23,7 +23,9 @@ const MAX_PARTITIONS: usize = 4096;
 
 /// Names of topics by their ids, for all connections of one engine. An id is made once and for one topic (KIP-516).
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ids(Rc<RefCell<FxHashMap<[u8; 16], Rc<[u8]>>>>);
+pub(super) struct Ids(Rc<RefCell<Names>>);
+
+type Names = FxHashMap<[u8; 16], Rc<[u8]>>;
 
 impl Ids {
     /// A broker has told that topic `name` has this id.

@@ -1,5 +1,7 @@
 //! What packets mean: publications and deliveries with their acknowledgements, subscriptions, signs of life.
 
+mod requests;
+
 use smallvec::SmallVec;
 
 use super::Mqtt;
@@ -9,9 +11,7 @@ use super::session;
 use crate::decode::message::{Draft, shown};
 use crate::decode::{Disturbance, Mark, Sink};
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
-use crate::model::{
-    Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym, TenantId, TxStatus,
-};
+use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym, TenantId};
 
 /// Most publications without a confirmation.
 const MAX_WAITING: usize = 512;
@@ -401,106 +401,5 @@ impl Mqtt {
             (Side::Server, CONTINUE) | (Side::Client, _) => {}
             (Side::Server, _) => self.answer(Kind::Auth, 0, Outcome::Ok, at, sink),
         }
-    }
-
-    // === Requests and their answers ===
-
-    fn ask(
-        &mut self,
-        verb: &'static str,
-        answer: Kind,
-        id: u16,
-        (target, marker): (Sym, Claim),
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) {
-        if self.pending.len() >= MAX_PENDING {
-            sink.decode_error("too_many_requests");
-            self.lose(at, Disturbance::Malformed, sink);
-        }
-        let request = self.begin(at, None, sink);
-        let mut what = What::control(request, at, verb);
-        (what.target, what.marker) = (target, marker);
-        self.pending.push_back(Pending { answer, id, what });
-    }
-
-    fn answer(&mut self, kind: Kind, id: u16, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
-        let Some(place) = self.pending.iter().position(|p| (p.answer, p.id) == (kind, id)) else {
-            if self.whole {
-                sink.decode_error("unasked_answer");
-            }
-            return;
-        };
-        if let Some(asked) = self.pending.remove(place) {
-            // A binding is sure if it can be no other request's answer.
-            let unsure = !self.whole && asked.what.effect != Effect::None;
-            self.tell(&asked.what, at, if unsure { Outcome::Unknown } else { outcome }, sink);
-            self.end(asked.what.request, at, sink);
-            self.rest(at, sink);
-        }
-    }
-
-    fn begin(&mut self, at: Nanos, print: Option<crate::model::Fingerprint>, sink: &mut dyn Sink) -> u64 {
-        self.latest += 1;
-        self.n_open += 1;
-        sink.begun(self.latest, at, print);
-        self.latest
-    }
-
-    fn end(&mut self, request: u64, at: Nanos, sink: &mut dyn Sink) {
-        self.n_open = self.n_open.saturating_sub(1);
-        sink.answered(request, at, None);
-    }
-
-    /// Nothing may be outstanding now.
-    pub(super) fn rest(&self, at: Nanos, sink: &mut dyn Sink) {
-        if self.n_open == 0 {
-            sink.status(at, TxStatus::Idle);
-        }
-    }
-
-    /// The connection is over: what is not settled is delivered again, or forgotten with the session.
-    pub(super) fn finish(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        let how = if self.keeps { Settlement::Returned } else { Settlement::Dropped };
-        for id in std::mem::take(&mut self.unacked) {
-            sink.queue(QueueEvent::Settled(Settled { handle: u64::from(id), at, how }));
-        }
-        let waits = self.n_open > 0;
-        self.give_up(at, sink);
-        if waits {
-            self.rest(at, sink);
-        }
-    }
-
-    /// Nobody who waits will be told.
-    pub(super) fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        for p in std::mem::take(&mut self.pending) {
-            self.tell(&p.what, at, Outcome::Unknown, sink);
-            self.end(p.what.request, at, sink);
-        }
-        for w in std::mem::take(&mut self.waiting) {
-            self.confirmed(w, Outcome::Unknown, at, sink);
-        }
-        self.unacked.clear();
-    }
-
-    fn tell(&self, what: &What, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) {
-        let verb = self.shapes.intern(what.verb, sink);
-        sink.done(&Operation {
-            request: what.request,
-            begun: what.begun,
-            ended,
-            from: if what.request == 0 { Side::Server } else { Side::Client },
-            kind: what.kind,
-            verb,
-            target: what.target,
-            effect: what.effect,
-            outcome,
-            warned_ineffective: false,
-            marker: what.marker,
-            credential: None,
-            proved: what.proved,
-            key: None,
-        });
     }
 }

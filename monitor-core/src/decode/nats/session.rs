@@ -5,9 +5,9 @@ use super::frame::{After, head, operation};
 use super::jetstream::{self, Policy, PubAck, ack, pub_ack, settlement};
 use super::open::{Open, Role, stored};
 use super::waits::Asked;
-use crate::decode::Sink;
 use crate::decode::message::shown;
-use crate::model::queue::{Confirmed, Delivery, QueueEvent, Settled, Settlement};
+use crate::decode::{Mark, Sink};
+use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::{Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Side, Sym};
 
 /// Most deliveries that are confirmed together.
@@ -116,7 +116,7 @@ impl Nats {
             _ => Sym::EMPTY,
         };
         let mut wait = self.request(verb, target, kind, at, open.print(), sink);
-        if matches!(kind, OpKind::Publish | OpKind::Data)
+        if kind == OpKind::Data
             && let Ok(name) = std::str::from_utf8(&subject)
         {
             wait.marker = sink.marker(MarkerPlace::KeyPrefix, "", name);
@@ -137,6 +137,8 @@ impl Nats {
         open.subject = subject;
         wait.message = open.finish(None, at, sink).map(|mut m| {
             m.request = wait.request;
+            (wait.marker, wait.proved) = (m.marker, m.proved);
+            marks(&m, sink);
             Box::new(m)
         });
         self.ask(wait, at, sink);
@@ -234,10 +236,24 @@ impl Nats {
             from: Side::Server,
             kind: OpKind::Deliver,
             target: message.queue,
+            marker: message.marker,
+            proved: message.proved,
             ..self.operation(0, at, at, "MSG", Outcome::Ok, sink)
         };
         sink.done(&op);
         sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again, confirmed: Confirmed::Here }));
+    }
+}
+
+/// What a message carries may turn up again in the work done for it.
+fn marks(m: &Message, sink: &mut dyn Sink) {
+    for id in &m.traces {
+        sink.mark(m.request, Side::Client, Mark::Trace(*id));
+    }
+    if sink.wants_values(Side::Client) {
+        for value in &m.values {
+            sink.mark(m.request, Side::Client, Mark::Value(*value));
+        }
     }
 }
 

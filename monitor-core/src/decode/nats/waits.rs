@@ -3,7 +3,7 @@
 use super::Nats;
 use crate::decode::Sink;
 use crate::model::queue::{Message, QueueEvent, Settlement};
-use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Side, Sym, TxStatus};
+use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus};
 
 /// Most requests that wait for an answer.
 const MAX_WAITS: usize = 256;
@@ -30,6 +30,7 @@ pub(super) struct Wait {
     target: Sym,
     kind: OpKind,
     pub(super) marker: Claim,
+    pub(super) proved: Option<TenantId>,
     /// Hash of the subject that the answer comes to.
     pub(super) inbox: u64,
     pub(super) asked: Asked,
@@ -86,6 +87,7 @@ impl Nats {
             target,
             kind,
             marker: Claim::Neutral,
+            proved: None,
             inbox: 0,
             asked: Asked::Other,
             message: None,
@@ -133,6 +135,7 @@ impl Nats {
             kind: wait.kind,
             target: wait.target,
             marker: wait.marker,
+            proved: wait.proved,
             ..self.operation(wait.request, wait.begun, at, wait.verb, outcome, sink)
         };
         sink.done(&op);

@@ -31,19 +31,43 @@ pub(crate) fn request(bytes: &[u8]) -> Look {
     if second.first().is_some_and(|b| *b != b'$') || !digits(second) {
         return Look::Not;
     }
-    let (Some(third), true) = (third, parts.next().is_some()) else { return Look::NeedMore };
+    let (Some(third), Some(rest)) = (third, parts.next()) else { return Look::NeedMore };
     let name = third.strip_suffix(b"\r").unwrap_or(third);
     let fits = number(second.get(1..).unwrap_or_default().trim_ascii_end()).is_some_and(|n| n == name.len() as u64);
     let upper = String::from_utf8_lossy(name).to_ascii_uppercase();
-    if fits && commands::known(&upper).is_some() { Look::Is } else { Look::Not }
+    if !fits || commands::known(&upper).is_none() {
+        Look::Not
+    } else if first.starts_with(b"*3") && name.ends_with(b"subscribe") {
+        subscribing(rest)
+    } else {
+        Look::Is
+    }
+}
+
+/// What follows `subscribe` in lower case: the server's word for it has the channel and a number, a command two channels.
+fn subscribing(rest: &[u8]) -> Look {
+    let Some(end) = memchr::memchr(b'\n', rest) else { return Look::NeedMore };
+    let (line, rest) = rest.split_at_checked(end + 1).unwrap_or((rest, &[]));
+    let Some(n) = line.strip_prefix(b"$").and_then(|n| number(n.trim_ascii_end())) else { return Look::Not };
+    let third = usize::try_from(n).ok().and_then(|n| n.checked_add(2)).and_then(|n| rest.get(n));
+    match third {
+        Some(b'$') => Look::Is,
+        Some(_) => Look::Not,
+        None => Look::NeedMore,
+    }
 }
 
 /// Whole replies, up to the end of a segment, of which at least one is more than a bare word.
 pub(crate) fn replies(bytes: &[u8]) -> bool {
-    let telling = match bytes {
+    // A NATS server says that, too, and complains with quotes.
+    let mut first = bytes;
+    while let Some(rest) = first.strip_prefix(b"+OK\r\n") {
+        first = rest;
+    }
+    let telling = match first {
         [b'$' | b'*' | b':' | b'%' | b'>', b'0'..=b'9' | b'-', ..] => true,
-        [b'+', rest @ ..] => ["OK\r\n", "PONG\r\n", "QUEUED\r\n"].iter().any(|w| rest.starts_with(w.as_bytes())),
-        [b'-', rest @ ..] => {
+        [b'+', rest @ ..] => ["PONG\r\n", "QUEUED\r\n"].iter().any(|w| rest.starts_with(w.as_bytes())),
+        [b'-', rest @ ..] if !rest.starts_with(b"ERR '") => {
             ["ERR ", "WRONGPASS ", "NOAUTH ", "MOVED ", "WRONGTYPE "].iter().any(|w| rest.starts_with(w.as_bytes()))
         }
         _ => false,
@@ -66,6 +90,16 @@ mod tests {
         }
         assert_eq!(request(b"*1\r\n$4\r\nNOPE\r\n"), Look::Not);
         assert_eq!(request(b"GET / HTTP/1.1\r\n"), Look::Not);
-        assert!(replies(b"$5\r\nhello\r\n") && replies(b"+OK\r\n") && !replies(b"+hello\r\n") && !replies(b"$5\r\nhe"));
+        assert!(
+            replies(b"$5\r\nhello\r\n")
+                && replies(b"+OK\r\n:1\r\n")
+                && !replies(b"+hello\r\n")
+                && !replies(b"$5\r\nhe")
+        );
+        assert_eq!(request(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"), Look::Not);
+        assert_eq!(request(b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"), Look::Not);
+        assert_eq!(request(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n$1\r\nb\r\n"), Look::Is);
+        // Of NATS as well as of Redis.
+        assert!(!replies(b"+OK\r\n+OK\r\n") && !replies(b"-ERR 'Authorization Violation'\r\n"));
     }
 }

@@ -162,7 +162,12 @@ fn what_a_worker_tells_itself_hides_nobody() {
         }
         scene.script.steps.push(Step::Wait { millis: 3_000 });
         let seen = all(&scene.script.steps);
-        assert_eq!(worst(&seen, RULE) == Some((EvidenceClass::Endpoint, Severity::High)), known, "{:#?}", seen.findings);
+        assert_eq!(
+            worst(&seen, RULE) == Some((EvidenceClass::Endpoint, Severity::High)),
+            known,
+            "{:#?}",
+            seen.findings
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Measured, Row, SWITCHABLE};
 
 /// `docs/accuracy.md`.
-pub(super) fn document(rows: &[Row], queues: &str, date: &str, versions: &[(String, String)]) -> String {
+pub(super) fn document(rows: &[Row], others: &str, date: &str, versions: &[(String, String)]) -> String {
     let mut out = format!(
         "# Accuracy through a shared process\n\n\
          Measured on {date} by `cargo xtask accuracy`, which writes this page: real services, each in a cgroup of its \
@@ -19,7 +19,7 @@ pub(super) fn document(rows: &[Row], queues: &str, date: &str, versions: &[(Stri
          opaque, and the notes go to a file.\n\n"
     );
     out.push_str(&markdown(rows));
-    out.push_str(queues);
+    out.push_str(others);
     out.push_str("\n## Versions\n\n| What | Version |\n|---|---|\n");
     for (name, version) in versions {
         let _ = writeln!(out, "| {name} | {version} |");

@@ -1,0 +1,114 @@
+//! Requests and their answers, and what becomes of them when the connection ends.
+
+use super::{MAX_PENDING, Pending, What};
+use crate::decode::mqtt::Mqtt;
+use crate::decode::mqtt::packet::Kind;
+use crate::decode::{Disturbance, Sink};
+use crate::model::queue::{QueueEvent, Settled, Settlement};
+use crate::model::{Claim, Effect, Fingerprint, Nanos, Operation, Outcome, Side, Sym, TxStatus};
+
+impl Mqtt {
+    /// The client asks for something.
+    pub(super) fn ask(
+        &mut self,
+        verb: &'static str,
+        answer: Kind,
+        id: u16,
+        (target, marker): (Sym, Claim),
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) {
+        if self.pending.len() >= MAX_PENDING {
+            sink.decode_error("too_many_requests");
+            self.lose(at, Disturbance::Malformed, sink);
+        }
+        let request = self.begin(at, None, sink);
+        let mut what = What::control(request, at, verb);
+        (what.target, what.marker) = (target, marker);
+        self.pending.push_back(Pending { answer, id, what });
+    }
+
+    /// The server answers.
+    pub(super) fn answer(&mut self, kind: Kind, id: u16, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
+        let Some(place) = self.pending.iter().position(|p| (p.answer, p.id) == (kind, id)) else {
+            if self.whole {
+                sink.decode_error("unasked_answer");
+            }
+            return;
+        };
+        if let Some(asked) = self.pending.remove(place) {
+            // A binding is sure if it can be no other request's answer.
+            let unsure = !self.whole && asked.what.effect != Effect::None;
+            self.tell(&asked.what, at, if unsure { Outcome::Unknown } else { outcome }, sink);
+            self.end(asked.what.request, at, sink);
+            self.rest(at, sink);
+        }
+    }
+
+    /// The next request.
+    pub(super) fn begin(&mut self, at: Nanos, print: Option<Fingerprint>, sink: &mut dyn Sink) -> u64 {
+        self.latest += 1;
+        self.n_open += 1;
+        sink.begun(self.latest, at, print);
+        self.latest
+    }
+
+    /// It is answered, or never will be.
+    pub(super) fn end(&mut self, request: u64, at: Nanos, sink: &mut dyn Sink) {
+        self.n_open = self.n_open.saturating_sub(1);
+        sink.answered(request, at, None);
+    }
+
+    /// Nothing may be outstanding now.
+    pub(in super::super) fn rest(&self, at: Nanos, sink: &mut dyn Sink) {
+        if self.n_open == 0 {
+            sink.status(at, TxStatus::Idle);
+        }
+    }
+
+    /// The connection is over: what is not settled is delivered again, or forgotten with the session.
+    pub(in super::super) fn finish(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        let how = if self.keeps { Settlement::Returned } else { Settlement::Dropped };
+        for id in std::mem::take(&mut self.unacked) {
+            sink.queue(QueueEvent::Settled(Settled { handle: u64::from(id), at, how }));
+        }
+        let waits = self.n_open > 0;
+        self.give_up(at, sink);
+        if waits {
+            self.rest(at, sink);
+        }
+    }
+
+    /// Nobody who waits will be told.
+    pub(in super::super) fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        for p in std::mem::take(&mut self.pending) {
+            self.tell(&p.what, at, Outcome::Unknown, sink);
+            self.end(p.what.request, at, sink);
+        }
+        for w in std::mem::take(&mut self.waiting) {
+            self.confirmed(w, Outcome::Unknown, at, sink);
+        }
+        self.unacked.clear();
+    }
+
+    /// Tells the operation.
+    pub(super) fn tell(&self, what: &What, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) {
+        let verb = self.shapes.intern(what.verb, sink);
+        sink.done(&Operation {
+            request: what.request,
+            begun: what.begun,
+            ended,
+            from: if what.request == 0 { Side::Server } else { Side::Client },
+            kind: what.kind,
+            verb,
+            target: what.target,
+            effect: what.effect,
+            outcome,
+            warned_ineffective: false,
+            marker: what.marker,
+            credential: None,
+            proved: what.proved,
+            key: None,
+        });
+    }
+}
