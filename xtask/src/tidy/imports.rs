@@ -40,7 +40,10 @@ pub(super) fn check(files: &[SourceFile], report: &mut Report) {
     if !lib.is_some_and(|file| file.text.contains("#![forbid(unsafe_code)]")) {
         report.error(&format!("{CORE}lib.rs"), 1, "must say #![forbid(unsafe_code)]");
     }
-    let protocols = folders_in(files, &format!("{CORE}decode/"));
+    // A folder beside a file of its name holds that file's parts, and is no protocol.
+    let is_file = |name: &String| files.iter().any(|file| file.path == format!("{CORE}decode/{name}.rs"));
+    let mut protocols = folders_in(files, &format!("{CORE}decode/"));
+    protocols.retain(|name| !is_file(name));
     let tests = test_modules(files);
     let is_test_module =
         |path: &str| tests.iter().any(|t| path == format!("{t}.rs") || path.starts_with(&format!("{t}/")));

@@ -156,7 +156,8 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
 
 /// The operation of a line, in upper case as far as it is one, and what stands behind it.
 pub(super) fn operation(line: &[u8]) -> (&'static str, &[u8]) {
-    const KNOWN: &[&str] = &["PUB", "HPUB", "MSG", "HMSG", "PING", "PONG", "SUB", "UNSUB", "+OK", "-ERR", "CONNECT", "INFO"];
+    const KNOWN: &[&str] =
+        &["PUB", "HPUB", "MSG", "HMSG", "PING", "PONG", "SUB", "UNSUB", "+OK", "-ERR", "CONNECT", "INFO"];
     let end = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
     let (word, rest) = line.split_at_checked(end).unwrap_or((line, &[]));
     let known = KNOWN.iter().find(|k| k.as_bytes().eq_ignore_ascii_case(word));

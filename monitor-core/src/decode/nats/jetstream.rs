@@ -92,9 +92,13 @@ pub(super) fn pub_ack(text: &[u8]) -> PubAck<'_> {
     }
     match serde_json::from_slice::<PubAckText<'_>>(text) {
         Ok(PubAckText { stream: Some(_), error: Some(_), .. }) => PubAck::Refused,
-        Ok(PubAckText { kind: Some(kind), error: Some(_), .. }) if kind.starts_with("io.nats.jetstream") => PubAck::Refused,
+        Ok(PubAckText { kind: Some(kind), error: Some(_), .. }) if kind.starts_with("io.nats.jetstream") => {
+            PubAck::Refused
+        }
         Ok(PubAckText { stream: Some(_), duplicate: true, .. }) => PubAck::Duplicate,
-        Ok(PubAckText { stream: Some(stream), seq: Some(seq), .. }) if !stream.is_empty() => PubAck::Stored(stream, seq),
+        Ok(PubAckText { stream: Some(stream), seq: Some(seq), .. }) if !stream.is_empty() => {
+            PubAck::Stored(stream, seq)
+        }
         _ => PubAck::Other,
     }
 }

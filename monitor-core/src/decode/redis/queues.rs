@@ -71,7 +71,9 @@ impl Asked<'_> {
                 Some(self.sent(kind, None, sent))
             }
             "HDEL" if !sent.settles.is_empty() => Some(self.sent(OpKind::Ack, None, sent)),
-            "HSET" | "HGET" | "HDEL" | "ZADD" | "ZREM" | "ZREVRANGEBYSCORE" if self.celery() => Some((OpKind::Control, None)),
+            "HSET" | "HGET" | "HDEL" | "ZADD" | "ZREM" | "ZREVRANGEBYSCORE" if self.celery() => {
+                Some((OpKind::Control, None))
+            }
             "EVAL" | "EVALSHA" => self.script(sent),
             "LPOP" | "RPOP" => takes(self.owned(1).map(|key| Expects::Elements { key, to: None, back: false })),
             "BLPOP" | "BRPOP" | "LMPOP" | "BLMPOP" => takes(Some(Expects::Named)),
