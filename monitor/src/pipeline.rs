@@ -306,16 +306,15 @@ impl Live {
             })
             .collect();
         let services = self.agent.engine.services();
-        let from =
-            Sources {
-                engine: &self.agent.engine,
-                services: &services,
-                source: &stats,
-                identity: Some(&self.agent.identity),
-                waiting: self.agent.waiting_bytes(),
-                unwritten: self.agent.out.unwritten,
-                now: now(),
-            };
+        let from = Sources {
+            engine: &self.agent.engine,
+            services: &services,
+            source: &stats,
+            identity: Some(&self.agent.identity),
+            waiting: self.agent.waiting_bytes(),
+            unwritten: self.agent.out.unwritten,
+            now: now(),
+        };
         self.updater.update(from);
         self.shared.refresh(self.agent.engine.findings());
         self.shared.set_tools(tools::tools(&self.agent.engine.tools()));

@@ -207,9 +207,7 @@ pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared
         Protocol::Mqtt => Some(Box::new(mqtt::Mqtt::new(salt, mid_stream, &shared.mqtt))),
         Protocol::Kafka => Some(Box::new(kafka::Kafka::new(salt, mid_stream, &shared.kafka))),
         Protocol::Amqp => Some(Box::new(amqp::Amqp::new(salt, mid_stream, &shared.amqp))),
-        Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => {
-            None
-        }
+        Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => None,
     }
 }
 

@@ -192,7 +192,12 @@ mod tests {
         assert!(not_ready[2].1.contains("text/plain; version=0.0.4"), "{}", not_ready[2].1);
         assert!(not_ready[2].2.contains("leasewarden_flows{state=\"decoded\"} 3"));
         assert_eq!(not_ready[3].2, "[{\"name\":\"orders-db\"}]\n");
-        shared.set_readiness(Readiness { hooks: true, identity: true, lost: vec!["hook x".into()], ..Readiness::default() });
+        shared.set_readiness(Readiness {
+            hooks: true,
+            identity: true,
+            lost: vec!["hook x".into()],
+            ..Readiness::default()
+        });
         let ready = ask(shared.clone(), &["/readyz"]);
         assert_eq!((ready[0].0, ready[0].2.as_str()), (200, r#"{"hooks":true,"identity":true,"lost":["hook x"]}"#));
         // Stale knowledge is shown, and no reason to take the agent out of service.

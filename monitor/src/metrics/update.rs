@@ -328,8 +328,24 @@ mod tests {
             hooks: vec![HookStatus { hook: "sock_ops", attached: false, problem: None }],
             ..SourceStats::default()
         };
-        updater.update(Sources { engine: &engine, services: &services, source: &source, identity: None, waiting: (0, 0), unwritten: 2, now: Nanos(0) });
-        updater.update(Sources { engine: &engine, services: &services, source: &source, identity: None, waiting: (0, 0), unwritten: 2, now: Nanos(0) });
+        updater.update(Sources {
+            engine: &engine,
+            services: &services,
+            source: &source,
+            identity: None,
+            waiting: (0, 0),
+            unwritten: 2,
+            now: Nanos(0),
+        });
+        updater.update(Sources {
+            engine: &engine,
+            services: &services,
+            source: &source,
+            identity: None,
+            waiting: (0, 0),
+            unwritten: 2,
+            now: Nanos(0),
+        });
         let text = metrics.render().unwrap();
         for line in [
             "leasewarden_events_lost_total{reason=\"ring_full\",stage=\"kernel\"} 11",

@@ -67,7 +67,7 @@ impl Known {
             }
         }
         // Really in the registry, not only written down.
-        let rendered = metrics::Metrics::new().and_then(|m| m.render()).unwrap();
+        let rendered = metrics::Metrics::new().and_then(|m| m.render()).unwrap_or_else(|e| panic!("no metrics: {e}"));
         for line in rendered.lines().filter_map(|l| l.strip_prefix("# TYPE process_")) {
             let name = line.split_whitespace().next().unwrap_or_default();
             known.insert(format!("process_{name}"), with(&[]));
@@ -154,11 +154,10 @@ impl Known {
             out = out.joins(self.expr(argument)?);
         }
         match c.func.name {
-            "histogram_quantile" => {
-                if !out.labels.remove("le") {
-                    return Err("histogram_quantile without the label le".to_owned());
-                }
+            "histogram_quantile" if !out.labels.remove("le") => {
+                return Err("histogram_quantile without the label le".to_owned());
             }
+            "histogram_quantile" => {}
             "label_replace" => {
                 if let Some(Expr::StringLiteral(made)) = c.args.args.get(1).map(|a| &**a) {
                     out.labels.insert(made.val.clone());

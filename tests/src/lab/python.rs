@@ -29,8 +29,7 @@ pub enum Packages {
 
 impl Packages {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Current, Self::Redis451, Self::Queue, Self::Mcp126, Self::Mcp130, Self::Mcp230];
+    pub const ALL: [Self; 6] = [Self::Current, Self::Redis451, Self::Queue, Self::Mcp126, Self::Mcp130, Self::Mcp230];
 
     /// The environment's directory.
     #[must_use]

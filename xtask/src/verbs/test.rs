@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::build::{Profile, agent, probes};
-use super::{charts, dashboards};
 use super::setup::{Need, ensure, venv};
+use super::{charts, dashboards};
 use crate::{paths, sh};
 
 /// The stages, in the order in which they run.

@@ -82,13 +82,7 @@ fn out_of_step(d: &Desync, hits: &mut Vec<Hit>) -> Outcome {
         site: d.site,
         used: d.used,
         bound: d.owner.filter(|o| Some(*o) != d.used),
-        steps: smallvec![Step {
-            at: d.at,
-            what: "reply",
-            detail: Detail::Words(words),
-            tenant: d.used,
-            basis: None
-        }],
+        steps: smallvec![Step { at: d.at, what: "reply", detail: Detail::Words(words), tenant: d.used, basis: None }],
     });
     Outcome::Found
 }
@@ -192,7 +186,10 @@ mod tests {
     fn lossy_once_and_whose_reply_it_was_is_not_known() {
         let how = How::Shifted { times: 1, alike: true };
         let d = Desync { site: SITE, at: crate::model::Nanos(5), how, used: Some(B), owner: None };
-        assert_eq!(outcome_of(&mut ResponseDesync::default(), &RuleEvent::Desync(d)), Outcome::Insufficient("seen once"));
+        assert_eq!(
+            outcome_of(&mut ResponseDesync::default(), &RuleEvent::Desync(d)),
+            Outcome::Insufficient("seen once")
+        );
     }
 
     const WANTED: Fingerprint = Fingerprint(77);

@@ -74,7 +74,8 @@ impl Check<'_> {
             // What tools write before the path is no part of it.
             if !name.starts_with('/') {
                 let help = name.strip_prefix("unix://").map(|p| format!("write `{p}`"));
-                let message = format!("expected `auto`, `off`, or the path of a socket beginning with `/`, found `{name}`");
+                let message =
+                    format!("expected `auto`, `off`, or the path of a socket beginning with `/`, found `{name}`");
                 self.problems.push(Problem { at: names.at, path: path.to_owned(), message, help });
             }
         }

@@ -18,8 +18,8 @@ use crate::{paths, sh};
 
 /// What is measured: broker, variant of the load program, messages a second that about fit, for people.
 const LOADS: [(Kind, &str, u32, &str); 2] = [
-    (Kind::RabbitMq, "amqp", 4_000, "RabbitMQ, basic.publish to basic.ack (pika)"),
-    (Kind::Redis, "streams", 7_000, "Redis stream, XADD to XACK (redis-py)"),
+    (Kind::RabbitMq, "amqp", 9_000, "RabbitMQ, basic.publish to basic.ack (pika)"),
+    (Kind::Redis, "streams", 20_000, "Redis stream, XADD to XACK (redis-py)"),
 ];
 
 /// A broker, a producer and a consumer. Fields are dropped in this order: first who uses, then who is used.
