@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Most payload bytes in one record, by tier: a reservation has the smallest that fits, so that a short segment
-/// does not take the room of a long one. The first means "no payload".
+/// does not take the room of a long one. The first means "no payload". A segment longer than the last takes several.
 pub const TIERS: [u32; 5] = [0, 128, 512, 4096, 16384];
 
 /// Bytes of the end of a segment that are captured when its middle is not: where the end of a reply stands.

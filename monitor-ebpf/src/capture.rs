@@ -15,6 +15,10 @@ use crate::maps::FLOWS;
 use crate::packet::{ACK, FIN, RST, SYN, Segment, parse};
 use crate::watch::watched;
 
+/// Most records of one segment, its last bytes apart: 128 KiB. 64 KiB is what a card is given at most unless it says more
+/// (BIG TCP); between sockets of one host 95 KB were seen.
+const MAX_PIECES: u32 = 8;
+
 /// `BPF_TCP_LISTEN`.
 const LISTEN: u32 = 10;
 
@@ -85,26 +89,13 @@ fn deliver<const RX: bool>(skb: *mut __sk_buff, cookie: u64, at: u64, budget: u3
     if n > budget - 1 {
         n = budget - 1;
     }
-    let mut len = segment.len;
-    let mut tail = false;
-    if n > cap {
-        n = cap;
-        // Whoever wants everything gets the end too: that is where the end of a reply stands.
-        if budget == BUDGET_FULL && cap > TAIL {
-            tail = true;
-            len -= TAIL;
-            if n > len {
-                n = len;
-            }
-        }
-    }
     // A SYN takes the sequence number before the first byte.
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
     let sender = running::<RX>();
     let header = SegmentHeader {
         kind: Kind::SEGMENT,
         flags: if RX { SEGMENT_RX } else { 0 } | if segment.flags & ACK != 0 { SEGMENT_ACK } else { 0 },
-        len,
+        len: segment.len,
         captured: 0,
         seq,
         ack: segment.ack,
@@ -113,11 +104,43 @@ fn deliver<const RX: bool>(skb: *mut __sk_buff, cookie: u64, at: u64, budget: u3
         thread: sender as u32,
         process: (sender >> 32) as u32,
     };
-    ring.segment(skb, segment.payload, n, &header);
-    if tail {
-        let header = SegmentHeader { len: TAIL, seq: seq.wrapping_add(len), ..header };
-        ring.segment(skb, segment.payload + len, TAIL, &header);
+    if n > cap {
+        if budget == BUDGET_FULL {
+            in_pieces(skb, segment.payload, &header);
+            return;
+        }
+        n = cap;
     }
+    ring.segment(skb, segment.payload, n, &header);
+}
+
+/// A segment that is longer than a record may be, as local ones and those put together by the card or the kernel are:
+/// several records, each of a part of it, as if it had come in that many segments. What is longer still (jumbo
+/// segments, a small ring) lacks a part, but not its last bytes: that is where the end of a reply stands.
+#[inline(never)]
+fn in_pieces(skb: *mut __sk_buff, payload: u32, whole: &SegmentHeader) -> u32 {
+    let ring = Ring::of(whole.cookie);
+    let cap = KNOB_PAYLOAD_CAP.load();
+    let tail = whole.len > MAX_PIECES * cap && cap > TAIL;
+    let end = if tail { whole.len - TAIL } else { whole.len };
+    let mut at = 0;
+    // All but the last are full: their length is known to the verifier, which then looks at one tier only.
+    for _ in 1..MAX_PIECES {
+        if end - at <= cap {
+            break;
+        }
+        let piece = SegmentHeader { len: cap, seq: whole.seq.wrapping_add(at), ..*whole };
+        ring.segment(skb, payload + at, cap, &piece);
+        at += cap;
+    }
+    let left = end - at;
+    let last = SegmentHeader { len: left, seq: whole.seq.wrapping_add(at), ..*whole };
+    ring.segment(skb, payload + at, if left > cap { cap } else { left }, &last);
+    if tail {
+        let last = SegmentHeader { len: TAIL, seq: whole.seq.wrapping_add(end), ..*whole };
+        ring.segment(skb, payload + end, TAIL, &last);
+    }
+    0
 }
 
 /// The sender: its process and its thread. On ingress it would be whoever runs the softirq; so it is on egress when the

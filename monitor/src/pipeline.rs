@@ -21,6 +21,7 @@ use crate::capture::recording::{Recorder, RecordingError};
 use crate::capture::{CaptureError, Progress, Source, file};
 use crate::config::Config;
 use crate::export::http::{self, ListenError};
+use crate::export::otlp::{Exporter, OtlpError};
 use crate::export::sink::Existing;
 use crate::export::{LineSink, Readiness, Shared, SinkError, Target, services, tools};
 use crate::identity::{self, Told};
@@ -31,7 +32,7 @@ mod host;
 mod outputs;
 
 use agent::Agent;
-use host::{random_salt, recording_info, set_build_info};
+use host::{origin, random_salt, recording_info, set_build_info};
 use outputs::{Outputs, now};
 
 /// How long the engine's thread sleeps at most while nothing happens.
@@ -67,6 +68,9 @@ pub enum PipelineError {
     /// The HTTP address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The OpenTelemetry collector.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// The system refused something the agent cannot do without.
     #[error("{what}: {source}")]
     System {
@@ -127,6 +131,8 @@ pub struct Replayed {
 pub fn run(run: Run) -> Result<(), PipelineError> {
     // What can clash is taken first, before anything is attached to the kernel.
     let listener = run.config.listen.map(http::listen).transpose()?;
+    let origin = origin(&run.config.identity.kubernetes);
+    let otlp = run.config.otlp.as_ref().map(|config| Exporter::new(config, &origin)).transpose()?;
     let sinks = run
         .findings
         .iter()
@@ -146,7 +152,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     let mut settings = run.config.settings;
     let bases = settings.bases;
     settings.salt = random_salt()?;
-    let outputs = Outputs { findings: sinks, shared: Some(shared.clone()), ..Outputs::default() };
+    let outputs = Outputs { findings: sinks, otlp: otlp.clone(), shared: Some(shared.clone()), ..Outputs::default() };
     let identity = run.config.identity;
     let mut config = CaptureConfig {
         flows: u32::try_from(limits.flows).unwrap_or(u32::MAX),
@@ -166,6 +172,10 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
         runtime.spawn(job);
     }
     let server = listener.map(|listener| serve(&runtime, listener, shared.clone()));
+    if let Some(config) = &run.config.otlp {
+        tracing::info!("findings as OpenTelemetry logs to {}", config.endpoint);
+    }
+    let otlp = otlp.map(|exporter| (exporter.clone(), runtime.spawn(exporter.work())));
     let engine = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
@@ -178,6 +188,9 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     let result = engine.join().unwrap_or(Err(PipelineError::Panicked));
     // Dropping the sender asks the server to end.
     drop(server);
+    if let Some((exporter, worker)) = otlp {
+        runtime.block_on(exporter.finish(worker));
+    }
     runtime.shutdown_timeout(GRACE);
     result
 }
@@ -313,6 +326,7 @@ impl Live {
             identity: Some(&self.agent.identity),
             waiting: self.agent.waiting_bytes(),
             unwritten: self.agent.out.unwritten,
+            otlp: self.agent.out.otlp.as_ref().map(Exporter::totals),
             now: now(),
         };
         self.updater.update(from);

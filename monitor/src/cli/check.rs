@@ -43,10 +43,11 @@ fn summary(config: &Config) -> String {
     let off = s.rules.iter().filter(|r| !r.enabled).count();
     let listen = config.listen.map_or_else(|| "off".to_owned(), |a| a.to_string());
     let findings = config.findings.as_ref().map_or_else(String::new, |f| format!(", findings to {}", f.display()));
+    let otlp = config.otlp.as_ref().map_or_else(String::new, |o| format!(", OTLP to {}", o.endpoint));
     format!(
         "  identity  {} static, {} path patterns\n  tenants   {}\n  services  {}\n  rules     {} changed, {off} of them off\n  \
          suppress  {}\n  \
-         tokens    {} keys, {} entitlements, {} canaries, {} locked tools\n  limits    {} flows, {} MiB\n  export    http {listen}{findings}\n",
+         tokens    {} keys, {} entitlements, {} canaries, {} locked tools\n  limits    {} flows, {} MiB\n  export    http {listen}{findings}{otlp}\n",
         config.identity.statics.len(),
         config.identity.patterns.len(),
         s.tenants.len(),

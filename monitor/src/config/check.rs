@@ -1,7 +1,7 @@
 //! What the types cannot say: references, ranges, patterns, dates.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -15,6 +15,7 @@ use super::problem::{Pos, Problem, did_you_mean};
 use super::{Config, ReadFile};
 
 mod attribution;
+mod export;
 mod identity;
 mod services;
 mod tokens;
@@ -248,32 +249,6 @@ impl Check<'_> {
             tenants: tenants.unwrap_or(default.tenants),
             services: services.unwrap_or(default.services),
         };
-    }
-
-    fn export(&mut self, export: file::Export) {
-        if let Some(listen) = export.listen {
-            if listen.eq_ignore_ascii_case("off") {
-                self.config.listen = None;
-            } else {
-                match listen.parse() {
-                    Ok(address) => self.config.listen = Some(address),
-                    Err(_) => self.problem(
-                        listen.at,
-                        "export.listen",
-                        format!(
-                            "expected an address with a port such as `127.0.0.1:9464`, or `off`, found `{}`",
-                            listen.value
-                        ),
-                    ),
-                }
-            }
-        }
-        if let Some(findings) = export.findings {
-            if findings.is_empty() {
-                self.problem(findings.at, "export.findings", "expected the path of a file, found empty text");
-            }
-            self.config.findings = Some(PathBuf::from(findings.value));
-        }
     }
 }
 

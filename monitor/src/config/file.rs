@@ -447,4 +447,46 @@ pub(super) struct Export {
     pub(super) listen: Option<Located<String>>,
     /// File that findings are appended to, as JSON lines.
     pub(super) findings: Option<Located<String>>,
+    /// Findings as OpenTelemetry logs, to a collector. Off unless it is here. Only `run` sends.
+    pub(super) otlp: Option<Otlp>,
+}
+
+/// Findings as OpenTelemetry logs, to a collector.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Otlp {
+    /// URL of a collector that takes OTLP over HTTP in protobuf, such as `http://collector:4318`. Without a path,
+    /// `/v1/logs` is added.
+    pub(super) endpoint: Located<String>,
+    /// File with certificates (PEM) to trust instead of the system's, read at start.
+    pub(super) ca: Option<Located<String>>,
+    /// Headers to send, such as `authorization`, by name. Their values are read at start.
+    #[serde(default)]
+    pub(super) headers: Table<HeaderFrom>,
+    /// Longest time for a request and its answer, from `100ms` to `60s`. Default `10s`.
+    pub(super) timeout: Option<Located<String>>,
+    /// What may wait for the collector, and for its next attempt.
+    pub(super) queue: Option<OtlpQueue>,
+}
+
+/// Where a header's value comes from: exactly one of these keys. The value itself is never in the configuration.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeaderFrom {
+    /// A file that holds the value and nothing else (a line's end after it does not count).
+    pub(super) file: Option<Located<String>>,
+    /// An environment variable.
+    pub(super) env: Option<Located<String>>,
+}
+
+/// What may wait for the collector. Where there is no room, the oldest findings are dropped and counted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OtlpQueue {
+    /// Most findings. Default 8192.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) records: Option<Located<u32>>,
+    /// Most bytes. Default 4194304.
+    #[schemars(range(min = 65_536, max = 1_073_741_824))]
+    pub(super) bytes: Option<Located<u32>>,
 }

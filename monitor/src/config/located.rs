@@ -12,6 +12,9 @@ use super::problem::{Pos, Problem};
 use super::read::{De, Kind, MARKER, Step, render_path};
 use super::tree::{Node, Value};
 
+/// What stands below these keys is not repeated in messages.
+const SECRET: [&str; 2] = ["canaries", "export.otlp.headers"];
+
 /// Most problems told of one file.
 const MAX_PROBLEMS: usize = 50;
 
@@ -26,8 +29,8 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(mut root: Node) -> (Option<T>, 
         let at = wrong.at.unwrap_or(root.at);
         let path = render_path(&wrong.steps);
         let problem = match wrong.kind {
-            // Whatever stands there in place of a canary may be one: it is not repeated.
-            Kind::Message(message) if path.starts_with("canaries") => {
+            // Whatever stands there in place of a canary, or of where a header comes from, may be one: it is not repeated.
+            Kind::Message(message) if SECRET.iter().any(|s| path.starts_with(s)) => {
                 let expected = message.split(", found ").next().unwrap_or_default().to_owned();
                 Some(Problem { at, path, message: expected, help: wrong.help })
             }

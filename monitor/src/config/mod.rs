@@ -22,6 +22,7 @@ mod tree;
 pub use problem::{ConfigError, Pos, Problem};
 pub use schema::schema;
 
+use crate::export::otlp::OtlpConfig;
 use crate::identity::IdentityConfig;
 
 /// Reads a file that a configuration names, up to so many bytes.
@@ -44,6 +45,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// File that findings are appended to.
     pub findings: Option<PathBuf>,
+    /// The collector that findings are sent to; `None`: nowhere.
+    pub otlp: Option<OtlpConfig>,
     /// Size of each ring buffer in KiB, if configured.
     pub ring_kb: Option<u32>,
     /// What is not wrong, but should be known: expired suppressions, rules of other versions.
@@ -58,6 +61,7 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             listen: Some(DEFAULT_LISTEN),
             findings: None,
+            otlp: None,
             ring_kb: None,
             warnings: Vec::new(),
         }

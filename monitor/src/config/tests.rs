@@ -1,5 +1,7 @@
 //! Broken configurations and what is said of them: `tests/config/*.yaml` beside `*.txt`. `UPDATE_EXPECT=1` blesses.
 
+use std::time::Duration;
+
 use super::*;
 use crate::testing::{blessing, repository};
 
@@ -62,6 +64,11 @@ fn the_documented_example_is_valid_and_means_what_it_says() {
     assert_eq!(config.settings.services.first().unwrap().port, Some(5432));
     assert_eq!(config.settings.limits.flows, 100_000);
     assert_eq!(config.findings.as_deref(), Some(Path::new("/var/log/leasewarden/findings.jsonl")));
+    let otlp = config.otlp.unwrap();
+    assert_eq!(otlp.endpoint, "https://otel.example.com:4318/v1/logs");
+    assert_eq!((otlp.timeout, otlp.bounds.records, otlp.bounds.bytes), (Duration::from_secs(10), 8192, 4 << 20));
+    let (name, value) = otlp.headers.first().unwrap();
+    assert_eq!((name.as_str(), value.to_str().unwrap()), ("authorization", "Bearer test-only-token"));
     assert_eq!(config.identity.statics.len(), 3);
     assert_eq!(config.identity.resolve("/tenants/acme/x").name, "acme-agent");
     assert_eq!(config.identity.addresses().len(), 1);
@@ -110,6 +117,48 @@ fn no_message_repeats_a_secret() {
     }
     let config = parse(&format!("version: 1\ncanaries: [{{ tenant: a, value: {secret} }}]\n")).unwrap();
     assert!(!format!("{config:?}").contains(secret));
+    for headers in [
+        format!("{{ authorization: Bearer {secret} }}"),
+        format!("{{ authorization: [{secret}] }}"),
+        format!("{{ authorization: {{ value: {secret} }} }}"),
+        format!("{{ authorization: {{ file: [{secret}] }} }}"),
+        "{ authorization: 1234567890 }".to_owned(),
+        secret.to_owned(),
+        format!("[{secret}]"),
+    ] {
+        let text = format!("version: 1\nexport: {{ otlp: {{ endpoint: \"http://c:4318\", headers: {headers} }} }}\n");
+        let problems = parse(&text).unwrap_err();
+        let text = problems.iter().map(|p| p.render("f.yaml")).collect::<Vec<_>>().join("\n");
+        assert!(!text.contains(secret) && !text.contains("1234567890"), "{text}");
+    }
+    let url = format!("version: 1\nexport: {{ otlp: {{ endpoint: \"http://a:{secret}@c:4318\" }} }}\n");
+    assert!(!parse(&url).unwrap_err().iter().any(|p| p.render("f.yaml").contains(secret)));
+    let config = parse(
+        "version: 1\nexport: { otlp: { endpoint: \"https://c\", headers: { a: { file: /etc/leasewarden/otlp-authorization } } } }\n",
+    );
+    assert!(!format!("{:?}", config.unwrap()).contains("test-only-token"));
+}
+
+#[test]
+fn a_collector_is_told_from_its_url_and_its_environment() {
+    let parsed = |otlp: &str| parse(&format!("version: 1\nexport: {{ otlp: {otlp} }}\n")).unwrap().otlp.unwrap();
+    for (url, meant) in [
+        ("http://collector:4318", "http://collector:4318/v1/logs"),
+        ("http://collector:4318/", "http://collector:4318/v1/logs"),
+        ("https://example.com/tenant/otlp/v1/logs", "https://example.com/tenant/otlp/v1/logs"),
+        ("http://[::1]:4318", "http://[::1]:4318/v1/logs"),
+    ] {
+        assert_eq!(parsed(&format!("{{ endpoint: \"{url}\" }}")).endpoint, meant);
+    }
+    // Cargo sets this one for tests.
+    let otlp = parsed(
+        "{ endpoint: \"http://localhost:4318\", headers: { X-A: { env: CARGO_PKG_NAME } }, timeout: 500ms, \
+         queue: { records: 10, bytes: 65536 } }",
+    );
+    let headers: Vec<_> =
+        otlp.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap(), v.is_sensitive())).collect();
+    assert_eq!(headers, [("x-a", "monitor", true)]);
+    assert_eq!((otlp.timeout, otlp.bounds.records, otlp.bounds.bytes), (Duration::from_millis(500), 10, 65_536));
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Where results go: findings as JSON lines or for people, operations as JSON lines, HTTP.
+//! Where results go: findings as JSON lines, for people or as OpenTelemetry logs, operations as JSON lines, HTTP.
 
 pub mod http;
 pub mod human;
 pub mod json;
 pub mod operations;
+pub mod otlp;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod services;

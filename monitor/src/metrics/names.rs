@@ -97,6 +97,10 @@ metrics! {
     BpfRunSecondsTotal = "bpf_run_seconds_total" Counter ["program"];
     /// Runs of a kernel program, while the kernel's BPF statistics are on.
     BpfRunsTotal = "bpf_runs_total" Counter ["program"];
+    /// Findings for an OpenTelemetry collector: sent, or dropped and why (queue_full, refused, rejected, shutdown).
+    OtlpRecordsTotal = "otlp_records_total" Counter ["result"];
+    /// Requests to an OpenTelemetry collector: ok, refused, or tried again and why (busy, timeout, unreachable).
+    OtlpRequestsTotal = "otlp_requests_total" Counter ["result"];
     /// Seconds from the kernel time of the last byte to the finding.
     DetectionDelaySeconds = "detection_delay_seconds" Histogram [];
     /// Entries of a bounded table.

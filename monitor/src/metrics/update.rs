@@ -8,6 +8,7 @@ use monitor_core::model::{LossStage, Nanos};
 
 use super::{Metric, Metrics};
 use crate::capture::SourceStats;
+use crate::export::otlp::Totals;
 use crate::identity::Resolver;
 use crate::identity::facts::SourceKind;
 
@@ -59,6 +60,8 @@ pub struct Sources<'a> {
     pub waiting: (usize, usize),
     /// Lines that could not be written, by sink.
     pub unwritten: u64,
+    /// What has become of what an OpenTelemetry collector should get, if there is one.
+    pub otlp: Option<Totals>,
     /// Now.
     pub now: Nanos,
 }
@@ -98,6 +101,9 @@ impl Updater {
         if let Some(identity) = from.identity {
             self.identity(identity);
         }
+        if let Some(totals) = from.otlp {
+            self.otlp(&totals);
+        }
         self.table("waiting_bytes", to_f64(from.waiting.0), to_f64(from.waiting.1));
         let tables = from.engine.tables();
         for t in &tables {
@@ -125,6 +131,29 @@ impl Updater {
             self.metrics.set(Metric::IdentityWaitsTotal, &[end.name()], count(n));
         }
         self.metrics.set(Metric::IdentityOverflowTotal, &[], count(identity.overflowed()));
+    }
+
+    fn otlp(&self, t: &Totals) {
+        for (result, n) in [
+            ("sent", t.sent),
+            ("queue_full", t.queue_full),
+            ("refused", t.refused),
+            ("rejected", t.rejected),
+            ("shutdown", t.shutdown),
+        ] {
+            self.metrics.set(Metric::OtlpRecordsTotal, &[result], count(n));
+        }
+        for (result, n) in [
+            ("ok", t.requests_ok),
+            ("refused", t.requests_refused),
+            ("busy", t.requests_busy),
+            ("timeout", t.requests_timeout),
+            ("unreachable", t.requests_unreachable),
+        ] {
+            self.metrics.set(Metric::OtlpRequestsTotal, &[result], count(n));
+        }
+        self.table("otlp_records", to_f64(t.waiting), to_f64(t.bounds.records));
+        self.table("otlp_bytes", to_f64(t.waiting_bytes), to_f64(t.bounds.bytes));
     }
 
     fn set_all<const N: usize>(&self, metric: Metric, sums: &Sums<'_, N>) {
@@ -335,6 +364,7 @@ mod tests {
             identity: None,
             waiting: (0, 0),
             unwritten: 2,
+            otlp: Some(Totals { sent: 7, queue_full: 2, requests_busy: 1, waiting: 4, ..Totals::default() }),
             now: Nanos(0),
         });
         updater.update(Sources {
@@ -344,6 +374,7 @@ mod tests {
             identity: None,
             waiting: (0, 0),
             unwritten: 2,
+            otlp: Some(Totals { sent: 7, queue_full: 2, requests_busy: 1, waiting: 4, ..Totals::default() }),
             now: Nanos(0),
         });
         let text = metrics.render().unwrap();
@@ -352,6 +383,10 @@ mod tests {
             "leasewarden_events_lost_total{reason=\"unwritten\",stage=\"export\"} 2",
             "leasewarden_capture_segments_total{direction=\"received\"} 4",
             "leasewarden_hook_attached{hook=\"sock_ops\"} 0",
+            "leasewarden_otlp_records_total{result=\"sent\"} 7",
+            "leasewarden_otlp_records_total{result=\"queue_full\"} 2",
+            "leasewarden_otlp_requests_total{result=\"busy\"} 1",
+            "leasewarden_table_entries{table=\"otlp_records\"} 4",
             "leasewarden_tenant_operations_total{protocol=\"postgres\",service=\"orders-db\",tenant=\"acme\",verdict=\"unbound\"} 3",
             "leasewarden_tenant_bindings_total{protocol=\"postgres\",service=\"orders-db\",tenant=\"acme\"} 3",
             "leasewarden_table_entries{table=\"metric_pairs\"} 1",

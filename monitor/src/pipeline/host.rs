@@ -6,6 +6,9 @@ use super::PipelineError;
 use super::outputs::now;
 use crate::capture::recording::RecordingInfo;
 use crate::export::Shared;
+use crate::export::otlp::Origin;
+use crate::identity::KubernetesConfig;
+use crate::identity::kubernetes::node_name;
 use crate::metrics::Metric;
 
 pub(super) fn random_salt() -> Result<Salt, PipelineError> {
@@ -31,4 +34,11 @@ pub(super) fn set_build_info(shared: &Shared) {
     let revision = option_env!("LEASEWARDEN_REVISION").unwrap_or("unknown");
     let labels = [env!("CARGO_PKG_VERSION"), revision, &kernel_release()];
     shared.metrics().set(Metric::BuildInfo, &labels, 1.0);
+}
+
+/// Whose findings these are. In a pod the host's name is the pod's: the node's counts.
+pub(super) fn origin(config: &KubernetesConfig) -> Origin {
+    let host = node_name(config).unwrap_or_default();
+    let in_kubernetes = config.node.is_some() || std::env::var_os("NODE_NAME").is_some_and(|n| !n.is_empty());
+    Origin { node: if in_kubernetes { host.clone() } else { String::new() }, host }
 }

@@ -1,4 +1,4 @@
-//! What the engine hands out, to wherever it goes: sinks, the HTTP server's store, the capture budget.
+//! What the engine hands out, to wherever it goes: sinks, a collector, the HTTP server's store, the capture budget.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,6 +9,7 @@ use monitor_core::engine::{OperationView, Output};
 use monitor_core::model::{Finding, Nanos, Severity, SocketCookie};
 
 use crate::capture::Budget;
+use crate::export::otlp::Exporter;
 use crate::export::{LineSink, Shared, SinkError, operations};
 use crate::metrics::Metric;
 
@@ -25,6 +26,8 @@ pub(super) struct Outputs {
     pub(super) findings: Vec<LineSink>,
     /// Where operations go.
     pub(super) operations: Option<LineSink>,
+    /// The OpenTelemetry collector; none in a replay.
+    pub(super) otlp: Option<Exporter>,
     /// The HTTP server's store; none in a replay.
     pub(super) shared: Option<Arc<Shared>>,
     /// Capture budgets asked for since the last time they were passed on.
@@ -81,6 +84,9 @@ impl Output for Outputs {
         self.worst = self.worst.max(Some(finding.severity));
         if let Some(shared) = &self.shared {
             shared.put_finding(finding);
+        }
+        if let Some(otlp) = &self.otlp {
+            otlp.put(finding, event);
         }
         if self.reader_gone {
             return;

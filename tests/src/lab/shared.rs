@@ -48,6 +48,8 @@ pub struct Played {
 pub struct Stage {
     /// What runs.
     pub scene: Scene,
+    /// The counters are looked at in the end: they are waited for.
+    pub counts: bool,
     case: &'static Case,
     concurrency: u32,
 }
@@ -59,7 +61,7 @@ impl Stage {
     /// When it does not come up.
     pub fn new(case: &'static Case, concurrency: u32, name: &str) -> Result<Self> {
         let scene = Scene::with(name, case.program.behind())?;
-        Ok(Self { scene, case, concurrency })
+        Ok(Self { scene, counts: false, case, concurrency })
     }
 
     /// Plays it to the end, watched by `binary`.
@@ -93,7 +95,7 @@ impl Stage {
         let truth = Worked::parse(&self.scene.end_service()?)?;
         // What is still on its way to the agent.
         std::thread::sleep(REST);
-        let outcome = self.scene.outcome_now()?;
+        let outcome = if self.counts { self.scene.outcome()? } else { self.scene.outcome_now()? };
         ensure!(!truth.is_empty(), "the service did nothing on its pool");
         if let Some(tenant) = case.leaks_to {
             let got = if tenant == "acme" { &acme } else { &globex };

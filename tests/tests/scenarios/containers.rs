@@ -44,6 +44,7 @@ fn perform(name: &str, concurrency: u32) {
 fn play(name: &str, concurrency: u32, report: &mut String) -> Result<()> {
     let case = Case::named(name).with_context(|| format!("no case {name}"))?;
     let mut stage = Stage::new(case, concurrency, &format!("containers-{name}-{concurrency}"))?;
+    stage.counts = true;
     stage.scene.start_docker()?;
     let service = stage.scene.docker()?.name("tools");
     let played = stage.play(&binary()?, false).inspect_err(|_| *report = stage.scene.report())?;

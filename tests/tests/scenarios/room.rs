@@ -14,7 +14,15 @@ pub(crate) struct Seat(u32);
 
 /// Waits for room for a scene with so many requests in flight at once.
 pub(crate) fn enter(in_flight: u32) -> Seat {
-    let weight = if in_flight > 1 { 2 } else { 1 };
+    wait_for(if in_flight > 1 { 2 } else { 1 })
+}
+
+/// Waits for the whole room, for a scene in which it matters how long things take.
+pub(crate) fn alone() -> Seat {
+    wait_for(ROOM)
+}
+
+fn wait_for(weight: u32) -> Seat {
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     while *taken + weight > ROOM {
         taken = LEFT.wait(taken).unwrap_or_else(PoisonError::into_inner);

@@ -122,7 +122,7 @@ fn with_probes(command: &mut Command, object: Option<&Path>) {
 
 fn unit(filter: Option<&str>) -> Result<()> {
     let mut command = sh::cargo();
-    command.arg("test").args(filter);
+    command.args(["test", "--no-fail-fast"]).args(filter);
     with_probes(&mut command, probes().ok().as_deref());
     sh::run(&mut command)
 }

@@ -312,10 +312,10 @@ fn ring_bytes(wanted: u32) -> u32 {
     wanted.clamp(page, 1 << 30).next_power_of_two()
 }
 
-/// The largest tier of which a ring holds two.
+/// The largest tier of which a ring holds as many as a long segment takes, and one more.
 fn payload_cap(ring_bytes: u32) -> u32 {
     let overhead = u32::try_from(size_of::<SegmentHeader>()).unwrap_or(0) + 8;
-    TIERS.into_iter().rev().find(|t| (t + overhead) * 2 <= ring_bytes).unwrap_or(0)
+    TIERS.into_iter().rev().find(|t| (t + overhead) * 9 <= ring_bytes).unwrap_or(0)
 }
 
 /// Keys the hash of addresses in the probes. Only has to differ from run to run.
@@ -368,6 +368,6 @@ mod tests {
 
     #[test]
     fn two_of_the_longest_records_fit() {
-        assert_eq!([4096, 8192, 16384, 65536, 1 << 22].map(payload_cap), [512, 512, 4096, 16384, 16384]);
+        assert_eq!([4096, 8192, 32768, 65536, 1 << 22].map(payload_cap), [128, 512, 512, 4096, 16384]);
     }
 }

@@ -187,6 +187,33 @@ fn loss() -> Vec<Panel> {
         .columns(&[("node", "Node"), ("hook", "Hook"), ("Value", "State")])
         .words(&[("1", "attached", "green"), ("0", "lost", "red")])
         .steps(&[(0.0, "red"), (1.0, "green")]),
+        Panel::new(
+            Draw::Lines,
+            "Findings to the collector",
+            "cps",
+            (12, 8),
+            "Findings per second for the OpenTelemetry collector (`export.otlp`): sent, or dropped because too many waited \
+             (queue_full), the collector refused the request (refused) or the record (rejected), or the agent stopped \
+             (shutdown).",
+            "no finding was made in this time, or no agent exports them",
+        )
+        .query(
+            format!("{} > 0", rate("node, result", "leasewarden_otlp_records_total", &[])),
+            "{{node}}: {{result}}",
+        ),
+        Panel::new(
+            Draw::Lines,
+            "Requests to the collector",
+            "reqps",
+            (12, 8),
+            "Requests per second to the OpenTelemetry collector. What it puts off (busy), does not answer (timeout) or is not \
+             there for (unreachable) is tried again, while findings wait.",
+            "nothing was sent in this time, or no agent exports findings",
+        )
+        .query(
+            format!("{} > 0", rate("node, result", "leasewarden_otlp_requests_total", &[])),
+            "{{node}}: {{result}}",
+        ),
     ]
 }
 

@@ -173,7 +173,7 @@ impl Panel {
                 "valueMode": "color",
             }),
             Draw::Table => json!({
-                "cellHeight": "sm", "showHeader": true,
+                "cellHeight": "sm", "frameIndex": 0, "showHeader": true,
                 "sortBy": self.columns.last().map(|(_, heading)| vec![json!({ "displayName": heading, "desc": true })]).unwrap_or_default(),
             }),
             Draw::Lines | Draw::Stack | Draw::Share => json!({

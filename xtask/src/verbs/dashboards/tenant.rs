@@ -97,7 +97,7 @@ fn shares() -> Vec<Panel> {
     vec![
         Panel::new(
             Draw::Table,
-            "Shared with",
+            "Whom it shares with",
             "short",
             (12, 9),
             "Each service that this tenant uses, with the other tenants that use it too and their data operations since the \
