@@ -17,7 +17,7 @@ use super::cgroup::Tree;
 use super::postgres::{DATABASE, Postgres};
 use super::process::{Launch, Process};
 use super::python::Packages;
-use super::queue_cases::{Consumer, Event, Program, QueueCase};
+use super::queue_cases::{Consumer, Event, QueueCase};
 use super::queue_truth::{Done, Truth};
 use super::scene::Outcome;
 use super::talk::Talk;
@@ -35,8 +35,6 @@ const POOL: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Until the last packet has become an event, and the last confirmation has been sent.
 const REST: Duration = Duration::from_millis(500);
-/// How long the agent trusts a process less after part of what it sent could not be read.
-const BLIND: Duration = Duration::from_millis(10_200);
 /// A window of `retry-budget-exceeded`, and a little more.
 const QUIET: Duration = Duration::from_secs(62);
 
@@ -220,15 +218,6 @@ impl Stage<'_> {
         let mut globex = self.producer("globex")?;
         let [acme_kind, globex_kind] = self.case.kinds;
         let order = |n: u32, kind: &str| json!({ "rounds": n, "kind": kind });
-        if self.case.program == Program::BullMq {
-            // The first time that a connection uses one of its scripts, it sends the script: more than is captured.
-            acme.order(&order(1, acme_kind))?;
-            published(&mut truth, "acme", &mut acme)?;
-            globex.order(&order(1, globex_kind))?;
-            published(&mut truth, "globex", &mut globex)?;
-            self.wait(&mut truth)?;
-            std::thread::sleep(BLIND);
-        }
         if self.in_flight == 1 && !matches!(self.case.event, Event::Storm(_)) {
             for _ in 0..ALONE {
                 for (tenant, talk, kind) in [("acme", &mut acme, acme_kind), ("globex", &mut globex, globex_kind)] {

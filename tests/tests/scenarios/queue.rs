@@ -16,13 +16,7 @@ fn rabbitmq() {
 
 #[test]
 fn redis() {
-    perform("redis", |p| p.broker() == Kind::Redis && p != Program::BullMq);
-}
-
-/// Apart from the others on Redis, as its cases mostly wait.
-#[test]
-fn bullmq() {
-    perform("bullmq", |p| p == Program::BullMq);
+    perform("redis", |p| p.broker() == Kind::Redis);
 }
 
 #[test]
@@ -43,7 +37,7 @@ fn kafka() {
 /// Both storms at once: they are a minute of waiting each.
 #[test]
 fn storms() {
-    let _seat = crate::room::enter(1);
+    let _seat = crate::room::alone();
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
         let played: Vec<_> = STORMS
             .iter()
