@@ -120,3 +120,28 @@ fn budget(appetite: Appetite) -> Budget {
         Appetite::Everything => Budget::Full,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::otlp::{Bounds, Origin, OtlpConfig};
+    use crate::export::sample;
+
+    #[test]
+    fn findings_go_to_the_collector_whoever_has_left() {
+        let config = OtlpConfig {
+            endpoint: "http://127.0.0.1:4318/v1/logs".parse().unwrap(),
+            ca: None,
+            headers: Vec::new(),
+            timeout: std::time::Duration::from_secs(1),
+            bounds: Bounds { records: 3, bytes: 1 << 20 },
+        };
+        let exporter = Exporter::new(&config, &Origin::default()).unwrap();
+        let mut out = Outputs { otlp: Some(exporter.clone()), reader_gone: true, ..Outputs::default() };
+        // Nobody sends: the engine's thread goes on all the same.
+        for event in [FindingEvent::New, FindingEvent::Repeated, FindingEvent::Repeated, FindingEvent::Ended] {
+            out.finding(&sample::finding(), event);
+        }
+        assert_eq!((exporter.totals().waiting, exporter.totals().queue_full), (3, 1));
+    }
+}

@@ -158,6 +158,9 @@ impl Queue {
     /// The request is over, and so are its records: `settle` counts them.
     pub(super) fn done(&self, batch: &[Frame], settle: impl FnOnce(&mut Totals, u64)) {
         let state = &mut *self.state();
+        if state.abandoned {
+            return;
+        }
         state.flying = state.flying.saturating_sub(batch.len());
         state.bytes = state.bytes.saturating_sub(batch.iter().map(cost).sum());
         settle(&mut state.totals, many(batch.len()));
@@ -166,6 +169,9 @@ impl Queue {
     /// The request has failed: its records are the oldest again, and the first to be dropped.
     pub(super) fn put_back(&self, batch: Vec<Frame>, settle: impl FnOnce(&mut Totals)) {
         let state = &mut *self.state();
+        if state.abandoned {
+            return;
+        }
         state.flying = state.flying.saturating_sub(batch.len());
         for frame in batch.into_iter().rev() {
             state.frames.push_front(frame);
@@ -188,7 +194,8 @@ impl Queue {
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
-    /// Drops what is left, and says how much it was.
+    /// Drops what is left, the request under way included, and says how much it was. What becomes of that request is
+    /// no longer counted.
     pub(super) fn abandon(&self) -> u64 {
         let state = &mut *self.state();
         let left = many(state.records());
@@ -274,5 +281,7 @@ mod tests {
         assert_eq!(q.abandon(), 3);
         q.push(frame(3, 20));
         assert_eq!((q.totals().shutdown, q.totals().waiting), (4, 0));
+        q.put_back(vec![frame(0, 500)], |t| t.requests_busy += 1);
+        assert_eq!((q.totals().requests_busy, q.totals().waiting), (0, 0), "too late");
     }
 }
