@@ -28,7 +28,7 @@ pub(crate) enum Need {
     Build,
     /// Also the services and the Python environment.
     Demo,
-    /// Also the message brokers.
+    /// Also the message brokers, and every library that a service or client of the lab is written for.
     Queues,
     /// Also QEMU and the lint tools.
     Test,
@@ -49,10 +49,11 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Demo, name: "PostgreSQL", missing: no_postgres, install: install_postgres },
     Item { need: Need::Demo, name: "PgBouncer", missing: no_pgbouncer, install: install_pgbouncer },
     Item { need: Need::Demo, name: "Redis", missing: no_redis, install: install_redis },
+    Item { need: Need::Demo, name: "Python environment", missing: no_venv, install: install_venv },
     Item { need: Need::Queues, name: "message brokers", missing: no_brokers, install: install_brokers },
-    Item { need: Need::Demo, name: "Python environments", missing: no_venvs, install: install_venvs },
-    Item { need: Need::Demo, name: "Node.js", missing: no_node, install: install_node },
-    Item { need: Need::Demo, name: "Node.js packages", missing: no_node_packages, install: node::make },
+    Item { need: Need::Queues, name: "Python environments", missing: no_venvs, install: install_venvs },
+    Item { need: Need::Queues, name: "Node.js", missing: no_node, install: install_node },
+    Item { need: Need::Queues, name: "Node.js packages", missing: no_node_packages, install: node::make },
     Item { need: Need::Test, name: "newer PgBouncer", missing: no_new_pgbouncer, install: unpack_new_pgbouncer },
     Item { need: Need::Test, name: "container runtime", missing: no_containers, install: unpack_containers },
     Item { need: Need::Test, name: "Prometheus", missing: no_prometheus, install: install_prometheus },
@@ -322,16 +323,32 @@ pub(crate) fn venv() -> PathBuf {
     Packages::Current.dir()
 }
 
+fn no_venv() -> Option<String> {
+    no_venv_of(&[Packages::Current])
+}
+
+fn install_venv() -> Result<()> {
+    install_venv_of(&[Packages::Current])
+}
+
 fn no_venvs() -> Option<String> {
-    Packages::ALL.iter().any(|packages| !packages.is_made()).then(|| "the lab's clients and services".into())
+    no_venv_of(&Packages::ALL)
 }
 
 fn install_venvs() -> Result<()> {
+    install_venv_of(&Packages::ALL)
+}
+
+fn no_venv_of(wanted: &[Packages]) -> Option<String> {
+    wanted.iter().any(|packages| !packages.is_made()).then(|| "the lab's clients and services".into())
+}
+
+fn install_venv_of(wanted: &[Packages]) -> Result<()> {
     let can_make = sh::quiet(&mut sh::cmd("python3", ["-c", "import ensurepip, venv"])).is_ok();
     if !can_make {
         apt::install(&["python3", "python3-venv"])?;
     }
-    Packages::ALL.iter().filter(|packages| !packages.is_made()).try_for_each(|packages| packages.make())
+    wanted.iter().filter(|packages| !packages.is_made()).try_for_each(|packages| packages.make())
 }
 
 fn no_node() -> Option<String> {
