@@ -56,8 +56,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !sh::is_root() {
         bail!("the measurements need root: run `sudo -E cargo xtask bench`");
     }
-    // The queues need brokers, which the demo does without.
-    let need = if args.only.is_empty() || args.only.contains(&Part::Queue) { Need::Queues } else { Need::Demo };
+    // Brokers and MCP's SDKs, which the demo does without.
+    let more = args.only.is_empty() || args.only.iter().any(|part| matches!(part, Part::Queue | Part::Mcp));
+    let need = if more { Need::Queues } else { Need::Demo };
     ensure(need)?;
     let binary = agent(Profile::Release)?;
     let mut bench = None;
