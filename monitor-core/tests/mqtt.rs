@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use common::{SALT, Segments, Step, Suite, bindings, is_subsequence};
+use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
 use monitor_core::decode::mqtt::fuzz::fuzz_mqtt;
 use monitor_core::decode::mqtt::{Mqtt, Shared};
@@ -59,10 +59,6 @@ fn check(what: &str, got: &[String], want: &[String]) {
     }
 }
 
-fn steps(segments: &Segments) -> impl Iterator<Item = Step<'_>> {
-    segments.iter().map(|(from, bytes)| Step::Bytes(*from, bytes, true))
-}
-
 #[test]
 fn golden() {
     SUITE.golden();
@@ -75,73 +71,36 @@ fn every_split_gives_the_same_calls() {
 
 #[test]
 fn every_prefix_says_a_prefix_and_ends_what_it_began() {
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for n in 0..segments.len() {
-            let got = SUITE.run_from(false, steps(&segments).take(n));
-            let same = got.iter().zip(&want).take_while(|(a, b)| a == b).count();
-            // What differs is the end of what was outstanding.
-            for line in &got[same..] {
-                let ends = ["-> unknown", "answered", "Returned", "Dropped", "published", "status Idle"]
-                    .iter()
-                    .any(|w| line.contains(w));
-                assert!(ends, "{name} first {n}: {line}");
-            }
-        }
-    }
+    // What differs is the end of what was outstanding.
+    let ends = ["-> unknown", "answered", "Returned", "Dropped", "published", "status Idle"];
+    SUITE.every_prefix(&mut |what, line| assert!(ends.iter().any(|w| line.contains(w)), "{what}: {line}"));
 }
 
 #[test]
 fn a_missing_segment_settles_and_binds_nothing_wrongly() {
     let mut n_recovered = 0;
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for lost in 0..segments.len() {
-            let all = segments.iter().enumerate().map(|(i, (from, bytes))| {
-                if i == lost { Step::Hole(*from, bytes.len() as u64) } else { Step::Bytes(*from, bytes, true) }
-            });
-            let got = SUITE.run_from(false, all);
-            check(&format!("{name} without segment {lost}"), &got, &want);
-            if let Some(at) = got.iter().position(|l| l.starts_with("disturbed")) {
-                n_recovered += usize::from(got[at..].iter().any(|l| l.starts_with("begun") || l.starts_with("deliv")));
-            }
+    SUITE.every_hole(&mut |what, got, want| {
+        check(what, got, want);
+        if let Some(at) = got.iter().position(|l| l.starts_with("disturbed")) {
+            n_recovered += usize::from(got[at..].iter().any(|l| l.starts_with("begun") || l.starts_with("deliv")));
         }
-    }
+    });
     assert!(n_recovered > 60, "the place is found again after most holes: {n_recovered}");
 }
 
 #[test]
 fn a_cut_segment_settles_and_binds_nothing_wrongly() {
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for (lost, (_, all)) in segments.iter().enumerate() {
-            for keep in [1, 4, 7, 12, 20, 40, 80].into_iter().filter(|k| *k < all.len()) {
-                let all = segments.iter().enumerate().flat_map(|(i, (from, bytes))| {
-                    if i == lost {
-                        let head = Step::Bytes(*from, &bytes[..keep], false);
-                        vec![head, Step::Hole(*from, (bytes.len() - keep) as u64)]
-                    } else {
-                        vec![Step::Bytes(*from, bytes, true)]
-                    }
-                });
-                check(&format!("{name}: segment {lost} cut to {keep}"), &SUITE.run_from(false, all), &want);
-            }
-        }
-    }
+    SUITE.every_cut(&[1, 4, 7, 12, 20, 40, 80], &mut check);
 }
 
 #[test]
 fn a_connection_joined_late_is_read_from_a_frame_on() {
     let mut n_joined = 0;
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for skipped in 0..segments.len() {
-            let got = SUITE.run_from(true, steps(&segments).skip(skipped));
-            assert_eq!(got.first().unwrap(), "disturbed mid_stream", "{name}");
-            check(&format!("{name} from segment {skipped}"), &got, &want);
-            n_joined += usize::from(got.iter().any(|l| l.starts_with("answered") || l.starts_with("deliv")));
-        }
-    }
+    SUITE.every_late_start(0, &mut |what, got, want| {
+        assert_eq!(got.first().unwrap(), "disturbed mid_stream", "{what}");
+        check(what, got, want);
+        n_joined += usize::from(got.iter().any(|l| l.starts_with("answered") || l.starts_with("deliv")));
+    });
     assert!(n_joined > 60, "most connections are joined: {n_joined}");
 }
 
@@ -168,12 +127,7 @@ fn recordings_are_known_for_what_they_are() {
 
 #[test]
 fn the_fuzz_target_holds_on_every_prefix_of_the_recordings() {
-    for (_, segments) in SUITE.recordings() {
-        let data = Suite::fuzz_input(&segments);
-        for n in (0..data.len()).step_by(97) {
-            fuzz_mqtt(&data[..n]);
-        }
-    }
+    SUITE.every_fuzz_prefix(97, fuzz_mqtt);
 }
 
 proptest! {
@@ -185,11 +139,6 @@ proptest! {
     #[test]
     fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
         thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
-        let mut segments = ALL.with(|all| all[which % all.len()].1.clone());
-        let n = segments.len();
-        let bytes = &mut segments[at % n].1;
-        let place = at / n % bytes.len();
-        bytes[place] = value;
-        SUITE.run_from(late, steps(&segments));
+        ALL.with(|all| SUITE.with_a_changed_byte(all, which, at, value, late));
     }
 }

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use common::{SALT, Segments, Step, Suite, bindings, is_subsequence};
+use common::{SALT, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
 use monitor_core::decode::nats::{Nats, Shared, fuzz::fuzz_nats};
 use monitor_core::model::{Protocol, Side};
@@ -46,10 +46,6 @@ fn says_nothing_else(got: &[String], want: &[String]) -> bool {
     got.iter().all(|g| rest.any(|w| w == g))
 }
 
-fn steps(segments: &Segments) -> impl Iterator<Item = Step<'_>> {
-    segments.iter().map(|(from, bytes)| Step::Bytes(*from, bytes, true))
-}
-
 #[test]
 fn golden() {
     SUITE.golden();
@@ -62,79 +58,36 @@ fn every_split_gives_the_same_calls() {
 
 #[test]
 fn every_prefix_says_a_prefix_and_ends_what_it_began() {
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for n in 0..segments.len() {
-            let got = SUITE.run_from(false, steps(&segments).take(n));
-            let same = got.iter().zip(&want).take_while(|(a, b)| a == b).count();
-            for line in &got[same..] {
-                assert!(line.contains("-> unknown") || line.starts_with("answered"), "{name} first {n}: {line}");
-            }
-        }
-    }
+    SUITE.every_prefix(&mut |what, line| {
+        assert!(line.contains("-> unknown") || line.starts_with("answered"), "{what}: {line}");
+    });
 }
 
 #[test]
 fn a_missing_segment_makes_no_binding_and_no_message() {
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for lost in 0..segments.len() {
-            let got = SUITE.run_from(
-                false,
-                segments.iter().enumerate().map(|(i, (from, bytes))| {
-                    if i == lost { Step::Hole(*from, bytes.len() as u64) } else { Step::Bytes(*from, bytes, true) }
-                }),
-            );
-            let text = || format!("{name} without segment {lost}:\n{}", got.join("\n"));
-            assert!(is_subsequence(&bindings(&got), &bindings(&want)), "{}", text());
-            assert!(says_nothing_else(&got, &want), "{}", text());
-        }
-    }
+    SUITE.every_hole(&mut |what, got, want| {
+        assert!(is_subsequence(&bindings(got), &bindings(want)), "{what}:\n{}", got.join("\n"));
+        assert!(says_nothing_else(got, want), "{what}:\n{}", got.join("\n"));
+    });
 }
 
 #[test]
 fn a_cut_segment_makes_no_binding_and_no_settlement() {
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for (lost, (_, all)) in segments.iter().enumerate() {
-            for keep in [1, 4, 6, 12, 20, 40, 80, 200].into_iter().filter(|k| *k < all.len()) {
-                let got = SUITE.run_from(
-                    false,
-                    segments.iter().enumerate().flat_map(|(i, (from, bytes))| {
-                        if i == lost {
-                            let head = Step::Bytes(*from, &bytes[..keep], false);
-                            vec![head, Step::Hole(*from, (bytes.len() - keep) as u64)]
-                        } else {
-                            vec![Step::Bytes(*from, bytes, true)]
-                        }
-                    }),
-                );
-                let text = || format!("{name}: segment {lost} cut to {keep}:\n{}", got.join("\n"));
-                let settled = |lines: &[String]| -> Vec<String> {
-                    lines.iter().filter(|l| l.starts_with("settled")).cloned().collect()
-                };
-                let (got_settled, want_settled) = (settled(&got), settled(&want));
-                let as_str = |lines: &[String]| lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-                assert!(got_settled.iter().all(|l| want_settled.contains(l)), "{}\n{}", text(), as_str(&want_settled));
-                assert!(is_subsequence(&bindings(&got), &bindings(&want)), "{}", text());
-            }
-        }
-    }
+    SUITE.every_cut(&[1, 4, 6, 12, 20, 40, 80, 200], &mut |what, got, want| {
+        let mut settled = got.iter().filter(|l| l.starts_with("settled"));
+        assert!(settled.all(|l| want.contains(l)), "{what}:\n{}", got.join("\n"));
+        assert!(is_subsequence(&bindings(got), &bindings(want)), "{what}:\n{}", got.join("\n"));
+    });
 }
 
 #[test]
 fn a_connection_joined_late_says_nothing_new() {
     let mut n_joined = 0;
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for skipped in 1..segments.len() {
-            let got = SUITE.run_from(true, steps(&segments).skip(skipped));
-            let text = || format!("{name} from segment {skipped}:\n{}", got.join("\n"));
-            assert!(is_subsequence(&bindings(&got), &bindings(&want)), "{}", text());
-            assert!(says_nothing_else(&got, &want), "{}", text());
-            n_joined += usize::from(got.iter().any(|l| l.starts_with("answered") || l.starts_with("delivered")));
-        }
-    }
+    SUITE.every_late_start(1, &mut |what, got, want| {
+        assert!(is_subsequence(&bindings(got), &bindings(want)), "{what}:\n{}", got.join("\n"));
+        assert!(says_nothing_else(got, want), "{what}:\n{}", got.join("\n"));
+        n_joined += usize::from(got.iter().any(|l| l.starts_with("answered") || l.starts_with("delivered")));
+    });
     assert!(n_joined > 30, "most connections are joined: {n_joined}");
 }
 
@@ -162,31 +115,12 @@ fn recordings_are_known_for_what_they_are() {
 
 #[test]
 fn the_fuzz_target_holds_on_every_prefix_of_the_recordings() {
-    for (_, segments) in SUITE.recordings() {
-        let data = Suite::fuzz_input(&segments);
-        let step = if data.len() > 4000 { 97 } else { 7 };
-        for n in (0..data.len()).step_by(step) {
-            fuzz_nats(&data[..n]);
-        }
-    }
+    SUITE.every_fuzz_prefix(7, fuzz_nats);
 }
 
 proptest! {
     #[test]
     fn pieces_of_any_size_give_the_same_calls(sizes in prop::collection::vec(1usize..64, 1..40), which in 0usize..64) {
-        let all = SUITE.recordings();
-        let (_, segments) = &all[which % all.len()];
-        let want = SUITE.whole(segments);
-        let mut sizes = sizes.into_iter().cycle();
-        let cut = segments.iter().flat_map(|(from, bytes)| {
-            let (mut out, mut rest) = (Vec::new(), bytes.as_slice());
-            while !rest.is_empty() {
-                let (a, b) = rest.split_at(sizes.next().unwrap().min(rest.len()));
-                out.push(Step::Bytes(*from, a, b.is_empty()));
-                rest = b;
-            }
-            out
-        });
-        prop_assert_eq!(SUITE.run_from(false, cut.collect::<Vec<_>>().into_iter()), want);
+        SUITE.in_pieces(&sizes, which);
     }
 }

@@ -5,6 +5,7 @@ import collections
 import itertools
 import json
 import secrets
+import time
 
 TENANT = {"type": "string", "description": "Whose orders."}
 
@@ -89,6 +90,8 @@ class Tools:
             self.keys.add((tenant, key))
             self.charges[tenant] += 1
         if "crowded" in self.ways and tenant == "acme":
+            # A library that blocks: all other calls wait for this one, which is what a storm is felt by.
+            time.sleep(0.004)
             raise Refused("try again")
         return {"charged": self.charges[tenant]}
 

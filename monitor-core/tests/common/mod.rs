@@ -5,6 +5,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod harm;
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -419,9 +421,14 @@ impl Suite {
     pub fn fuzz_input(segments: &Segments) -> Vec<u8> {
         let mut data = vec![0];
         for (from, bytes) in segments {
-            for piece in bytes.chunks(125) {
-                data.push(u8::try_from((piece.len() - 1) / 4 * 8).unwrap() | u8::from(*from == Side::Server));
+            // A step holds 4 k + 1 bytes, of which the target reads k.
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let k = ((rest.len() - 1) / 4).min(31);
+                let (piece, after) = rest.split_at(4 * k + 1);
+                data.push(u8::try_from(k * 8).unwrap() | u8::from(*from == Side::Server));
                 data.extend(piece);
+                rest = after;
             }
         }
         data
