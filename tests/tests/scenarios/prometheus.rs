@@ -11,7 +11,7 @@ use tests::lab::prometheus::{Prometheus, dashboards};
 use crate::{SELECT, STALE, Stage};
 
 /// Panels that are empty when all is well, or when the scene has none of it. Everything else must have data.
-const EMPTY_WHEN_WELL: [&str; 10] = [
+const EMPTY_WHEN_WELL: [&str; 12] = [
     "Losses",
     "Events lost",
     "Kernel programs",
@@ -22,6 +22,8 @@ const EMPTY_WHEN_WELL: [&str; 10] = [
     "Hits not reported",
     "Bases of attribution",
     "Rules without enough to tell",
+    "Findings to the collector",
+    "Requests to the collector",
 ];
 
 #[test]
