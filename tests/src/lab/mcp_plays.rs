@@ -313,6 +313,8 @@ pub(super) fn retry_storm(stage: &mut Stage<'_>) -> Result<()> {
     while storm.elapsed() < Duration::from_secs(64) {
         acme.done()?;
         acme.order(20, &again)?;
+        // In the middle of it, not while it begins.
+        sleep(Duration::from_millis(200));
         slow.push(timed(&mut globex, 1)?);
     }
     acme.done()?;
