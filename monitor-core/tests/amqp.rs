@@ -21,6 +21,7 @@ const SUITE: Suite = Suite {
     make: |mid_stream| Box::new(Amqp::new(SALT, mid_stream, &Shared::default())),
     values: true,
     at_least: 8,
+    memory: 1 << 20,
 };
 
 /// The deliveries and what became of them, without what is told at the connection's beginning (the virtual host, which

@@ -17,8 +17,13 @@ use proptest::prelude::*;
 
 mod common;
 
-const SUITE: Suite =
-    Suite { name: "http", make: |mid_stream| Box::new(http(mid_stream, None)), values: true, at_least: 20 };
+const SUITE: Suite = Suite {
+    name: "http",
+    make: |mid_stream| Box::new(http(mid_stream, None)),
+    values: true,
+    at_least: 20,
+    memory: 1 << 20,
+};
 
 /// The same without values, for tests that look at something else.
 const TALK: Suite = Suite { values: false, ..SUITE };
@@ -781,12 +786,6 @@ proptest! {
     #[test]
     fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
         thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
-        let mut segments = ALL.with(|all| all[which % all.len()].1.clone());
-        let n = segments.len();
-        let bytes = &mut segments[at % n].1;
-        let place = at / n % bytes.len();
-        bytes[place] = value;
-        let steps = segments.iter().map(|(from, bytes)| Step::Bytes(*from, bytes, true));
-        SUITE.run_from(late, steps);
+        ALL.with(|all| SUITE.with_a_changed_byte(all, which, at, value, late));
     }
 }

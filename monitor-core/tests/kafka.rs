@@ -21,6 +21,8 @@ const SUITE: Suite = Suite {
     make: |mid_stream| Box::new(Kafka::new(SALT, mid_stream, &Shared::default())),
     values: true,
     at_least: 20,
+    // Messages of a batch are held until the broker answers, 8192 at most.
+    memory: 2 << 20,
 };
 
 /// What is said of the content of a message, if it was seen: from its print on.

@@ -21,6 +21,7 @@ const SUITE: Suite = Suite {
     make: |mid_stream| Box::new(Mqtt::new(SALT, mid_stream, &Shared::default())),
     values: true,
     at_least: 7,
+    memory: 1 << 20,
 };
 
 /// The deliveries and what became of them, without their numbers on the connection.

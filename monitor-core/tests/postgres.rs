@@ -21,6 +21,7 @@ const SUITE: Suite = Suite {
     make: |mid_stream| Box::new(Postgres::new(SALT, mid_stream, &Shared::new(SALT))),
     values: true,
     at_least: 21,
+    memory: 1 << 20,
 };
 
 fn run(steps: impl IntoIterator<Item = Step<'static>>) -> Vec<String> {
@@ -541,14 +542,8 @@ proptest! {
 
     #[test]
     fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
-        thread_local!(static ALL: Vec<(String, Segments)> = recordings());
-        let mut segments = ALL.with(|all| all[which % all.len()].1.clone());
-        let n = segments.len();
-        let bytes = &mut segments[at % n].1;
-        let place = at / n % bytes.len();
-        bytes[place] = value;
-        let steps = segments.iter().map(|(from, bytes)| Step::Bytes(*from, bytes, true));
-        run_from(late, steps);
+        thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
+        ALL.with(|all| SUITE.with_a_changed_byte(all, which, at, value, late));
     }
 
     #[test]

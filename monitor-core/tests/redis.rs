@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use common::{SALT, Suite, bindings, is_subsequence};
+use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
 use monitor_core::decode::redis::{Redis, Shared, fuzz::fuzz_redis};
 use monitor_core::model::{Protocol, Side};
@@ -19,6 +19,7 @@ const SUITE: Suite = Suite {
     make: |mid_stream| Box::new(Redis::new(SALT, mid_stream, &Shared::default())),
     values: false,
     at_least: 23,
+    memory: 1 << 20,
 };
 
 /// The lines that say what became of messages.
@@ -111,5 +112,11 @@ proptest! {
     #[test]
     fn pieces_of_any_size_give_the_same_calls(sizes in prop::collection::vec(1usize..64, 1..40), which in 0usize..64) {
         SUITE.in_pieces(&sizes, which);
+    }
+
+    #[test]
+    fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
+        thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
+        ALL.with(|all| SUITE.with_a_changed_byte(all, which, at, value, late));
     }
 }

@@ -329,6 +329,8 @@ pub struct Suite {
     pub values: bool,
     /// Fewest recordings there must be.
     pub at_least: usize,
+    /// Most bytes that a connection may hold, whatever it is fed.
+    pub memory: usize,
 }
 
 impl Suite {
@@ -346,7 +348,7 @@ impl Suite {
                 }
                 Step::Hole(from, n) => decoder.missing(from, Nanos(at), n, &mut out),
             }
-            assert!(decoder.memory() < 1 << 20);
+            assert!(decoder.memory() < self.memory, "{} bytes held", decoder.memory());
         }
         decoder.closed(Nanos(at), &mut out);
         assert!(out.open.is_empty(), "every request that begins is answered: {:?}", out.open);

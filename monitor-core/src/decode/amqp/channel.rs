@@ -159,10 +159,11 @@ impl Channel {
 
     // === Messages ===
 
-    /// A message is on its way. `false`: another one was, in the same direction, and never ended.
-    pub(super) fn comes(&mut self, side: usize, content: Box<Content>, core: &mut Core) -> bool {
-        let before = self.coming.get_mut(side).and_then(|c| c.replace(content));
-        before.map(|c| c.forget(core)).is_none()
+    /// A message is on its way; none other is in the same direction.
+    pub(super) fn comes(&mut self, side: usize, content: Box<Content>) {
+        if let Some(coming) = self.coming.get_mut(side) {
+            *coming = Some(content);
+        }
     }
 
     /// The message on its way in this direction.

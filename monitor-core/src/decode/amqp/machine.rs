@@ -384,10 +384,12 @@ impl Amqp {
     }
 
     fn comes(&mut self, side: usize, number: u16, content: Box<Content>, at: Nanos, sink: &mut dyn Sink) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
-        if !channel.comes(side, content, &mut self.core) {
+        if self.channels.get_mut(&number).is_some_and(|c| c.coming(side).is_some()) {
             sink.decode_error("unfinished_message");
             self.lose(at, Disturbance::Malformed, sink);
+        }
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.comes(side, content);
         }
     }
 }

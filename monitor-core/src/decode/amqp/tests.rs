@@ -216,6 +216,20 @@ fn malformed_conversations_are_told_and_given_up_in_the_end() {
 }
 
 #[test]
+fn a_message_that_another_one_overtakes_ends_its_request() {
+    // The header tells of more bytes than ever come.
+    let got = |body: u64| {
+        let arguments = [&1u64.to_be_bytes()[..], &[0, 0, 1, b'q', 0, 0, 0, 0]].concat();
+        (S, [method(1, 60, 71, &arguments), header(1, body)].concat())
+    };
+    let get = (C, method(1, 60, 70, b"\0\0\x01q\0"));
+    let told = talk(&[get.clone(), got(1 << 40), get, got(0)]);
+    let want =
+        ["unfinished_message", "malformed", "basic.get q unknown", "basic.get q ok", "delivered 1000000000001 q true"];
+    assert_eq!(told, want);
+}
+
+#[test]
 fn what_is_held_is_bounded() {
     let mut d = Amqp::new(Salt(1, 2), false, &Shared::default());
     let mut told = Told::default();
