@@ -25,6 +25,11 @@ const IMAGE: &str = "leasewarden-lab:1";
 /// Directories of the machine that a container has its own of.
 const OWN: [&str; 7] = ["boot", "dev", "lost+found", "proc", "run", "sys", "tmp"];
 
+/// Starts a daemon with directories of its own in place of those that daemons share and create when they start first:
+/// several start at once.
+const PRIVATE: &str = "mkdir -p /etc/docker && mount -t tmpfs none /etc/docker && mount -t tmpfs none /run && \
+                       exec \"$0\" \"$@\"";
+
 /// Where the packages are unpacked.
 #[must_use]
 pub fn packages_dir() -> PathBuf {
@@ -86,7 +91,7 @@ impl Docker {
                 .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
         )?;
         let mut process = Launch::new("dockerd", "unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c", PRIVATE])
             .arg(programs.join("usr/sbin/dockerd"))
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"])
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--storage-driver", "overlay2", "--log-level", "warn"])

@@ -189,7 +189,10 @@ impl Scene {
         match &self.docker {
             Some(docker) => {
                 let socket = docker.socket().display();
-                config.push_str(&format!("identity: {{ containers: {{ docker: \"{socket}\", cri: off }} }}\n"));
+                // A daemon on a busy machine may take long to answer; that its answer is waited for is what matters.
+                config.push_str(&format!(
+                    "identity: {{ containers: {{ docker: \"{socket}\", cri: off }}, wait: {{ at_most: 15s }} }}\n"
+                ));
             }
             None => {
                 for tenant in ["acme", "globex"] {
