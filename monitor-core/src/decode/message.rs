@@ -20,6 +20,8 @@ use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Sym, TenantId};
 
 /// Bytes of the content that are looked into; all of them count for its print.
 pub const MAX_LOOKED_INTO: usize = 16 << 10;
+/// Content of most messages is no longer.
+const USUAL: usize = 512;
 /// Longest header value that is looked at.
 const MAX_HEADER: usize = 8192;
 /// Most trace ids kept of one message.
@@ -102,6 +104,16 @@ impl Draft {
         if value.len() > MAX_HEADER || name.len() > MAX_HEADER {
             return;
         }
+        self.field(name, value, sink);
+        let kept = &mut self.message.values;
+        values(self.salt, value.trim().as_bytes(), &mut |v| keep(kept, v));
+    }
+
+    /// A field that says what a header would, and is part of the content.
+    pub fn field(&mut self, name: &str, value: &str, sink: &mut dyn Sink) {
+        if value.len() > MAX_HEADER || name.len() > MAX_HEADER {
+            return;
+        }
         let value = value.trim();
         let lower: SmallVec<[u8; 32]> = name.bytes().map(|b| b.to_ascii_lowercase()).collect();
         let Ok(name) = std::str::from_utf8(&lower) else { return };
@@ -125,8 +137,6 @@ impl Draft {
         } else if matches!(name, "idempotency-key" | "x-idempotency-key" | "idempotency_key") {
             self.idempotency(value.as_bytes());
         }
-        let kept = &mut self.message.values;
-        values(self.salt, value.as_bytes(), &mut |v| keep(kept, v));
     }
 
     /// The id of a trace or request, as the header or property `name` (lower case) has it.
@@ -146,6 +156,9 @@ impl Draft {
         let looked_into = bytes.get(..room.min(bytes.len())).unwrap_or_default();
         let kept = &mut self.message.values;
         self.values.feed(looked_into, &mut |v| keep(kept, v));
+        if self.content.capacity() == 0 {
+            self.content.reserve(looked_into.len().max(USUAL));
+        }
         self.content.extend_from_slice(looked_into);
     }
 

@@ -31,15 +31,22 @@ impl Values {
 
     /// More bytes of the text.
     pub fn feed(&mut self, bytes: &[u8], each: &mut dyn FnMut(Fingerprint)) {
-        for part in bytes.chunk_by(|a, b| inside(*a) == inside(*b)) {
-            if part.first().is_some_and(|b| inside(*b)) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let len = rest.iter().position(|b| !inside(*b)).unwrap_or(rest.len());
+            let (run, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            if !run.is_empty() {
                 let (hasher, len) = self.run.get_or_insert_with(|| (self.salt.hasher(), 0));
                 // Byte by byte would give the same: the hash is of the run, however it was cut.
-                hasher.write(part);
-                *len += part.len();
-            } else {
-                self.end(each);
+                hasher.write(run);
+                *len += run.len();
             }
+            if after.is_empty() {
+                return;
+            }
+            self.end(each);
+            let blanks = after.iter().position(|b| inside(*b)).unwrap_or(after.len());
+            rest = after.get(blanks..).unwrap_or_default();
         }
     }
 
@@ -65,8 +72,23 @@ pub fn values(salt: Salt, text: &[u8], each: &mut dyn FnMut(Fingerprint)) {
     values.end(each);
 }
 
+/// Which bytes are inside values: looked up, because every byte of every message is.
+#[expect(clippy::indexing_slicing, reason = "computed when compiled")]
+static INSIDE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0u8;
+    loop {
+        table[b as usize] = b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@' | 0x80..);
+        if b == u8::MAX {
+            break table;
+        }
+        b += 1;
+    }
+};
+
+#[expect(clippy::indexing_slicing, reason = "every byte has its place")]
 fn inside(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@' | 0x80..)
+    INSIDE[usize::from(b)]
 }
 
 #[cfg(test)]

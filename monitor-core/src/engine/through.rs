@@ -134,10 +134,7 @@ impl Session<'_> {
         let key = (self.core.id, request);
         let place = self.inbound().and_then(|r| self.shared.places.get_mut(&r))?;
         let shifted = place.check_answer(key)?;
-        let used = match place.request(key)?.whom {
-            Whom::Tenant(t, _) => Some(t),
-            Whom::NotYet | Whom::Nobody => None,
-        };
+        let used = place.request(key)?.whom.tenant();
         Some((shifted, used))
     }
 

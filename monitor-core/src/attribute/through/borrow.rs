@@ -94,10 +94,13 @@ impl Borrow {
     /// It carries a value.
     pub fn carries_value(&mut self, place: &Place, value: Fingerprint) {
         let keys = place.with_value(value);
+        let rare = || place.asked.is_rare(value) && place.worked.is_rare(value);
+        if keys.is_empty() || keys.len() > MAX_LEADS || !rare() {
+            return;
+        }
         // Several requests for one tenant may well carry it; in requests for two it leads nowhere.
         let whom = |key: &RequestKey| place.request(*key).map(|r| r.whom);
-        let one = keys.first().is_some_and(|first| keys.iter().all(|k| whom(k) == whom(first)));
-        if !one || keys.len() > MAX_LEADS || !place.asked.is_rare(value) || !place.worked.is_rare(value) {
+        if !keys.first().is_some_and(|first| keys.iter().all(|k| whom(k) == whom(first))) {
             return;
         }
         for key in keys {

@@ -2,6 +2,7 @@
 //! its own. What is in flight there, and what has just ended.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -26,6 +27,16 @@ pub enum Whom {
     NotYet,
     /// Nobody can say.
     Nobody,
+}
+
+impl Whom {
+    /// The tenant, where it is known.
+    pub fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Tenant(tenant, _) => Some(tenant),
+            Self::NotYet | Self::Nobody => None,
+        }
+    }
 }
 
 /// A request that came in.
@@ -73,6 +84,8 @@ const BLIND: Nanos = Nanos::secs(10);
 pub struct Place {
     requests: FxHashMap<RequestKey, Request>,
     open: Vec<RequestKey>,
+    /// How many of those in flight are for whom; `None`: that is not known.
+    open_for: SmallVec<[(Option<TenantId>, usize); 2]>,
     ended: VecDeque<(Nanos, RequestKey)>,
     by_value: FxHashMap<Fingerprint, SmallVec<[RequestKey; 1]>>,
     /// What was in flight when it began to be followed has been entered.
@@ -112,6 +125,7 @@ impl Place {
             self.quiet.turn(at, true);
         }
         self.open.push(key);
+        self.count(whom, true);
         self.asked.text();
         let request = Request {
             whom,
@@ -172,12 +186,24 @@ impl Place {
 
     /// The only tenant with requests in flight. For naming only: something may have been missed.
     pub fn only_tenant(&self) -> Option<TenantId> {
-        let mut tenants = self.open.iter().filter_map(|k| self.requests.get(k)).map(|r| match r.whom {
-            Whom::Tenant(t, _) => Some(t),
-            Whom::NotYet | Whom::Nobody => None,
-        });
-        let first = tenants.next()??;
-        tenants.all(|t| t == Some(first)).then_some(first)
+        match self.open_for.as_slice() {
+            [(tenant, _)] => *tenant,
+            _ => None,
+        }
+    }
+
+    /// One more, or one less, is in flight.
+    fn count(&mut self, whom: Whom, more: bool) {
+        let tenant = whom.tenant();
+        match self.open_for.iter_mut().find(|(t, _)| *t == tenant) {
+            Some((_, n)) if more => *n += 1,
+            Some((_, n)) => {
+                *n -= 1;
+                self.open_for.retain(|(_, n)| *n > 0);
+            }
+            None if more => self.open_for.push((tenant, 1)),
+            None => {}
+        }
     }
 
     /// A request has been answered whole, by `thread` if that is known for certain.
@@ -185,16 +211,21 @@ impl Place {
         let Some(r) = self.requests.get_mut(&key).filter(|r| r.ended.is_none()) else { return };
         r.ended = Some(at);
         r.thread = thread;
-        let values = std::mem::take(&mut r.values);
+        let (values, whom) = (std::mem::take(&mut r.values), r.whom);
         for value in values {
-            if let Some(keys) = self.by_value.get_mut(&value) {
-                keys.retain(|k| *k != key);
-                if keys.is_empty() {
-                    self.by_value.remove(&value);
-                }
+            let Entry::Occupied(mut keys) = self.by_value.entry(value) else { continue };
+            // Mostly one of the first: what came first is answered first.
+            if let Some(at) = keys.get().iter().position(|k| *k == key) {
+                keys.get_mut().remove(at);
+            }
+            if keys.get().is_empty() {
+                keys.remove();
             }
         }
-        self.open.retain(|k| *k != key);
+        if let Some(at) = self.open.iter().position(|k| *k == key) {
+            self.open.remove(at);
+            self.count(whom, false);
+        }
         if self.open.is_empty() {
             self.quiet.turn(at, false);
         }
@@ -253,8 +284,11 @@ impl Place {
 
     /// It is now known for whom a request came in.
     pub fn identified(&mut self, key: RequestKey, whom: Whom) {
-        if let Some(r) = self.requests.get_mut(&key).filter(|r| r.whom == Whom::NotYet) {
-            r.whom = whom;
+        let Some(r) = self.requests.get_mut(&key).filter(|r| r.whom == Whom::NotYet) else { return };
+        let before = std::mem::replace(&mut r.whom, whom);
+        if r.ended.is_none() {
+            self.count(before, false);
+            self.count(whom, true);
         }
     }
 

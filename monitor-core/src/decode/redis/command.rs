@@ -23,12 +23,62 @@ const KEPT_ARGS: usize = 256;
 /// A whole command.
 #[derive(Debug, Default)]
 pub(super) struct Command {
-    /// Its first arguments, as far as they are kept: content, and whether all of it is there.
-    pub(super) args: Vec<(Vec<u8>, bool)>,
+    /// Its first arguments, as far as they are kept, one behind the other.
+    bytes: Vec<u8>,
+    /// Where each of them ends, and whether all of it is there.
+    ends: Vec<(usize, bool)>,
     /// How many it has.
     pub(super) n_args: u64,
     /// Hash over all of them; `None` if something was missing.
     pub(super) print: Option<Fingerprint>,
+}
+
+impl Command {
+    /// How many arguments are kept.
+    pub(super) fn n_kept(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// An argument as far as it is kept, and whether that is all of it.
+    pub(super) fn kept(&self, i: usize) -> Option<(&[u8], bool)> {
+        let (end, all) = *self.ends.get(i)?;
+        let start = i.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |(end, _)| *end);
+        Some((self.bytes.get(start..end)?, all))
+    }
+
+    /// An argument of which all is kept.
+    pub(super) fn whole(&self, i: usize) -> Option<&[u8]> {
+        self.kept(i).filter(|(_, all)| *all).map(|(bytes, _)| bytes)
+    }
+
+    fn begin(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.n_args = 0;
+        self.print = None;
+    }
+
+    fn argument(&mut self) {
+        if self.ends.len() < KEPT_ARGS {
+            self.ends.push((self.bytes.len(), true));
+        }
+    }
+
+    /// More of the last argument, at most so many bytes; how many it was.
+    fn piece(&mut self, bytes: &[u8], most: usize) -> usize {
+        let Some((end, all)) = self.ends.last_mut() else { return 0 };
+        let kept = most.min(bytes.len());
+        self.bytes.extend_from_slice(bytes.get(..kept).unwrap_or_default());
+        *end = self.bytes.len();
+        *all &= kept == bytes.len();
+        kept
+    }
+
+    fn missing(&mut self) {
+        if let Some((_, all)) = self.ends.last_mut() {
+            *all = false;
+        }
+    }
 }
 
 /// Who hears commands, and their arguments as they come where it wants them.
@@ -55,11 +105,11 @@ pub(super) trait Hears {
     }
 
     /// A command is complete.
-    fn command(&mut self, command: Command);
+    fn command(&mut self, command: &Command);
 }
 
-impl<F: FnMut(Command)> Hears for F {
-    fn command(&mut self, command: Command) {
+impl<F: FnMut(&Command)> Hears for F {
+    fn command(&mut self, command: &Command) {
         self(command);
     }
 }
@@ -166,9 +216,7 @@ impl Commands {
                 if self.wanted {
                     each.missing(n);
                 }
-                if let Some((_, all)) = self.command.args.last_mut() {
-                    *all = false;
-                }
+                self.command.missing();
                 self.state = if n == left { State::BulkEnd(rest) } else { State::Bulk(left - n, rest) };
                 true
             }
@@ -216,7 +264,7 @@ impl Commands {
     }
 
     fn begin(&mut self) {
-        self.command = Command::default();
+        self.command.begin();
         self.hasher = self.salt.hasher();
         self.whole = true;
         self.kept = 0;
@@ -228,19 +276,14 @@ impl Commands {
     fn argument(&mut self) {
         self.hasher.write_u8(0xff);
         self.begun += 1;
-        if self.command.args.len() < KEPT_ARGS {
-            self.command.args.push((Vec::new(), true));
-        }
+        self.command.argument();
     }
 
     fn argument_ends(&mut self, each: &mut dyn Hears) {
         if self.begun == 1 {
-            self.is_script = self
-                .command
-                .args
-                .first()
-                .is_some_and(|(name, _)| name.get(..4).is_some_and(|n| n.eq_ignore_ascii_case(b"EVAL")));
-            self.wanted = self.command.args.first().is_some_and(|(name, all)| *all && each.wants(name));
+            let name = self.command.kept(0);
+            self.is_script = name.is_some_and(|(n, _)| n.get(..4).is_some_and(|n| n.eq_ignore_ascii_case(b"EVAL")));
+            self.wanted = self.command.whole(0).is_some_and(|name| each.wants(name));
         } else if self.wanted {
             each.ends(self.begun.saturating_sub(1));
         }
@@ -251,15 +294,13 @@ impl Commands {
         if self.wanted {
             each.piece(self.begun.saturating_sub(1), bytes);
         }
-        let last = self.command.args.len() as u64 == self.command.n_args.min(KEPT_ARGS as u64)
-            || self.command.args.len() < KEPT_ARGS;
-        let Some((kept, all)) = self.command.args.last_mut().filter(|_| last) else { return };
+        // Of those that are not kept, nothing is added to the last one that is.
+        if self.begun > self.command.n_kept() as u64 {
+            return;
+        }
         // A script's text is no use, and must not crowd out its keys.
         let most = if self.begun == 2 && self.is_script { KEPT_SCRIPT } else { KEPT };
-        let room = most.saturating_sub(self.kept).min(bytes.len());
-        kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        self.kept += room;
-        *all &= room == bytes.len();
+        self.kept += self.command.piece(bytes, most.saturating_sub(self.kept));
     }
 
     fn next(&mut self, rest: u64, each: &mut dyn Hears) {
@@ -277,16 +318,15 @@ impl Commands {
 
     fn end(&mut self, each: &mut dyn Hears) {
         self.state = State::Start;
-        let mut command = std::mem::take(&mut self.command);
-        command.print = self.whole.then(|| Fingerprint(self.hasher.finish()));
+        self.command.print = self.whole.then(|| Fingerprint(self.hasher.finish()));
         // An empty array is no command.
-        if command.n_args > 0 {
-            each.command(command);
+        if self.command.n_args > 0 {
+            each.command(&self.command);
         }
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.line.capacity() + self.kept
+        self.line.capacity() + self.command.bytes.capacity() + self.command.ends.capacity() * size_of::<(usize, bool)>()
     }
 }
 
@@ -304,8 +344,9 @@ mod tests {
         let mut c = Commands::new(Salt(1, 2));
         let mut out = Vec::new();
         for piece in pieces {
-            c.feed(piece, &mut |command: Command| {
-                out.push(command.args.iter().map(|(a, _)| String::from_utf8_lossy(a).into_owned()).collect());
+            c.feed(piece, &mut |command: &Command| {
+                let text = |i| String::from_utf8_lossy(command.whole(i).unwrap()).into_owned();
+                out.push((0..command.n_kept()).map(text).collect());
             })?;
         }
         Ok(out)

@@ -80,7 +80,7 @@ impl Entry {
         if self.kept
             && let (Ok(name), Ok(value)) = (std::str::from_utf8(&self.name), std::str::from_utf8(&self.value))
         {
-            self.draft.header(name, value, sink);
+            self.draft.field(name, value, sink);
         }
         self.name.clear();
         self.value.clear();

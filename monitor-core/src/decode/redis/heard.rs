@@ -34,13 +34,13 @@ impl command::Hears for Heard<'_> {
         self.redis.sending.ends(index, self.redis.db, self.at, self.sink);
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: &Command) {
         self.redis.sending.command_ends(self.redis.db, self.at, self.sink);
         let sent = self.redis.sending.take();
         if sent.too_many {
             self.sink.decode_error("too_many_messages");
         }
-        self.redis.command(&command, sent, self.at, self.sink);
+        self.redis.command(command, sent, self.at, self.sink);
     }
 }
 

@@ -88,7 +88,7 @@ impl Reader<'_> {
         sent: Sent,
         sink: &mut dyn Sink,
     ) -> (Pending, SmallVec<[Mark; 4]>) {
-        let arg = |i: usize| c.args.get(i).filter(|(_, whole)| *whole).map(|(a, _)| a.as_slice());
+        let arg = |i: usize| c.whole(i);
         let upper = |i: usize| {
             let text = std::str::from_utf8(arg(i)?).ok().filter(|t| t.len() <= MAX_NAME)?;
             Some(text.to_ascii_uppercase())
@@ -129,7 +129,7 @@ impl Reader<'_> {
                 bind(&mut p, user, sink);
             }
             "HELLO" => {
-                if let Some(at) = (2..c.args.len()).find(|i| upper(*i).is_some_and(|a| a == "AUTH")) {
+                if let Some(at) = (2..c.n_kept()).find(|i| upper(*i).is_some_and(|a| a == "AUTH")) {
                     bind(&mut p, arg(at + 1), sink);
                 }
             }
@@ -148,14 +148,12 @@ impl Reader<'_> {
         let mut marks = SmallVec::new();
         // Credentials are no values that lead anywhere.
         if sink.wants_values(Side::Client) && p.kind != OpKind::Bind {
-            for (a, whole) in c.args.iter().skip(1) {
-                if *whole {
-                    values::values(self.salt, a, &mut |v| {
-                        if marks.len() < MAX_MARKS && !marks.contains(&Mark::Value(v)) {
-                            marks.push(Mark::Value(v));
-                        }
-                    });
-                }
+            for arg in (1..c.n_kept()).filter_map(arg) {
+                values::values(self.salt, arg, &mut |v| {
+                    if marks.len() < MAX_MARKS && !marks.contains(&Mark::Value(v)) {
+                        marks.push(Mark::Value(v));
+                    }
+                });
             }
         }
         (p, marks)
@@ -163,7 +161,7 @@ impl Reader<'_> {
 
     fn keys(&self, known: &Known, c: &Command, p: &mut Pending, sink: &mut dyn Sink) {
         let n = usize::try_from(c.n_args).unwrap_or(usize::MAX);
-        let number = |i: usize| -> Option<usize> { std::str::from_utf8(&c.args.get(i)?.0).ok()?.parse().ok() };
+        let number = |i: usize| -> Option<usize> { std::str::from_utf8(c.kept(i)?.0).ok()?.parse().ok() };
         let range = match known.keys {
             Keys::None => return,
             Keys::Range(first, last, step) => {
@@ -182,13 +180,13 @@ impl Reader<'_> {
                 (at + 1, at.saturating_add(count), 1)
             }
             Keys::Streams => {
-                let word = |a: &(Vec<u8>, bool)| a.0.eq_ignore_ascii_case(b"streams");
-                let Some(at) = c.args.iter().position(word) else { return };
+                let is_word = |i: &usize| c.kept(*i).is_some_and(|(a, _)| a.eq_ignore_ascii_case(b"streams"));
+                let Some(at) = (0..c.n_kept()).find(is_word) else { return };
                 (at + 1, at + n.saturating_sub(at + 1) / 2, 1)
             }
         };
         let (first, last, step) = range;
-        let keys = (first..=last.min(n)).step_by(step.max(1)).take(MAX_KEYS).filter_map(|i| c.args.get(i));
+        let keys = (first..=last.min(n)).step_by(step.max(1)).take(MAX_KEYS).filter_map(|i| c.kept(i));
         let mut named = None;
         for (key, _) in keys {
             if p.key.is_none() {

@@ -42,7 +42,7 @@ pub(super) struct Asked<'a> {
 
 impl Asked<'_> {
     fn arg(&self, i: usize) -> Option<&[u8]> {
-        self.command.args.get(i).filter(|(_, whole)| *whole).map(|(a, _)| a.as_slice())
+        self.command.whole(i)
     }
 
     fn owned(&self, i: usize) -> Option<Vec<u8>> {
@@ -159,7 +159,7 @@ impl Asked<'_> {
     }
 
     fn streams(&self, group: bool) -> Option<Expects> {
-        let n = self.command.args.len();
+        let n = self.command.n_kept();
         let at = (1..n).find(|i| self.word(*i, "STREAMS"))?;
         let name = match group {
             true => self.owned((1..at).find(|i| self.word(*i, "GROUP"))? + 1)?,
@@ -175,7 +175,7 @@ impl Asked<'_> {
     }
 
     fn claims(&self) -> Option<Expects> {
-        if (5..self.command.args.len()).any(|i| self.word(i, "JUSTID")) {
+        if (5..self.command.n_kept()).any(|i| self.word(i, "JUSTID")) {
             return None;
         }
         Some(Expects::Claimed { key: self.owned(1)?, group: self.owned(2)?, auto: self.name == "XAUTOCLAIM" })
