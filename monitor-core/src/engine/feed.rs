@@ -264,8 +264,12 @@ impl Conn {
                 }
             }
         }
+        // Else it is given up here, and goes on.
+        let closed = self.ends.iter().all(|e| e.cookie.is_none());
         let mut session = Session { shared: &mut *shared, core: &mut self.core, out: &mut *out, gave_up: false };
-        if !session.core.open.is_empty() {
+        if closed {
+            session.deserts_all(at);
+        } else if !session.core.open.is_empty() {
             session.abandons_all(at);
         }
         if let App::Decoding(decoder) = &mut self.app {

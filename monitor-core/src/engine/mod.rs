@@ -88,6 +88,7 @@ impl Engine {
     /// Timeouts, and the rules' sense of time.
     fn turn(&mut self, now: Nanos, out: &mut dyn Output) {
         self.shared.forwarding.age(now);
+        self.shared.age_deserted(now);
         self.table.expire(now, PATIENCE, &mut self.shared, out);
         if now.since(self.last_tick) >= Nanos::secs(1) {
             self.last_tick = now;

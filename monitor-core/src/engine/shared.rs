@@ -16,7 +16,7 @@ use super::services::{Servers, ServiceKey};
 use super::stats::Stats;
 use super::tools::Tools;
 use crate::attribute::forwarded::{Forwarding, Relay, Settled};
-use crate::attribute::through::Place;
+use crate::attribute::through::{Place, RequestKey};
 use crate::decode::canary::CanarySet;
 use crate::decode::infer;
 use crate::decode::token::Verifier;
@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) due: VecDeque<(Nanos, ConnId)>,
     /// Answers of such processes to be looked at, soonest first.
     pub(super) answers: VecDeque<(Nanos, ConnId, u64)>,
+    /// Requests whose sender has gone: until when they count as in flight.
+    pub(super) deserted: VecDeque<(Nanos, Relay, RequestKey)>,
     /// Whose credentials and opaque ids are.
     pub(super) owners: Owners,
     /// Tenants whose own units bound an opaque value, by service.
@@ -133,6 +135,7 @@ impl Shared {
             places: FxHashMap::default(),
             due: VecDeque::new(),
             answers: VecDeque::new(),
+            deserted: VecDeque::new(),
             owners: Owners::default(),
             aliases: FxHashMap::default(),
             binds_sessions: FxHashSet::default(),

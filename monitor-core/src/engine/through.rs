@@ -7,7 +7,7 @@ use super::conn::{MAX_PAST, Pending};
 use super::session::Session;
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{self, Borrow, Place, Shifted, Through, Via, Whom};
+use crate::attribute::through::{self, Borrow, DESERTED, Place, Shifted, Through, Via, Whom};
 use crate::decode::Mark;
 use crate::detect::Cause;
 use crate::model::mcp::Exchange;
@@ -166,6 +166,18 @@ impl Session<'_> {
         }
     }
 
+    /// The sender of requests that came in has gone before their answers.
+    pub(super) fn deserts_all(&mut self, at: Nanos) {
+        let Some(relay) = self.inbound() else { return };
+        let Some(place) = self.shared.places.get_mut(&relay) else { return };
+        for open in &self.core.open {
+            let key = (self.core.id, open.request);
+            if place.deserted(key) {
+                self.shared.deserted.push_back((at + DESERTED, relay, key));
+            }
+        }
+    }
+
     /// A data operation of the unit of work has been answered.
     pub(super) fn has_worked(&mut self, op: &Operation) {
         let (service, Some(relay)) = (self.service(), self.core.leaves) else { return };
@@ -179,7 +191,7 @@ impl Session<'_> {
             if !at_broker {
                 place.acks.worked(self.core.threads[0], op.ended);
             }
-            if !at_broker && !borrow.too_early && place.is_whole(borrow.begun) {
+            if !at_broker && !borrow.too_early && place.is_clear(borrow.begun) {
                 place.quiet.work(shape, op.begun, !borrow.candidates.is_empty());
             }
         }
@@ -383,6 +395,17 @@ impl Session<'_> {
             }
             if thread {
                 place.affinity.misfit();
+            }
+        }
+    }
+}
+
+impl super::shared::Shared {
+    /// Requests that nobody waits for have counted long enough.
+    pub(super) fn age_deserted(&mut self, now: Nanos) {
+        while let Some((until, relay, key)) = self.deserted.pop_front_if(|(until, ..)| *until <= now) {
+            if let Some(place) = self.places.get_mut(&relay) {
+                place.answered(key, until, None);
             }
         }
     }

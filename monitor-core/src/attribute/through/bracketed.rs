@@ -18,7 +18,7 @@ pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool, now: Na
     if request.ended.is_some_and(|ended| ended < borrow.done) {
         return Said::Nothing("went on after the answer");
     }
-    if request.loose {
+    if request.loose || request.deserted {
         return Said::Nothing("its end is not known");
     }
     if request.job.is_some() && !place.acks.end_the_work() {

@@ -19,7 +19,7 @@ mod trace;
 mod value;
 
 pub use borrow::{Borrow, OneThread};
-pub use place::{Place, Request, RequestKey, Whom};
+pub use place::{DESERTED, Place, Request, RequestKey, Whom};
 pub use quiet::Shape;
 pub use replies::{Shifted, Via};
 
@@ -56,7 +56,8 @@ pub type Told = (Basis, Option<&'static str>);
 
 /// Whether everything is known that can become known: the requests in flight are over, and who sent them.
 pub fn is_ripe(borrow: &Borrow, place: &Place) -> bool {
-    borrow.candidates.iter().all(|key| place.request(*key).is_none_or(|r| r.ended.is_some() && r.whom != Whom::NotYet))
+    let is_known = |r: &Request| (r.ended.is_some() || r.deserted) && r.whom != Whom::NotYet;
+    borrow.candidates.iter().all(|key| place.request(*key).is_none_or(is_known))
 }
 
 /// Asks every basis that is switched on. `told` hears what each made of it.
@@ -129,8 +130,9 @@ fn learn_thread(borrow: &Borrow, place: &mut Place, now: Nanos) {
     };
     let all_told = borrow.candidates.iter().all(|k| place.request(*k).is_some_and(|r| r.thread.is_some()));
     let matching = borrow.candidates.iter().filter(|k| thread::by(place, **k, thread)).count();
+    let deserted = borrow.candidates.iter().any(|k| place.request(*k).is_some_and(|r| r.deserted));
     // That no request is its thread's can only be said when every request's thread is known.
-    if !borrow.crowded && !borrow.too_early && (all_told || matching > 0) {
+    if !borrow.crowded && !borrow.too_early && !deserted && (all_told || matching > 0) {
         place.affinity.unit(thread, matching, now);
     }
 }

@@ -58,6 +58,8 @@ pub struct Request {
     pub job: Option<Job>,
     /// When the work on it ends is not known: it counts as in flight for a while, and proves nothing by it.
     pub loose: bool,
+    /// Its sender has gone before the answer: likewise.
+    pub deserted: bool,
     /// Trace and request ids it carries.
     traces: SmallVec<[Fingerprint; 1]>,
     /// Other values it carries.
@@ -78,13 +80,17 @@ const MAX_TRACES: usize = 4;
 const REMEMBERED: Nanos = Nanos::secs(4);
 /// How long after something unreadable or lost it is not known who is in flight.
 const BLIND: Nanos = Nanos::secs(10);
+/// How long a process may work on a request whose sender has gone.
+pub const DESERTED: Nanos = BLIND;
 
 /// One process that works for several tenants.
 #[derive(Debug, Default)]
 pub struct Place {
     requests: FxHashMap<RequestKey, Request>,
     open: Vec<RequestKey>,
-    /// How many of those in flight are for whom; `None`: that is not known.
+    /// How many of those in flight are deserted.
+    n_deserted: usize,
+    /// How many of the others are for whom; `None`: that is not known.
     open_for: SmallVec<[(Option<TenantId>, usize); 2]>,
     ended: VecDeque<(Nanos, RequestKey)>,
     by_value: FxHashMap<Fingerprint, SmallVec<[RequestKey; 1]>>,
@@ -136,6 +142,7 @@ impl Place {
             call: None,
             job: None,
             loose: false,
+            deserted: false,
             traces: SmallVec::new(),
             values: SmallVec::new(),
             answer: SmallVec::new(),
@@ -184,7 +191,7 @@ impl Place {
         if answer.is_empty() { None } else { self.replies.answered(r.arrived, ended, &answer) }
     }
 
-    /// The only tenant with requests in flight. For naming only: something may have been missed.
+    /// The only tenant with requests in flight that somebody waits for. For naming only: something may have been missed.
     pub fn only_tenant(&self) -> Option<TenantId> {
         match self.open_for.as_slice() {
             [(tenant, _)] => *tenant,
@@ -211,7 +218,7 @@ impl Place {
         let Some(r) = self.requests.get_mut(&key).filter(|r| r.ended.is_none()) else { return };
         r.ended = Some(at);
         r.thread = thread;
-        let (values, whom) = (std::mem::take(&mut r.values), r.whom);
+        let (values, whom, deserted) = (std::mem::take(&mut r.values), r.whom, r.deserted);
         for value in values {
             let Entry::Occupied(mut keys) = self.by_value.entry(value) else { continue };
             // Mostly one of the first: what came first is answered first.
@@ -224,7 +231,11 @@ impl Place {
         }
         if let Some(at) = self.open.iter().position(|k| *k == key) {
             self.open.remove(at);
-            self.count(whom, false);
+            if deserted {
+                self.n_deserted = self.n_deserted.saturating_sub(1);
+            } else {
+                self.count(whom, false);
+            }
         }
         if self.open.is_empty() {
             self.quiet.turn(at, false);
@@ -239,6 +250,22 @@ impl Place {
             self.answered(key, at, None);
             self.miss(at);
         }
+    }
+
+    /// Its sender has gone. Whether the process still works on it cannot be known: it counts as in flight until
+    /// [`Self::answered`] is told of it, which is for the caller to do after [`DESERTED`]. Whether it was in flight.
+    pub fn deserted(&mut self, key: RequestKey) -> bool {
+        let Some(r) = self.requests.get_mut(&key).filter(|r| r.ended.is_none() && !r.deserted) else { return false };
+        r.deserted = true;
+        let whom = r.whom;
+        self.n_deserted += 1;
+        self.count(whom, false);
+        true
+    }
+
+    /// Whether of all that was in flight at `at`, and since, it is known when it ends.
+    pub fn is_clear(&self, at: Nanos) -> bool {
+        self.n_deserted == 0 && self.is_whole(at)
     }
 
     fn forget(&mut self, now: Nanos) {
@@ -286,7 +313,7 @@ impl Place {
     pub fn identified(&mut self, key: RequestKey, whom: Whom) {
         let Some(r) = self.requests.get_mut(&key).filter(|r| r.whom == Whom::NotYet) else { return };
         let before = std::mem::replace(&mut r.whom, whom);
-        if r.ended.is_none() {
+        if r.ended.is_none() && !r.deserted {
             self.count(before, false);
             self.count(whom, true);
         }

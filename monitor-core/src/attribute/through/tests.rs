@@ -28,6 +28,8 @@ struct Play {
     at: u64,
     chance: u64,
     next: u64,
+    /// One of so many senders goes before the answer; 0: none.
+    deserters: u64,
     right: FxHashMap<Basis, u32>,
     wrong: FxHashMap<Basis, u32>,
     why: FxHashMap<(Basis, &'static str), u32>,
@@ -54,6 +56,7 @@ impl Play {
             at: 1_000_000_000_000,
             chance: 7,
             next: 0,
+            deserters: 0,
             right: FxHashMap::default(),
             wrong: FxHashMap::default(),
             why: FxHashMap::default(),
@@ -154,8 +157,14 @@ impl Play {
                 going[at].1 += 1;
                 let unit = self.work(Some(g), Some(works), SHAPE, values);
                 units.push(unit);
+                if done == 0 && self.deserters > 0 && self.any(self.deserters) == 0 {
+                    // The process works on: nobody will see for how long.
+                    self.place.deserted(g.key);
+                }
             } else {
-                self.answer(g, Some(answers));
+                if !self.place.request(g.key).is_some_and(|r| r.deserted) {
+                    self.answer(g, Some(answers));
+                }
                 going.swap_remove(at);
                 if together == 1 {
                     self.now(500);
@@ -251,6 +260,32 @@ fn nothing_is_said_while_somebody_unseen_may_be_in_flight() {
     p.serve(Model::ThreadPerRequest, 20, 1, true);
     assert_eq!((p.right, p.wrong), before);
     assert!(p.why.contains_key(&(Basis::Bracketed, "something was missed")));
+}
+
+#[test]
+fn a_request_whose_sender_has_gone_misleads_nobody_and_blinds_nobody() {
+    for model in [Model::ThreadPerRequest, Model::EventLoop, Model::HandOver, Model::Stealing] {
+        for together in [1, 2, 16] {
+            let mut p = Play::new();
+            p.serve(model, 100, together, true);
+            let before = p.n(Basis::ValueFlow).0;
+            p.deserters = 20;
+            p.serve(model, 400, together, true);
+            for basis in [Basis::Bracketed, Basis::OnlyTenant, Basis::SameThread, Basis::ValueFlow] {
+                // As many as where nobody goes, by threads that mislead at times.
+                let most = if basis == Basis::SameThread { 4 } else { 0 };
+                assert!(p.n(basis).1 <= most, "{model:?} {together} {basis:?}: {:?}", p.n(basis));
+            }
+            let told = p.n(Basis::ValueFlow).0 - before;
+            assert!(told > 1150, "{model:?} {together}: {told} of 1200 by their values; {:?}", p.why);
+            let after = DESERTED + Nanos(p.at);
+            p.at = after.0;
+            let open = p.place.open().to_vec();
+            assert!(!open.is_empty() && !p.place.is_clear(after));
+            open.into_iter().for_each(|key| p.place.answered(key, after, None));
+            assert!(p.place.is_clear(after) && p.place.only_tenant().is_none());
+        }
+    }
 }
 
 #[test]

@@ -19,6 +19,10 @@ pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool) -> Said
     if !place.affinity.holds() {
         return Said::Nothing("requests do not stay with a thread");
     }
+    // Which thread works on it will not be seen: it may be this one, and go on to answer another.
+    if borrow.candidates.iter().any(|key| place.request(*key).is_some_and(|r| r.deserted)) {
+        return Said::Nothing("a sender has gone");
+    }
     let mut matching = (0..).zip(&borrow.candidates).filter(|(_, key)| by(place, **key, thread)).map(|(at, _)| at);
     match (matching.next(), matching.next()) {
         (Some(at), None) => Said::OneOf(borrow.candidates.get(at..=at).unwrap_or_default()),
