@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let began = Instant::now();
         let result = match stage {
             Stage::Setup => ensure(Need::Test),
-            Stage::Build => build().map(|binary| built = Some(binary)),
+            Stage::Build => build(chosen(&Stage::Unit)).map(|binary| built = Some(binary)),
             Stage::Unit => unit(args.filter.as_deref()),
             Stage::Charts => charts::test().and_then(|()| dashboards::test()),
             Stage::Scenarios => scenarios(built.take(), args.filter.as_deref()),
@@ -103,9 +103,20 @@ fn kernels() -> Result<()> {
     }
 }
 
-/// Builds the agent and puts a copy aside: `cargo test` may link another one in its place.
-fn build() -> Result<PathBuf> {
-    let binary = agent(Profile::Dev)?;
+/// Builds the agent and puts a copy aside: `cargo test` may link another one in its place. `with_unit`: together with the
+/// unit tests, as dependencies have other features when those are built, too, and would be compiled twice.
+fn build(with_unit: bool) -> Result<PathBuf> {
+    let binary = if with_unit {
+        let object = probes()?;
+        sh::step("building the agent and the unit tests");
+        let mut command = sh::cargo();
+        command.args(["build", "--bins", "--tests"]);
+        with_probes(&mut command, Some(&object));
+        sh::run(&mut command)?;
+        paths::target().join("debug/leasewarden")
+    } else {
+        agent(Profile::Dev)?
+    };
     let aside = paths::lab().join("leasewarden");
     std::fs::create_dir_all(paths::lab())?;
     let _ = std::fs::remove_file(&aside);
@@ -133,7 +144,7 @@ fn scenarios(built: Option<PathBuf>, filter: Option<&str>) -> Result<()> {
     }
     let binary = match built {
         Some(binary) => binary,
-        None => build()?,
+        None => build(false)?,
     };
     let mut command = sh::cargo();
     command
