@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::agent::{self, Agent, Finding, Metrics};
 use super::cgroup::Tree;
 use super::client::{Client, Work};
-use super::containers::{Docker, Home};
+use super::containers::{Engine, Home, Runtime};
 use super::load::{How, Load};
 use super::pgbouncer::{PgBouncer, Pool};
 use super::postgres::Postgres;
@@ -34,7 +34,7 @@ pub struct Scene {
     agent: Option<Agent>,
     pooler: Option<PgBouncer>,
     service: Option<Service>,
-    docker: Option<Docker>,
+    containers: Option<Runtime>,
     postgres: Option<Postgres>,
     redis: Option<Redis>,
     upstream: Option<Upstream>,
@@ -73,7 +73,7 @@ impl Scene {
             agent: None,
             pooler: None,
             service: None,
-            docker: None,
+            containers: None,
             postgres,
             redis,
             upstream,
@@ -112,9 +112,9 @@ impl Scene {
     /// they are. In acme's, what runs has moved into a cgroup of its own below the container's.
     ///
     /// # Errors
-    /// When Docker does not come up.
-    pub fn start_docker(&mut self) -> Result<()> {
-        self.docker = Some(Docker::start(self.tree.root(), &self.logs)?);
+    /// When the runtime does not come up.
+    pub fn start_containers(&mut self, engine: Engine) -> Result<()> {
+        self.containers = Some(Runtime::start(engine, self.tree.root(), &self.logs)?);
         Ok(())
     }
 
@@ -122,8 +122,8 @@ impl Scene {
     ///
     /// # Errors
     /// When there are none.
-    pub fn docker(&self) -> Result<&Docker> {
-        self.docker.as_ref().context("there are no containers")
+    pub fn containers(&self) -> Result<&Runtime> {
+        self.containers.as_ref().context("there are no containers")
     }
 
     /// Starts a service that all tenants share.
@@ -131,8 +131,8 @@ impl Scene {
     /// # Errors
     /// When it does not come up.
     pub fn start_service(&mut self, spec: &Spec) -> Result<()> {
-        let home: Home = match &self.docker {
-            Some(docker) => docker.container("tools", &[("leasewarden.io/role", "shared")]).into(),
+        let home: Home = match &self.containers {
+            Some(runtime) => runtime.container("tools", &[("leasewarden.io/role", "shared")]).into(),
             None => (&self.tree.dir("shared/service")?).into(),
         };
         self.service = Some(Service::start(spec, self.upstream_port()?, home, &self.logs)?);
@@ -152,9 +152,9 @@ impl Scene {
     /// # Errors
     /// When it does not start.
     pub fn load(&self, tenant: &str, workers: u32, traced: bool) -> Result<Load> {
-        let home: Home = match (&self.docker, tenant) {
-            (Some(docker), "acme") => docker.container("one", &[("tenant", tenant)]).nested()?.into(),
-            (Some(docker), _) => docker.container("two", &[("leasewarden.io/tenant", tenant)]).into(),
+        let home: Home = match (&self.containers, tenant) {
+            (Some(runtime), "acme") => runtime.container("one", &[("tenant", tenant)]).nested()?.into(),
+            (Some(runtime), _) => runtime.container("two", &[("leasewarden.io/tenant", tenant)]).into(),
             (None, _) => (&self.tree.dir(&format!("tenants/{tenant}/agent"))?).into(),
         };
         let how = How { port: self.service()?.port(), token: token(tenant)?, workers, traced };
@@ -186,9 +186,9 @@ impl Scene {
     pub fn start_agent_as(&mut self, binary: &Path, config: &str, record: Option<&Path>) -> Result<()> {
         // Its cgroups must be there to be watched, as a container's are before its first packet.
         let mut config = config.to_owned();
-        match &self.docker {
-            Some(docker) => {
-                let socket = docker.socket().display();
+        match &self.containers {
+            Some(runtime) => {
+                let socket = runtime.socket().display();
                 // A daemon on a busy machine may take long to answer; that its answer is waited for is what matters.
                 config.push_str(&format!(
                     "identity: {{ containers: {{ docker: \"{socket}\", cri: off }}, wait: {{ at_most: 15s }} }}\n"

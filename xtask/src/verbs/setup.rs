@@ -245,14 +245,17 @@ fn unpack_new_pgbouncer() -> Result<()> {
     Ok(())
 }
 
-/// Docker and what it needs. Unpacked, not installed: no daemon of the machine's comes of it.
+/// Docker, Podman and what they need. Unpacked, not installed: no daemon of the machine's comes of it.
 fn no_containers() -> Option<String> {
     let dir = match containers::programs() {
-        Ok(dir) => dir,
+        Ok(dir) => dir.join("usr"),
         Err(_) => return Some("for scenarios in containers".into()),
     };
-    let dockerd = dir.join("usr/sbin/dockerd");
-    sh::quiet(Command::new(dockerd).arg("--version")).err().map(|error| format!("{error:#}"))
+    ["sbin/dockerd", "bin/podman", "bin/conmon"].iter().find_map(|program| {
+        let mut command = Command::new(dir.join(program));
+        command.arg("--version").env("LD_LIBRARY_PATH", containers::libraries_dir());
+        sh::quiet(&mut command).err().map(|error| format!("{error:#}"))
+    })
 }
 
 fn unpack_containers() -> Result<()> {
@@ -263,11 +266,16 @@ fn unpack_containers() -> Result<()> {
     for package in containers::PACKAGES {
         apt.unpack(package, &partial)?;
     }
+    for library in containers::LIBRARIES {
+        if let Err(error) = apt.unpack(library, &partial) {
+            sh::note(&format!("{error:#}"));
+        }
+    }
     let _ = fs::remove_dir_all(&into);
     fs::rename(&partial, &into)?;
     if no_containers().is_some() {
-        // A small system may lack what the daemon links to.
-        apt::install(&["libdevmapper1.02.1", "libseccomp2", "libsystemd0"])?;
+        // A small system may lack what the programs link to.
+        apt::install(&["libdevmapper1.02.1", "libglib2.0-0", "libseccomp2", "libsystemd0"])?;
     }
     Ok(())
 }

@@ -1,34 +1,65 @@
-//! Containers by a real Docker of our own: private directories, a private socket, no network of its own. Its packages
-//! are unpacked, not installed, and it lives in a namespace of processes and mounts that ends with it: nothing is left,
-//! whatever happens.
+//! Containers by a runtime of our own, Docker or Podman: private directories, a private socket, no network of its own. Its
+//! packages are unpacked, not installed, and nothing of it is left, whatever happens.
 //!
 //! Containers see the machine's programs and files, read-only, so that what the lab runs in a cgroup runs in a container,
 //! too.
 
+mod docker;
+mod podman;
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 
 use super::cgroup::Shadows;
-use super::process::{Launch, Process};
-use super::{ALLOW_MISSING, Scratch, clients_dir, net, target_dir};
+use super::process::Process;
+use super::{ALLOW_MISSING, Scratch, clients_dir, target_dir};
 
-/// The packages that a runtime is made of, as Debian names them.
-pub const PACKAGES: [&str; 3] = ["containerd", "docker.io", "runc"];
-/// The only image: a skeleton, into which the machine's directories are mounted.
-const IMAGE: &str = "leasewarden-lab:1";
+/// The packages that both runtimes are made of, as Debian names them.
+pub const PACKAGES: [&str; 7] = [
+    "conmon",
+    "containerd",
+    "docker.io",
+    "golang-github-containers-common",
+    "golang-github-containers-image",
+    "podman",
+    "runc",
+];
+/// Libraries that Podman alone needs, as Debian 12 names them; where they go by other names, the machine has to have them.
+pub const LIBRARIES: [&str; 3] = ["libassuan0", "libgpgme11", "libsubid4"];
 /// Directories of the machine that a container has its own of.
 const OWN: [&str; 7] = ["boot", "dev", "lost+found", "proc", "run", "sys", "tmp"];
 
-/// Starts a daemon with directories of its own in place of those that daemons share and create when they start first:
-/// several start at once.
-const PRIVATE: &str = "mkdir -p /etc/docker && mount -t tmpfs none /etc/docker && mount -t tmpfs none /run && \
-                       exec \"$0\" \"$@\"";
+/// Which runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Docker, with a daemon.
+    Docker,
+    /// Podman, with a service that answers for it.
+    Podman,
+}
+
+impl Engine {
+    /// As people write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "Docker",
+            Self::Podman => "Podman",
+        }
+    }
+
+    /// The only image, a skeleton into which the machine's directories are mounted, as this runtime names it.
+    fn image(self) -> &'static str {
+        match self {
+            Self::Docker => "leasewarden-lab:1",
+            Self::Podman => "localhost/leasewarden-lab:1",
+        }
+    }
+}
 
 /// Where the packages are unpacked.
 #[must_use]
@@ -42,26 +73,52 @@ pub fn packages_dir() -> PathBuf {
 /// What is missing, and what to do.
 pub fn programs() -> Result<PathBuf> {
     let dir = packages_dir();
-    for program in ["usr/sbin/dockerd", "usr/bin/docker", "usr/bin/containerd", "usr/sbin/runc"] {
-        if !dir.join(program).exists() {
+    let all = ["sbin/dockerd", "bin/docker", "bin/containerd", "sbin/runc", "bin/podman", "bin/conmon"];
+    for program in all {
+        let path = dir.join("usr").join(program);
+        if !path.exists() {
             bail!(
                 "no {}: `cargo xtask setup` unpacks it there (set {ALLOW_MISSING}=1 to go on without what needs it)",
-                dir.join(program).display()
+                path.display()
             );
         }
     }
     Ok(dir)
 }
 
-/// A running daemon.
+/// Where the libraries are among the unpacked packages.
+#[must_use]
+pub fn libraries_dir() -> PathBuf {
+    packages_dir().join("usr/lib").join(system_libraries())
+}
+
+/// What Debian calls the directory of libraries, below `/usr/lib`.
+fn system_libraries() -> String {
+    format!("{}-linux-gnu", std::env::consts::ARCH)
+}
+
+/// How a runtime was started.
+struct Started {
+    /// Answers for it, and is what its directories live in.
+    process: Process,
+    socket: PathBuf,
+    /// What its command line begins with.
+    client: Vec<OsString>,
+    /// What it needs to be told of every container.
+    options: Vec<OsString>,
+}
+
+/// A running container runtime.
 #[derive(Debug)]
-pub struct Docker {
-    // The daemon ends before its directories are removed.
+pub struct Runtime {
+    engine: Engine,
+    // It ends before its directories are removed.
     _process: Process,
     _shadows: Shadows,
     _scratch: Scratch,
-    programs: PathBuf,
     socket: PathBuf,
+    client: Vec<OsString>,
+    options: Vec<OsString>,
     /// What the containers' names begin with.
     prefix: String,
     /// Below the cgroup v2 root.
@@ -70,68 +127,40 @@ pub struct Docker {
     logs: PathBuf,
 }
 
-impl Docker {
+impl Runtime {
     /// Starts it. Cgroups of its containers are below `parent`, a directory of the cgroup v2 hierarchy. `logs` is also
     /// where what runs inside may write.
     ///
     /// # Errors
     /// When its packages are not there, or it does not come up.
-    pub fn start(parent: &Path, logs: &Path) -> Result<Self> {
+    pub fn start(engine: Engine, parent: &Path, logs: &Path) -> Result<Self> {
         let programs = programs()?;
         let below = parent.strip_prefix(super::cgroup::mount()?).context("no cgroup v2 directory")?;
         let prefix = below.to_string_lossy().replace('/', "-");
-        // Unix sockets' paths are short, so are those of Docker's files.
-        let scratch = Scratch::new(&format!("docker-{prefix}"))?;
-        let at = |name: &str| scratch.path().join(name);
-        let socket = at("docker.sock");
-        let path = std::env::join_paths(
-            ["usr/sbin", "usr/bin"]
-                .map(|dir| programs.join(dir))
-                .into_iter()
-                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
-        )?;
-        let mut process = Launch::new("dockerd", "unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c", PRIVATE])
-            .arg(programs.join("usr/sbin/dockerd"))
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"])
-            .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--storage-driver", "overlay2", "--log-level", "warn"])
-            .arg("--data-root")
-            .arg(at("data"))
-            .arg("--exec-root")
-            .arg(at("exec"))
-            .arg("--pidfile")
-            .arg(at("docker.pid"))
-            .arg("-H")
-            .arg(format!("unix://{}", socket.display()))
-            .env("PATH", path)
-            // What it runs dies with its namespace: there is nothing to wait for.
-            .stop_with(Signal::KILL)
-            .start(logs)?;
-        let cgroup_parent = format!("/{}/docker", below.display());
-        let docker = |args: &[&str]| {
-            Command::new(programs.join("usr/bin/docker"))
-                .args(["-H", &format!("unix://{}", socket.display())])
-                .args(args)
-                .output()
+        // Unix sockets' paths are short, so are those of a runtime's files.
+        let scratch = Scratch::new(&format!("containers-{prefix}"))?;
+        let Started { process, socket, client, options } = match engine {
+            Engine::Docker => docker::start(&programs, scratch.path(), logs)?,
+            Engine::Podman => podman::start(&programs, scratch.path(), logs)?,
         };
-        net::wait_until(&mut process, "Docker", Duration::from_secs(60), || {
-            docker(&["version"]).is_ok_and(|output| output.status.success())
-        })?;
-        let skeleton = skeleton(scratch.path())?;
-        let output = docker(&["import", &skeleton.to_string_lossy(), IMAGE]).context("cannot start docker")?;
-        if !output.status.success() {
-            bail!("docker import failed: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(Self {
+        let runtime = Self {
+            engine,
             _process: process,
             _shadows: Shadows::of(&below.to_string_lossy()),
-            _scratch: scratch,
-            programs,
             socket,
+            client,
+            options,
             prefix,
-            cgroup_parent,
+            cgroup_parent: format!("/{}/{}", below.display(), engine.name().to_lowercase()),
             logs: logs.to_owned(),
-        })
+            _scratch: scratch,
+        };
+        let skeleton = skeleton(runtime._scratch.path())?;
+        let output = run(&runtime.client, &["import", &skeleton.to_string_lossy(), engine.image()])?;
+        if !output.status.success() {
+            bail!("{} import failed: {}", engine.name(), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(runtime)
     }
 
     /// The socket of its API.
@@ -149,11 +178,11 @@ impl Docker {
     /// A container to be started, with these labels.
     #[must_use]
     pub fn container(&self, name: &str, labels: &[(&str, &str)]) -> Container {
-        let mut run: Vec<OsString> = vec![self.programs.join("usr/bin/docker").into(), "-H".into()];
-        run.push(format!("unix://{}", self.socket.display()).into());
-        run.extend(["run", "--rm", "--interactive", "--network", "host", "--name"].map(OsString::from));
+        let mut run = self.client.clone();
+        run.extend(["run", "--interactive", "--network", "host", "--name"].map(OsString::from));
         run.push(self.name(name).into());
         run.extend(["--cgroup-parent".into(), self.cgroup_parent.clone().into()]);
+        run.extend(self.options.iter().cloned());
         for (key, value) in labels {
             run.extend(["--label".into(), format!("{key}={value}").into()]);
         }
@@ -162,8 +191,14 @@ impl Docker {
         for (dir, how) in readable.map(|dir| (dir, "ro")).chain([(absolute(self.logs.clone()), "rw")]) {
             run.extend(["--volume".into(), format!("{dir}:{dir}:{how}", dir = dir.display()).into()]);
         }
-        Container { run, nested: false }
+        Container { run, image: self.engine.image(), nested: false }
     }
+}
+
+/// A command of the runtime, to its end.
+fn run(client: &[OsString], args: &[&str]) -> Result<Output> {
+    let (program, first) = client.split_first().context("no command")?;
+    Command::new(program).args(first).args(args).output().with_context(|| format!("cannot start {}", program.display()))
 }
 
 fn absolute(path: PathBuf) -> PathBuf {
@@ -200,6 +235,7 @@ fn skeleton(scratch: &Path) -> Result<PathBuf> {
 #[derive(Clone, Debug)]
 pub struct Container {
     run: Vec<OsString>,
+    image: &'static str,
     nested: bool,
 }
 
@@ -224,7 +260,7 @@ impl Container {
             pair.push(value);
             all.extend(["--env".into(), pair]);
         }
-        all.push(IMAGE.into());
+        all.push(self.image.into());
         if self.nested {
             let script = format!(
                 "d={}$(sed -n 's/^0:://p' /proc/self/cgroup)/inner && mkdir -p $d && echo $$ > $d/cgroup.procs && exec \"$@\"",
