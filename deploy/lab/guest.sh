@@ -72,9 +72,9 @@ cgroup=$(cat "/proc/$pid/cgroup")
 [[ $cgroup == 0::/kubepods/* ]] || fail "not a pod of the kubelet: $cgroup"
 
 # A cgroup made after the agent began speaks to a service (the kubelet): the agent must see and decode it.
-mkdir -p /sys/fs/cgroup/tenant-acme/work
+mkdir -p /sys/fs/cgroup/tenant-acme/app
 (
-    echo "$BASHPID" >/sys/fs/cgroup/tenant-acme/work/cgroup.procs
+    echo "$BASHPID" >/sys/fs/cgroup/tenant-acme/app/cgroup.procs
     for n in 1 2 3 4 5; do curl -s http://127.0.0.1:10248/orders >/dev/null; done
 )
 for ((n = 0; n < 40; n++)); do
