@@ -1,10 +1,13 @@
 //! What the fuzz targets of all decoders share: arbitrary bytes as steps of a conversation, and a sink that checks what
 //! must hold of every decoder.
 
+use smallvec::SmallVec;
+
 use super::{Chunk, Decoder, Disturbance, Mark, SessionStart, Sink};
 use crate::model::claim::OpaqueId;
+use crate::model::mcp::Exchange;
 use crate::model::queue::QueueEvent;
-use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Side, Slot, Sym, TxStatus};
+use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Side, Slot, Sym, TenantId, TxStatus};
 
 /// Takes everything and checks what must hold.
 #[derive(Debug, Default)]
@@ -50,6 +53,13 @@ impl Sink for Checks {
         assert!(request <= self.begun, "answers something that began");
         self.answered += 1;
     }
+    fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
+        if text.contains("canary") { SmallVec::from_elem(TenantId(0), 1) } else { SmallVec::new() }
+    }
+    fn mcp(&mut self, exchange: &Exchange) {
+        assert!(exchange.begun <= exchange.ended);
+        assert!(exchange.handles_given.len() <= 64 && exchange.content.tenants.len() <= 64);
+    }
     fn queue(&mut self, event: QueueEvent) {
         if let QueueEvent::Published(m) = event {
             assert!(m.request <= self.begun, "was published by a request");
@@ -61,13 +71,17 @@ impl Sink for Checks {
     fn decode_error(&mut self, _: &'static str) {}
 }
 
-/// Feeds arbitrary bytes to the decoder that `make` gives, told whether it joins mid-stream: the first byte of each step
-/// says which side speaks, whether something is missing and how long the piece is. The decoder may hold `memory` bytes.
+/// Feeds arbitrary bytes to the decoder that `make` gives, told whether it joins mid-stream.
 pub(super) fn feed<D: Decoder>(data: &[u8], memory: usize, make: impl FnOnce(bool) -> D) -> Checks {
+    let Some((&first, rest)) = data.split_first() else { return Checks::default() };
+    steps(rest, memory, &mut make(first & 1 == 1))
+}
+
+/// The first byte of each step says which side speaks, whether something is missing and how long the piece is. The
+/// decoder may hold `memory` bytes.
+pub(super) fn steps(data: &[u8], memory: usize, decoder: &mut dyn Decoder) -> Checks {
     let mut checks = Checks::default();
-    let Some((&first, mut rest)) = data.split_first() else { return checks };
-    let mut decoder = make(first & 1 == 1);
-    let mut at = 0;
+    let (mut rest, mut at) = (data, 0);
     while let Some((&head, after)) = rest.split_first() {
         at += 1;
         let from = if head & 1 == 0 { Side::Client } else { Side::Server };

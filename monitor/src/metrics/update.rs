@@ -134,26 +134,31 @@ impl Updater {
     }
 
     fn otlp(&self, t: &Totals) {
-        for (result, n) in [
+        let records = [
             ("sent", t.sent),
             ("queue_full", t.queue_full),
             ("refused", t.refused),
             ("rejected", t.rejected),
             ("shutdown", t.shutdown),
-        ] {
-            self.metrics.set(Metric::OtlpRecordsTotal, &[result], count(n));
-        }
-        for (result, n) in [
+        ];
+        self.counts(Metric::OtlpRecordsTotal, records);
+        let requests = [
             ("ok", t.requests_ok),
             ("refused", t.requests_refused),
             ("busy", t.requests_busy),
             ("timeout", t.requests_timeout),
             ("unreachable", t.requests_unreachable),
-        ] {
-            self.metrics.set(Metric::OtlpRequestsTotal, &[result], count(n));
-        }
+        ];
+        self.counts(Metric::OtlpRequestsTotal, requests);
         self.table("otlp_records", to_f64(t.waiting), to_f64(t.bounds.records));
         self.table("otlp_bytes", to_f64(t.waiting_bytes), to_f64(t.bounds.bytes));
+    }
+
+    /// Counts by their only label.
+    fn counts<'l>(&self, metric: Metric, all: impl IntoIterator<Item = (&'l str, u64)>) {
+        for (label, n) in all {
+            self.metrics.set(metric, &[label], count(n));
+        }
     }
 
     fn set_all<const N: usize>(&self, metric: Metric, sums: &Sums<'_, N>) {
@@ -224,34 +229,28 @@ impl Updater {
         self.set_all(Metric::SharedServiceTenants, &sums);
 
         let (suppressed, forgotten) = engine.unreported();
-        for (reason, n) in [("suppressed", suppressed), ("table_full", forgotten)] {
-            self.metrics.set(Metric::FindingsUnreportedTotal, &[reason], count(n));
-        }
+        self.counts(Metric::FindingsUnreportedTotal, [("suppressed", suppressed), ("table_full", forgotten)]);
         for (&(protocol, kind), &n) in &stats.decode_errors {
             self.metrics.set(Metric::DecodeErrorsTotal, &[protocol.name(), kind], count(n));
         }
-        for (&kind, &n) in &stats.disturbances {
-            self.metrics.set(Metric::FlowDisturbancesTotal, &[kind], count(n));
-        }
+        self.counts(Metric::FlowDisturbancesTotal, stats.disturbances.iter().map(|(kind, n)| (*kind, *n)));
         for (&(rule, reason), &n) in &stats.insufficient {
             self.metrics.set(Metric::RuleInsufficientTotal, &[rule, reason], count(n));
         }
-        for (state, n) in [
+        let flows = [
             ("decoded", stats.flows_decoded),
             ("opaque", stats.flows_opaque),
             ("undecided", stats.flows_undecided),
             ("mid_stream", stats.flows_mid_stream),
-        ] {
-            self.metrics.set(Metric::Flows, &[state], count(n));
-        }
-        for (class, n) in [
+        ];
+        self.counts(Metric::Flows, flows);
+        let bytes = [
             ("decoded", stats.bytes_decoded),
             ("opaque", stats.bytes_opaque),
             ("truncated", stats.bytes_truncated),
             ("lost", stats.bytes_lost),
-        ] {
-            self.metrics.set(Metric::CoverageBytesTotal, &[class], count(n));
-        }
+        ];
+        self.counts(Metric::CoverageBytesTotal, bytes);
     }
 
     /// Losses reach us twice, as events through the engine and as the source's totals: the larger figure counts.

@@ -1,60 +1,14 @@
 //! What the fuzz targets call, kept here so that `cargo test` runs it too.
 
-use smallvec::SmallVec;
-
 use super::rpc::{Budget, Collector, MAX_MESSAGE, Messages};
 use super::sse::Events;
 use super::websocket::{Deflate, Frames, Next};
-use crate::decode::infer;
-use crate::decode::{Chunk, Decoder, Disturbance, SessionStart, Sink};
+use crate::decode::fuzzing::{Checks, steps};
+use crate::decode::{Chunk, Decoder, infer};
 use crate::model::claim::Salt;
-use crate::model::mcp::Exchange;
-use crate::model::{Claim, Fingerprint, HeaderPolicy, Nanos, Operation, Protocol, Side, Slot, Sym, TenantId, TxStatus};
+use crate::model::{HeaderPolicy, Nanos, Protocol, Side};
 
 const SALT: Salt = Salt(1, 2);
-
-/// Takes everything and checks what must hold.
-#[derive(Default)]
-struct Nobody {
-    begun: u64,
-    n_mcp: usize,
-}
-
-impl Sink for Nobody {
-    fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
-        Claim::Neutral
-    }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
-    }
-    fn wants_values(&self, _: Side) -> bool {
-        true
-    }
-    fn intern(&mut self, name: &str) -> Sym {
-        Sym(u32::try_from(name.len()).unwrap_or(0) + 2)
-    }
-    fn started(&mut self, _: SessionStart) {}
-    fn begun(&mut self, request: u64, _: Nanos, _: Option<Fingerprint>) {
-        assert!(request > self.begun, "requests begin in order, each once");
-        self.begun = request;
-    }
-    fn done(&mut self, _: &Operation) {}
-    fn answered(&mut self, request: u64, _: Nanos, _: Option<Fingerprint>) {
-        assert!(request <= self.begun, "answers something that began");
-    }
-    fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
-        if text.contains("canary") { SmallVec::from_elem(TenantId(0), 1) } else { SmallVec::new() }
-    }
-    fn mcp(&mut self, exchange: &Exchange) {
-        assert!(exchange.begun <= exchange.ended);
-        assert!(exchange.handles_given.len() <= 64 && exchange.content.tenants.len() <= 64);
-        self.n_mcp += 1;
-    }
-    fn status(&mut self, _: Nanos, _: TxStatus) {}
-    fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
-    fn opaque(&mut self, _: Nanos, _: &'static str) {}
-    fn decode_error(&mut self, _: &'static str) {}
-}
 
 /// One body, in two pieces and with a hole, as request and as answer.
 pub fn fuzz_jsonrpc(data: &[u8]) {
@@ -80,7 +34,7 @@ pub fn fuzz_jsonrpc(data: &[u8]) {
             talk.push((side, format!("{first}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes()));
             talk.push((side, body.to_vec()));
         }
-        let mut sink = Nobody::default();
+        let mut sink = Checks::default();
         let Some(mut decoder) = decoder(false) else { return };
         for (side, bytes) in &talk {
             decoder.bytes(*side, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut sink);
@@ -153,25 +107,10 @@ pub fn fuzz_websocket(data: &[u8]) {
 /// A whole connection, as for HTTP: the first byte of each step says which side speaks, whether something is missing
 /// and how long the piece is.
 pub fn fuzz_mcp(data: &[u8]) {
-    let Some((&first, mut rest)) = data.split_first() else { return };
-    let Some(mut decoder) = decoder(first & 1 == 1) else { return };
-    let mut sink = Nobody::default();
-    let mut at = 0;
-    while let Some((&head, after)) = rest.split_first() {
-        at += 1;
-        let from = if head & 1 == 0 { Side::Client } else { Side::Server };
-        let n = usize::from(head >> 3) * 4 + 1;
-        if head & 6 == 6 {
-            decoder.missing(from, Nanos(at), n as u64, &mut sink);
-            rest = after;
-            continue;
-        }
-        let (bytes, after) = after.split_at_checked(n).unwrap_or((after, &[]));
-        rest = after;
-        decoder.bytes(from, Chunk { at: Nanos(at), bytes, ends_segment: head & 2 == 0 }, &mut sink);
-        assert!(decoder.memory() < 2 << 20, "memory is bounded");
+    let Some((&first, rest)) = data.split_first() else { return };
+    if let Some(mut decoder) = decoder(first & 1 == 1) {
+        steps(rest, 2 << 20, decoder.as_mut());
     }
-    decoder.closed(Nanos(at), &mut sink);
 }
 
 /// MCP is read on top of HTTP: what composes the two composes them here.
@@ -182,31 +121,16 @@ fn decoder(mid_stream: bool) -> Option<Box<dyn Decoder>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn every_corruption(seed: &[u8], target: fn(&[u8])) {
-        for end in 0..=seed.len() {
-            target(&seed[..end]);
-        }
-        for at in 0..seed.len() {
-            for bit in 0..8 {
-                let mut bad = seed.to_vec();
-                bad[at] ^= 1 << bit;
-                target(&bad);
-            }
-        }
-    }
+    use crate::decode::fuzzing::no_harm;
 
     #[test]
     fn no_input_panics() {
-        every_corruption(
+        no_harm(
             br#"[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"tenant_id":"a"}}}]"#,
             fuzz_jsonrpc,
         );
-        every_corruption(
-            b"event: message\r\nid: 1\ndata: {\"jsonrpc\":\"2.0\",\ndata: \"method\":\"x\"}\n\n",
-            fuzz_sse,
-        );
-        every_corruption(b"\x01\x01\x03abc\x89\x00\x80\x02de\x81\x7e\x00\x01x\x88\x00", fuzz_websocket);
-        every_corruption(b"\x02\xc1\x87\x00\x00\x00\x00\xca\x48\xcd\xc9\xc9\x07\x00", fuzz_websocket);
+        no_harm(b"event: message\r\nid: 1\ndata: {\"jsonrpc\":\"2.0\",\ndata: \"method\":\"x\"}\n\n", fuzz_sse);
+        no_harm(b"\x01\x01\x03abc\x89\x00\x80\x02de\x81\x7e\x00\x01x\x88\x00", fuzz_websocket);
+        no_harm(b"\x02\xc1\x87\x00\x00\x00\x00\xca\x48\xcd\xc9\xc9\x07\x00", fuzz_websocket);
     }
 }
