@@ -97,6 +97,8 @@ pub(super) struct Open {
     pub(super) print: Option<Fingerprint>,
     /// Entered into the relay's table.
     pub(super) entered: bool,
+    /// The connection has ended before the answer was complete.
+    pub(super) cut: bool,
 }
 
 /// An operation whose tenant is not known yet.
@@ -208,6 +210,8 @@ pub(super) struct Core {
     pub(super) ledger: Ledger,
     pub(super) unit: Unit,
     pub(super) open: SmallVec<[Open; 1]>,
+    /// The connection has ended: what is told now is what becomes of the rest.
+    pub(super) closing: bool,
     pub(super) pending: Vec<Pending>,
     /// Units that came in through a relay, oldest first.
     pub(super) units: Vec<KnownUnit>,
@@ -258,6 +262,7 @@ impl Core {
             ledger: Ledger::new(),
             unit: Unit::default(),
             open: SmallVec::new(),
+            closing: false,
             pending: Vec::new(),
             units: Vec::new(),
             users: SmallVec::new(),

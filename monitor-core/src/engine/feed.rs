@@ -267,14 +267,14 @@ impl Conn {
         // Else it is given up here, and goes on.
         let closed = self.ends.iter().all(|e| e.cookie.is_none());
         let mut session = Session { shared: &mut *shared, core: &mut self.core, out: &mut *out, gave_up: false };
-        if closed {
-            session.deserts_all(at);
-        } else if !session.core.open.is_empty() {
+        if !closed && !session.core.open.is_empty() {
             session.abandons_all(at);
         }
+        session.core.closing = true;
         if let App::Decoding(decoder) = &mut self.app {
             decoder.closed(at, &mut session);
         }
+        session.deserts_all(at);
         session.loses_jobs(at);
         session.look_through(at, true);
         session.tell_exchanges(None);

@@ -224,10 +224,16 @@ impl Sink for Session<'_> {
             self.shared.forwarding.enter(relay, print, inbound);
             entered = true;
         }
-        self.core.open.push(Open { request, begun: at, print, entered });
+        self.core.open.push(Open { request, begun: at, print, entered, cut: false });
     }
 
     fn done(&mut self, op: &Operation) {
+        if self.core.closing
+            && op.outcome == Outcome::Unknown
+            && let Some(open) = self.core.open.iter_mut().find(|o| o.request == op.request)
+        {
+            open.cut = true;
+        }
         if op.kind == OpKind::Deliver {
             self.core.delivered_by = op.verb;
         }
@@ -264,7 +270,9 @@ impl Sink for Session<'_> {
     fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
         let Some(index) = self.core.open.iter().position(|o| o.request == request) else { return };
         let open = self.core.open.remove(index);
-        self.is_answered(request, at);
+        if !open.cut {
+            self.is_answered(request, at);
+        }
         let Some(request_print) = open.print else { return };
         let mut settled = std::mem::take(&mut self.shared.settled);
         if let Some(relay) = self.core.enters.filter(|_| open.entered) {

@@ -158,20 +158,18 @@ impl Session<'_> {
 
     /// Requests that came in will not be answered, or their answers cannot be told apart any more.
     pub(super) fn abandons_all(&mut self, at: Nanos) {
-        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
-            for open in &self.core.open {
-                place.abandoned((self.core.id, open.request), at);
-            }
-            place.miss(at);
+        let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) else { return };
+        for key in place.open_on(self.core.id) {
+            place.abandoned(key, at);
         }
+        place.miss(at);
     }
 
-    /// The sender of requests that came in has gone before their answers.
+    /// The connection has ended: the sender of what came in on it and was not answered has gone.
     pub(super) fn deserts_all(&mut self, at: Nanos) {
         let Some(relay) = self.inbound() else { return };
         let Some(place) = self.shared.places.get_mut(&relay) else { return };
-        for open in &self.core.open {
-            let key = (self.core.id, open.request);
+        for key in place.open_on(self.core.id) {
             if place.deserted(key) {
                 self.shared.deserted.push_back((at + DESERTED, relay, key));
             }

@@ -335,6 +335,11 @@ impl Place {
         &self.open
     }
 
+    /// Those that came in on one connection, with their head alone or whole.
+    pub fn open_on(&self, conn: ConnId) -> SmallVec<[RequestKey; 2]> {
+        self.open.iter().filter(|key| key.0 == conn).copied().collect()
+    }
+
     /// Requests in flight that carry the id of this trace.
     pub fn with_trace(&self, trace: Fingerprint) -> impl Iterator<Item = RequestKey> + '_ {
         self.open.iter().copied().filter(move |k| self.requests.get(k).is_some_and(|r| r.traces.contains(&trace)))

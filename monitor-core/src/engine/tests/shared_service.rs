@@ -198,3 +198,48 @@ fn losing_any_event_of_a_violation_accuses_nobody_else() {
         }
     }
 }
+
+#[test]
+fn work_for_a_client_that_has_gone_is_not_the_next_ones() {
+    let mut scene = Scene::new(1);
+    scene.one_at_a_time(60, unbound);
+    let any: Work = vec![("SELECT item FROM orders".into(), "SELECT 1", b'I')];
+    let late = scene.arrive(0);
+    scene.script.close(scene.clients[0]);
+    scene.script.steps.push(Step::Wait { millis: 50 });
+    // Nobody waits for it any more, and the service goes on: alone, and beside the next request.
+    scene.work(0, &any);
+    let next = scene.arrive(1);
+    scene.work(0, &vec![select(late)]);
+    scene.work(0, &any);
+    scene.work(0, &vec![select(next)]);
+    scene.answer(1, next);
+    scene.script.steps.push(Step::Wait { millis: 11_000 });
+    let last = scene.arrive(1);
+    scene.work(0, &any);
+    scene.answer(1, last);
+    scene.script.steps.push(Step::Wait { millis: 500 });
+
+    let seen = all(&scene.script.steps);
+    let data: Vec<&str> =
+        seen.operations.iter().filter(|op| op.starts_with("data SELECT")).map(String::as_str).collect();
+    let whose: Vec<&str> = data[60..].iter().filter_map(|op| op.split(' ').nth(3)).collect();
+    assert_eq!(whose, ["acme", "acme", "-", "globex", "globex"], "{data:#?}");
+}
+
+#[test]
+fn an_answer_that_ends_with_its_connection_blinds_nobody() {
+    let mut scene = Scene::new(1);
+    scene.one_at_a_time(60, unbound);
+    let order = scene.arrive(0);
+    scene.work(0, &vec![select(order)]);
+    scene.script.send(scene.clients[0], 1, b"HTTP/1.0 200 OK\r\n\r\nall of it".to_vec());
+    scene.script.close(scene.clients[0]);
+    let next = scene.arrive(1);
+    scene.work(0, &vec![("SELECT item FROM orders".into(), "SELECT 1", b'I')]);
+    scene.answer(1, next);
+    scene.script.steps.push(Step::Wait { millis: 500 });
+    let seen = all(&scene.script.steps);
+    let last = seen.operations.iter().rfind(|op| op.starts_with("data SELECT")).unwrap();
+    assert!(last.contains(" globex "), "{last}");
+}
