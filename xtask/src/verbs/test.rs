@@ -1,6 +1,6 @@
 //! `test`: every test there is, in stages. A stage that fails hides none of the others.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         let began = Instant::now();
         let result = match stage {
             Stage::Setup => ensure(Need::Test),
-            Stage::Build => build(chosen(&Stage::Unit)).map(|binary| built = Some(binary)),
+            Stage::Build => build(chosen(&Stage::Unit) && chosen(&Stage::Scenarios)).map(|binary| built = Some(binary)),
             Stage::Unit => unit(args.filter.as_deref()),
             Stage::Charts => charts::test().and_then(|()| dashboards::test()),
             Stage::Scenarios => scenarios(built.take(), args.filter.as_deref()),
@@ -103,16 +103,12 @@ fn kernels() -> Result<()> {
     }
 }
 
-/// Builds the agent and puts a copy aside: `cargo test` may link another one in its place. `with_unit`: together with the
-/// unit tests, as dependencies have other features when those are built, too, and would be compiled twice.
-fn build(with_unit: bool) -> Result<PathBuf> {
-    let binary = if with_unit {
-        let object = probes()?;
-        sh::step("building the agent and the unit tests");
-        let mut command = sh::cargo();
-        command.args(["build", "--bins", "--tests"]);
-        with_probes(&mut command, Some(&object));
-        sh::run(&mut command)?;
+/// Builds the agent and puts a copy aside: `cargo test` may link another one in its place. `with_tests`: together with all
+/// tests, as dependencies have other features when those are built, too, and would be compiled twice.
+fn build(with_tests: bool) -> Result<PathBuf> {
+    let binary = if with_tests {
+        sh::step("building the agent and all tests");
+        sh::run(workspace("build")?.args(["--bins", "--tests"]))?;
         paths::target().join("debug/leasewarden")
     } else {
         agent(Profile::Dev)?
@@ -124,18 +120,36 @@ fn build(with_unit: bool) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// With the real probes inside when they can be built: then nothing is compiled twice.
-fn with_probes(command: &mut Command, object: Option<&Path>) {
-    if let Some(object) = object {
-        command.env("LEASEWARDEN_BPF_OBJECT", object);
+/// A command of cargo's for all packages that are built for this machine, with the real probes inside. Every stage chooses
+/// the same packages: the features of their dependencies, and so what has to be compiled, go by that choice.
+fn workspace(verb: &str) -> Result<Command> {
+    let mut command = sh::cargo();
+    command.args([verb, "--workspace", "--exclude", "monitor-ebpf"]).env("LEASEWARDEN_BPF_OBJECT", probes()?);
+    Ok(command)
+}
+
+/// The targets in a package's folder `tests`, by name.
+fn targets(package: &str) -> Result<Vec<String>> {
+    let dir = paths::root().join(package).join("tests");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&dir).into_iter().flatten() {
+        let path = entry.with_context(|| format!("cannot read {}", dir.display()))?.path();
+        let is_target = path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").exists();
+        if let Some(name) = path.file_stem().filter(|_| is_target) {
+            names.push(name.to_string_lossy().into_owned());
+        }
     }
+    names.sort();
+    Ok(names)
 }
 
 fn unit(filter: Option<&str>) -> Result<()> {
-    let mut command = sh::cargo();
-    command.args(["test", "--no-fail-fast"]).args(filter);
-    with_probes(&mut command, probes().ok().as_deref());
-    sh::run(&mut command)
+    let mut command = workspace("test")?;
+    command.args(["--no-fail-fast", "--lib", "--bins"]);
+    for package in ["monitor", "monitor-common", "monitor-core", "xtask"] {
+        command.args(targets(package)?.iter().flat_map(|name| ["--test", name]));
+    }
+    sh::run(command.args(filter))
 }
 
 fn scenarios(built: Option<PathBuf>, filter: Option<&str>) -> Result<()> {
@@ -146,12 +160,9 @@ fn scenarios(built: Option<PathBuf>, filter: Option<&str>) -> Result<()> {
         Some(binary) => binary,
         None => build(false)?,
     };
-    let mut command = sh::cargo();
-    command
-        .args(["test", "--package", "tests", "--no-fail-fast", "--", "--test-threads=4"])
-        .args(filter)
-        .env(tests::lab::agent::BINARY, &binary)
-        .env("LEASEWARDEN_PYTHON", venv().join("bin/python"));
-    with_probes(&mut command, probes().ok().as_deref());
+    let mut command = workspace("test")?;
+    command.arg("--no-fail-fast").args(targets("tests")?.iter().flat_map(|name| ["--test", name]));
+    command.args(["--", "--test-threads=4"]).args(filter);
+    command.env(tests::lab::agent::BINARY, &binary).env("LEASEWARDEN_PYTHON", venv().join("bin/python"));
     sh::run(&mut command)
 }
