@@ -107,8 +107,9 @@ fn kernels() -> Result<()> {
 /// tests, as dependencies have other features when those are built, too, and would be compiled twice.
 fn build(with_tests: bool) -> Result<PathBuf> {
     let binary = if with_tests {
+        let object = probes()?;
         sh::step("building the agent and all tests");
-        sh::run(workspace("build")?.args(["--bins", "--tests"]))?;
+        sh::run(workspace("build", Ok(object)).args(["--bins", "--tests"]))?;
         paths::target().join("debug/leasewarden")
     } else {
         agent(Profile::Dev)?
@@ -120,12 +121,16 @@ fn build(with_tests: bool) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// A command of cargo's for all packages that are built for this machine, with the real probes inside. Every stage chooses
-/// the same packages: the features of their dependencies, and so what has to be compiled, go by that choice.
-fn workspace(verb: &str) -> Result<Command> {
+/// A command of cargo's for all packages that are built for this machine, with the real probes inside when they can be
+/// built. Every stage chooses the same packages: the features of their dependencies, and so what has to be compiled, go by
+/// that choice.
+fn workspace(verb: &str, probes: Result<PathBuf>) -> Command {
     let mut command = sh::cargo();
-    command.args([verb, "--workspace", "--exclude", "monitor-ebpf"]).env("LEASEWARDEN_BPF_OBJECT", probes()?);
-    Ok(command)
+    command.args([verb, "--workspace", "--exclude", "monitor-ebpf"]);
+    if let Ok(object) = probes {
+        command.env("LEASEWARDEN_BPF_OBJECT", object);
+    }
+    command
 }
 
 /// The targets in a package's folder `tests`, by name.
@@ -144,7 +149,7 @@ fn targets(package: &str) -> Result<Vec<String>> {
 }
 
 fn unit(filter: Option<&str>) -> Result<()> {
-    let mut command = workspace("test")?;
+    let mut command = workspace("test", probes());
     command.args(["--no-fail-fast", "--lib", "--bins"]);
     for package in ["monitor", "monitor-common", "monitor-core", "xtask"] {
         command.args(targets(package)?.iter().flat_map(|name| ["--test", name]));
@@ -160,7 +165,7 @@ fn scenarios(built: Option<PathBuf>, filter: Option<&str>) -> Result<()> {
         Some(binary) => binary,
         None => build(false)?,
     };
-    let mut command = workspace("test")?;
+    let mut command = workspace("test", probes());
     command.arg("--no-fail-fast").args(targets("tests")?.iter().flat_map(|name| ["--test", name]));
     command.args(["--", "--test-threads=4"]).args(filter);
     command.env(tests::lab::agent::BINARY, &binary).env("LEASEWARDEN_PYTHON", venv().join("bin/python"));
