@@ -109,7 +109,7 @@ fn build(with_tests: bool) -> Result<PathBuf> {
     let binary = if with_tests {
         let object = probes()?;
         sh::step("building the agent and all tests");
-        sh::run(workspace("build", Ok(object)).args(["--bins", "--tests"]))?;
+        sh::run(workspace("build", Some(object)).args(["--bins", "--tests", "--examples"]))?;
         paths::target().join("debug/leasewarden")
     } else {
         agent(Profile::Dev)?
@@ -124,10 +124,10 @@ fn build(with_tests: bool) -> Result<PathBuf> {
 /// A command of cargo's for all packages that are built for this machine, with the real probes inside when they can be
 /// built. Every stage chooses the same packages: the features of their dependencies, and so what has to be compiled, go by
 /// that choice.
-fn workspace(verb: &str, probes: Result<PathBuf>) -> Command {
+fn workspace(verb: &str, probes: Option<PathBuf>) -> Command {
     let mut command = sh::cargo();
     command.args([verb, "--workspace", "--exclude", "monitor-ebpf"]);
-    if let Ok(object) = probes {
+    if let Some(object) = probes {
         command.env("LEASEWARDEN_BPF_OBJECT", object);
     }
     command
@@ -149,7 +149,7 @@ fn targets(package: &str) -> Result<Vec<String>> {
 }
 
 fn unit(filter: Option<&str>) -> Result<()> {
-    let mut command = workspace("test", probes());
+    let mut command = workspace("test", probes().ok());
     command.args(["--no-fail-fast", "--lib", "--bins"]);
     for package in ["monitor", "monitor-common", "monitor-core", "xtask"] {
         command.args(targets(package)?.iter().flat_map(|name| ["--test", name]));
@@ -165,7 +165,10 @@ fn scenarios(built: Option<PathBuf>, filter: Option<&str>) -> Result<()> {
         Some(binary) => binary,
         None => build(false)?,
     };
-    let mut command = workspace("test", probes());
+    let object = probes().ok();
+    // Services of the lab that are written in Rust.
+    sh::run(workspace("build", object.clone()).arg("--examples"))?;
+    let mut command = workspace("test", object);
     command.arg("--no-fail-fast").args(targets("tests")?.iter().flat_map(|name| ["--test", name]));
     command.args(["--", "--test-threads=4"]).args(filter);
     command.env(tests::lab::agent::BINARY, &binary).env("LEASEWARDEN_PYTHON", venv().join("bin/python"));
