@@ -156,6 +156,9 @@ impl Postgres {
 fn initdb(bin: &Path, data: &Path) -> Result<()> {
     let version = bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let made = target_dir().join("lab").join(format!("initdb-{version}"));
+    // Scenes of one process that start at the same time would write to the same place.
+    static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if made.exists() {
         return copy(&made, data);
     }
