@@ -12,6 +12,8 @@ use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Side, Slot
 /// Takes everything and checks what must hold.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
+    /// The latest request whose head has come.
+    arrived: u64,
     /// The latest request that has begun.
     pub(super) begun: u64,
     /// How many were answered.
@@ -33,17 +35,17 @@ impl Sink for Checks {
         true
     }
     fn mark(&mut self, request: u64, _: Side, _: Mark) {
-        assert!(request <= self.begun, "a mark is of a request that has begun");
+        assert!(request <= self.begun.max(self.arrived), "a mark is of a request that is known");
     }
     fn intern(&mut self, name: &str) -> Sym {
         Sym(u32::try_from(name.len()).unwrap_or(0) + 2)
     }
     fn started(&mut self, _: SessionStart) {}
     fn arrived(&mut self, request: u64, _: Nanos) {
-        self.begun = self.begun.max(request);
+        self.arrived = self.arrived.max(request);
     }
     fn begun(&mut self, request: u64, _: Nanos, _: Option<Fingerprint>) {
-        assert!(request >= self.begun, "requests begin in order");
+        assert!(request > self.begun, "requests begin in order, each once");
         self.begun = request;
     }
     fn done(&mut self, op: &Operation) {

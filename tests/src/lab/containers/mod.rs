@@ -115,7 +115,7 @@ pub struct Runtime {
     // It ends before its directories are removed.
     _process: Process,
     _shadows: Shadows,
-    _scratch: Scratch,
+    scratch: Scratch,
     socket: PathBuf,
     client: Vec<OsString>,
     options: Vec<OsString>,
@@ -153,9 +153,9 @@ impl Runtime {
             prefix,
             cgroup_parent: format!("/{}/{}", below.display(), engine.name().to_lowercase()),
             logs: logs.to_owned(),
-            _scratch: scratch,
+            scratch,
         };
-        let skeleton = skeleton(runtime._scratch.path())?;
+        let skeleton = skeleton(runtime.scratch.path())?;
         let output = run(&runtime.client, &["import", &skeleton.to_string_lossy(), engine.image()])?;
         if !output.status.success() {
             bail!("{} import failed: {}", engine.name(), String::from_utf8_lossy(&output.stderr));
