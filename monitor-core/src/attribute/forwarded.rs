@@ -12,16 +12,17 @@
 //! It relies on events coming in causal order: what a relay passes on after what it received. One ring of the kernel
 //! gives that, and a capture file of one interface does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use crate::model::steps::{step, walk};
 use crate::model::{ConnId, Fingerprint, Nanos, ServiceId, TenantId, UnitNo, WorkloadId};
 
 /// Where requests enter and leave: a workload on this host, or an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Relay {
     /// By its cgroup or by configuration.
     Workload(WorkloadId),
@@ -44,11 +45,12 @@ pub struct Inbound {
     pub begun: Nanos,
 }
 
+/// A request whose answer was passed on, and what that was.
 #[derive(Clone, Copy, Debug)]
-struct Entered {
+struct PassedOn {
     inbound: Inbound,
-    /// When its answer was passed on, and what that was.
-    passed_on: Option<(Nanos, Option<Fingerprint>)>,
+    at: Nanos,
+    reply: Option<Fingerprint>,
     claimed: bool,
 }
 
@@ -73,8 +75,8 @@ pub struct Outbound {
 #[derive(Clone, Debug)]
 struct Left {
     outbound: Outbound,
-    /// Requests it may have come in as.
-    candidates: SmallVec<[(ConnId, u64); 4]>,
+    /// Requests it may have come in as, in order.
+    candidates: SmallVec<[Id; 4]>,
 }
 
 /// The origin of an outbound request's unit of work.
@@ -92,29 +94,33 @@ pub struct Settled {
 
 type Key = (Relay, Fingerprint);
 
+/// When an inbound request began, its connection, and its number there.
+type Id = (Nanos, ConnId, u64);
+
 /// Connections that a request may have come in on, with their tenants.
 pub type Origins = SmallVec<[(ConnId, Option<TenantId>); 4]>;
 
-impl Entered {
-    fn is(&self, conn: ConnId, request: u64) -> bool {
-        self.inbound.conn == conn && self.inbound.request == request
-    }
-
-    /// The answer passed on was seen whole.
-    fn whole(&self) -> bool {
-        self.passed_on.is_some_and(|(_, reply)| reply.is_some())
+impl Inbound {
+    fn id(&self) -> Id {
+        (self.begun, self.conn, self.request)
     }
 }
 
 impl Left {
-    fn names(&self, e: &Entered) -> bool {
-        self.candidates.contains(&(e.inbound.conn, e.inbound.request))
+    fn names(&self, e: &PassedOn) -> bool {
+        self.candidates.binary_search(&e.inbound.id()).is_ok()
+    }
+
+    fn forget(&mut self, id: Id) {
+        if let Ok(at) = self.candidates.binary_search(&id) {
+            self.candidates.remove(at);
+        }
     }
 
     /// Whether the answer passed on to `e` can be this request's.
-    fn fits(&self, e: &Entered, reply: Option<Fingerprint>) -> bool {
+    fn fits(&self, e: &PassedOn) -> bool {
         self.names(e)
-            && match (self.outbound.reply, reply) {
+            && match (self.outbound.reply, e.reply) {
                 (Some(a), Some(b)) => a == b,
                 _ => true,
             }
@@ -125,6 +131,8 @@ impl Left {
 const MAX_ENTERED: usize = 65_536;
 /// Most connections told apart as the origin of one request: beyond that it is anybody's.
 const MAX_CANDIDATES: usize = 128;
+/// Most requests looked at for that: beyond, too, it is anybody's.
+const MAX_LOOKED_AT: usize = 1024;
 /// Most outbound requests with the same bytes that wait to be told apart. A relay passes answers on within
 /// microseconds: more than a few wait only where something is missing.
 const MAX_LEFT: usize = 16;
@@ -136,11 +144,16 @@ const PATIENCE: Nanos = Nanos::secs(2);
 /// Requests on their way through relays.
 #[derive(Debug, Default)]
 pub struct Forwarding {
-    entered: FxHashMap<Key, SmallVec<[Entered; 2]>>,
-    left: FxHashMap<Key, SmallVec<[Left; 2]>>,
-    /// Keys of both tables in order of time, for forgetting.
+    /// Requests not yet answered to their senders, in order of time for each key.
+    open: BTreeMap<(Key, Id), Inbound>,
+    /// Those that were, while one of `left` names them; in order of time.
+    passed_on: FxHashMap<Key, SmallVec<[PassedOn; 2]>>,
+    /// At most [`MAX_LEFT`] a key.
+    left: FxHashMap<Relay, FxHashMap<Fingerprint, SmallVec<[Left; 2]>>>,
+    /// When one of `passed_on` was, and when one of `left` was answered, in order of time, for forgetting.
     ageing: VecDeque<(Nanos, Key)>,
-    n_entered: usize,
+    waiting: VecDeque<(Nanos, Key)>,
+    n_passed_on: usize,
     n_forgotten: u64,
     /// Requests that went out before this may be ones whose way in was lost.
     trusted_from: Nanos,
@@ -149,18 +162,13 @@ pub struct Forwarding {
 impl Forwarding {
     /// A request has entered `relay`.
     pub fn enter(&mut self, relay: Relay, print: Fingerprint, inbound: Inbound) {
-        if self.n_entered >= MAX_ENTERED {
+        if self.open.len() + self.n_passed_on >= MAX_ENTERED {
             // What is not remembered is as good as lost.
             self.n_forgotten += 1;
             self.disturbed_all(inbound.begun);
             return;
         }
-        let list = self.entered.entry((relay, print)).or_default();
-        if list.iter().any(|e| e.is(inbound.conn, inbound.request)) {
-            return;
-        }
-        list.push(Entered { inbound, passed_on: None, claimed: false });
-        self.n_entered += 1;
+        self.open.insert(((relay, print), inbound.id()), inbound);
     }
 
     /// An outbound request has been answered: where it may have come in; `None`: anywhere. Unless that is nowhere, it
@@ -173,115 +181,122 @@ impl Forwarding {
         settled: &mut Vec<Settled>,
     ) -> Option<Origins> {
         let key = (relay, print);
-        let Some(list) = self.entered.get(&key) else { return Some(Origins::new()) };
-        let mut candidates = SmallVec::new();
-        let mut origins = Origins::new();
-        for e in list {
-            let possible = !e.claimed
-                && e.inbound.begun <= outbound.begun
-                && e.inbound.service != outbound.service
-                && e.passed_on.is_none_or(|(at, _)| at >= outbound.answered);
+        let until = (outbound.begun, ConnId(u32::MAX), u64::MAX);
+        let open = self.open.range((key, FIRST)..=(key, until)).map(|(_, e)| e);
+        // Passed on in this very moment: events may come slightly out of order.
+        let late = self.passed_on.get(&key).into_iter().flatten();
+        let late = late.filter(|e| !e.claimed && e.inbound.begun <= outbound.begun && e.at >= outbound.answered);
+        let (mut candidates, mut origins) = (SmallVec::new(), Origins::new());
+        for (n, inbound) in walk(open.chain(late.map(|e| &e.inbound))).enumerate() {
+            let possible = inbound.service != outbound.service;
+            if possible && candidates.len() >= MAX_CANDIDATES || n >= MAX_LOOKED_AT {
+                self.n_forgotten += 1;
+                return None;
+            }
             if possible {
-                if candidates.len() >= MAX_CANDIDATES {
-                    self.n_forgotten += 1;
-                    return None;
-                }
-                candidates.push((e.inbound.conn, e.inbound.request));
-                origins.push((e.inbound.conn, e.inbound.tenant));
+                candidates.push(inbound.id());
+                origins.push((inbound.conn, inbound.tenant));
             }
         }
         // After a loss it may have come in unseen: then it stays unsettled.
         if !candidates.is_empty() && outbound.begun >= self.trusted_from {
-            let left = self.left.entry(key).or_default();
+            candidates.sort_unstable();
+            let left = self.left.entry(relay).or_default().entry(print).or_default();
             left.push(Left { outbound, candidates });
             // The oldest will hardly be told apart any more.
             let given_up = (left.len() > MAX_LEFT).then(|| left.remove(0));
-            if let (Some(l), Some(entered)) = (given_up, self.entered.get_mut(&key)) {
+            if let (Some(l), Some(passed_on)) = (given_up, self.passed_on.get_mut(&key)) {
                 // Some answer passed on was its own: none may be singled out for another request later.
-                for e in entered.iter_mut().filter(|e| e.passed_on.is_some()) {
+                for e in walk(passed_on) {
                     e.claimed |= l.names(e);
                 }
             }
-            self.ageing.push_back((outbound.answered, key));
+            self.waiting.push_back((outbound.answered, key));
             self.decide(key, settled);
         }
         Some(origins)
     }
 
-    /// A request that entered `relay` has been answered to its sender.
+    /// A request that entered `relay` at `begun` has been answered to its sender.
     #[expect(clippy::too_many_arguments, reason = "one fact about one request; a struct would be used once")]
     pub fn passed_on(
         &mut self,
         relay: Relay,
         print: Fingerprint,
-        conn: ConnId,
-        request: u64,
+        (conn, request, begun): (ConnId, u64, Nanos),
         at: Nanos,
         reply: Option<Fingerprint>,
         settled: &mut Vec<Settled>,
     ) {
         self.age(at);
-        let key = (relay, print);
-        let Some(e) = self.entered.get_mut(&key).and_then(|l| l.iter_mut().find(|e| e.is(conn, request))) else {
-            return;
-        };
-        e.passed_on = Some((at, reply));
-        self.ageing.push_back((at, key));
-        if let Some(left) = self.left.get_mut(&key) {
-            // Passed on before the outbound request was answered: not its origin.
-            for l in left.iter_mut().filter(|l| l.outbound.answered > at) {
-                l.candidates.retain(|c| *c != (conn, request));
-            }
-            left.retain(|l| !l.candidates.is_empty());
-            self.decide(key, settled);
-        } else if let Some(list) = self.entered.get_mut(&key) {
-            // Nobody waits: in causal order nobody will, for this one.
-            list.retain(|e| !e.is(conn, request));
-            self.n_entered -= 1;
-            if list.is_empty() {
-                self.entered.remove(&key);
-            }
+        let (key, id) = ((relay, print), (begun, conn, request));
+        let Some(inbound) = self.open.remove(&(key, id)) else { return };
+        // If nobody waits: in causal order nobody will, for this one.
+        let Some(left) = self.left.get_mut(&relay).and_then(|of| of.get_mut(&print)) else { return };
+        // Passed on before the outbound request was answered: not its origin.
+        for l in left.iter_mut().filter(|l| l.outbound.answered > at) {
+            l.forget(id);
         }
+        left.retain(|l| !l.candidates.is_empty());
+        let list = self.passed_on.entry(key).or_default();
+        let place = list.partition_point(|e| e.inbound.id() < id);
+        list.insert(place, PassedOn { inbound, at, reply, claimed: false });
+        self.n_passed_on += 1;
+        self.ageing.push_back((at, key));
+        self.decide(key, settled);
     }
 
     /// Settles what can be settled among the requests with the same bytes.
     fn decide(&mut self, key: Key, settled: &mut Vec<Settled>) {
-        let (Some(entered), Some(left)) = (self.entered.get_mut(&key), self.left.get_mut(&key)) else { return };
+        let Some(of_relay) = self.left.get_mut(&key.0) else { return };
+        let Some(left) = of_relay.get_mut(&key.1) else { return };
+        let mut none = SmallVec::new();
+        let passed_on = self.passed_on.get_mut(&key).unwrap_or(&mut none);
         // One by one: an answer passed on that can only be one outbound request's.
         let mut at = 0;
-        while let Some(e) = entered.get_mut(at) {
+        while let Some(e) = passed_on.get_mut(at) {
             at += 1;
-            let Some((_, reply)) = e.passed_on.filter(|_| !e.claimed) else { continue };
-            let mut fitting = left.iter().enumerate().filter(|(_, l)| l.fits(e, reply)).map(|(i, _)| i);
-            if let (Some(only), None) = (fitting.next(), fitting.next()) {
+            if e.claimed {
+                continue;
+            }
+            let only = {
+                let mut fitting = walk(left.iter().enumerate()).filter(|(_, l)| l.fits(e)).map(|(i, _)| i);
+                fitting.next().filter(|_| fitting.next().is_none())
+            };
+            if let Some(only) = only {
                 e.claimed = true;
-                let (conn, request, tenant) = (e.inbound.conn, e.inbound.request, e.inbound.tenant);
+                let Inbound { conn, tenant, .. } = e.inbound;
+                let id = e.inbound.id();
                 let l = left.swap_remove(only);
                 settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: Some(conn) });
                 for l in left.iter_mut() {
-                    l.candidates.retain(|c| *c != (conn, request));
+                    l.forget(id);
                 }
                 left.retain(|l| !l.candidates.is_empty());
                 // What it took away may decide another.
                 at = 0;
             }
         }
-        together(entered, left, settled);
+        let open = &self.open;
+        together(passed_on, &|id| open.contains_key(&(key, id)), left, settled);
         // An answer passed on that nobody waiting can be the origin of is done with.
-        let before = entered.len();
-        entered.retain(|e| e.passed_on.is_none() || (!e.claimed && left.iter().any(|l| l.names(e))));
-        self.n_entered -= before - entered.len();
-        if entered.is_empty() {
-            self.entered.remove(&key);
+        let before = passed_on.len();
+        passed_on.retain(|e| !e.claimed && left.iter().any(|l| l.names(e)));
+        self.n_passed_on -= before - passed_on.len();
+        if passed_on.is_empty() {
+            self.passed_on.remove(&key);
         }
         if left.is_empty() {
-            self.left.remove(&key);
+            of_relay.remove(&key.1);
+        }
+        if of_relay.is_empty() {
+            self.left.remove(&key.0);
         }
     }
 
     /// Something of what passes through `relay` was lost: who still waits cannot be settled by elimination.
     pub fn disturbed(&mut self, relay: Relay) {
-        self.left.retain(|(r, _), _| *r != relay);
+        self.left.remove(&relay);
     }
 
     /// Events were lost, and nobody can say whose. For a while, what goes out may have come in unseen.
@@ -290,55 +305,47 @@ impl Forwarding {
         self.trusted_from = at + PATIENCE;
     }
 
-    /// A connection is gone: its open requests will not be answered.
-    pub fn close(&mut self, relay: Relay, print: Fingerprint, conn: ConnId, at: Nanos) {
-        let key = (relay, print);
-        if let Some(list) = self.entered.get_mut(&key) {
-            for e in list.iter_mut().filter(|e| e.inbound.conn == conn && e.passed_on.is_none()) {
-                // It may have gone out and nobody will be told: whoever else waits cannot be singled out by it.
-                e.claimed = true;
-                e.passed_on = Some((at, None));
-            }
-            self.ageing.push_back((at, key));
-        }
+    /// A connection is gone: its open request, which began at `begun`, will not be answered. It may have gone out and
+    /// nobody will be told: whoever else waits cannot be singled out by it.
+    pub fn close(&mut self, relay: Relay, print: Fingerprint, (conn, request, begun): (ConnId, u64, Nanos)) {
+        self.open.remove(&((relay, print), (begun, conn, request)));
     }
 
     /// Forgets what is over.
     pub fn age(&mut self, now: Nanos) {
-        while let Some(&(at, key)) = self.ageing.front() {
-            if now.since(at) < GRACE {
-                break;
+        while let Some((_, key)) = self.ageing.pop_front_if(|(at, _)| now.since(*at) >= GRACE) {
+            step();
+            let Some(list) = self.passed_on.get_mut(&key) else { continue };
+            let before = list.len();
+            list.retain(|e| now.since(e.at) < GRACE);
+            self.n_passed_on -= before - list.len();
+            if list.is_empty() {
+                self.passed_on.remove(&key);
             }
-            self.ageing.pop_front();
-            if let Some(list) = self.entered.get_mut(&key) {
-                let before = list.len();
-                list.retain(|e| e.passed_on.is_none_or(|(at, _)| now.since(at) < GRACE));
-                self.n_entered -= before - list.len();
-                if list.is_empty() {
-                    self.entered.remove(&key);
-                }
+        }
+        while let Some((_, key)) = self.waiting.pop_front_if(|(at, _)| now.since(*at) >= PATIENCE) {
+            step();
+            let Some(of_relay) = self.left.get_mut(&key.0) else { continue };
+            let Some(left) = of_relay.get_mut(&key.1) else { continue };
+            left.retain(|l| now.since(l.outbound.answered) < PATIENCE);
+            if left.is_empty() {
+                of_relay.remove(&key.1);
             }
-            if let Some(waiting) = self.left.get_mut(&key) {
-                let older = |w: &Left| now.since(w.outbound.answered) >= PATIENCE;
-                let keep = waiting.iter().any(|w| !older(w));
-                waiting.retain(|w| !older(w));
-                if waiting.is_empty() {
-                    self.left.remove(&key);
-                } else if keep {
-                    self.ageing.push_back((now, key));
-                }
+            if of_relay.is_empty() {
+                self.left.remove(&key.0);
             }
         }
     }
 
     /// Requests held, in and out.
     pub fn len(&self) -> usize {
-        self.n_entered + self.left.values().map(|l| l.len()).sum::<usize>()
+        let left: usize = self.left.values().flat_map(|of| of.values()).map(|l| l.len()).sum();
+        self.open.len() + self.n_passed_on + left
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.open.is_empty() && self.passed_on.is_empty() && self.left.is_empty()
     }
 
     /// Most requests held.
@@ -352,32 +359,40 @@ impl Forwarding {
     }
 }
 
+/// Before every other.
+const FIRST: Id = (Nanos(0), ConnId(0), 0);
+
 /// Settles what cannot be told apart and need not be, and gives up what never will be.
 ///
 /// As many answers with the same bytes were passed on as outbound requests with that reply were waiting, and each can
 /// have got one: so these belong to those, whichever is whose. That says for whom they were if all went to one tenant.
-fn together(entered: &mut [Entered], left: &mut SmallVec<[Left; 2]>, settled: &mut Vec<Settled>) {
+fn together(
+    all: &mut [PassedOn],
+    is_open: &dyn Fn(Id) -> bool,
+    left: &mut SmallVec<[Left; 2]>,
+    settled: &mut Vec<Settled>,
+) {
     let mut rest: SmallVec<[Left; 2]> = std::mem::take(left);
     while let Some(reply) = rest.first().map(|l| l.outbound.reply) {
         let (alike, others): (SmallVec<[Left; 2]>, SmallVec<[Left; 2]>) =
             rest.into_iter().partition(|l| l.outbound.reply == reply);
         rest = others;
         let passed_on: SmallVec<[usize; 4]> = (0..)
-            .zip(entered.iter())
-            .filter(|(_, e)| !e.claimed && e.passed_on.is_some_and(|(_, r)| r == reply || r.is_none()))
+            .zip(walk(all.iter()))
+            .filter(|(_, e)| !e.claimed && (e.reply == reply || e.reply.is_none()))
             .filter(|(_, e)| alike.iter().any(|l| l.names(e)))
             .map(|(i, _)| i)
             .collect();
-        let closed = passed_on.len() == alike.len() && pairs(&alike, entered, &passed_on);
+        let closed = passed_on.len() == alike.len() && pairs(&alike, all, &passed_on);
         // A reply that was not seen whole could be any other's too.
         let certain =
-            closed && reply.is_some() && passed_on.iter().all(|i| entered.get(*i).is_some_and(Entered::whole));
-        let over = || alike.iter().all(|l| !entered.iter().any(|e| e.passed_on.is_none() && l.names(e)));
+            closed && reply.is_some() && passed_on.iter().all(|i| all.get(*i).is_some_and(|e| e.reply.is_some()));
+        let over = || alike.iter().all(|l| !l.candidates.iter().any(|id| is_open(*id)));
         if !certain && !over() {
             left.extend(alike);
             continue;
         }
-        let mut tenants = passed_on.iter().filter_map(|i| entered.get(*i)).map(|e| e.inbound.tenant);
+        let mut tenants = passed_on.iter().filter_map(|i| all.get(*i)).map(|e| e.inbound.tenant);
         let tenant = tenants.next().flatten();
         if certain && tenants.all(|t| t == tenant) {
             for l in &alike {
@@ -386,7 +401,7 @@ fn together(entered: &mut [Entered], left: &mut SmallVec<[Left; 2]>, settled: &m
         }
         // Each of them was somebody's origin: none may be singled out for another request later.
         for i in passed_on {
-            if let Some(e) = entered.get_mut(i) {
+            if let Some(e) = all.get_mut(i) {
                 e.claimed = true;
             }
         }
@@ -394,11 +409,11 @@ fn together(entered: &mut [Entered], left: &mut SmallVec<[Left; 2]>, settled: &m
 }
 
 /// Whether each of `left` can have its own of the answers `passed_on` (a perfect matching, by augmenting paths).
-fn pairs(left: &[Left], entered: &[Entered], passed_on: &[usize]) -> bool {
+fn pairs(left: &[Left], entered: &[PassedOn], passed_on: &[usize]) -> bool {
     fn place(
         who: usize,
         left: &[Left],
-        entered: &[Entered],
+        entered: &[PassedOn],
         passed_on: &[usize],
         tried: &mut [bool],
         owner: &mut [Option<usize>],

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
-use super::jobs::OpenJob;
+use super::by_unit::ByUnit;
+use super::open_jobs::OpenJobs;
+use super::upkeep::Kept;
 use crate::attribute::forwarded::{Origins, Relay};
 use crate::attribute::through::{Borrow, Through};
 use crate::decode::infer::{Guess, infer};
@@ -212,7 +214,7 @@ pub(super) struct Core {
     pub(super) open: SmallVec<[Open; 1]>,
     /// The connection has ended: what is told now is what becomes of the rest.
     pub(super) closing: bool,
-    pub(super) pending: Vec<Pending>,
+    pub(super) pending: ByUnit<Pending>,
     /// Units that came in through a relay, oldest first.
     pub(super) units: Vec<KnownUnit>,
     /// Who used it, with their latest use.
@@ -226,11 +228,11 @@ pub(super) struct Core {
     /// What was made of the latest ones.
     pub(super) through: Vec<(UnitNo, Through)>,
     /// MCP exchanges that wait for their tenant, with their unit of work.
-    pub(super) exchanges: Vec<(UnitNo, Exchange)>,
+    pub(super) exchanges: ByUnit<(UnitNo, Exchange)>,
     /// Messages that were published here and wait for their tenant: unit of work, number, message.
-    pub(super) posts: Vec<(UnitNo, u64, Message)>,
+    pub(super) posts: ByUnit<(UnitNo, u64, Message)>,
     /// Deliveries that are not settled.
-    pub(super) jobs: Vec<OpenJob>,
+    pub(super) jobs: OpenJobs,
     /// Deliveries so far.
     pub(super) n_jobs: u64,
     /// How the latest delivery was made, as the protocol names it.
@@ -263,16 +265,16 @@ impl Core {
             unit: Unit::default(),
             open: SmallVec::new(),
             closing: false,
-            pending: Vec::new(),
+            pending: ByUnit::default(),
             units: Vec::new(),
             users: SmallVec::new(),
             last_user: None,
             borrow: None,
             borrows: VecDeque::new(),
             through: Vec::new(),
-            exchanges: Vec::new(),
-            posts: Vec::new(),
-            jobs: Vec::new(),
+            exchanges: ByUnit::default(),
+            posts: ByUnit::default(),
+            jobs: OpenJobs::default(),
             n_jobs: 0,
             delivered_by: Sym::EMPTY,
             threads: [None; 2],
@@ -373,6 +375,8 @@ pub(super) struct Conn {
     /// Initial sequence numbers as told when it was opened: this end's, the other's.
     pub(super) starts: Option<(u32, u32)>,
     pub(super) last_active: Nanos,
+    /// For the table's upkeep.
+    pub(super) kept: Kept,
 }
 
 impl Conn {

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::session::Session;
 use crate::detect::{McpUse, RuleEvent};
 use crate::model::mcp::{Exchange, Method};
+use crate::model::steps::walk;
 use crate::model::token::Verified;
 use crate::model::{Bound, Claim, OpaqueId, Scope, Slot, Strength, UnitNo};
 
@@ -21,20 +22,18 @@ impl Session<'_> {
         if self.known() || self.core.borrow.is_none() || self.core.exchanges.len() >= MAX_WAITING {
             self.tell_exchange(no, exchange);
         } else {
-            self.core.exchanges.push((no, exchange.clone()));
+            self.core.exchanges.push(no, (no, exchange.clone()));
         }
     }
 
     /// Tells the exchanges of unit `no`, or of all units.
     pub(super) fn tell_exchanges(&mut self, no: Option<UnitNo>) {
-        if self.core.exchanges.is_empty() {
-            return;
-        }
-        let all = std::mem::take(&mut self.core.exchanges);
-        let (due, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|(unit, _)| no.is_none_or(|no| no == *unit));
-        self.core.exchanges = rest;
-        for (no, exchange) in &due {
-            self.tell_exchange(*no, exchange);
+        let due = match no {
+            Some(no) => self.core.exchanges.take(no),
+            None => self.core.exchanges.take_all(None),
+        };
+        for (no, exchange) in walk(due) {
+            self.tell_exchange(no, &exchange);
         }
     }
 

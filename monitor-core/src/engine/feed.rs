@@ -5,6 +5,7 @@ use super::output::Output;
 use super::session::Session;
 use super::shared::Shared;
 use super::table::Opened;
+use super::upkeep::Kept;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::{self, by_endpoint};
 use crate::decode::infer::{self, Guess};
@@ -26,6 +27,7 @@ impl Conn {
             core: Core::new(id, o.local, o.peer),
             starts: o.tx_start.zip(o.rx_start),
             last_active: o.at,
+            kept: Kept::since(o.at),
         }
     }
 
@@ -260,7 +262,7 @@ impl Conn {
         if let Some(relay) = self.core.enters {
             for open in self.core.open.iter().filter(|o| o.entered) {
                 if let Some(print) = open.print {
-                    shared.forwarding.close(relay, print, self.core.id, at);
+                    shared.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
                 }
             }
         }
@@ -279,7 +281,7 @@ impl Conn {
         session.look_through(at, true);
         session.tell_exchanges(None);
         session.tell_posts(None);
-        session.flush(|_| true);
+        session.flush_all(None);
     }
 
     pub(super) fn memory(&self) -> usize {

@@ -2,11 +2,13 @@
 
 use super::conn::Pending;
 use super::messages::Origin;
+use super::open_jobs::OpenJob;
 use super::session::Session;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::{RequestKey, Whom};
 use crate::detect::{Checked, Ended, Handed, Posted, RuleEvent};
 use crate::model::queue::{Confirmed, Delivery, Job, JobWork, Message, Passed, QueueEvent, Settled, Settlement};
+use crate::model::steps::walk;
 use crate::model::{
     Answer, Attribution, Basis, Claim, Effect, EvidenceClass, Nanos, Outcome, Protocol, ServiceId, Slot, Strength,
     UnitNo,
@@ -22,15 +24,6 @@ const MAX_LATER: usize = 8;
 const LINGER: Nanos = Nanos::secs(2);
 /// Marks request numbers that stand for a delivery.
 const DELIVERED: u64 = 1 << 63;
-
-/// A delivery that is not settled.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OpenJob {
-    pub(super) handle: u64,
-    pub(super) no: u64,
-    pub(super) at: Nanos,
-    pub(super) message: Option<u64>,
-}
 
 /// Brokers of a Kafka cluster share their topics; any other broker's ids are its own.
 fn broker(service: ServiceId, protocol: Protocol) -> u32 {
@@ -54,18 +47,17 @@ impl Session<'_> {
 
     fn published(&mut self, m: Message) {
         let no = self.core.unit.no;
-        let waits = self.core.borrow.is_some() || self.core.borrows.iter().any(|(n, ..)| *n == no);
+        // Units end in order: if this one is over, it was the last.
+        let waits = self.core.borrow.is_some() || self.core.borrows.back().is_some_and(|(n, ..)| *n == no);
         let broker = self.broker();
         let entry = match self.shared.messages.find(broker, &m, false) {
             // Its delivery was quicker.
             Ok(Some(entry)) => entry,
             _ => self.shared.messages.make(broker, &m, Origin::NOT_YET, true),
         };
-        if let Some(e) = self.shared.messages.get_mut(entry) {
-            e.published = true;
-        }
+        self.shared.messages.is_published(entry);
         if waits && !self.known() && m.proved.is_none() && self.core.posts.len() < MAX_WAITING {
-            self.core.posts.push((no, entry, m));
+            self.core.posts.push(no, (no, entry, m));
         } else {
             self.tell_post(no, entry, &m);
         }
@@ -73,14 +65,12 @@ impl Session<'_> {
 
     /// Tells the publications of unit `no`, or of all units.
     pub(super) fn tell_posts(&mut self, no: Option<UnitNo>) {
-        if self.core.posts.is_empty() {
-            return;
-        }
-        let all = std::mem::take(&mut self.core.posts);
-        let (due, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|(unit, ..)| no.is_none_or(|no| no == *unit));
-        self.core.posts = rest;
-        for (no, entry, m) in &due {
-            self.tell_post(*no, *entry, m);
+        let due = match no {
+            Some(no) => self.core.posts.take(no),
+            None => self.core.posts.take_all(None),
+        };
+        for (no, entry, m) in walk(due) {
+            self.tell_post(no, entry, &m);
         }
     }
 
@@ -120,12 +110,7 @@ impl Session<'_> {
 
     /// It is now known whose a message is, or that nobody can say.
     fn identify_message(&mut self, entry: u64, origin: Origin) {
-        let Some(e) = self.shared.messages.get_mut(entry) else { return };
-        if e.origin.whom != Whom::NotYet {
-            return;
-        }
-        e.origin = origin;
-        let (given, later) = (std::mem::take(&mut e.given), std::mem::take(&mut e.later));
+        let Some((given, later)) = self.shared.messages.identify(entry, origin) else { return };
         for (relay, key) in given {
             if let Some(place) = self.shared.places.get_mut(&relay) {
                 place.identified(key, origin.whom);
@@ -252,9 +237,9 @@ impl Session<'_> {
     }
 
     fn settled_job(&mut self, s: Settled) {
-        let here = self.core.jobs.iter().position(|j| j.handle == s.handle);
+        let here = self.core.jobs.take(s.handle);
         let found = match (here, self.core.leaves.filter(|_| self.core.endpoint.is_none())) {
-            (Some(index), _) => Some((self.core.id, self.core.jobs.swap_remove(index))),
+            (Some(job), _) => Some((self.core.id, job)),
             (None, Some(worker)) => self.shared.elsewhere.settled(worker, s.handle),
             (None, None) => None,
         };
@@ -266,7 +251,7 @@ impl Session<'_> {
     /// A reader of a log has told how far it has come.
     fn passed(&mut self, p: Passed) {
         let Some(reader) = self.core.leaves.filter(|_| self.core.endpoint.is_none()) else { return };
-        for (conn, open) in self.shared.elsewhere.passed(reader, p.to) {
+        for (conn, open) in walk(self.shared.elsewhere.passed(reader, p.to)) {
             self.ends_job((conn, open.no), open, p.at, Settlement::Done);
         }
     }
@@ -297,13 +282,13 @@ impl Session<'_> {
     /// The connection that the jobs came on is of no use any more: how they end will not be seen.
     pub(super) fn loses_jobs(&mut self, at: Nanos) {
         let relay = self.core.leaves;
-        for open in std::mem::take(&mut self.core.jobs) {
+        for open in walk(self.core.jobs.take_all()) {
             if let Some(place) = relay.and_then(|r| self.shared.places.get_mut(&r)) {
                 place.abandoned((self.core.id, open.no), at);
             }
         }
         if self.core.n_jobs > 0 {
-            for (reader, open) in self.shared.elsewhere.lost(self.core.id) {
+            for (reader, open) in walk(self.shared.elsewhere.lost(self.core.id)) {
                 if let Some(place) = self.shared.places.get_mut(&reader) {
                     place.abandoned((self.core.id, open.no), at);
                 }
@@ -371,9 +356,10 @@ impl super::shared::Shared {
                 break;
             }
             self.messages.unpublished.pop_front();
-            let Some(e) = self.messages.get_mut(no).filter(|e| !e.published) else { continue };
-            e.origin = Origin::NOBODY;
-            let (given, later) = (std::mem::take(&mut e.given), std::mem::take(&mut e.later));
+            if self.messages.get(no).is_none_or(|e| e.published) {
+                continue;
+            }
+            let Some((given, later)) = self.messages.identify(no, Origin::NOBODY) else { continue };
             for (relay, key) in given {
                 if let Some(place) = self.places.get_mut(&relay) {
                     place.identified(key, Whom::Nobody);

@@ -1,6 +1,6 @@
 //! Messages of queues by what identifies them: joins publication and delivery.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -9,6 +9,7 @@ use crate::attribute::forwarded::Relay;
 use crate::attribute::through::{RequestKey, Whom};
 use crate::detect::Handed;
 use crate::model::queue::Message;
+use crate::model::steps::step;
 use crate::model::{Attribution, Basis, Fingerprint, Nanos};
 
 /// Most messages remembered.
@@ -55,16 +56,33 @@ pub(super) struct Entry {
     /// Places it was handed to before.
     pub(super) to: SmallVec<[Option<Relay>; 1]>,
     pub(super) ids: SmallVec<[(u32, Fingerprint); 2]>,
-    content: Option<(u32, Fingerprint, Fingerprint)>,
+    content: Option<Content>,
 }
+
+impl Entry {
+    /// Where it stands among those with the same content.
+    fn alike(&self, no: u64) -> Option<Alike> {
+        self.content.map(|content| (content, self.published, !self.ids.is_empty(), self.origin.whom, no))
+    }
+}
+
+/// Broker, place and content.
+type Content = (u32, Fingerprint, Fingerprint);
+
+/// A message by its content, whether it was published and has a name, whose it is, and its number. In this order, the
+/// first and the last of those alike tell whether all are one's.
+type Alike = (Content, bool, bool, Whom, u64);
+
+/// Who waits to hear whose a message is: requests that it is, and deliveries to be judged.
+pub(super) type Waiting = (SmallVec<[(Relay, RequestKey); 1]>, Vec<Handed>);
 
 /// Messages by what identifies them.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    entries: FxHashMap<u64, Entry>,
-    order: VecDeque<u64>,
+    /// By their numbers, the oldest first.
+    entries: BTreeMap<u64, Entry>,
     by_id: FxHashMap<(u32, Fingerprint), u64>,
-    by_content: FxHashMap<(u32, Fingerprint, Fingerprint), SmallVec<[u64; 1]>>,
+    by_content: BTreeSet<Alike>,
     latest: u64,
     /// Jobs whose end is not known: until when they count.
     pub(super) lingering: VecDeque<(Nanos, Relay, RequestKey)>,
@@ -78,9 +96,35 @@ impl Messages {
         self.entries.get(&no)
     }
 
-    /// The same, to change.
+    /// The same, to change all but what it is found by.
     pub(super) fn get_mut(&mut self, no: u64) -> Option<&mut Entry> {
         self.entries.get_mut(&no)
+    }
+
+    /// Its publication was seen.
+    pub(super) fn is_published(&mut self, no: u64) {
+        self.change(no, |e| e.published = true);
+    }
+
+    /// It is now known whose it is, or that nobody can say: who waited to hear it. `None`: that was known before.
+    pub(super) fn identify(&mut self, no: u64, origin: Origin) -> Option<Waiting> {
+        self.entries.get(&no).filter(|e| e.origin.whom == Whom::NotYet)?;
+        self.change(no, |e| {
+            e.origin = origin;
+            (std::mem::take(&mut e.given), std::mem::take(&mut e.later))
+        })
+    }
+
+    fn change<T>(&mut self, no: u64, f: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(&no)?;
+        let before = entry.alike(no);
+        let result = f(entry);
+        let after = entry.alike(no);
+        if before != after {
+            before.map(|alike| self.by_content.remove(&alike));
+            self.by_content.extend(after);
+        }
+        Some(result)
     }
 
     /// Messages held.
@@ -96,7 +140,7 @@ impl Messages {
     /// A message that was not known; gives its number.
     pub(super) fn make(&mut self, broker: u32, m: &Message, origin: Origin, published: bool) -> u64 {
         while self.entries.len() >= MAX_MESSAGES {
-            let Some(oldest) = self.order.pop_front() else { break };
+            let Some((&oldest, _)) = self.entries.first_key_value() else { break };
             self.forget(oldest);
         }
         self.latest += 1;
@@ -104,9 +148,6 @@ impl Messages {
         let content = m.print.map(|print| (broker, m.place, print));
         for id in &ids {
             self.by_id.insert(*id, self.latest);
-        }
-        if let Some(content) = content {
-            self.by_content.entry(content).or_default().push(self.latest);
         }
         let entry = Entry {
             origin,
@@ -118,8 +159,8 @@ impl Messages {
             ids,
             content,
         };
+        self.by_content.extend(entry.alike(self.latest));
         self.entries.insert(self.latest, entry);
-        self.order.push_back(self.latest);
         self.latest
     }
 
@@ -131,13 +172,8 @@ impl Messages {
                 self.by_id.remove(id);
             }
         }
-        if let Some(content) = entry.content
-            && let Some(same) = self.by_content.get_mut(&content)
-        {
-            same.retain(|n| *n != no);
-            if same.is_empty() {
-                self.by_content.remove(&content);
-            }
+        if let Some(alike) = entry.alike(no) {
+            self.by_content.remove(&alike);
         }
     }
 
@@ -148,17 +184,105 @@ impl Messages {
             return Ok(Some(*no));
         }
         let Some(print) = m.print else { return Ok(None) };
-        let Some(same) = self.by_content.get(&(broker, m.place, print)) else { return Ok(None) };
+        let content = (broker, m.place, print);
         // A message that is named otherwise is another one with the same content.
-        let mut fitting = same.iter().copied().filter(|no| is(no) && self.may_be(*no, broker, m));
-        let Some(first) = fitting.next() else { return Ok(None) };
-        let origin = |no: u64| self.entries.get(&no).map(|e| e.origin.whom);
-        if fitting.all(|no| origin(no) == origin(first)) { Ok(Some(first)) } else { Err(()) }
+        let named = if m.ids.is_empty() { &[false, true][..] } else { &[false][..] };
+        let mut ends = named.iter().flat_map(|named| {
+            let of = |whom, no| (content, published, *named, whom, no);
+            let mut all = self.by_content.range(of(Whom::FIRST, 0)..=of(Whom::LAST, u64::MAX));
+            let first = all.next();
+            let last = all.next_back().or(first);
+            [first, last].into_iter().flatten()
+        });
+        let Some(&(.., whom, first)) = ends.next() else { return Ok(None) };
+        let mut first = first;
+        for &(.., other, no) in ends {
+            step();
+            if other != whom {
+                return Err(());
+            }
+            first = first.min(no);
+        }
+        Ok(Some(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::steps::tests::assert_flat;
+    use crate::model::{Claim, EvidenceClass, Sym, TenantId};
+
+    fn message(id: Option<u64>, content: u64) -> Message {
+        Message { ids: id.map(Fingerprint).into_iter().collect(), print: Some(Fingerprint(content)), ..a_message() }
     }
 
-    fn may_be(&self, no: u64, broker: u32, m: &Message) -> bool {
-        self.entries.get(&no).is_some_and(|e| {
-            e.ids.is_empty() || m.ids.is_empty() || m.ids.iter().any(|id| e.ids.contains(&(broker, *id)))
-        })
+    fn a_message() -> Message {
+        Message {
+            request: 0,
+            at: Nanos(1),
+            queue: Sym::EMPTY,
+            place: Fingerprint(1),
+            ids: SmallVec::new(),
+            print: None,
+            bytes: 0,
+            marker: Claim::Neutral,
+            labelled: false,
+            signed: false,
+            proved: None,
+            readable: true,
+            idempotency: None,
+            traces: SmallVec::new(),
+            values: SmallVec::new(),
+        }
+    }
+
+    fn of(tenant: u32) -> Origin {
+        Origin { whom: Whom::Tenant(TenantId(tenant), EvidenceClass::Endpoint), basis: None }
+    }
+
+    #[test]
+    fn equal_content_is_one_message_while_it_is_one_tenants() {
+        let mut all = Messages::default();
+        let (m, named) = (message(None, 5), message(Some(9), 5));
+        assert_eq!(all.find(0, &m, true), Ok(None));
+        let first = all.make(0, &m, of(1), true);
+        let second = all.make(0, &m, of(1), true);
+        assert_eq!(all.find(0, &m, true), Ok(Some(first)), "whichever: they are one tenant's");
+        assert_eq!(all.find(0, &m, false), Ok(None));
+        let third = all.make(0, &named, Origin::NOT_YET, true);
+        assert_eq!((all.find(0, &m, true), all.find(0, &named, true)), (Err(()), Ok(Some(third))));
+        assert_eq!(all.find(0, &message(Some(10), 5), true), Ok(Some(first)), "that one is named otherwise");
+        all.identify(third, of(1)).unwrap();
+        assert!(all.identify(third, of(2)).is_none(), "it is known already");
+        assert_eq!(all.find(0, &m, true), Ok(Some(first)));
+        all.forget(first);
+        assert_eq!(all.find(0, &m, true), Ok(Some(second)));
+        for no in [second, third] {
+            all.forget(no);
+        }
+        assert!(all.by_content.is_empty() && all.by_id.is_empty());
+    }
+
+    #[test]
+    fn a_delivery_that_was_quicker_is_found_until_its_publication() {
+        let mut all = Messages::default();
+        let no = all.make(0, &message(None, 5), Origin::NOT_YET, false);
+        assert_eq!(all.find(0, &message(None, 5), false), Ok(Some(no)));
+        all.is_published(no);
+        assert_eq!(all.find(0, &message(None, 5), false), Ok(None));
+        assert_eq!(all.find(0, &message(None, 5), true), Ok(Some(no)));
+    }
+
+    #[test]
+    fn messages_of_equal_content_are_not_walked() {
+        assert_flat("equal messages", 500, |n| {
+            let mut all = Messages::default();
+            for i in 0..n {
+                let m = message(None, 5);
+                all.make(0, &m, of(u32::from(i % 2 == 0)), true);
+                assert!(all.find(0, &m, false) == Ok(None));
+            }
+        });
     }
 }

@@ -1,13 +1,16 @@
 //! The engine: composes the rooms. Events in, findings and operations out; one thread, no clock.
 
+mod by_unit;
 mod conn;
 mod downstream;
 mod elsewhere;
 mod exchanges;
 mod feed;
+mod index;
 mod jobs;
 mod judging;
 mod messages;
+mod open_jobs;
 mod output;
 mod owners;
 mod services;
@@ -17,6 +20,7 @@ mod stats;
 mod table;
 mod through;
 mod tools;
+mod upkeep;
 
 pub use downstream::{DownstreamView, Habit};
 pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, ToolView, WorkloadFact};
@@ -29,6 +33,7 @@ use crate::detect::RuleEvent;
 use crate::model::identity::AddressRule;
 use crate::model::{CgroupId, Directory, Event, Finding, Nanos, ServiceId, Settings};
 
+use index::Party;
 use shared::Shared;
 use table::Table;
 
@@ -108,7 +113,7 @@ impl Engine {
         if let Some(before) = before
             && (before != workload || labelled != tenant(&self.shared, workload))
         {
-            self.table.identify_again(&mut self.shared, |e| e.cgroup == Some(id) || e.workload == Some(workload));
+            self.table.identify_again(&mut self.shared, &[Party::Cgroup(id), Party::Workload(workload)]);
         }
     }
 
@@ -131,7 +136,7 @@ impl Engine {
             self.table.named_late(ip, bare, &mut self.shared);
         }
         if before == Some(workload) && labelled != tenant(&self.shared, workload) {
-            self.table.identify_again(&mut self.shared, |e| e.workload == Some(workload));
+            self.table.identify_again(&mut self.shared, &[Party::Workload(workload)]);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
 use crate::model::mcp::Exchange;
 use crate::model::queue::QueueEvent;
+use crate::model::steps::{step, walk};
 use crate::model::token::Token;
 use crate::model::{
     Attribution, Basis, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol, Scope,
@@ -57,21 +58,30 @@ impl Session<'_> {
         // While the unit goes on, its next request may still contradict.
         let over = !self.core.unit.open || self.core.unit.no != settled.unit;
         if over && self.core.attribution_of(settled.unit).is_some() {
-            self.flush(|p| p.unit == settled.unit);
+            self.flush(settled.unit);
         }
     }
 
-    /// Judges what waits and matches, in order.
-    pub(super) fn flush(&mut self, matching: impl Fn(&Pending) -> bool) {
-        if !self.core.pending.iter().any(&matching) {
-            return;
+    /// Judges what waits of unit `no`, in order.
+    pub(super) fn flush(&mut self, no: UnitNo) {
+        for pending in walk(self.core.pending.take(no)) {
+            self.judge(&pending);
         }
-        let all = std::mem::take(&mut self.core.pending);
-        let (due, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(matching);
-        self.core.pending = rest;
-        for pending in &due {
-            self.judge(pending);
+    }
+
+    /// Judges all that waits, in order; what belongs to unit `but` goes on waiting.
+    pub(super) fn flush_all(&mut self, but: Option<UnitNo>) {
+        for pending in walk(self.core.pending.take_all(but)) {
+            self.judge(&pending);
         }
+    }
+
+    /// Where among those without an answer a request is: mostly the first, as answers come in order.
+    fn open_at(&self, request: u64) -> Option<usize> {
+        self.core.open.iter().position(|o| {
+            step();
+            o.request == request
+        })
     }
 
     /// A request has come: the unit of work has begun, if none was open.
@@ -120,7 +130,7 @@ impl Session<'_> {
         if !unit.forwarded && self.gives_back(at) {
             // Judged when it is known what else was in flight.
         } else if !unit.forwarded || self.core.attribution_of(unit.no).is_some() {
-            self.flush(|p| p.unit == unit.no);
+            self.flush(unit.no);
         } else if !self.core.pending.is_empty() {
             self.shared.waiting.push_back((at, self.core.id));
         }
@@ -230,7 +240,7 @@ impl Sink for Session<'_> {
     fn done(&mut self, op: &Operation) {
         if self.core.closing
             && op.outcome == Outcome::Unknown
-            && let Some(open) = self.core.open.iter_mut().find(|o| o.request == op.request)
+            && let Some(open) = self.open_at(op.request).and_then(|at| self.core.open.get_mut(at))
         {
             open.cut = true;
         }
@@ -261,14 +271,14 @@ impl Sink for Session<'_> {
         let posts = op.kind == OpKind::Publish;
         let wait = !self.known() && op.request != 0 && (data || asks || posts || self.shared.settings.operations);
         if wait && self.core.pending.len() < MAX_PENDING {
-            self.core.pending.push(pending);
+            self.core.pending.push(pending.unit, pending);
         } else {
             self.judge(&pending);
         }
     }
 
     fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
-        let Some(index) = self.core.open.iter().position(|o| o.request == request) else { return };
+        let Some(index) = self.open_at(request) else { return };
         let open = self.core.open.remove(index);
         if !open.cut {
             self.is_answered(request, at);
@@ -277,7 +287,8 @@ impl Sink for Session<'_> {
         let mut settled = std::mem::take(&mut self.shared.settled);
         if let Some(relay) = self.core.enters.filter(|_| open.entered) {
             let f = &mut self.shared.forwarding;
-            f.passed_on(relay, request_print, self.core.id, request, at, print, &mut settled);
+            let id = (self.core.id, request, open.begun);
+            f.passed_on(relay, request_print, id, at, print, &mut settled);
         }
         if let Some(relay) = self.core.leaves.filter(|_| self.core.endpoint.is_none()) {
             let outbound = Outbound {
@@ -347,7 +358,7 @@ impl Sink for Session<'_> {
         self.loses_jobs(at);
         for open in self.core.open.drain(..) {
             if let (Some(relay), Some(print), true) = (self.core.enters, open.print, open.entered) {
-                self.shared.forwarding.close(relay, print, self.core.id, at);
+                self.shared.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
             }
         }
         // Some request of the unit may be what was lost.
@@ -366,8 +377,7 @@ impl Sink for Session<'_> {
             self.shared.forwarding.disturbed(relay);
         }
         // Whoever waits on this connection has lost its evidence.
-        let all: SmallVec<[Pending; 4]> = self.core.pending.drain(..).collect();
-        for mut pending in all {
+        for mut pending in walk(self.core.pending.take_all(None)) {
             pending.op.outcome = Outcome::Unknown;
             self.judge(&pending);
         }

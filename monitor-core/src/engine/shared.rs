@@ -32,6 +32,8 @@ use crate::model::{
 const MAX_NAMES: usize = 65_536;
 /// Most opaque tenant ids remembered over all services.
 const MAX_ALIASES: usize = 65_536;
+/// Most pairs of a place and a protocol that it opens connections of itself.
+const MAX_RELAYS: usize = 65_536;
 /// Most processes that are followed because they work for others.
 const MAX_PLACES: usize = 1_024;
 
@@ -174,7 +176,7 @@ impl Shared {
 
     /// `relay` opens connections of `protocol` itself.
     pub(super) fn opens(&mut self, relay: Relay, protocol: Protocol) {
-        if self.relays.insert((relay, protocol)) {
+        if self.relays.len() < MAX_RELAYS && self.relays.insert((relay, protocol)) {
             self.new_relays.push((relay, protocol));
         }
         // Whoever shares a loopback address is not one process.

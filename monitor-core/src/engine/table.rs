@@ -3,12 +3,14 @@
 //! A connection between two watched workloads is seen at both of its sockets. Both feed one stream, where what comes
 //! twice is dropped by sequence number; once the protocol is known, only one of the two is asked to deliver.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::conn::{Conn, End};
+use super::conn::Conn;
+use super::index::{Index, Parties, Party};
 use super::output::Output;
 use super::session::Session;
 use super::shared::Shared;
@@ -16,8 +18,9 @@ use crate::attribute::forwarded::{Inbound, Settled};
 use crate::attribute::through::Whom;
 use crate::detect::{Desync, How, RuleEvent, Site};
 use crate::model::settings::Limits;
+use crate::model::steps::{step, walk};
 use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie, ThreadId, WorkloadId};
-use crate::stream::{Incoming, StreamLimits};
+use crate::stream::{Deliver, Incoming, Reassembler, StreamLimits};
 
 /// A socket has become known.
 pub(super) struct Opened {
@@ -33,20 +36,32 @@ pub(super) struct Opened {
 
 /// All live connections.
 pub(super) struct Table {
-    conns: FxHashMap<ConnId, Box<Conn>>,
+    pub(super) conns: FxHashMap<ConnId, Box<Conn>>,
     by_cookie: FxHashMap<SocketCookie, (ConnId, u8)>,
+    /// At most [`MAX_ALIKE`] each, oldest first.
     by_addresses: FxHashMap<(SocketAddr, SocketAddr), SmallVec<[ConnId; 1]>>,
     /// By both initial sequence numbers, the first-seen socket's own first. Where addresses are translated on the way
     /// (a cluster address, a published port) the two ends know the connection by different ones, but by these alike.
     by_starts: FxHashMap<(u32, u32), ConnId>,
     /// Sockets whose cgroup nobody could name yet.
     unidentified: FxHashMap<CgroupId, Vec<ConnId>>,
+    index: Index,
+    /// Connections with a hole, by when it is given up.
+    pub(super) holes: BTreeSet<(Nanos, ConnId)>,
+    /// All of them, by when they were active; put right when room is needed.
+    pub(super) idle: BTreeSet<(Nanos, ConnId)>,
+    /// Those that were fed since memory was last counted.
+    pub(super) touched: Vec<ConnId>,
+    /// Bytes held, as counted.
+    pub(super) held: usize,
     next: u32,
-    limits: Limits,
+    pub(super) limits: Limits,
     stream_limits: StreamLimits,
-    memory: usize,
-    last_expired: Nanos,
+    pub(super) last_expired: Nanos,
 }
+
+/// Most connections between the same two addresses that may still be joined with their other half.
+const MAX_ALIKE: usize = 64;
 
 /// The two addresses in an order that both ends agree on.
 fn key(a: SocketAddr, b: SocketAddr) -> (SocketAddr, SocketAddr) {
@@ -61,10 +76,14 @@ impl Table {
             by_addresses: FxHashMap::default(),
             by_starts: FxHashMap::default(),
             unidentified: FxHashMap::default(),
+            index: Index::default(),
+            holes: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            touched: Vec::new(),
+            held: 0,
             next: 0,
             limits,
             stream_limits: StreamLimits::default(),
-            memory: 0,
             last_expired: Nanos(0),
         }
     }
@@ -74,17 +93,10 @@ impl Table {
         self.by_cookie.len()
     }
 
-    /// Bytes held in streams and decoders, as of the last turn.
-    pub(super) fn memory(&self) -> usize {
-        self.memory
-    }
-
     pub(super) fn opened(&mut self, o: &Opened, shared: &mut Shared, out: &mut dyn Output) {
         if let Some(&(id, end)) = self.by_cookie.get(&o.cookie) {
             // The source has learned more about a socket it told of before.
-            if let Some(conn) = self.conns.get_mut(&id) {
-                conn.learn(usize::from(end), o, shared);
-            }
+            self.change(id, |conn| conn.learn(usize::from(end), o, shared));
             return;
         }
         if self.by_cookie.len() >= self.limits.flows.max(2) {
@@ -100,32 +112,66 @@ impl Table {
                 if let Some(starts) = conn.starts {
                     self.by_starts.insert(starts, id);
                 }
+                self.idle.insert((conn.kept.active, id));
                 self.conns.insert(id, Box::new(conn));
-                self.by_addresses.entry(key(o.local, o.peer)).or_default().push(id);
+                let alike = self.by_addresses.entry(key(o.local, o.peer)).or_default();
+                if alike.len() >= MAX_ALIKE {
+                    alike.remove(0);
+                }
+                alike.push(id);
                 shared.stats.flows_undecided += 1;
                 (id, 0)
             }
         };
         self.by_cookie.insert(o.cookie, (id, end as u8));
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        if let Some(e) = conn.ends.get_mut(end) {
-            e.cookie = Some(o.cookie);
-            e.cgroup = o.cgroup;
-            e.watched = true;
-            if let Some(cgroup) = o.cgroup
-                && shared.directory.of_cgroup(cgroup).is_none()
-                && self.unidentified.len() < 4096
-            {
-                let waiting = self.unidentified.entry(cgroup).or_default();
-                if waiting.len() < 4096 {
-                    waiting.push(id);
-                }
+        if let Some(cgroup) = o.cgroup
+            && shared.directory.of_cgroup(cgroup).is_none()
+            && self.unidentified.len() < 4096
+        {
+            let waiting = self.unidentified.entry(cgroup).or_default();
+            if waiting.len() < 4096 {
+                waiting.push(id);
             }
         }
-        conn.learn(end, o, shared);
-        if joined.is_some() {
-            conn.ask(out);
+        self.change(id, |conn| {
+            if let Some(e) = conn.ends.get_mut(end) {
+                e.cookie = Some(o.cookie);
+                e.cgroup = o.cgroup;
+                e.watched = true;
+            }
+            conn.learn(end, o, shared);
+            if joined.is_some() {
+                conn.ask(out);
+            }
+        });
+    }
+
+    /// Changes a connection in a way that others may come to take part in it.
+    fn change(&mut self, id: ConnId, f: impl FnOnce(&mut Conn)) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let before = conn.parties();
+        f(conn);
+        self.index.update(id, &before, &conn.parties());
+    }
+
+    /// Runs `f` on a connection's stream, which was told of `n` more bytes.
+    pub(super) fn feed(
+        &mut self,
+        id: ConnId,
+        n: usize,
+        shared: &mut Shared,
+        out: &mut dyn Output,
+        f: impl FnOnce(&mut Reassembler, &mut dyn Deliver),
+    ) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let (before, entered) = (conn.core.enters, conn.core.enters.map(Party::Enters));
+        conn.feed(shared, out, f);
+        // What the bytes say may tell who is the client; the rest stays as it is.
+        if conn.core.enters != before {
+            let enters = conn.core.enters.map(Party::Enters);
+            self.index.update(id, &entered.into_iter().collect(), &enters.into_iter().collect());
         }
+        self.fed(id, n);
     }
 
     /// The connection whose other socket this is, if that is already known, and which of its ends this is.
@@ -143,7 +189,7 @@ impl Table {
 
     fn by_address(&self, o: &Opened) -> Option<(ConnId, usize)> {
         let ids = self.by_addresses.get(&key(o.local, o.peer))?;
-        ids.iter().rev().find_map(|id| {
+        walk(ids.iter().rev()).find_map(|id| {
             let conn = self.conns.get(id)?;
             let end = conn.ends.iter().position(|e| e.addr == o.local)?;
             let (this, that) = (conn.ends.get(end)?, conn.ends.get(1 - end)?);
@@ -171,8 +217,8 @@ impl Table {
             conn.sent_by(from, s.thread);
         }
         let incoming = Incoming { from, at: s.at, seq: s.seq, ack: s.ack, len: s.len, bytes: s.bytes };
-        conn.feed(shared, out, |stream, deliver| stream.segment(incoming, deliver));
-        enter_late(shared, &self.conns);
+        self.feed(id, s.bytes.len(), shared, out, |stream, deliver| stream.segment(incoming, deliver));
+        self.enter_late(shared);
     }
 
     /// Another thread reads what a socket receives.
@@ -196,8 +242,10 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, id: ConnId, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+    pub(super) fn remove(&mut self, id: ConnId, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
         let Some(mut conn) = self.conns.remove(&id) else { return };
+        self.forget(&conn);
+        self.index.update(id, &conn.parties(), &Parties::new());
         for end in &conn.ends {
             if let Some(cookie) = end.cookie {
                 self.by_cookie.remove(&cookie);
@@ -211,7 +259,10 @@ impl Table {
         }
         let addresses = key(a.addr, b.addr);
         if let Some(ids) = self.by_addresses.get_mut(&addresses) {
-            ids.retain(|i| *i != id);
+            ids.retain(|i| {
+                step();
+                *i != id
+            });
             if ids.is_empty() {
                 self.by_addresses.remove(&addresses);
             }
@@ -219,46 +270,36 @@ impl Table {
         conn.close(at, shared, out);
     }
 
-    /// Makes room: the longest idle of a sample goes.
-    fn evict(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
-        let oldest = self.conns.values().take(64).min_by_key(|c| (c.last_active, c.core.id)).map(|c| c.core.id);
-        if let Some(id) = oldest {
-            shared.stats.flows_evicted += 1;
-            self.remove(id, at, shared, out);
-        }
-    }
-
     /// A cgroup got its name: sockets that waited for it are identified.
     pub(super) fn identified(&mut self, cgroup: CgroupId, shared: &mut Shared) {
-        for id in self.unidentified.remove(&cgroup).unwrap_or_default() {
-            if let Some(conn) = self.conns.get_mut(&id) {
-                conn.identify(shared);
-            }
+        for id in walk(self.unidentified.remove(&cgroup).unwrap_or_default()) {
+            self.change(id, |conn| conn.identify(shared));
         }
     }
 
-    /// More is known of some ends than when their connections were opened.
-    pub(super) fn identify_again(&mut self, shared: &mut Shared, which: impl Fn(&End) -> bool) {
-        for conn in self.conns.values_mut() {
-            if conn.ends.iter().any(&which) {
-                conn.identify(shared);
-            }
+    /// More is known of some who take part in connections than when those were opened.
+    pub(super) fn identify_again(&mut self, shared: &mut Shared, who: &[Party]) {
+        let all: BTreeSet<ConnId> = who.iter().flat_map(|party| self.index.of(*party)).collect();
+        for id in all {
+            self.change(id, |conn| conn.identify(shared));
         }
     }
 
     /// Connections that knew only the address `ip`, as the made-up workload `bare`: it has a name now.
     pub(super) fn named_late(&mut self, ip: IpAddr, bare: WorkloadId, shared: &mut Shared) {
-        for conn in self.conns.values_mut() {
-            let mut any = false;
-            for e in &mut conn.ends {
-                if e.cgroup.is_none() && e.addr.ip() == ip && e.workload == Some(bare) {
-                    e.workload = None;
-                    any = true;
+        for id in self.index.of(Party::Workload(bare)) {
+            self.change(id, |conn| {
+                let mut any = false;
+                for e in &mut conn.ends {
+                    if e.cgroup.is_none() && e.addr.ip() == ip && e.workload == Some(bare) {
+                        e.workload = None;
+                        any = true;
+                    }
                 }
-            }
-            if any {
-                conn.identify(shared);
-            }
+                if any {
+                    conn.identify(shared);
+                }
+            });
         }
     }
 
@@ -310,49 +351,12 @@ impl Table {
         }
     }
 
-    /// Timeouts: holes in streams, and operations whose tenant never became known.
-    pub(super) fn expire(&mut self, now: Nanos, patience: Nanos, shared: &mut Shared, out: &mut dyn Output) {
-        while let Some(&(since, id)) = shared.waiting.front() {
-            if now.since(since) < patience {
-                break;
-            }
-            shared.waiting.pop_front();
-            if let Some(conn) = self.conns.get_mut(&id) {
-                let current = conn.core.unit;
-                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
-                    .flush(|p| !current.open || p.unit != current.no);
-            }
-        }
-        // Holes are looked at once a second: the table may be large.
-        if now.since(self.last_expired) < Nanos::secs(1) {
-            return;
-        }
-        self.last_expired = now;
-        let mut memory = 0;
-        for conn in self.conns.values_mut() {
-            if conn.stream.memory() > 0 {
-                conn.feed(shared, out, |stream, deliver| stream.expire(now, deliver));
-            }
-            memory += conn.memory();
-        }
-        self.memory = memory + self.conns.len() * size_of::<Conn>();
-        // Over the bound: the idlest go first.
-        while self.memory > self.limits.memory && !self.conns.is_empty() {
-            let before = self.conns.len();
-            let each = self.memory / before;
-            self.evict(now, shared, out);
-            self.memory = self.memory.saturating_sub(each.max(1));
-        }
-    }
-
     /// The input has ended.
     pub(super) fn finish(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
         let mut ids: Vec<ConnId> = self.conns.keys().copied().collect();
         ids.sort();
         for id in ids {
-            if let Some(conn) = self.conns.get_mut(&id) {
-                conn.feed(shared, out, |stream, deliver| stream.close(at, deliver));
-            }
+            self.feed(id, 0, shared, out, |stream, deliver| stream.close(at, deliver));
             self.settle(shared, out);
         }
         self.settle(shared, out);
@@ -369,37 +373,35 @@ impl Table {
             self.remove(id, at, shared, out);
         }
     }
-}
 
-/// A relay has opened its first connection of a protocol: requests that are already inside are entered now.
-fn enter_late(shared: &mut Shared, conns: &FxHashMap<ConnId, Box<Conn>>) {
-    while let Some((relay, protocol)) = shared.new_relays.pop() {
-        let mut inside: Vec<_> = conns.values().filter(|c| c.core.enters == Some(relay)).collect();
-        inside.sort_by_key(|c| c.core.id);
-        if let Some(place) = shared.places.get_mut(&relay) {
-            place.followed = true;
-        }
-        for conn in inside {
+    /// A relay has opened its first connection of a protocol: requests that are already inside are entered now.
+    fn enter_late(&mut self, shared: &mut Shared) {
+        while let Some((relay, protocol)) = shared.new_relays.pop() {
             if let Some(place) = shared.places.get_mut(&relay) {
-                let whom = conn.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
-                for open in &conn.core.open {
-                    place.arrived((conn.core.id, open.request), whom, conn.core.protocol, open.begun);
+                place.followed = true;
+            }
+            for conn in self.index.of(Party::Enters(relay)).iter().filter_map(|id| self.conns.get(id)) {
+                if let Some(place) = shared.places.get_mut(&relay) {
+                    let whom = conn.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
+                    for open in &conn.core.open {
+                        place.arrived((conn.core.id, open.request), whom, conn.core.protocol, open.begun);
+                    }
                 }
-            }
-            if conn.core.protocol != protocol {
-                continue;
-            }
-            let tenant = conn.core.endpoint.map(|a| a.tenant);
-            for open in &conn.core.open {
-                if let Some(print) = open.print {
-                    let inbound = Inbound {
-                        conn: conn.core.id,
-                        request: open.request,
-                        tenant,
-                        service: conn.core.service,
-                        begun: open.begun,
-                    };
-                    shared.forwarding.enter(relay, print, inbound);
+                if conn.core.protocol != protocol {
+                    continue;
+                }
+                let tenant = conn.core.endpoint.map(|a| a.tenant);
+                for open in &conn.core.open {
+                    if let Some(print) = open.print {
+                        let inbound = Inbound {
+                            conn: conn.core.id,
+                            request: open.request,
+                            tenant,
+                            service: conn.core.service,
+                            begun: open.begun,
+                        };
+                        shared.forwarding.enter(relay, print, inbound);
+                    }
                 }
             }
         }

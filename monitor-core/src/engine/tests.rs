@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::*;
+mod flat;
 mod jobs;
 mod logs;
 mod shared_service;

@@ -229,7 +229,7 @@ impl Session<'_> {
                 self.core.through.remove(0);
             }
             self.core.through.push((no, found));
-            self.flush(|p| p.unit == no);
+            self.flush(no);
             self.tell_exchanges(Some(no));
             self.tell_posts(Some(no));
         }

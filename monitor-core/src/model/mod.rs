@@ -12,6 +12,7 @@ pub mod operation;
 pub mod queue;
 pub mod service;
 pub mod settings;
+pub mod steps;
 pub mod time;
 pub mod token;
 pub mod verdict;

@@ -1,6 +1,9 @@
 //! One direction: what comes next, and what is held because something before it is missing.
 
+use std::collections::VecDeque;
+
 use super::{Deliver, FAR, Incoming, Missing, StreamLimits, ahead};
+use crate::model::steps::walk;
 use crate::model::{Nanos, Side};
 
 /// What is held behind a hole of one piece.
@@ -26,8 +29,10 @@ struct Range<'a> {
 #[derive(Debug, Default)]
 struct Behind {
     /// In order of sequence number, without overlap.
-    pieces: Vec<Held>,
+    pieces: VecDeque<Held>,
     n_bytes: usize,
+    /// No piece came earlier than this.
+    since: Nanos,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +63,7 @@ impl DirectionState {
             return;
         }
         while ahead(ack, self.next) > 0 && ahead(ack, self.next) < FAR {
-            let first = self.behind.as_ref().and_then(|b| b.pieces.first()).map(|h| h.seq);
+            let first = self.behind.as_ref().and_then(|b| b.pieces.front()).map(|h| h.seq);
             if first.is_none() && ahead(ack, self.next) == 1 {
                 // SYN and FIN take a sequence number each, and no data follows that would tell.
                 self.one_over = true;
@@ -123,7 +128,8 @@ impl DirectionState {
 
     /// Keeps what is new of a piece until what is before it comes. What is held already stays: the first copy wins.
     fn hold(&mut self, s: &Incoming<'_>, limits: &StreamLimits, out: &mut dyn Deliver) {
-        let behind = self.behind.get_or_insert_default();
+        let behind = self.behind.get_or_insert_with(|| Box::new(Behind { since: s.at, ..Behind::default() }));
+        behind.since = behind.since.min(s.at);
         // Pieces never overlap. The first one that ends after this one begins:
         let mut place = behind.pieces.partition_point(|h| ahead(h.seq.wrapping_add(h.len), s.seq) <= 0);
         let mut skip = 0;
@@ -155,11 +161,11 @@ impl DirectionState {
     /// Delivers held pieces that have nothing missing before them. They became readable no earlier than `at`.
     fn drain(&mut self, from: Side, at: Nanos, out: &mut dyn Deliver) {
         while let Some(behind) = &mut self.behind {
-            match behind.pieces.first() {
+            match behind.pieces.front() {
                 None => self.behind = None,
                 Some(first) if ahead(first.seq, self.next) > 0 => return,
                 Some(_) => {
-                    let piece = behind.pieces.remove(0);
+                    let Some(piece) = behind.pieces.pop_front() else { return };
                     behind.n_bytes -= piece.bytes.len();
                     let Held { seq, len, ends, ref bytes, .. } = piece;
                     self.deliver(from, piece.at.max(at), Range { seq, len, bytes, ends }, out);
@@ -179,18 +185,27 @@ impl DirectionState {
 
     /// The hole before the first held piece is a gap.
     fn give_up_hole(&mut self, from: Side, at: Nanos, out: &mut dyn Deliver) {
-        let Some(to) = self.behind.as_ref().and_then(|b| b.pieces.first()).map(|h| h.seq) else { return };
+        let Some(to) = self.behind.as_ref().and_then(|b| b.pieces.front()).map(|h| h.seq) else { return };
         self.gap(from, to, at, out);
         self.drain(from, at, out);
     }
 
     pub(super) fn expire(&mut self, from: Side, now: Nanos, patience: Nanos, out: &mut dyn Deliver) {
         // Every held piece shows the first hole: the earliest tells its age.
-        while let Some(since) = self.behind.as_ref().and_then(|b| b.pieces.iter().map(|h| h.at).min())
-            && now.since(since) >= patience
-        {
+        while let Some(behind) = &mut self.behind {
+            if now.since(behind.since) >= patience {
+                behind.since = walk(&behind.pieces).map(|h| h.at).min().unwrap_or(now);
+            }
+            if now.since(behind.since) < patience {
+                return;
+            }
             self.give_up_hole(from, now, out);
         }
+    }
+
+    /// Since when what is held waits, at the earliest.
+    pub(super) fn since(&self) -> Option<Nanos> {
+        self.behind.as_ref().map(|b| b.since)
     }
 
     pub(super) fn flush(&mut self, from: Side, at: Nanos, out: &mut dyn Deliver) {

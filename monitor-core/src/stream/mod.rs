@@ -126,6 +126,12 @@ impl Reassembler {
         }
     }
 
+    /// When [`Self::expire`] has something to do, at the earliest.
+    pub fn expires(&self) -> Option<Nanos> {
+        let since = self.directions.iter().filter_map(DirectionState::since).min()?;
+        Some(since + self.limits.patience)
+    }
+
     /// Bytes held behind holes.
     pub fn memory(&self) -> usize {
         self.directions.iter().map(DirectionState::memory).sum()

@@ -35,7 +35,7 @@ fn leave(f: &mut Forwarding, o: Outbound) -> bool {
 
 fn passed_on(f: &mut Forwarding, conn: u32, request: u64, at: u64, reply: u64) -> Vec<Settled> {
     let mut settled = Vec::new();
-    f.passed_on(RELAY, P, ConnId(conn), request, Nanos(at), Some(Fingerprint(reply)), &mut settled);
+    f.passed_on(RELAY, P, (ConnId(conn), request, Nanos(request)), Nanos(at), Some(Fingerprint(reply)), &mut settled);
     settled
 }
 

@@ -9,6 +9,7 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::model::steps::step;
 use crate::model::{Nanos, ThreadId};
 
 /// Units that must have fitted before the basis speaks.
@@ -21,6 +22,8 @@ const HANDED_ONE_OF: u32 = 8;
 const WINDOW: u32 = 4096;
 /// Most threads remembered as ones that answer requests.
 const MAX_THREADS: usize = 4096;
+/// How often threads that are gone are looked for.
+const SWEEP: Nanos = Nanos::secs(1);
 /// How long a thread is remembered.
 const REMEMBERED: Nanos = Nanos::secs(60);
 
@@ -34,6 +37,8 @@ pub struct Affinity {
     handed: u32,
     /// Threads that have answered requests, and when they last did.
     answering: FxHashMap<ThreadId, Nanos>,
+    /// When those that are gone were last looked for.
+    swept: Nanos,
 }
 
 impl Affinity {
@@ -45,7 +50,13 @@ impl Affinity {
             self.handed /= 2;
         }
         if self.answering.len() >= MAX_THREADS && !self.answering.contains_key(&thread) {
-            self.answering.retain(|_, last| at.since(*last) < REMEMBERED);
+            if at.since(self.swept) >= SWEEP {
+                self.swept = at;
+                self.answering.retain(|_, last| {
+                    step();
+                    at.since(*last) < REMEMBERED
+                });
+            }
             if self.answering.len() >= MAX_THREADS {
                 return;
             }

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::place::{Place, RequestKey};
 use super::quiet::Shape;
+use crate::model::steps::walk;
 use crate::model::{Fingerprint, Nanos, TenantId, ThreadId};
 
 /// Most requests in flight told apart for one unit of work.
@@ -70,8 +71,8 @@ impl Borrow {
         let open = place.open();
         Self {
             begun: at,
-            candidates: open.iter().copied().take(MAX_CANDIDATES).collect(),
             crowded: open.len() > MAX_CANDIDATES,
+            candidates: walk(open.take(MAX_CANDIDATES)).collect(),
             too_early: !place.followed,
             thread: OneThread::Unknown,
             traced: SmallVec::new(),
@@ -84,9 +85,12 @@ impl Borrow {
 
     /// It carries the id of a trace.
     pub fn carries_trace(&mut self, place: &Place, trace: Fingerprint) {
-        for key in place.with_trace(trace) {
-            if !self.traced.contains(&key) && self.traced.len() < MAX_LEADS {
-                self.traced.push(key);
+        for key in walk(place.with_trace(trace)) {
+            if self.traced.len() >= MAX_LEADS {
+                return;
+            }
+            if !self.traced.contains(key) {
+                self.traced.push(*key);
             }
         }
     }
@@ -100,7 +104,7 @@ impl Borrow {
         }
         // Several requests for one tenant may well carry it; in requests for two it leads nowhere.
         let whom = |key: &RequestKey| place.request(*key).map(|r| r.whom);
-        if !keys.first().is_some_and(|first| keys.iter().all(|k| whom(k) == whom(first))) {
+        if !keys.first().is_some_and(|first| walk(keys).all(|k| whom(k) == whom(first))) {
             return;
         }
         for key in keys {

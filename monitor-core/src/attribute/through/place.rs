@@ -1,8 +1,8 @@
 //! A place: one process (a workload) that takes requests of several tenants and does work for them on connections of
 //! its own. What is in flight there, and what has just ended.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -13,13 +13,14 @@ use super::quiet::Quiet;
 use super::rarity::Rarity;
 use super::replies::{Replies, Shifted};
 use crate::model::queue::Job;
+use crate::model::steps::walk;
 use crate::model::{ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, ServiceId, Sym, TenantId, ThreadId};
 
 /// A request, by the connection it came in on and its number there.
 pub type RequestKey = (ConnId, u64);
 
 /// For whom a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Whom {
     /// A tenant, and how well that is known.
     Tenant(TenantId, EvidenceClass),
@@ -30,6 +31,11 @@ pub enum Whom {
 }
 
 impl Whom {
+    /// Before and after all others, in the order of the type.
+    pub const FIRST: Self = Self::Tenant(TenantId(0), EvidenceClass::Inferred);
+    /// As above.
+    pub const LAST: Self = Self::Nobody;
+
     /// The tenant, where it is known.
     pub fn tenant(self) -> Option<TenantId> {
         match self {
@@ -60,6 +66,8 @@ pub struct Request {
     pub loose: bool,
     /// Its sender has gone before the answer: likewise.
     pub deserted: bool,
+    /// Its place in the order of arrival.
+    no: u64,
     /// Trace and request ids it carries.
     traces: SmallVec<[Fingerprint; 1]>,
     /// Other values it carries.
@@ -87,13 +95,18 @@ pub const DESERTED: Nanos = BLIND;
 #[derive(Debug, Default)]
 pub struct Place {
     requests: FxHashMap<RequestKey, Request>,
-    open: Vec<RequestKey>,
+    /// In order of arrival.
+    open: BTreeMap<u64, RequestKey>,
+    /// The same by connection and number there.
+    by_conn: BTreeSet<RequestKey>,
+    n_arrived: u64,
     /// How many of those in flight are deserted.
     n_deserted: usize,
     /// How many of the others are for whom; `None`: that is not known.
-    open_for: SmallVec<[(Option<TenantId>, usize); 2]>,
+    open_for: FxHashMap<Option<TenantId>, usize>,
     ended: VecDeque<(Nanos, RequestKey)>,
-    by_value: FxHashMap<Fingerprint, SmallVec<[RequestKey; 1]>>,
+    by_value: Carriers,
+    by_trace: Carriers,
     /// What was in flight when it began to be followed has been entered.
     pub followed: bool,
     /// When something was last missed: lost, unreadable, too much.
@@ -114,6 +127,33 @@ pub struct Place {
     brokers: SmallVec<[ServiceId; 1]>,
 }
 
+/// Requests in flight by what they carry, sorted for each value.
+#[derive(Debug, Default)]
+struct Carriers(FxHashMap<Fingerprint, SmallVec<[RequestKey; 1]>>);
+
+impl Carriers {
+    fn add(&mut self, value: Fingerprint, key: RequestKey) {
+        let keys = self.0.entry(value).or_default();
+        if let Err(at) = keys.binary_search(&key) {
+            keys.insert(at, key);
+        }
+    }
+
+    fn remove(&mut self, value: Fingerprint, key: RequestKey) {
+        let Entry::Occupied(mut keys) = self.0.entry(value) else { return };
+        if let Ok(at) = keys.get().binary_search(&key) {
+            keys.get_mut().remove(at);
+        }
+        if keys.get().is_empty() {
+            keys.remove();
+        }
+    }
+
+    fn of(&self, value: Fingerprint) -> &[RequestKey] {
+        self.0.get(&value).map_or(&[], |keys| keys)
+    }
+}
+
 /// Most brokers told apart.
 const MAX_BROKERS: usize = 8;
 
@@ -130,7 +170,9 @@ impl Place {
         if self.open.is_empty() {
             self.quiet.turn(at, true);
         }
-        self.open.push(key);
+        self.n_arrived += 1;
+        self.open.insert(self.n_arrived, key);
+        self.by_conn.insert(key);
         self.count(whom, true);
         self.asked.text();
         let request = Request {
@@ -143,6 +185,7 @@ impl Place {
             job: None,
             loose: false,
             deserted: false,
+            no: self.n_arrived,
             traces: SmallVec::new(),
             values: SmallVec::new(),
             answer: SmallVec::new(),
@@ -153,10 +196,12 @@ impl Place {
     /// A request carries the id of a trace.
     pub fn carries_trace(&mut self, key: RequestKey, trace: Fingerprint) {
         if let Some(r) = self.requests.get_mut(&key)
+            && r.ended.is_none()
             && r.traces.len() < MAX_TRACES
             && !r.traces.contains(&trace)
         {
             r.traces.push(trace);
+            self.by_trace.add(trace, key);
         }
     }
 
@@ -169,7 +214,7 @@ impl Place {
         {
             r.values.push(value);
             self.asked.seen(value);
-            self.by_value.entry(value).or_default().push(key);
+            self.by_value.add(value, key);
         }
     }
 
@@ -193,23 +238,21 @@ impl Place {
 
     /// The only tenant with requests in flight that somebody waits for. For naming only: something may have been missed.
     pub fn only_tenant(&self) -> Option<TenantId> {
-        match self.open_for.as_slice() {
-            [(tenant, _)] => *tenant,
-            _ => None,
-        }
+        if self.open_for.len() == 1 { self.open_for.keys().next().copied().flatten() } else { None }
     }
 
     /// One more, or one less, is in flight.
     fn count(&mut self, whom: Whom, more: bool) {
-        let tenant = whom.tenant();
-        match self.open_for.iter_mut().find(|(t, _)| *t == tenant) {
-            Some((_, n)) if more => *n += 1,
-            Some((_, n)) => {
-                *n -= 1;
-                self.open_for.retain(|(_, n)| *n > 0);
+        match self.open_for.entry(whom.tenant()) {
+            Entry::Vacant(none) if more => drop(none.insert(1)),
+            Entry::Vacant(_) => {}
+            Entry::Occupied(mut n) if more => *n.get_mut() += 1,
+            Entry::Occupied(mut n) => {
+                *n.get_mut() -= 1;
+                if *n.get() == 0 {
+                    n.remove();
+                }
             }
-            None if more => self.open_for.push((tenant, 1)),
-            None => {}
         }
     }
 
@@ -218,19 +261,16 @@ impl Place {
         let Some(r) = self.requests.get_mut(&key).filter(|r| r.ended.is_none()) else { return };
         r.ended = Some(at);
         r.thread = thread;
-        let (values, whom, deserted) = (std::mem::take(&mut r.values), r.whom, r.deserted);
+        let (values, traces) = (std::mem::take(&mut r.values), std::mem::take(&mut r.traces));
+        let (no, whom, deserted) = (r.no, r.whom, r.deserted);
         for value in values {
-            let Entry::Occupied(mut keys) = self.by_value.entry(value) else { continue };
-            // Mostly one of the first: what came first is answered first.
-            if let Some(at) = keys.get().iter().position(|k| *k == key) {
-                keys.get_mut().remove(at);
-            }
-            if keys.get().is_empty() {
-                keys.remove();
-            }
+            self.by_value.remove(value, key);
         }
-        if let Some(at) = self.open.iter().position(|k| *k == key) {
-            self.open.remove(at);
+        for trace in traces {
+            self.by_trace.remove(trace, key);
+        }
+        self.by_conn.remove(&key);
+        if self.open.remove(&no).is_some() {
             if deserted {
                 self.n_deserted = self.n_deserted.saturating_sub(1);
             } else {
@@ -331,23 +371,23 @@ impl Place {
     }
 
     /// Requests in flight, in order of arrival.
-    pub fn open(&self) -> &[RequestKey] {
-        &self.open
+    pub fn open(&self) -> impl ExactSizeIterator<Item = RequestKey> + '_ {
+        self.open.values().copied()
     }
 
     /// Those that came in on one connection, with their head alone or whole.
     pub fn open_on(&self, conn: ConnId) -> SmallVec<[RequestKey; 2]> {
-        self.open.iter().filter(|key| key.0 == conn).copied().collect()
+        walk(self.by_conn.range((conn, 0)..=(conn, u64::MAX))).copied().collect()
     }
 
     /// Requests in flight that carry the id of this trace.
-    pub fn with_trace(&self, trace: Fingerprint) -> impl Iterator<Item = RequestKey> + '_ {
-        self.open.iter().copied().filter(move |k| self.requests.get(k).is_some_and(|r| r.traces.contains(&trace)))
+    pub fn with_trace(&self, trace: Fingerprint) -> &[RequestKey] {
+        self.by_trace.of(trace)
     }
 
     /// Requests in flight that carry this value.
     pub fn with_value(&self, value: Fingerprint) -> &[RequestKey] {
-        self.by_value.get(&value).map_or(&[], |keys| keys)
+        self.by_value.of(value)
     }
 
     /// A request that is in flight or has lately ended.

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::quiet::Shape;
 use super::rarity::Rarity;
+use crate::model::steps::{step, walk};
 use crate::model::{ConnId, Fingerprint, Nanos, ServiceId, SocketCookie, TenantId, WorkloadId};
 
 /// Most connections followed per process.
@@ -21,6 +22,12 @@ const MAX_CONNS: usize = 1024;
 const MAX_REPLIES: usize = 64;
 /// Within this time a second one is no accident.
 const AGAIN: Nanos = Nanos::secs(60);
+/// Most commands of one process kept in mind by their time.
+const MAX_LATEST: usize = 16_384;
+/// Most commands during one answer that are looked at: of a longer one nothing is said.
+const MAX_DURING: usize = 4096;
+/// How often connections that were quiet for long are looked for.
+const SWEEP: Nanos = Nanos::secs(1);
 /// Most values kept of one reply.
 const MAX_VALUES: usize = 32;
 
@@ -75,6 +82,10 @@ pub struct Shifted {
 #[derive(Debug, Default)]
 pub struct Replies {
     lines: FxHashMap<ConnId, Line>,
+    /// When commands went out, and where.
+    latest: VecDeque<(Nanos, ConnId)>,
+    /// When connections that were quiet for long were last looked for.
+    swept: Option<Nanos>,
     /// When answers held the reply before their own, on whichever connection: the latest two.
     seen: [Option<Nanos>; 2],
     common: Rarity,
@@ -85,11 +96,21 @@ impl Replies {
     pub fn asked(&mut self, via: Via, request: u64, at: Nanos, tenant: Option<TenantId>) {
         if self.lines.len() >= MAX_CONNS && !self.lines.contains_key(&via.conn) {
             // Connections come and go: those that were quiet for long are done with.
-            self.lines.retain(|_, l| l.replies.back().is_some_and(|r| at.since(r.begun) < AGAIN));
+            if self.swept.is_none_or(|swept| at.since(swept) >= SWEEP) {
+                self.swept = Some(at);
+                self.lines.retain(|_, l| {
+                    step();
+                    l.replies.back().is_some_and(|r| at.since(r.begun) < AGAIN)
+                });
+            }
             if self.lines.len() >= MAX_CONNS {
                 return;
             }
         }
+        if self.latest.len() >= MAX_LATEST {
+            self.latest.pop_front();
+        }
+        self.latest.push_back((at, via.conn));
         let new = || Line { via, replies: VecDeque::new(), shifted: 0 };
         let line = self.lines.entry(via.conn).or_insert_with(new);
         if line.replies.len() >= MAX_REPLIES {
@@ -132,14 +153,24 @@ impl Replies {
     /// The process has answered a request that came in at `from` and was over at `to` with these `values`, those of
     /// the request itself left out.
     pub fn answered(&mut self, from: Nanos, to: Nanos, values: &[Fingerprint]) -> Option<Shifted> {
-        let Self { lines, common, .. } = self;
+        let Self { lines, latest, common, .. } = self;
+        // Commands go out in order of time: only connections that had one under way are looked at.
+        let began = latest.partition_point(|(begun, _)| *begun < from);
+        let ended = latest.partition_point(|(begun, _)| *begun <= to).max(began);
+        let forgotten = began == 0 && latest.len() >= MAX_LATEST;
+        if forgotten || ended - began > MAX_DURING {
+            return None;
+        }
+        let mut conns: SmallVec<[ConnId; 8]> = walk(latest.range(began..ended)).map(|(_, conn)| *conn).collect();
+        conns.sort_unstable();
+        conns.dedup();
         // What any command under way brought may be in the answer by right.
-        // Commands go out in order of time, so the latest are looked at first and the rest not at all.
+        // The latest are looked at first and the rest not at all.
         let during =
             |l: &Line| l.replies.iter().rev().skip_while(|r| r.begun > to).take_while(|r| r.begun >= from).count();
         let after = |l: &Line| l.replies.iter().rev().take_while(|r| r.begun > to).count();
         let mut own: SmallVec<[Fingerprint; 16]> = SmallVec::new();
-        for line in lines.values() {
+        for line in conns.iter().filter_map(|conn| lines.get(conn)) {
             let mine = line.replies.iter().rev().skip_while(|r| r.begun > to).take_while(|r| r.begun >= from);
             if mine.clone().any(|r| r.cut) {
                 return None;
@@ -150,7 +181,8 @@ impl Replies {
             return None;
         }
         let mut found = None;
-        for line in lines.values_mut() {
+        for conn in conns {
+            let Some(line) = lines.get_mut(&conn) else { continue };
             let n = during(line);
             let Some(first) = line.replies.len().checked_sub(after(line) + n).filter(|_| n > 0) else { continue };
             let Some(before) = first.checked_sub(1).and_then(|at| line.replies.get(at)) else { continue };
@@ -233,5 +265,19 @@ mod tests {
     fn one_answer_in_step_ends_the_count() {
         let found = play(12, |i| if i % 3 == 0 { i } else { i - 1 });
         assert!(found.iter().all(|f| f.times <= 2), "{found:?}");
+    }
+
+    #[test]
+    fn connections_that_had_nothing_under_way_are_not_looked_at() {
+        crate::model::steps::tests::assert_flat("replies", 250, |n| {
+            let mut r = Replies::default();
+            for i in 1..=n {
+                let at = Nanos::millis(i * 10);
+                let via = Via { conn: ConnId(u32::try_from(i).unwrap()), ..VIA };
+                r.asked(via, i, at, None);
+                r.holds(via.conn, i, Fingerprint(i * 0x1_0000_1003));
+                r.answered(at, at + Nanos::millis(3), &[Fingerprint(5)]);
+            }
+        });
     }
 }

@@ -280,7 +280,7 @@ fn a_request_whose_sender_has_gone_misleads_nobody_and_blinds_nobody() {
             assert!(told > 1150, "{model:?} {together}: {told} of 1200 by their values; {:?}", p.why);
             let after = DESERTED + Nanos(p.at);
             p.at = after.0;
-            let open = p.place.open().to_vec();
+            let open = p.place.open().collect::<Vec<_>>();
             assert!(!open.is_empty() && !p.place.is_clear(after));
             open.into_iter().for_each(|key| p.place.answered(key, after, None));
             assert!(p.place.is_clear(after) && p.place.only_tenant().is_none());
