@@ -6,6 +6,7 @@
 pub mod amqp;
 pub mod body;
 pub mod canary;
+mod fifo;
 mod fuzzing;
 pub mod http;
 pub mod infer;

@@ -1,10 +1,13 @@
 //! Findings: deduplicated by fingerprint, counted instead of repeated, suppressed where the operator said so.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{Detail, Hit, Rule, Step, World};
 use crate::model::settings::{RuleSpec, Suppression};
+use crate::model::steps::step;
 use crate::model::{
     Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceId, ServiceRef, Severity, SocketCookie, Sym, TenantId,
     TenantPair, WorkloadId, WorkloadRef,
@@ -28,7 +31,6 @@ struct Entry {
     finding: Finding,
     suppressed: bool,
     handed_out: Nanos,
-    dirty: bool,
     /// Units of work, at most one a connection, in which at least two inferred bases agreed.
     agreed: SmallVec<[(SocketCookie, Nanos); 3]>,
 }
@@ -48,6 +50,8 @@ const MAX_FINDINGS: usize = 10_000;
 pub struct Store {
     entries: Vec<Entry>,
     by_key: FxHashMap<Key, usize>,
+    /// Those to be handed out again, by when.
+    due: BTreeSet<(Nanos, usize)>,
     rules: Vec<RuleSpec>,
     suppress: Vec<Suppression>,
     n_suppressed: u64,
@@ -57,7 +61,15 @@ pub struct Store {
 impl Store {
     /// An empty store with the operator's decisions.
     pub fn new(rules: Vec<RuleSpec>, suppress: Vec<Suppression>) -> Self {
-        Self { entries: Vec::new(), by_key: FxHashMap::default(), rules, suppress, n_suppressed: 0, n_forgotten: 0 }
+        Self {
+            entries: Vec::new(),
+            by_key: FxHashMap::default(),
+            due: BTreeSet::new(),
+            rules,
+            suppress,
+            n_suppressed: 0,
+            n_forgotten: 0,
+        }
     }
 
     /// Whether the operator left `rule` on.
@@ -91,15 +103,16 @@ impl Store {
             let worse = severity > f.severity || hit.class > f.class;
             f.severity = f.severity.max(severity);
             f.class = f.class.max(hit.class);
-            entry.dirty = true;
             if entry.suppressed {
                 self.n_suppressed += 1;
                 return None;
             }
             if worse || hit.at.since(entry.handed_out) >= AGAIN {
+                self.due.remove(&(entry.handed_out + AGAIN, at));
                 entry.handed_out = hit.at;
-                entry.dirty = false;
                 out(&entry.finding, FindingEvent::Repeated);
+            } else {
+                self.due.insert((entry.handed_out + AGAIN, at));
             }
             return Some(entry.finding.severity);
         }
@@ -124,18 +137,24 @@ impl Store {
         self.by_key.insert(key, self.entries.len());
         let mut agreed = SmallVec::new();
         agree(&mut agreed, hit);
-        self.entries.push(Entry { finding, suppressed, handed_out: hit.at, dirty: false, agreed });
+        self.entries.push(Entry { finding, suppressed, handed_out: hit.at, agreed });
         (!suppressed).then_some(severity)
     }
 
     /// Hands out what has repeated: all of it when the input `ended`, else what is due.
     pub fn flush(&mut self, now: Nanos, ended: bool, out: &mut dyn FnMut(&Finding, FindingEvent)) {
-        for entry in self.entries.iter_mut().filter(|e| e.dirty && !e.suppressed) {
-            if ended || now.since(entry.handed_out) >= AGAIN {
-                entry.handed_out = now;
-                entry.dirty = false;
-                out(&entry.finding, if ended { FindingEvent::Ended } else { FindingEvent::Repeated });
-            }
+        let mut all: Vec<usize> = Vec::new();
+        while let Some((_, at)) = self.due.first().copied().filter(|(due, _)| ended || *due <= now) {
+            step();
+            self.due.pop_first();
+            all.push(at);
+        }
+        // The oldest finding first.
+        all.sort_unstable();
+        for at in all {
+            let Some(entry) = self.entries.get_mut(at) else { continue };
+            entry.handed_out = now;
+            out(&entry.finding, if ended { FindingEvent::Ended } else { FindingEvent::Repeated });
         }
     }
 

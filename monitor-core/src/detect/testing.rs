@@ -101,7 +101,7 @@ pub(crate) fn shared_service() -> Service {
         credentials: [(Fingerprint(1), Fingerprint(2))].into_iter().collect(),
         ..TenantUse::default()
     };
-    Service {
+    let mut service = Service {
         name: ORDERS,
         protocol: Protocol::Postgres,
         address: "127.0.0.1:5432".parse().unwrap(),
@@ -116,7 +116,10 @@ pub(crate) fn shared_service() -> Service {
         shared_since: Some(Nanos::secs(2)),
         n_findings: 0,
         n_bindings: 0,
-    }
+        regulars: Default::default(),
+    };
+    service.count_regulars();
+    service
 }
 
 pub(crate) fn run_on(rule: &mut dyn Rule, event: &RuleEvent<'_>, services: &[Service]) -> Vec<Hit> {

@@ -8,8 +8,8 @@ use super::TenantView;
 use super::shared::Shared;
 use crate::detect::ServerSet;
 use crate::model::{
-    BindPolicy, Fingerprint, Nanos, Protocol, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantUse, Verdict,
-    Workload, WorkloadId,
+    BindPolicy, Fingerprint, Nanos, Protocol, Regulars, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantUse,
+    Verdict, Workload, WorkloadId,
 };
 
 /// Most workloads made up from bare addresses.
@@ -161,6 +161,7 @@ impl Shared {
             shared_since: None,
             n_findings: 0,
             n_bindings: 0,
+            regulars: Regulars::default(),
         });
         if !last_place {
             self.service_keys.insert(key, id);
@@ -221,11 +222,10 @@ impl Shared {
         if let Some(n) = Verdict::ALL.iter().position(|v| *v == verdict).and_then(|i| u.verdicts.get_mut(i)) {
             *n += 1;
         }
-        match credential {
-            Some(c) if u.credentials.contains(&c) => {}
-            Some(c) if u.credentials.len() < 8 => u.credentials.push(c),
-            _ => u.credentials_incomplete = true,
-        }
+        let new = credential.filter(|c| !u.credentials.contains(c) && u.credentials.len() < 8);
+        u.credentials.extend(new);
+        u.credentials_incomplete |= credential.is_none_or(|c| !u.credentials.contains(&c));
+        s.regulars.used(tenant, u, new);
         if s.shared_since.is_none() && s.tenants.len() >= 2 {
             s.shared_since = Some(at);
         }

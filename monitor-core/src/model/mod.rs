@@ -28,7 +28,7 @@ pub use operation::{
     Effect, Fingerprint, KeyUse, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot,
     Strength, TxStatus,
 };
-pub use service::{Service, TenantUse};
+pub use service::{Regulars, Service, TenantUse};
 pub use settings::{BasisPolicy, HeaderPolicy, Settings};
 pub use time::Nanos;
 pub use verdict::{Bound, OtherUse, Ruling, UnitNo, Verdict};

@@ -63,9 +63,57 @@ pub struct Service {
     pub n_findings: u64,
     /// Acknowledged bindings of sufficient strength that named someone, whoever made them.
     pub n_bindings: u64,
+    /// Tenants that used it more than in passing, and what follows from their credentials.
+    pub regulars: Regulars,
+}
+
+/// Data operations that make a tenant a regular user.
+const REGULAR: u64 = 3;
+
+/// Tenants that used a service more than in passing: kept up to date with each use, so that nobody has to look through
+/// all tenants.
+#[derive(Clone, Debug, Default)]
+pub struct Regulars {
+    /// How many.
+    pub n: usize,
+    /// Two of them come in with the same user and database.
+    pub share_credentials: bool,
+    whose: FxHashMap<(Fingerprint, Fingerprint), TenantId>,
+}
+
+impl Regulars {
+    /// `tenant` has used the service again, as `u` says. `new`: a credential that it had not come in with before.
+    pub fn used(&mut self, tenant: TenantId, u: &TenantUse, new: Option<(Fingerprint, Fingerprint)>) {
+        match u.n_data() {
+            ..REGULAR => {}
+            REGULAR => {
+                self.n += 1;
+                for credential in &u.credentials {
+                    self.comes_in_with(tenant, *credential);
+                }
+            }
+            _ => new.into_iter().for_each(|credential| self.comes_in_with(tenant, credential)),
+        }
+    }
+
+    fn comes_in_with(&mut self, tenant: TenantId, credential: (Fingerprint, Fingerprint)) {
+        self.share_credentials |= *self.whose.entry(credential).or_insert(tenant) != tenant;
+    }
 }
 
 impl Service {
+    /// Its regular users, told from all of its tenants.
+    #[cfg(test)]
+    pub(crate) fn count_regulars(&mut self) {
+        self.regulars = Regulars::default();
+        for (tenant, u) in self.tenants.iter().filter(|(_, u)| u.n_data() >= REGULAR) {
+            self.regulars.n += 1;
+            for credential in &u.credentials {
+                self.regulars.comes_in_with(*tenant, *credential);
+            }
+        }
+    }
+
     /// Distinct tenants with data operations not before `since`.
     pub fn tenants_since(&self, since: Nanos) -> usize {
         self.tenants.values().filter(|t| t.last_seen >= since && t.n_data() > 0).count()

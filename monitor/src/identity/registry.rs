@@ -27,6 +27,8 @@ pub(super) struct Changed {
     pub(super) services: FxHashSet<SocketAddr>,
     /// Every pod's tenant may be another.
     pub(super) everything: bool,
+    /// A source has told everything once, or can no longer be asked.
+    pub(super) states: bool,
 }
 
 /// Who a container, a pod or an address is.
@@ -144,6 +146,7 @@ impl Registry {
             Fact::All(keep) => self.only(source, &keep),
             Fact::State(state) => {
                 let Some(info) = self.sources.get_mut(source.0) else { return };
+                self.changed.states = true;
                 match state {
                     SourceState::Synced => {
                         info.synced = true;

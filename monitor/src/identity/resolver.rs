@@ -73,12 +73,23 @@ struct Container {
     declared: bool,
 }
 
+impl Container {
+    /// What sources call it and its pod.
+    fn ids(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.id).chain(&self.pod_uid)
+    }
+}
+
 /// All that is known of who is where.
 #[derive(Debug)]
 pub struct Resolver {
     config: IdentityConfig,
     registry: Registry,
     cgroups: FxHashMap<CgroupId, Cgroup>,
+    /// Cgroups by the ids that sources tell of: their containers' and their pods'.
+    by_id: FxHashMap<String, Vec<CgroupId>>,
+    /// Cgroups that somebody may yet say more of.
+    waiting: FxHashSet<CgroupId>,
     /// Containers that nobody knew in time.
     given_up: FxHashSet<String>,
     told_addresses: FxHashMap<IpAddr, WorkloadFact>,
@@ -96,6 +107,8 @@ impl Resolver {
             config,
             registry: Registry::new(sources),
             cgroups: FxHashMap::default(),
+            by_id: FxHashMap::default(),
+            waiting: FxHashSet::default(),
             given_up: FxHashSet::default(),
             told_addresses: FxHashMap::default(),
             told_services: FxHashMap::default(),
@@ -149,6 +162,13 @@ impl Resolver {
         let awaited = container.as_ref().is_some_and(|c| self.awaits(c));
         let told = (!awaited).then(|| self.resolve(path, container.as_ref()));
         if container.is_some() && self.cgroups.len() < MAX_CGROUPS {
+            self.gone(id);
+            for name in container.iter().flat_map(Container::ids) {
+                self.by_id.entry(name.clone()).or_default().push(id);
+            }
+            if awaited {
+                self.waiting.insert(id);
+            }
             let entry = Cgroup { path: path.to_owned(), container, told: told.clone(), awaited, blocking: false };
             self.cgroups.insert(id, entry);
             return told;
@@ -158,7 +178,16 @@ impl Resolver {
 
     /// The cgroup is gone.
     pub fn gone(&mut self, id: CgroupId) {
-        self.cgroups.remove(&id);
+        self.waiting.remove(&id);
+        let Some(Cgroup { container: Some(container), .. }) = self.cgroups.remove(&id) else { return };
+        for name in container.ids() {
+            if let Some(all) = self.by_id.get_mut(name) {
+                all.retain(|other| *other != id);
+                if all.is_empty() {
+                    self.by_id.remove(name);
+                }
+            }
+        }
     }
 
     /// Whether events of sockets in this cgroup have to wait for its label.
@@ -181,6 +210,7 @@ impl Resolver {
             entry.blocking = false;
             (entry.path.clone(), entry.container.clone())
         };
+        self.waiting.remove(&id);
         self.count(end);
         if let Some(c) = &container
             && self.given_up.len() < MAX_CGROUPS
@@ -209,17 +239,13 @@ impl Resolver {
     pub fn updates(&mut self) -> Vec<Update> {
         let changed = std::mem::take(&mut self.registry.changed);
         let mut updates = Vec::new();
-        let touched = |c: &Container| {
-            changed.everything
-                || changed.ids.contains(&c.id)
-                || c.pod_uid.as_ref().is_some_and(|uid| changed.ids.contains(uid))
+        // What was told of others changes nothing for a cgroup; whether a source can be asked does for whoever waits.
+        let affected: FxHashSet<CgroupId> = if changed.everything {
+            self.cgroups.keys().copied().collect()
+        } else {
+            let told = changed.ids.iter().filter_map(|name| self.by_id.get(name)).flatten().copied();
+            told.chain(self.waiting.iter().copied().filter(|_| changed.states)).collect()
         };
-        let affected: Vec<CgroupId> = self
-            .cgroups
-            .iter()
-            .filter(|(_, c)| c.awaited || c.container.as_ref().is_some_and(touched))
-            .map(|(id, _)| *id)
-            .collect();
         for id in affected {
             updates.extend(self.again(id));
         }
@@ -232,9 +258,6 @@ impl Resolver {
                 .filter(|ip| self.told_addresses.contains_key(ip) || self.asked.contains(ip))
                 .collect()
         };
-        // A pod's labels may change without its addresses.
-        let relabelled = self.told_addresses.keys().copied().filter(|_| !changed.ids.is_empty());
-        let ips: FxHashSet<IpAddr> = ips.into_iter().chain(relabelled).collect();
         for ip in ips {
             updates.extend(self.address(ip));
         }
@@ -329,6 +352,7 @@ impl Resolver {
         let entry = self.cgroups.get_mut(&id)?;
         entry.awaited = false;
         entry.blocking = false;
+        self.waiting.remove(&id);
         if entry.told.as_ref() == Some(&fact) {
             return None;
         }

@@ -10,7 +10,9 @@ use super::content::{Content, Purpose};
 use super::core::{Core, What};
 use super::method::Id;
 use crate::decode::Sink;
+use crate::decode::fifo::Fifo;
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settlement};
+use crate::model::steps::step;
 use crate::model::{Fingerprint, Nanos, OpKind, Outcome, Sym};
 use ending::end_publication;
 
@@ -81,7 +83,7 @@ enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Channel {
     number: u16,
-    pending: VecDeque<Pending>,
+    pending: Fifo<Id, Pending>,
     /// On their way: from the client, from the server.
     coming: [Option<Box<Content>>; 2],
     /// The broker confirms what is published; the next one's number, while every one was seen.
@@ -105,7 +107,7 @@ impl Channel {
     /// A request. The caller has looked at how many there are.
     pub(super) fn ask(&mut self, pending: Pending, core: &mut Core) {
         core.n_pending += 1;
-        self.pending.push_back(pending);
+        self.pending.push(pending.answer, pending);
     }
 
     /// The latest request that awaits its answer.
@@ -115,9 +117,9 @@ impl Channel {
 
     /// The answer `id` has come; the request it answers.
     pub(super) fn answered(&mut self, id: Id, core: &mut Core) -> Option<Pending> {
-        let at = self.pending.iter().position(|p| p.answer == id)?;
+        let pending = self.pending.take(id)?;
         core.n_pending = core.n_pending.saturating_sub(1);
-        self.pending.remove(at)
+        Some(pending)
     }
 
     /// From now on the broker confirms what is published.
@@ -251,7 +253,7 @@ impl Channel {
                 !w.returned && w.message.as_ref().is_some_and(|w| (w.place, w.print) == (m.place, m.print))
             };
             // It is confirmed all the same, after this (rabbitmq.com/docs/confirms).
-            if let Some(w) = self.waiting.iter_mut().find(same) {
+            if let Some(w) = self.waiting.iter_mut().inspect(|_| step()).find(same) {
                 w.returned = true;
                 return;
             }
@@ -317,7 +319,7 @@ impl Channel {
     /// Bytes held, over what is counted for the whole connection.
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
-            + self.pending.capacity() * size_of::<Pending>()
+            + self.pending.memory()
             + self.waiting.capacity() * size_of::<Waiting>()
             + self.unacked.capacity() * size_of::<u64>()
             + self.steps.as_ref().map_or(0, |s| s.capacity() * size_of::<Step>())

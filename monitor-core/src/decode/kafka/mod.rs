@@ -27,6 +27,7 @@ use std::collections::VecDeque;
 use crate::model::claim::Salt;
 use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 
+use super::fifo::Fifo;
 use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use bytes::{Read, Stop};
@@ -71,7 +72,8 @@ pub struct Kafka {
     says: Inbox,
     asking: Asking,
     saying: Saying,
-    pending: VecDeque<Pending>,
+    /// By correlation id, where the response has one.
+    pending: Fifo<Option<i32>, Pending>,
     /// Correlation ids of the last requests that want no response: some brokers answer all the same.
     silent: VecDeque<i32>,
     login: sasl::Login,
@@ -103,7 +105,7 @@ impl Kafka {
             says: Inbox::default(),
             asking: Asking::default(),
             saying: Saying::default(),
-            pending: VecDeque::new(),
+            pending: Fifo::default(),
             silent: VecDeque::new(),
             login: sasl::Login::default(),
             raw_login: false,
@@ -188,7 +190,7 @@ impl Kafka {
                     let len = i32::from_be_bytes([*a, *b, *c, *d]);
                     let correlation = i32::from_be_bytes([*e, *f, *g, *h]);
                     usize::try_from(len).is_ok_and(|n| (4..=look::MAX_FRAME).contains(&n))
-                        && self.pending.iter().any(|p| p.correlation == correlation && !p.raw())
+                        && self.pending.contains(Some(correlation))
                 }
                 None => false,
             },
@@ -270,7 +272,7 @@ impl Decoder for Kafka {
         self.asks.memory()
             + self.says.memory()
             + self.pending.iter().map(Pending::memory).sum::<usize>()
-            + self.pending.capacity().saturating_sub(self.pending.len()) * size_of::<Pending>()
+            + self.pending.memory()
             + self.core.topics.memory()
             + self.core.partitions.memory()
     }
@@ -279,7 +281,7 @@ impl Decoder for Kafka {
 impl Kafka {
     fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
         self.abandon_response(at, sink);
-        while let Some(p) = self.pending.pop_front() {
+        while let Some((_, p)) = self.pending.pop_front() {
             self.unanswered(p, at, sink);
         }
         self.asking = Asking::default();

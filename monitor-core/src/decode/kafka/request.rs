@@ -253,7 +253,7 @@ impl Kafka {
             self.whole = false;
             return;
         }
-        self.pending.push_back(p);
+        self.pending.push((!p.raw()).then_some(p.correlation), p);
     }
 
     /// Messages whose producer wants to hear nothing of them.

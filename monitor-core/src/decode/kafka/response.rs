@@ -1,5 +1,7 @@
 //! What the broker says.
 
+use rustc_hash::FxHashMap;
+
 use super::api::{self, API_VERSIONS, METADATA};
 use super::bytes::{Cursor, Read, Stop};
 use super::carrier::Carrier;
@@ -9,9 +11,10 @@ use super::pending::{Pending, What, idle};
 use super::request::why;
 use super::topics::log;
 use super::{Kafka, MAX_COLLECT};
+use crate::decode::fifo::Fifo;
 use crate::decode::{Disturbance, SessionStart, Sink};
 use crate::model::queue::{Passed, Position, QueueEvent};
-use crate::model::{Effect, Nanos, OpKind, Outcome, Scope, Slot, Strength};
+use crate::model::{Effect, Fingerprint, Nanos, OpKind, Outcome, Scope, Slot, Strength};
 
 /// Where the broker is.
 #[derive(Debug, Default)]
@@ -94,21 +97,18 @@ impl Kafka {
     fn response(&mut self, inbox: &mut Inbox, at: Nanos, sink: &mut dyn Sink) -> Read<Saying> {
         if self.pending.front().is_some_and(Pending::raw) {
             // The broker ends the connection instead of refusing.
-            let p = self.pending.pop_front().unwrap_or_default();
+            let (_, p) = self.pending.pop_front().unwrap_or_default();
             return Ok(Saying::Pass(Some((p, Told::Outcome(Outcome::Ok)))));
         }
         let (frame, whole) = inbox.frame();
         let more = |stop| if whole && stop == Stop::Short { Stop::Bad("response") } else { stop };
         let mut c = Cursor::new(frame);
         let correlation = c.i32().map_err(more)?;
-        let Some(place) = self.pending.iter().position(|p| p.correlation == correlation && !p.raw()) else {
+        let Some((key, version)) = self.pending.get(Some(correlation)).map(|p| (p.key, p.version)) else {
             if self.whole && !self.silent.contains(&correlation) {
                 sink.decode_error("unknown_correlation");
                 sink.unmatched_reply(at, "a response whose correlation id no request has");
             }
-            return Ok(Saying::Pass(None));
-        };
-        let Some((key, version)) = self.pending.get(place).map(|p| (p.key, p.version)) else {
             return Ok(Saying::Pass(None));
         };
         // A broker that does not know the version it is asked in answers with the first one.
@@ -116,12 +116,13 @@ impl Kafka {
         c.tags(compact).map_err(more)?;
         inbox.consume(c.read());
         // Brokers answer in order: those before it will not be answered.
-        for _ in 0..place {
-            if let Some(p) = self.pending.pop_front() {
-                self.unanswered(p, at, sink);
+        let p = loop {
+            match self.pending.pop_front() {
+                Some((Some(id), p)) if id == correlation => break p,
+                Some((_, p)) => self.unanswered(p, at, sink),
+                None => return Ok(Saying::Pass(None)),
             }
-        }
-        let Some(p) = self.pending.pop_front() else { return Ok(Saying::Pass(None)) };
+        };
         let readable = api::readable(key, version);
         Ok(match p.what {
             What::Fetch { committed } if readable => {
@@ -209,7 +210,11 @@ impl Kafka {
         sink: &mut dyn Sink,
     ) -> Told {
         self.core.held = self.core.held.saturating_sub(p.held());
-        let What::Produce(mut parts) = std::mem::take(&mut p.what) else { return Told::All };
+        let What::Produce(asked) = std::mem::take(&mut p.what) else { return Told::All };
+        let mut parts = Fifo::default();
+        for part in asked {
+            parts.push((part.topic.key, part.partition), part);
+        }
         let mut op = p.operation(at, Outcome::Unknown, &self.core.shared.shapes, sink);
         let v = p.version;
         let mut read = || -> Read<()> {
@@ -233,11 +238,7 @@ impl Kafka {
                         c.string(compact)?;
                     }
                     c.tags(compact)?;
-                    let Some(i) = parts.iter().position(|p| p.partition == partition && p.topic.key == topic.key)
-                    else {
-                        continue;
-                    };
-                    let part = parts.swap_remove(i);
+                    let Some(part) = parts.take((topic.key, partition)) else { continue };
                     op.outcome = if error == 0 { Outcome::Ok } else { Outcome::Error };
                     (op.target, op.marker) = (part.topic.shown, part.topic.marker);
                     sink.done(&op);
@@ -262,7 +263,7 @@ impl Kafka {
             sink.decode_error(why(stop));
         }
         // What the broker does not speak of.
-        for part in &parts {
+        for (_, part) in parts.take_all() {
             op.outcome = Outcome::Unknown;
             (op.target, op.marker) = (part.topic.shown, part.topic.marker);
             sink.done(&op);
@@ -282,6 +283,8 @@ impl Kafka {
         let What::Commit(commits) = std::mem::take(&mut p.what) else { return Told::All };
         let v = p.version;
         let (transaction, mut failed) = (p.key != api::OFFSET_COMMIT, false);
+        // The first counts where a partition is named twice.
+        let offsets: FxHashMap<(Fingerprint, i32), i64> = commits.iter().rev().map(|c| ((c.0, c.1), c.2)).collect();
         let mut taken = Vec::new();
         let mut read = || -> Read<()> {
             if transaction || v >= 3 {
@@ -294,8 +297,9 @@ impl Kafka {
                     let (partition, error) = (c.i32()?, c.i16()?);
                     c.tags(compact)?;
                     failed |= error != 0;
-                    let wanted = |w: &&(_, i32, i64)| error == 0 && (w.0, w.1) == (topic.key, partition);
-                    taken.extend(commits.iter().find(wanted).copied());
+                    if error == 0 {
+                        taken.extend(offsets.get(&(topic.key, partition)).map(|to| (topic.key, partition, *to)));
+                    }
                 }
                 c.tags(compact)?;
             }

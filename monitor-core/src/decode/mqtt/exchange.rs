@@ -39,22 +39,13 @@ pub(super) struct Coming {
 /// A publication that awaits its confirmation.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    id: u16,
     what: What,
     message: Option<Box<Message>>,
 }
 
-/// A request that awaits its answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pending {
-    answer: Kind,
-    id: u16,
-    what: What,
-}
-
 /// What an operation is, its end apart.
 #[derive(Clone, Copy, Debug)]
-struct What {
+pub(super) struct What {
     /// The request; 0: the server began it.
     request: u64,
     begun: Nanos,
@@ -213,22 +204,20 @@ impl Mqtt {
             }
             Box::new(m)
         });
-        let waiting = Waiting { id: coming.id, what, message };
+        let waiting = Waiting { what, message };
         if coming.flags & 6 == 0 {
             self.confirmed(waiting, Outcome::Unknown, at, sink);
             self.rest(at, sink);
             return;
         }
         // The same once more (§3.3.1.1): the first one's answer will not come.
-        if let Some(before) = self.waiting.iter().position(|w| w.id == coming.id)
-            && let Some(mut before) = self.waiting.remove(before)
-        {
+        if let Some(mut before) = self.waiting.take(coming.id) {
             before.message = None;
             self.confirmed(before, Outcome::Unknown, at, sink);
         }
-        self.waiting.push_back(waiting);
+        self.waiting.push(coming.id, waiting);
         if self.waiting.len() > MAX_WAITING
-            && let Some(oldest) = self.waiting.pop_front()
+            && let Some((_, oldest)) = self.waiting.pop_front()
         {
             self.confirmed(oldest, Outcome::Unknown, at, sink);
         }
@@ -245,9 +234,9 @@ impl Mqtt {
     /// The server has delivered a message.
     fn delivered(&mut self, coming: Coming, at: Nanos, sink: &mut dyn Sink) {
         let (confirms, again) = (coming.flags & 6 != 0, coming.flags & 8 != 0);
-        let outstanding = self.unacked.iter().position(|id| confirms && *id == coming.id);
+        let outstanding = confirms && self.unacked.contains(coming.id);
         // Of quality 2: the client has it already (§4.3.3).
-        if outstanding.is_some() && coming.flags & 6 == 4 {
+        if outstanding && coming.flags & 6 == 4 {
             return;
         }
         let mut what = What::control(0, coming.begun, "PUBLISH");
@@ -257,15 +246,15 @@ impl Mqtt {
             (what.target, what.marker, what.proved) = (m.queue, m.marker, m.proved);
         }
         self.tell(&what, at, Outcome::Ok, sink);
-        if let Some(outstanding) = outstanding {
-            self.unacked.remove(outstanding);
+        if outstanding {
+            self.unacked.take(coming.id);
             let handle = u64::from(coming.id);
             sink.queue(QueueEvent::Settled(Settled { handle, at, how: Settlement::Returned }));
         }
         let Some(message) = message else { return };
         let awaits_ack = confirms && self.unacked.len() < MAX_UNACKED;
         let handle = if awaits_ack {
-            self.unacked.push_back(coming.id);
+            self.unacked.push(coming.id, ());
             u64::from(coming.id)
         } else {
             self.n_unconfirmed += 1;
@@ -346,8 +335,7 @@ impl Mqtt {
         if kind == Kind::Pubcomp {
             return;
         }
-        let Some(waiting) = self.waiting.iter().position(|w| w.id == id) else { return };
-        if let Some(waiting) = self.waiting.remove(waiting) {
+        if let Some(waiting) = self.waiting.take(id) {
             self.confirmed(waiting, if failed { Outcome::Error } else { Outcome::Ok }, at, sink);
             self.rest(at, sink);
         }
@@ -365,8 +353,7 @@ impl Mqtt {
         let mut what = What::control(request, at, verb);
         what.kind = OpKind::Ack;
         self.tell(&what, at, Outcome::Unknown, sink);
-        if let Some(place) = self.unacked.iter().position(|i| *i == id) {
-            self.unacked.remove(place);
+        if self.unacked.take(id).is_some() {
             let how = if failed { Settlement::Dropped } else { Settlement::Done };
             sink.queue(QueueEvent::Settled(Settled { handle: u64::from(id), at, how }));
         }
@@ -389,8 +376,8 @@ impl Mqtt {
                 });
                 self.ask("AUTH", Kind::Auth, 0, (Sym::EMPTY, Claim::Neutral), at, sink);
                 if let Some(asked) = self.pending.back_mut() {
-                    asked.what.kind = OpKind::Bind;
-                    asked.what.effect = match claim {
+                    asked.kind = OpKind::Bind;
+                    asked.effect = match claim {
                         Some(claim) => {
                             Effect::Bind { slot: Slot::User, claim, scope: Scope::Session, strength: Strength::V3 }
                         }

@@ -15,18 +15,17 @@ mod packet;
 mod read;
 mod session;
 
-use std::collections::VecDeque;
-
 use rustc_hash::FxHashMap;
 
+use super::fifo::Fifo;
 use super::message::MAX_LOOKED_INTO;
 use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use crate::model::claim::Salt;
 use crate::model::queue::Message;
 use crate::model::{Nanos, Protocol, Side};
-use exchange::{Coming, Pending, Waiting};
-use packet::{Packets, Version};
+use exchange::{Coming, Waiting, What};
+use packet::{Kind, Packets, Version};
 use session::Opening;
 
 /// Malformed input, after which the connection is given up.
@@ -55,10 +54,10 @@ pub struct Mqtt {
     keeps: bool,
     coming: [Option<Coming>; 2],
     aliases: [FxHashMap<u16, Box<[u8]>>; 2],
-    waiting: VecDeque<Waiting>,
+    waiting: Fifo<u16, Waiting>,
     /// Packet ids of deliveries that are not settled.
-    unacked: VecDeque<u16>,
-    pending: VecDeque<Pending>,
+    unacked: Fifo<u16, ()>,
+    pending: Fifo<(Kind, u16), What>,
     n_unconfirmed: u64,
     latest: u64,
     /// Requests begun and not answered.
@@ -85,9 +84,9 @@ impl Mqtt {
             keeps: true,
             coming: [None, None],
             aliases: Default::default(),
-            waiting: VecDeque::new(),
-            unacked: VecDeque::new(),
-            pending: VecDeque::new(),
+            waiting: Fifo::default(),
+            unacked: Fifo::default(),
+            pending: Fifo::default(),
             n_unconfirmed: 0,
             latest: 0,
             n_open: 0,
@@ -220,9 +219,9 @@ impl Decoder for Mqtt {
             + aliases
             + self.coming.iter().flatten().count() * MAX_LOOKED_INTO
             + self.waiting.len() * size_of::<Message>()
-            + self.waiting.capacity() * size_of::<Waiting>()
-            + self.pending.capacity() * size_of::<Pending>()
-            + self.unacked.capacity() * size_of::<u16>()
+            + self.waiting.memory()
+            + self.pending.memory()
+            + self.unacked.memory()
     }
 }
 

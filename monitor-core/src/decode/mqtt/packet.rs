@@ -10,7 +10,7 @@ pub(super) const MAX_KEPT: usize = 128 << 10;
 const TELLING: usize = 1024;
 
 /// The types of packets (§2.1.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Connect,
     Connack,

@@ -21,11 +21,14 @@ mod open;
 mod session;
 mod waits;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+
+use rustc_hash::FxHashMap;
 
 use crate::model::claim::Salt;
 use crate::model::{Nanos, Outcome, Protocol, Side};
 
+use super::fifo::Fifo;
 use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use frame::{After, Frames, Hears};
@@ -58,10 +61,13 @@ pub struct Nats {
     /// The client asked for an answer to everything: what still waits for one.
     verbose: bool,
     unanswered: VecDeque<Option<Wait>>,
-    waits: VecDeque<Wait>,
-    policies: Vec<(u64, Policy)>,
-    /// Deliveries of consumers whose confirmations cover all before: consumer, number, handle.
-    together: VecDeque<(u64, u64, u64)>,
+    /// By the subject that the answer comes to.
+    waits: Fifo<u64, Wait>,
+    policies: FxHashMap<u64, Policy>,
+    /// Deliveries of consumers whose confirmations cover all before, by handle: consumer, number.
+    together: Fifo<u64, (u64, u64)>,
+    /// The same by consumer and number.
+    in_order: BTreeSet<(u64, u64, u64)>,
     over: bool,
 }
 
@@ -79,21 +85,22 @@ impl Nats {
             login: None,
             verbose: false,
             unanswered: VecDeque::new(),
-            waits: VecDeque::new(),
-            policies: Vec::new(),
-            together: VecDeque::new(),
+            waits: Fifo::default(),
+            policies: FxHashMap::default(),
+            together: Fifo::default(),
+            in_order: BTreeSet::new(),
             over: false,
         }
     }
 
     fn policy(&self, consumer: u64) -> Policy {
-        self.policies.iter().find(|(c, _)| *c == consumer).map_or(Policy::Each, |(_, p)| *p)
+        self.policies.get(&consumer).copied().unwrap_or(Policy::Each)
     }
 
     fn learn(&mut self, consumer: u64, policy: Policy) {
-        self.policies.retain(|(c, _)| *c != consumer);
+        self.policies.remove(&consumer);
         if policy != Policy::Each && self.policies.len() < MAX_CONSUMERS {
-            self.policies.push((consumer, policy));
+            self.policies.insert(consumer, policy);
         }
     }
 
@@ -108,7 +115,8 @@ impl Nats {
             *open = Open::new(self.salt);
         }
         sink.disturbed(at, why);
-        self.together.clear();
+        drop(self.together.take_all());
+        self.in_order.clear();
         self.give_up(at, sink);
     }
 
@@ -235,8 +243,10 @@ impl Decoder for Nats {
         let open: usize = self.open.iter().map(Open::memory).sum();
         frames
             + open
-            + (self.waits.capacity() + self.unanswered.capacity()) * size_of::<Wait>()
-            + self.together.capacity() * 24
+            + self.waits.memory()
+            + self.unanswered.capacity() * size_of::<Wait>()
+            + self.together.memory()
+            + self.in_order.len() * 24
             + self.policies.capacity() * 16
     }
 }
@@ -247,7 +257,7 @@ impl Nats {
         if let Some(login) = self.login.take() {
             self.logged_in(login, Outcome::Unknown, at, sink);
         }
-        for wait in std::mem::take(&mut self.waits) {
+        for (_, wait) in self.waits.take_all() {
             self.complete(wait, Outcome::Unknown, at, sink);
         }
         for wait in std::mem::take(&mut self.unanswered).into_iter().flatten() {

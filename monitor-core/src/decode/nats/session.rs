@@ -8,6 +8,7 @@ use super::waits::Asked;
 use crate::decode::message::shown;
 use crate::decode::{Mark, Sink};
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::steps::step;
 use crate::model::{Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Side, Sym};
 
 /// Most deliveries that are confirmed together.
@@ -63,7 +64,7 @@ impl Nats {
             "MSG" | "HMSG" => {
                 let head = head(rest, true, headers).ok_or("msg")?;
                 let inbox = self.hash(head.subject);
-                let role = if self.waits.iter().any(|w| w.inbox == inbox) {
+                let role = if self.waits.contains(inbox) {
                     Role::Text
                 } else if special(head.subject) {
                     Role::Other
@@ -155,8 +156,7 @@ impl Nats {
 
     fn answered(&mut self, open: &Open, at: Nanos, sink: &mut dyn Sink) {
         let inbox = self.hash(&open.subject);
-        let Some(index) = self.waits.iter().position(|w| w.inbox == inbox) else { return };
-        let Some(mut wait) = self.waits.remove(index) else { return };
+        let Some(mut wait) = self.waits.take(inbox) else { return };
         // Nobody listens (503): what was sent has reached nobody.
         let mut outcome = if open.status == Some(503) { Outcome::Error } else { Outcome::Ok };
         match wait.asked {
@@ -194,18 +194,17 @@ impl Nats {
     }
 
     pub(super) fn settle(&mut self, handle: u64, how: Settlement, at: Nanos, sink: &mut dyn Sink) {
-        if let Some(index) = self.together.iter().position(|(_, _, h)| *h == handle)
-            && let Some((consumer, seq, _)) = self.together.remove(index)
-            && how == Settlement::Done
-        {
+        if let Some((consumer, seq)) = self.together.take(handle) {
+            self.in_order.remove(&(consumer, seq, handle));
             // This consumer's confirmations are for all before, too.
-            self.together.retain(|(c, s, h)| {
-                let covered = *c == consumer && *s < seq;
-                if covered {
-                    sink.queue(QueueEvent::Settled(Settled { handle: *h, at, how }));
-                }
-                !covered
-            });
+            while how == Settlement::Done
+                && let Some(&before) = self.in_order.range((consumer, 0, 0)..(consumer, seq, 0)).next()
+            {
+                step();
+                self.in_order.remove(&before);
+                self.together.take(before.2);
+                sink.queue(QueueEvent::Settled(Settled { handle: before.2, at, how }));
+            }
         }
         sink.queue(QueueEvent::Settled(Settled { handle, at, how }));
     }
@@ -226,10 +225,15 @@ impl Nats {
             let policy = self.policy(consumer);
             awaits_ack = policy != Policy::Never;
             if policy == Policy::All {
-                if self.together.len() >= MAX_TOGETHER {
-                    self.together.pop_front();
+                if self.together.len() >= MAX_TOGETHER
+                    && let Some((oldest, (c, seq))) = self.together.pop_front()
+                {
+                    self.in_order.remove(&(c, seq, oldest));
                 }
-                self.together.push_back((consumer, ack.consumer_seq, handle));
+                if !self.together.contains(handle) {
+                    self.together.push(handle, (consumer, ack.consumer_seq));
+                    self.in_order.insert((consumer, ack.consumer_seq, handle));
+                }
             }
         }
         let op = Operation {

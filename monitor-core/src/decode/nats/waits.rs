@@ -114,17 +114,17 @@ impl Nats {
             return;
         }
         if self.waits.len() >= MAX_WAITS
-            && let Some(oldest) = self.waits.pop_front()
+            && let Some((_, oldest)) = self.waits.pop_front()
         {
             self.complete(oldest, Outcome::Ok, at, sink);
         }
-        self.waits.push_back(wait);
+        self.waits.push(wait.inbox, wait);
     }
 
     /// Whoever has waited too long will not be answered.
     fn impatient(&mut self, at: Nanos, sink: &mut dyn Sink) {
         while self.waits.front().is_some_and(|w| w.begun + PATIENCE < at) {
-            let Some(wait) = self.waits.pop_front() else { return };
+            let Some((_, wait)) = self.waits.pop_front() else { return };
             self.complete(wait, Outcome::Ok, at, sink);
         }
     }

@@ -145,7 +145,10 @@ impl Redis {
         sink: &mut dyn Sink,
         at: Nanos,
     ) {
-        let taken = outcome == Outcome::Ok && self.taking.events.iter().any(|(n, _)| *n == no);
+        // In the order of their commands, as the reply has them.
+        let events = &self.taking.events;
+        let of_it = events.partition_point(|(n, _)| *n < no)..events.partition_point(|(n, _)| *n <= no);
+        let taken = outcome == Outcome::Ok && !of_it.is_empty();
         // Whoever asked and was given nothing has not touched any message.
         if p.kind == OpKind::Deliver && outcome == Outcome::Ok && !taken {
             p.kind = OpKind::Control;
@@ -170,7 +173,7 @@ impl Redis {
         if !taken {
             return;
         }
-        for (_, mut event) in self.taking.events.extract_if(.., |(n, _)| *n == no) {
+        for (_, mut event) in self.taking.events.drain(of_it) {
             if let QueueEvent::Delivered(d) = &mut event {
                 d.message.request = p.request;
             }

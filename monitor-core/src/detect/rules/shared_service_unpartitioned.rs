@@ -11,6 +11,7 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::model::steps::walk;
 use crate::model::{EvidenceClass, Nanos, Service, ServiceId, Severity, Sym, TenantId, TenantUse};
 
 /// What is fixed about it.
@@ -25,8 +26,6 @@ pub static INFO: RuleInfo = RuleInfo {
     source: "seed 0, myth 5; domain document §2",
 };
 
-/// Fewest data operations of a tenant before its lack of bindings means anything.
-const ENOUGH: u64 = 3;
 /// How long a service must have been shared before that.
 const SETTLED: Nanos = Nanos::secs(2);
 
@@ -49,7 +48,7 @@ impl Rule for SharedServiceUnpartitioned {
             _ => return Outcome::Clear,
         };
         let before = hits.len();
-        for (index, service) in (0u32..).zip(world.services) {
+        for (index, service) in (0u32..).zip(walk(world.services)) {
             let id = ServiceId(index);
             let Some(severity) = severity(service, now, ended) else { continue };
             if self.reported.insert((id, severity == Severity::Medium)) {
@@ -75,23 +74,14 @@ fn severity(service: &Service, now: Nanos, ended: bool) -> Option<Severity> {
     if service.relay || !settled {
         return None;
     }
-    let active: Vec<&TenantUse> = service.tenants.values().filter(|t| t.n_data() >= ENOUGH).collect();
-    if active.len() < 2 {
+    if service.regulars.n < 2 {
         return None;
     }
-    if service.n_bindings == 0 && share_credentials(&active) {
+    // Credentials of their own are a partition that the server enforces.
+    if service.n_bindings == 0 && service.regulars.share_credentials {
         return Some(Severity::Medium);
     }
     (service.n_findings > 0).then_some(Severity::Info)
-}
-
-/// Whether two of the tenants come in with the same user and database. Credentials of their own are a partition that
-/// the server enforces.
-fn share_credentials(tenants: &[&TenantUse]) -> bool {
-    tenants
-        .iter()
-        .enumerate()
-        .any(|(i, a)| tenants.iter().skip(i + 1).any(|b| a.credentials.iter().any(|c| b.credentials.contains(c))))
 }
 
 fn hit(id: ServiceId, service: &Service, severity: Severity, now: Nanos) -> Hit {
@@ -128,7 +118,8 @@ mod tests {
     use crate::detect::testing::*;
     use crate::model::Fingerprint;
 
-    fn after(service: Service) -> Vec<Hit> {
+    fn after(mut service: Service) -> Vec<Hit> {
+        service.count_regulars();
         let mut rule = SharedServiceUnpartitioned::default();
         run_on(&mut rule, &RuleEvent::Tick(Nanos::secs(10)), &[service])
     }

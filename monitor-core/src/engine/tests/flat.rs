@@ -251,3 +251,43 @@ fn commands_in_one_pipeline_and_their_replies() {
         net.end();
     });
 }
+
+/// One a second, so that rules look at what they know again and again.
+#[test]
+fn tenants_of_one_service_and_findings_while_little_happens() {
+    assert_flat("tenants", 100, |n| {
+        let mut net = Net::new(Nanos::secs(1));
+        for i in 0..n {
+            let fact = WorkloadFact {
+                name: format!("agent-{i}"),
+                cgroup: String::new(),
+                tenants: vec![format!("tenant-{i}")],
+                role: None,
+            };
+            net.engine.learn_address(net.at, at_ip(client(i)), &fact);
+            let c = net.connect(client(i), (SERVER, 6379));
+            for _ in 0..3 {
+                net.send(c, 0, 0, b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+                net.send(c, 1, 0, b"$1\r\nv\r\n");
+            }
+        }
+        net.end();
+    });
+}
+
+/// A subscriber that confirms nothing: what it has is not looked through for each message more.
+#[test]
+fn deliveries_that_nobody_confirms() {
+    assert_flat("deliveries", 200, |n| {
+        let mut net = closely();
+        let c = net.connect(client(0), (SERVER, 1883));
+        net.send(c, 0, 0, b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01c");
+        net.send(c, 1, 0, b"\x20\x02\0\0");
+        for i in 0..n {
+            let [high, low] = u16::try_from(i + 1).unwrap().to_be_bytes();
+            net.send(c, 1, 0, &[0x32, 7, 0, 1, b't', high, low, b'h', b'i']);
+        }
+        let seen = net.end();
+        assert_eq!(seen.operations.iter().filter(|o| o.starts_with("deliver")).count() as u64, n);
+    });
+}

@@ -112,7 +112,7 @@ impl Channel {
             content.forget(core);
         }
         core.n_pending = core.n_pending.saturating_sub(self.pending.len());
-        for p in std::mem::take(&mut self.pending) {
+        for (_, p) in self.pending.take_all() {
             let refused = failed.and_then(method::known).is_some_and(|k| k.answer == Some(p.answer));
             p.what.tell(at, if refused { Outcome::Error } else { Outcome::Unknown }, sink);
             core.end(p.what.request, at, sink);

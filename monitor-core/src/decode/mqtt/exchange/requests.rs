@@ -1,6 +1,6 @@
 //! Requests and their answers, and what becomes of them when the connection ends.
 
-use super::{MAX_PENDING, Pending, What};
+use super::{MAX_PENDING, What};
 use crate::decode::mqtt::Mqtt;
 use crate::decode::mqtt::packet::Kind;
 use crate::decode::{Disturbance, Sink};
@@ -25,24 +25,22 @@ impl Mqtt {
         let request = self.begin(at, None, sink);
         let mut what = What::control(request, at, verb);
         (what.target, what.marker) = (target, marker);
-        self.pending.push_back(Pending { answer, id, what });
+        self.pending.push((answer, id), what);
     }
 
     /// The server answers.
     pub(super) fn answer(&mut self, kind: Kind, id: u16, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
-        let Some(place) = self.pending.iter().position(|p| (p.answer, p.id) == (kind, id)) else {
+        let Some(asked) = self.pending.take((kind, id)) else {
             if self.whole {
                 sink.decode_error("unasked_answer");
             }
             return;
         };
-        if let Some(asked) = self.pending.remove(place) {
-            // A binding is sure if it can be no other request's answer.
-            let unsure = !self.whole && asked.what.effect != Effect::None;
-            self.tell(&asked.what, at, if unsure { Outcome::Unknown } else { outcome }, sink);
-            self.end(asked.what.request, at, sink);
-            self.rest(at, sink);
-        }
+        // A binding is sure if it can be no other request's answer.
+        let unsure = !self.whole && asked.effect != Effect::None;
+        self.tell(&asked, at, if unsure { Outcome::Unknown } else { outcome }, sink);
+        self.end(asked.request, at, sink);
+        self.rest(at, sink);
     }
 
     /// The next request.
@@ -69,7 +67,7 @@ impl Mqtt {
     /// The connection is over: what is not settled is delivered again, or forgotten with the session.
     pub(in super::super) fn finish(&mut self, at: Nanos, sink: &mut dyn Sink) {
         let how = if self.keeps { Settlement::Returned } else { Settlement::Dropped };
-        for id in std::mem::take(&mut self.unacked) {
+        for (id, ()) in self.unacked.take_all() {
             sink.queue(QueueEvent::Settled(Settled { handle: u64::from(id), at, how }));
         }
         let waits = self.n_open > 0;
@@ -81,14 +79,14 @@ impl Mqtt {
 
     /// Nobody who waits will be told.
     pub(in super::super) fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        for p in std::mem::take(&mut self.pending) {
-            self.tell(&p.what, at, Outcome::Unknown, sink);
-            self.end(p.what.request, at, sink);
+        for (_, what) in self.pending.take_all() {
+            self.tell(&what, at, Outcome::Unknown, sink);
+            self.end(what.request, at, sink);
         }
-        for w in std::mem::take(&mut self.waiting) {
+        for (_, w) in self.waiting.take_all() {
             self.confirmed(w, Outcome::Unknown, at, sink);
         }
-        self.unacked.clear();
+        drop(self.unacked.take_all());
     }
 
     /// Tells the operation.
