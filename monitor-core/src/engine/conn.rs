@@ -166,17 +166,37 @@ pub(super) struct LocalBind {
     pub(super) warned: bool,
 }
 
-/// The current unit of work: from the first request after idle to the next idle.
+/// A unit of work, or a stretch of one, that is over and not yet looked at.
+#[derive(Debug)]
+pub(super) struct Lent {
+    pub(super) no: UnitNo,
+    pub(super) ended: Nanos,
+    /// It goes on as another's, from this request on; what it asked before may not be answered yet.
+    pub(super) until: Option<u64>,
+    pub(super) borrow: Borrow,
+}
+
+/// The current unit of work: from the first request after idle to the next idle, or from where somebody else goes on
+/// in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unit {
     pub(super) no: UnitNo,
     pub(super) open: bool,
+    /// Its first request; a request of a lower number belongs to a stretch before it.
+    pub(super) first: u64,
+    /// Its latest request, and when that began.
+    pub(super) latest: u64,
+    pub(super) latest_at: Nanos,
+    /// The server has told that a transaction is open.
+    pub(super) held: bool,
     /// Some request of it may have come in through a relay.
     pub(super) forwarded: bool,
     /// Some request of it cannot.
     pub(super) unmatched: bool,
     /// An explicit transaction was begun in it.
     pub(super) explicit: bool,
+    /// And has not ended.
+    pub(super) begun: bool,
     pub(super) local: Option<LocalBind>,
 }
 
@@ -223,8 +243,12 @@ pub(super) struct Core {
     pub(super) last_user: Option<TenantId>,
     /// The current unit of work, where this connection works for a place that is followed.
     pub(super) borrow: Option<Borrow>,
-    /// Units of work that are over and not yet looked at: number, end.
-    pub(super) borrows: VecDeque<(UnitNo, Nanos, Borrow)>,
+    /// The latest request of the current unit, while it is not known whether it goes on with what was before it.
+    pub(super) step: Option<(u64, Borrow)>,
+    /// Stretches of the current unit before this one: first request, number.
+    pub(super) earlier: SmallVec<[(u64, UnitNo); 1]>,
+    /// Units of work that are over and not yet looked at.
+    pub(super) borrows: VecDeque<Lent>,
     /// What was made of the latest ones.
     pub(super) through: Vec<(UnitNo, Through)>,
     /// MCP exchanges that wait for their tenant, with their unit of work.
@@ -270,6 +294,8 @@ impl Core {
             users: SmallVec::new(),
             last_user: None,
             borrow: None,
+            step: None,
+            earlier: SmallVec::new(),
             borrows: VecDeque::new(),
             through: Vec::new(),
             exchanges: ByUnit::default(),
@@ -290,6 +316,11 @@ impl Core {
             let unit = self.units.iter().rev().find(|u| u.no == no)?;
             unit.said.filter(|a| !unit.contradicted && unit.came_in.allows(a.tenant, a.client))
         })
+    }
+
+    /// What the latest request carries is said of.
+    pub(super) fn reads_for(&mut self) -> Option<&mut Borrow> {
+        self.step.as_mut().map(|(_, step)| step).or(self.borrow.as_mut())
     }
 
     /// What was made of unit `no`, where a process works for many.

@@ -48,7 +48,7 @@ impl Session<'_> {
     fn published(&mut self, m: Message) {
         let no = self.core.unit.no;
         // Units end in order: if this one is over, it was the last.
-        let waits = self.core.borrow.is_some() || self.core.borrows.back().is_some_and(|(n, ..)| *n == no);
+        let waits = self.core.borrow.is_some() || self.core.borrows.back().is_some_and(|lent| lent.no == no);
         let broker = self.broker();
         let entry = match self.shared.messages.find(broker, &m, false) {
             // Its delivery was quicker.

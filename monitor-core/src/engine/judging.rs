@@ -81,7 +81,9 @@ impl Session<'_> {
         }
         let service = self.service();
         let minimum = self.minimum();
-        let fresh = |b: &Bound| b.unit == pending.unit && b.strength >= minimum;
+        // Where two took part in it, one of them may have bound it and the other gone on.
+        let torn = self.core.through_of(pending.unit).is_some_and(|t| t.torn);
+        let fresh = |b: &Bound| !torn && b.unit == pending.unit && b.strength >= minimum;
         let (ruling, other) = match answer {
             Answer::Tenant(a) => self.rule_on(pending, view, a),
             // Nobody is named, but this very unit has bound the connection for somebody, and was acknowledged.

@@ -17,6 +17,7 @@ mod services;
 mod session;
 mod shared;
 mod stats;
+mod stretches;
 mod table;
 mod through;
 mod tools;

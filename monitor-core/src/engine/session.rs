@@ -84,22 +84,24 @@ impl Session<'_> {
         })
     }
 
-    /// A request has come: the unit of work has begun, if none was open.
-    fn begin_unit(&mut self, at: Nanos) {
-        if self.core.unit.open {
-            return;
-        }
+    /// The unit of work has begun.
+    pub(super) fn begin_unit(&mut self, request: u64, at: Nanos) {
         self.core.unit.no.0 = self.core.unit.no.0.wrapping_add(1);
         self.core.unit.open = true;
         self.core.unit.forwarded = false;
         self.core.unit.unmatched = false;
         self.core.unit.explicit = false;
+        self.core.unit.begun = false;
+        self.core.unit.held = false;
         self.core.unit.local = None;
+        self.core.unit.first = request;
+        self.core.earlier.clear();
         self.borrows(at);
     }
 
     /// The unit of work is over.
     fn end_unit(&mut self, at: Nanos) {
+        self.fold(None);
         let unit = self.core.unit;
         // Idle again with nothing begun since (a Parse and a Sync): the unit before has ended already.
         if !unit.open {
@@ -138,7 +140,7 @@ impl Session<'_> {
 
     /// Drives the ledger with an acknowledged (or failed, or unknown) operation.
     fn apply(&mut self, op: &Operation) {
-        let unit = if op.request == 0 { UnitNo(0) } else { self.core.unit.no };
+        let unit = if op.request == 0 { UnitNo(0) } else { self.unit_of(op.request) };
         match op.outcome {
             Outcome::Ok => self.core.ledger.apply(&op.effect, op.ended, unit),
             // Only a transaction is undone by a failure.
@@ -148,7 +150,11 @@ impl Session<'_> {
             Outcome::Unknown => self.core.ledger.apply(&Effect::Unknown, op.ended, unit),
         }
         match op.effect {
-            Effect::Begin if op.outcome == Outcome::Ok => self.core.unit.explicit = true,
+            Effect::Begin if op.outcome == Outcome::Ok => {
+                self.core.unit.explicit = true;
+                self.core.unit.begun = true;
+            }
+            Effect::Commit | Effect::Rollback => self.core.unit.begun = false,
             Effect::Bind { slot, claim, scope, strength } if op.outcome == Outcome::Ok => {
                 self.note_binding(op, slot, claim, scope, strength);
             }
@@ -208,7 +214,7 @@ impl Sink for Session<'_> {
     }
 
     fn arrived(&mut self, request: u64, at: Nanos) {
-        self.begin_unit(at);
+        self.starts(request, at);
         self.comes_in(request, at);
     }
 
@@ -217,7 +223,7 @@ impl Sink for Session<'_> {
     }
 
     fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
-        self.begin_unit(at);
+        self.starts(request, at);
         self.comes_in(request, at);
         self.goes_out(request, at);
         if self.core.open.len() >= MAX_OPEN {
@@ -244,6 +250,8 @@ impl Sink for Session<'_> {
         {
             open.cut = true;
         }
+        let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && self.core.unit.begun;
+        self.fold(begins_again.then_some(op.request));
         if op.kind == OpKind::Deliver {
             self.core.delivered_by = op.verb;
         }
@@ -266,7 +274,7 @@ impl Sink for Session<'_> {
         if !blind {
             self.apply(op);
         }
-        let pending = Pending { unit: self.core.unit.no, op: *op, view };
+        let pending = Pending { unit: self.unit_of(op.request), op: *op, view };
         let asks = op.effect == Effect::Check;
         let posts = op.kind == OpKind::Publish;
         let wait = !self.known() && op.request != 0 && (data || asks || posts || self.shared.settings.operations);
@@ -278,6 +286,7 @@ impl Sink for Session<'_> {
     }
 
     fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
+        self.fold(None);
         let Some(index) = self.open_at(request) else { return };
         let open = self.core.open.remove(index);
         if !open.cut {
@@ -344,13 +353,17 @@ impl Sink for Session<'_> {
     }
 
     fn status(&mut self, at: Nanos, status: TxStatus) {
+        self.fold(None);
         self.core.ledger.status(status);
         if status == TxStatus::Idle {
             self.end_unit(at);
+        } else {
+            self.core.unit.held = true;
         }
     }
 
     fn disturbed(&mut self, at: Nanos, why: Disturbance) {
+        self.fold(None);
         *self.shared.stats.disturbances.entry(why.name()).or_default() += 1;
         self.core.disturbed = true;
         self.core.ledger.disturb(why == Disturbance::MidStream);
@@ -370,6 +383,7 @@ impl Sink for Session<'_> {
         }
         if let Some(place) = self.core.leaves.and_then(|r| self.shared.places.get_mut(&r)) {
             place.replies.forget(self.core.id);
+            place.works.miss(at);
         }
         self.core.unit.local = None;
         self.core.ineffective = None;

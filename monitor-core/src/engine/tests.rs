@@ -9,6 +9,7 @@ mod flat;
 mod jobs;
 mod logs;
 mod shared_service;
+mod stretches;
 mod tokens;
 
 use crate::decode::Appetite;

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::conn::{MAX_PAST, Pending};
+use super::conn::{Lent, MAX_PAST, Pending};
 use super::session::Session;
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
@@ -26,8 +26,7 @@ const PATIENCE: Nanos = Nanos::secs(2);
 
 /// Some request in flight came in by the very protocol that work goes out in, and it is one that poolers pass on.
 fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
-    protocol == Protocol::Postgres
-        && borrow.candidates.iter().any(|key| place.request(*key).is_some_and(|r| r.protocol == protocol))
+    protocol == Protocol::Postgres && borrow.is_passed_on(place, protocol)
 }
 
 impl Session<'_> {
@@ -37,7 +36,7 @@ impl Session<'_> {
     }
 
     /// The place that this connection works for, if it is followed and the tenant is not known anyway.
-    fn outbound(&self) -> Option<Relay> {
+    pub(super) fn outbound(&self) -> Option<Relay> {
         self.core.leaves.filter(|r| self.core.endpoint.is_none() && self.shared.places.contains_key(r))
     }
 
@@ -66,7 +65,7 @@ impl Session<'_> {
             let via = Via { conn: core.id, service: core.service, workload: core.client_workload, flow: core.flow };
             place.replies.asked(via, request, at, tenant);
         }
-        if let Some(borrow) = &mut self.core.borrow {
+        if let Some(borrow) = self.core.reads_for() {
             borrow.thread.and(thread);
         }
     }
@@ -87,7 +86,7 @@ impl Session<'_> {
             }
         }
         let Some(relay) = self.core.leaves else { return };
-        if let (Some(borrow), Some(place)) = (&mut self.core.borrow, self.shared.places.get_mut(&relay)) {
+        if let (Some(borrow), Some(place)) = (self.core.reads_for(), self.shared.places.get_mut(&relay)) {
             match mark {
                 Mark::Trace(trace) => borrow.carries_trace(place, trace),
                 Mark::Value(value) => {
@@ -179,18 +178,31 @@ impl Session<'_> {
     /// A data operation of the unit of work has been answered.
     pub(super) fn has_worked(&mut self, op: &Operation) {
         let (service, Some(relay)) = (self.service(), self.core.leaves) else { return };
-        if let (Some(borrow), Some(place)) = (&mut self.core.borrow, self.shared.places.get_mut(&relay)) {
+        let (conn, no) = (self.core.id, self.unit_of(op.request));
+        let earlier = self.core.unit.no != no;
+        let borrow = if earlier {
+            self.core.borrows.iter_mut().find(|lent| lent.no == no).map(|lent| &mut lent.borrow)
+        } else {
+            self.core.borrow.as_mut()
+        };
+        if let (Some(borrow), Some(place)) = (borrow, self.shared.places.get_mut(&relay)) {
             let shape = (service, op.verb, op.target);
             // What it does at its own broker is about its jobs, and mostly not for them.
             let at_broker = place.takes_jobs_from(service);
+            if borrow.shapes.is_empty() {
+                place.works.add((borrow.begun, conn, service));
+            }
             borrow.worked(shape, op.ended);
-            place.replies.is_a(self.core.id, op.request, shape);
+            // After the answer, with nobody in flight, it comes by itself.
+            let alone = borrow.alone_from.is_some_and(|from| op.request >= from);
+            borrow.went_on |= alone;
+            place.replies.is_a(conn, op.request, shape);
             // What came in unseen may have caused it.
             if !at_broker {
                 place.acks.worked(self.core.threads[0], op.ended);
             }
             if !at_broker && !borrow.too_early && place.is_clear(borrow.begun) {
-                place.quiet.work(shape, op.begun, !borrow.candidates.is_empty());
+                place.quiet.work(shape, op.begun, !borrow.candidates.is_empty() && !alone);
             }
         }
     }
@@ -198,20 +210,27 @@ impl Session<'_> {
     /// The unit of work is over: whether it waits to be looked at.
     pub(super) fn gives_back(&mut self, at: Nanos) -> bool {
         let Some(borrow) = self.core.borrow.take() else { return false };
-        let no = self.core.unit.no;
-        self.core.borrows.push_back((no, at, borrow));
+        self.core.borrows.push_back(Lent { no: self.core.unit.no, ended: at, until: None, borrow });
         self.shared.due.push_back((at + SETTLE, self.core.id));
         true
     }
 
     /// Looks at the units of work that are ripe, oldest first; `all`: at all of them.
     pub(super) fn look_through(&mut self, now: Nanos, all: bool) {
-        while let Some((no, ended, borrow)) = self.core.borrows.front() {
+        if all {
+            // Nothing more comes: a unit that is open still is over, too.
+            self.fold(None);
+            if !self.core.unit.forwarded {
+                self.gives_back(now);
+            }
+        }
+        while let Some(Lent { no, ended, until, borrow }) = self.core.borrows.front() {
             let (no, ended) = (*no, *ended);
+            let unanswered = until.is_some_and(|until| self.core.open.iter().any(|o| o.request < until));
             let Some(relay) = self.core.leaves else { break };
             let Some(place) = self.shared.places.get_mut(&relay) else { break };
-            if !all && (now.since(ended) < SETTLE || (!through::is_ripe(borrow, place) && now.since(ended) < PATIENCE))
-            {
+            let ripe = through::is_ripe(borrow, place) || now.since(ended) >= PATIENCE;
+            if !all && (unanswered || !ripe || now.since(ended) < SETTLE) {
                 self.shared.due.push_back((now + SETTLE, self.core.id));
                 break;
             }

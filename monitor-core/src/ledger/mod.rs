@@ -185,6 +185,15 @@ impl Ledger {
         }
     }
 
+    /// Bindings that unit `unit` has made since `since` were made by `by`, as has turned out.
+    pub fn made_by(&mut self, unit: UnitNo, since: Nanos, by: UnitNo) {
+        let before = self.before.iter_mut().map(|saved| &mut saved.slots);
+        let saved = self.savepoints.iter_mut().map(|(_, saved)| &mut saved.slots);
+        for slots in std::iter::once(&mut self.slots).chain(before).chain(saved) {
+            slots.made_by(unit, since, by);
+        }
+    }
+
     /// An operation failed: what the open transaction changed will be undone.
     pub fn failed(&mut self) {
         self.failed = true;

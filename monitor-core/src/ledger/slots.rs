@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::model::{Bound, Claim, Scope, Slot};
+use crate::model::{Bound, Claim, Nanos, Scope, Slot, UnitNo};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SlotValues {
@@ -96,6 +96,17 @@ impl Slots {
         for v in &mut self.values {
             v.local = None;
             v.session = if matches!(v.slot, Slot::User | Slot::Database) { v.startup } else { None };
+        }
+    }
+
+    /// Bindings that `unit` has made since `since` were made by `by`.
+    pub(super) fn made_by(&mut self, unit: UnitNo, since: Nanos, by: UnitNo) {
+        for v in &mut self.values {
+            for bound in [v.session.as_mut(), v.local.as_mut().and_then(Option::as_mut)].into_iter().flatten() {
+                if bound.unit == unit && bound.at >= since {
+                    bound.unit = by;
+                }
+            }
         }
     }
 

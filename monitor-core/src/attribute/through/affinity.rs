@@ -79,7 +79,7 @@ impl Affinity {
                     self.misfits /= 2;
                 }
             }
-            0 if self.answering.get(&thread).is_some_and(|last| at.since(*last) < REMEMBERED) => self.misfit(),
+            0 if self.serves(thread, at) => self.misfit(),
             // A thread of the process's own: says nothing of those that serve.
             0 => {}
             _ => self.misfit(),
@@ -89,6 +89,11 @@ impl Affinity {
     /// Somebody who knows better has found out that the thread named the wrong request.
     pub fn misfit(&mut self) {
         self.misfits = self.misfits.saturating_add(1);
+    }
+
+    /// Whether `thread` has lately answered requests.
+    pub fn serves(&self, thread: ThreadId, at: Nanos) -> bool {
+        self.answering.get(&thread).is_some_and(|last| at.since(*last) < REMEMBERED)
     }
 
     /// Whether a request stays with one thread here.

@@ -1,20 +1,23 @@
-//! One unit of work on a connection that a place opened: what is known of whom it may be for.
+//! One unit of work on a connection that a place opened, or one stretch of it: what is known of whom it may be for.
 
 use smallvec::SmallVec;
 
 use super::place::{Place, RequestKey};
 use super::quiet::Shape;
+use super::stretch::Follows;
 use crate::model::steps::walk;
 use crate::model::{Fingerprint, Nanos, TenantId, ThreadId};
 
 /// Most requests in flight told apart for one unit of work.
-const MAX_CANDIDATES: usize = 64;
+pub(super) const MAX_CANDIDATES: usize = 64;
 /// Most requests that its trace ids or values are remembered to lead to.
-const MAX_LEADS: usize = 64;
+pub(super) const MAX_LEADS: usize = 64;
 /// Most tenants named in one unit of work that are told apart.
-const MAX_NAMED: usize = 4;
+pub(super) const MAX_NAMED: usize = 4;
 /// Most kinds of work in one unit.
 const MAX_SHAPES: usize = 8;
+/// Most ids of traces kept of one unit, whether or not they lead anywhere.
+pub(super) const MAX_TRACES: usize = 4;
 
 /// Which thread did something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +66,20 @@ pub struct Borrow {
     pub named: SmallVec<[TenantId; 2]>,
     /// When its last data operation was answered.
     pub done: Nanos,
+    /// It goes on in a unit that somebody else began.
+    pub follows: Option<Follows>,
+    /// What it carries leads to two tenants, or it cannot be told whether it is for whom it seems to be.
+    pub torn: bool,
+    /// The request from which on nobody was in flight any more, where it went on after its answer.
+    pub alone_from: Option<u64>,
+    /// Data operations followed after that.
+    pub went_on: bool,
+    /// Ids of traces that it carries.
+    pub(super) traces: SmallVec<[Fingerprint; 1]>,
+    /// Whom its traces lead to.
+    pub(super) trace_tenant: Option<TenantId>,
+    /// Where its requests began that carry nothing, after the latest that leads to somebody: number, time.
+    pub(super) tail: Option<(u64, Nanos)>,
 }
 
 impl Borrow {
@@ -80,18 +97,38 @@ impl Borrow {
             shapes: SmallVec::new(),
             named: SmallVec::new(),
             done: at,
+            follows: None,
+            torn: false,
+            alone_from: None,
+            went_on: false,
+            traces: SmallVec::new(),
+            trace_tenant: None,
+            tail: None,
         }
     }
 
     /// It carries the id of a trace.
     pub fn carries_trace(&mut self, place: &Place, trace: Fingerprint) {
+        if !self.traces.contains(&trace) && self.traces.len() < MAX_TRACES {
+            self.traces.push(trace);
+        }
+        let mut whom = None;
+        let mut one = true;
         for key in walk(place.with_trace(trace)) {
+            let tenant = place.request(*key).and_then(|r| r.whom.tenant());
+            one &= tenant.is_some() && (whom.is_none() || whom == tenant);
+            whom = tenant;
             if self.traced.len() >= MAX_LEADS {
                 return;
             }
             if !self.traced.contains(key) {
                 self.traced.push(*key);
             }
+        }
+        // An id that all the world sends leads nowhere; two that lead to one tenant each are two borrowers'.
+        if let (true, Some(tenant)) = (one, whom) {
+            self.torn |= self.trace_tenant.is_some_and(|before| before != tenant);
+            self.trace_tenant = Some(tenant);
         }
     }
 

@@ -18,6 +18,9 @@ pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool, now: Na
     if request.ended.is_some_and(|ended| ended < borrow.done) {
         return Said::Nothing("went on after the answer");
     }
+    if !borrow.may_be_all_of(*only, place) {
+        return Said::Nothing("somebody else's unit went on");
+    }
     if request.loose || request.deserted {
         return Said::Nothing("its end is not known");
     }

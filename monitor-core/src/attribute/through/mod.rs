@@ -14,6 +14,7 @@ mod quiet;
 mod rarity;
 mod replies;
 mod settle_order;
+mod stretch;
 mod thread;
 mod trace;
 mod value;
@@ -22,6 +23,7 @@ pub use borrow::{Borrow, OneThread};
 pub use place::{DESERTED, Place, Request, RequestKey, Whom};
 pub use quiet::Shape;
 pub use replies::{Shifted, Via};
+pub use stretch::{Follows, Handed, Setting};
 
 use smallvec::SmallVec;
 
@@ -41,7 +43,7 @@ pub enum Said<'a> {
 pub struct Through {
     /// By trace id or by bracket, if they do not contradict each other.
     pub settled: Option<Attribution>,
-    /// They do.
+    /// They do, or several requests took part and it is not known in what: it is nobody's.
     pub torn: bool,
     /// What inferred bases vote for.
     pub votes: SmallVec<[(Basis, TenantId); 3]>,
@@ -69,9 +71,12 @@ pub fn resolve(
     told: &mut dyn FnMut(Told),
 ) -> Through {
     let whole = !borrow.too_early && place.is_whole(borrow.begun);
-    learn_thread(borrow, place, now);
+    // What only ends a transaction after somebody else's request teaches nothing: it may be either's.
+    if borrow.follows.is_none() || !borrow.shapes.is_empty() {
+        learn_thread(borrow, place, now);
+    }
     let place = &*place;
-    let mut out = Through { named: borrow.named.clone(), ..Through::default() };
+    let mut out = Through { named: borrow.named.clone(), torn: borrow.torn, ..Through::default() };
     let mut narrowest: Option<&[RequestKey]> = None;
     let mut ask = |on: bool, basis: Basis, said: Said<'_>| -> Option<(TenantId, EvidenceClass, usize)> {
         if !on {

@@ -10,6 +10,10 @@ pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool, now: Na
     if borrow.candidates.is_empty() {
         return Said::Nothing("nothing in flight");
     }
+    // Whoever began it need not be among them.
+    if borrow.follows.is_some() {
+        return Said::Nothing("somebody else's unit went on");
+    }
     if !whole || borrow.crowded {
         return Said::Nothing("something was missed");
     }

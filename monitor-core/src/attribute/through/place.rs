@@ -12,6 +12,7 @@ use super::affinity::Affinity;
 use super::quiet::Quiet;
 use super::rarity::Rarity;
 use super::replies::{Replies, Shifted};
+use super::stretch::Works;
 use crate::model::queue::Job;
 use crate::model::steps::walk;
 use crate::model::{ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, ServiceId, Sym, TenantId, ThreadId};
@@ -123,6 +124,8 @@ pub struct Place {
     pub replies: Replies,
     /// When jobs are confirmed, as far as there are jobs.
     pub acks: Acks,
+    /// Work that has lately begun.
+    pub works: Works,
     /// Where its jobs come from.
     brokers: SmallVec<[ServiceId; 1]>,
 }

@@ -15,6 +15,9 @@ pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool) -> Said
     if borrow.candidates.iter().any(|key| place.request(*key).is_some_and(|r| r.job.is_none())) {
         return Said::Nothing("not only jobs in flight");
     }
+    if borrow.follows.is_some() {
+        return Said::Nothing("somebody else's unit went on");
+    }
     if !whole || borrow.crowded {
         return Said::Nothing("something was missed");
     }

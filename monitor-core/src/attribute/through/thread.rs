@@ -25,7 +25,14 @@ pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool) -> Said
     }
     let mut matching = (0..).zip(&borrow.candidates).filter(|(_, key)| by(place, **key, thread)).map(|(at, _)| at);
     match (matching.next(), matching.next()) {
-        (Some(at), None) => Said::OneOf(borrow.candidates.get(at..=at).unwrap_or_default()),
+        (Some(at), None) => {
+            let one = borrow.candidates.get(at..=at).unwrap_or_default();
+            if one.iter().all(|key| borrow.may_be_all_of(*key, place)) {
+                Said::OneOf(one)
+            } else {
+                Said::Nothing("somebody else's unit went on")
+            }
+        }
         (None, _) => Said::Nothing("thread answered none"),
         _ => Said::Nothing("thread answered several"),
     }

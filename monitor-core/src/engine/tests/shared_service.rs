@@ -3,31 +3,31 @@
 use super::*;
 use crate::model::EvidenceClass;
 
-const SERVICE: u64 = POOLER;
+pub(super) const SERVICE: u64 = POOLER;
 
 /// What the service does on a pooled connection for one request: statement, command tag, status.
-type Work = Vec<(String, &'static str, u8)>;
+pub(super) type Work = Vec<(String, &'static str, u8)>;
 
-fn get(order: u32) -> Vec<u8> {
+pub(super) fn get(order: u32) -> Vec<u8> {
     format!("GET /orders/{order} HTTP/1.1\r\nhost: service\r\n\r\n").into_bytes()
 }
 
-fn ok(order: u32) -> Vec<u8> {
+pub(super) fn ok(order: u32) -> Vec<u8> {
     let body = format!("{{\"order\":{order}}}");
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
     format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// A service with two tenants' clients and `n` pooled connections.
-struct Scene {
-    script: Script,
-    clients: [usize; 2],
-    pool: Vec<usize>,
-    order: u32,
+pub(super) struct Scene {
+    pub(super) script: Script,
+    pub(super) clients: [usize; 2],
+    pub(super) pool: Vec<usize>,
+    pub(super) order: u32,
 }
 
 impl Scene {
-    fn new(n: u16) -> Self {
+    pub(super) fn new(n: u16) -> Self {
         let mut script = Script::default();
         let pool: Vec<usize> = (0..n).map(|i| script.connect(SERVICE, DATABASE, 40_000 + i, 5432)).collect();
         let clients = [ACME, GLOBEX].map(|who| script.connect(who, SERVICE, 41_000 + who as u16, 8080));
@@ -37,25 +37,25 @@ impl Scene {
         Self { script, clients, pool, order: 1000 }
     }
 
-    fn arrive(&mut self, tenant: usize) -> u32 {
+    pub(super) fn arrive(&mut self, tenant: usize) -> u32 {
         self.order += 1;
         self.script.send(self.clients[tenant], 0, get(self.order));
         self.order
     }
 
-    fn work(&mut self, conn: usize, work: &Work) {
+    pub(super) fn work(&mut self, conn: usize, work: &Work) {
         for (sql, tag, status) in work {
             self.script.send(self.pool[conn], 0, pg::query(sql));
             self.script.send(self.pool[conn], 1, pg::reply(tag, *status));
         }
     }
 
-    fn answer(&mut self, tenant: usize, order: u32) {
+    pub(super) fn answer(&mut self, tenant: usize, order: u32) {
         self.script.send(self.clients[tenant], 1, ok(order));
     }
 
     /// Requests one at a time, the tenants in turn.
-    fn one_at_a_time(&mut self, n: usize, work: impl Fn(usize, u32, usize) -> Work) {
+    pub(super) fn one_at_a_time(&mut self, n: usize, work: impl Fn(usize, u32, usize) -> Work) {
         for i in 0..n {
             let order = self.arrive(i % 2);
             let work = work(i % 2, order, i);
@@ -67,7 +67,7 @@ impl Scene {
     }
 
     /// Both tenants' requests at once, each on its own connection, which they swap every time.
-    fn interleaved(&mut self, n: usize, work: impl Fn(usize, u32, usize) -> Work) {
+    pub(super) fn interleaved(&mut self, n: usize, work: impl Fn(usize, u32, usize) -> Work) {
         for i in 0..n {
             let orders = [self.arrive(0), self.arrive(1)];
             let works = [work(0, orders[0], i), work(1, orders[1], i)];
@@ -86,13 +86,13 @@ impl Scene {
     }
 }
 
-const TENANTS: [&str; 2] = ["acme", "globex"];
+pub(super) const TENANTS: [&str; 2] = ["acme", "globex"];
 
-fn select(order: u32) -> (String, &'static str, u8) {
+pub(super) fn select(order: u32) -> (String, &'static str, u8) {
     (format!("SELECT item FROM orders WHERE id = {order}"), "SELECT 1", b'I')
 }
 
-fn unbound(_: usize, order: u32, _: usize) -> Work {
+pub(super) fn unbound(_: usize, order: u32, _: usize) -> Work {
     vec![select(order)]
 }
 
@@ -105,7 +105,7 @@ fn left_behind(tenant: usize, order: u32, i: usize) -> Work {
     work
 }
 
-fn per_transaction(tenant: usize, order: u32, _: usize) -> Work {
+pub(super) fn per_transaction(tenant: usize, order: u32, _: usize) -> Work {
     let bind = format!("SELECT set_config('app.tenant_id', '{}', true)", TENANTS[tenant]);
     vec![
         ("BEGIN".into(), "BEGIN", b'T'),
@@ -115,11 +115,11 @@ fn per_transaction(tenant: usize, order: u32, _: usize) -> Work {
     ]
 }
 
-fn per_checkout(tenant: usize, order: u32, _: usize) -> Work {
+pub(super) fn per_checkout(tenant: usize, order: u32, _: usize) -> Work {
     vec![(format!("SET app.tenant_id = '{}'", TENANTS[tenant]), "SET", b'I'), select(order)]
 }
 
-fn worst(seen: &Seen, rule: &str) -> Option<(EvidenceClass, crate::model::Severity)> {
+pub(super) fn worst(seen: &Seen, rule: &str) -> Option<(EvidenceClass, crate::model::Severity)> {
     seen.latest.iter().filter(|f| f.rule == rule).map(|f| (f.class, f.severity)).max()
 }
 
