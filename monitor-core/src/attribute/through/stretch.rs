@@ -4,7 +4,7 @@
 //! nobody ended, or a reply that nobody waited for, keeps the unit open while the next borrower goes on in it. So each
 //! further request of an open unit is looked at: may it still be for whoever sent the one before? If not, another
 //! stretch begins, which is judged for itself. Where that is not certain, the stretch is nobody's rather than the wrong
-//! one's: see `docs/decisions/0016-…`.
+//! one's: see `docs/decisions/0016-units-that-outlive-their-borrower.md`.
 
 use std::collections::VecDeque;
 

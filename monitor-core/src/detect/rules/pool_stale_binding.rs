@@ -7,8 +7,8 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Severity, Slot, Sym, Verdict};
+use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::model::{Scope, Severity, Slot, Sym, Verdict};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -48,6 +48,10 @@ impl Rule for PoolStaleBinding {
         // A declared marker is a label: the server may or may not go by it.
         let severity = if bound.slot == Slot::Marker { Severity::High } else { Severity::Critical };
         let mut steps: SmallVec<[Step; 3]> = smallvec![Step::of_binding(&bound, u.ruling.other)];
+        if bound.scope == Scope::Transaction && bound.unit != u.unit {
+            let words = "its transaction was never ended, and is still open";
+            steps.push(Step { at: u.at, what: "open", detail: Detail::Words(words), tenant: None, basis: None });
+        }
         steps.extend(u.origin());
         steps.push(Step::of_use(u));
         hits.push(Hit {
@@ -80,6 +84,16 @@ mod tests {
     fn positive_the_binding_names_another() {
         let hits = run(&mut PoolStaleBinding, &a_use(Verdict::StaleBound));
         assert_eq!((hits[0].severity, hits[0].used, hits[0].bound), (Severity::Critical, Some(B), Some(A)));
+    }
+
+    #[test]
+    fn positive_of_a_transaction_that_nobody_ended() {
+        let mut left = a_use(Verdict::StaleBound);
+        if let Some(bound) = &mut left.ruling.binding {
+            bound.scope = Scope::Transaction;
+        }
+        let steps: Vec<_> = run(&mut PoolStaleBinding, &left)[0].steps.iter().map(|s| s.what).collect();
+        assert_eq!(steps, ["bind", "open", "data"]);
     }
 
     #[test]
