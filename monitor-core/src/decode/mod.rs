@@ -25,6 +25,7 @@ pub mod values;
 
 use smallvec::SmallVec;
 
+use crate::model::keys::KeyUses;
 use crate::model::mcp::Exchange;
 use crate::model::queue::QueueEvent;
 use crate::model::token::Token;
@@ -127,6 +128,11 @@ pub trait Sink {
     /// A request is complete on the wire: the unit of work has begun if none was open. `print` covers what a proxy
     /// forwards unchanged (statement text, parameters), not what it rewrites (statement names); `None` if unreadable.
     fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>);
+
+    /// What the operation does with keys whose `done` comes next.
+    fn keys(&mut self, uses: KeyUses) {
+        let _ = uses;
+    }
 
     /// An operation of a request has ended (also: was skipped, or its reply was lost).
     fn done(&mut self, op: &Operation);

@@ -16,10 +16,11 @@ pub use store::{FindingEvent, Store};
 
 use smallvec::SmallVec;
 
+use crate::model::keys::KeyUse;
 use crate::model::queue::{JobWork, Message, Settlement};
 use crate::model::{
-    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Interner, KeyUse, Nanos,
-    OtherUse, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, UnitNo, Verdict, mcp,
+    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Interner, Nanos, OtherUse,
+    Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, UnitNo, Verdict, mcp,
 };
 
 /// What is fixed about a rule.
@@ -67,8 +68,6 @@ pub struct Use {
     pub ruling: Ruling,
     /// Whom it names itself.
     pub marker: Claim,
-    /// The key it uses, where there are keys.
-    pub key: Option<KeyUse>,
     /// The latest earlier use of the connection by another tenant.
     pub other: Option<OtherUse>,
     /// Bindings in force.
@@ -79,6 +78,25 @@ pub struct Use {
     pub job: Option<JobWork>,
     /// Its unit of work on its connection.
     pub unit: UnitNo,
+}
+
+/// What an operation did with keys of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyWork<'a> {
+    /// Where.
+    pub site: Site,
+    /// When its reply ended.
+    pub at: Nanos,
+    /// What.
+    pub verb: Sym,
+    /// About what: the first key, as far as it may be shown.
+    pub target: Sym,
+    /// For whom.
+    pub answer: Answer,
+    /// It is known how it ended; else nothing is known of what it did but that it may have.
+    pub whole: bool,
+    /// What it did.
+    pub uses: &'a [KeyUse],
 }
 
 /// The call of a tool behind an operation.
@@ -261,6 +279,15 @@ pub enum How {
 pub enum RuleEvent<'a> {
     /// A judged data operation.
     Use(&'a Use),
+    /// Keys were read or written.
+    Keys(&'a KeyWork<'a>),
+    /// Something on a connection to this service was missed: anything may have been done there unseen until now.
+    Missed {
+        /// The service.
+        service: ServiceId,
+        /// When it showed.
+        at: Nanos,
+    },
     /// A binding without effect.
     Ineffective(&'a Ineffective),
     /// Replies out of step.

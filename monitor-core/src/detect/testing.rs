@@ -65,7 +65,6 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
         }),
         live: smallvec![],
         marker: Claim::Neutral,
-        key: None,
         cause: None,
         job: None,
         unit: UnitNo(2),

@@ -13,6 +13,7 @@ use crate::attribute::through::{Borrow, Through};
 use crate::decode::infer::{Guess, infer};
 use crate::decode::{Appetite, Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
+use crate::model::keys::KeyUses;
 use crate::model::mcp::Exchange;
 use crate::model::queue::Message;
 use crate::model::{
@@ -110,6 +111,8 @@ pub(super) struct Pending {
     pub(super) op: Operation,
     /// Bindings at the operation, for data.
     pub(super) view: Option<View>,
+    /// What it does with keys.
+    pub(super) keys: KeyUses,
 }
 
 /// Where a unit of work's requests may have come in through a relay.
@@ -261,6 +264,8 @@ pub(super) struct Core {
     pub(super) n_jobs: u64,
     /// How the latest delivery was made, as the protocol names it.
     pub(super) delivered_by: Sym,
+    /// What the operation does with keys that is told next.
+    pub(super) keys: KeyUses,
     /// Who sent the latest bytes: the client's thread, the server's.
     pub(super) threads: [Option<ThreadId>; 2],
     /// Who reads what the client sends, as last told.
@@ -303,6 +308,7 @@ impl Core {
             jobs: OpenJobs::default(),
             n_jobs: 0,
             delivered_by: Sym::EMPTY,
+            keys: KeyUses::new(),
             threads: [None; 2],
             reader: None,
             ineffective: None,

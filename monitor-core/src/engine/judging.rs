@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::conn::{LocalBind, MAX_USERS, Pending};
 use super::session::Session;
-use crate::detect::{Ineffective, LiveBinding, RuleEvent, Use};
+use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
 use crate::ledger::{Owner, Question, View, judge};
 use crate::model::{
     Answer, Attribution, Bound, Claim, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Ruling, Scope,
@@ -67,6 +67,7 @@ impl Session<'_> {
             let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.core.endpoint.is_none();
             let answer = if of_queue { Answer::Unknown } else { self.answer(pending.unit, op.begun, &own, &own) };
             self.tell(op, answer);
+            self.tell_keys(pending, answer);
             self.tell_check(pending);
             return;
         };
@@ -136,16 +137,29 @@ impl Session<'_> {
                 LiveBinding { bound: *b, author: by.map(|a| a.tenant), client: by.and_then(|a| a.client) }
             })
             .collect();
-        let (marker, key, cause) = (op.marker, op.key, self.cause_of(pending.unit));
+        let (marker, cause) = (op.marker, self.cause_of(pending.unit));
         let job = self.job_of(pending.unit);
         let unit = pending.unit;
         let (site, at, verb, target) = (self.site(), op.ended, op.verb, op.target);
-        let event = Use { site, at, verb, target, answer, ruling, marker, key, other, live, cause, job, unit };
+        let event = Use { site, at, verb, target, answer, ruling, marker, other, live, cause, job, unit };
         if let (Some(cause), Some(service)) = (&event.cause, self.core.service) {
             self.shared.downstream.note(cause.service, cause.name, service, event.scoped().ok());
         }
         self.shared.detect(&RuleEvent::Use(&event), self.out);
+        self.tell_keys(pending, answer);
         self.tell_next(pending, answer);
+    }
+
+    /// What the operation did with keys.
+    fn tell_keys(&mut self, pending: &Pending, answer: Answer) {
+        if pending.keys.is_empty() {
+            return;
+        }
+        let op = &pending.op;
+        let (at, verb, target) = (op.ended, op.verb, op.target);
+        let whole = op.outcome == Outcome::Ok;
+        let event = KeyWork { site: self.site(), at, verb, target, answer, whole, uses: &pending.keys };
+        self.shared.detect(&RuleEvent::Keys(&event), self.out);
     }
 
     fn rule_on(&self, pending: &Pending, view: &View, a: Attribution) -> (Ruling, Option<OtherUse>) {

@@ -9,6 +9,7 @@ use super::shared::Shared;
 use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
+use crate::model::keys::KeyUses;
 use crate::model::mcp::Exchange;
 use crate::model::queue::QueueEvent;
 use crate::model::steps::{step, walk};
@@ -243,6 +244,10 @@ impl Sink for Session<'_> {
         self.core.open.push(Open { request, begun: at, print, entered, cut: false });
     }
 
+    fn keys(&mut self, uses: KeyUses) {
+        self.core.keys = uses;
+    }
+
     fn done(&mut self, op: &Operation) {
         if self.core.closing
             && op.outcome == Outcome::Unknown
@@ -274,7 +279,8 @@ impl Sink for Session<'_> {
         if !blind {
             self.apply(op);
         }
-        let pending = Pending { unit: self.unit_of(op.request), op: *op, view };
+        let keys = std::mem::take(&mut self.core.keys);
+        let pending = Pending { unit: self.unit_of(op.request), op: *op, view, keys };
         let asks = op.effect == Effect::Check;
         let posts = op.kind == OpKind::Publish;
         let wait = !self.known() && op.request != 0 && (data || asks || posts || self.shared.settings.operations);
@@ -367,6 +373,9 @@ impl Sink for Session<'_> {
         *self.shared.stats.disturbances.entry(why.name()).or_default() += 1;
         self.core.disturbed = true;
         self.core.ledger.disturb(why == Disturbance::MidStream);
+        if let Some(service) = self.core.service {
+            self.shared.detect(&RuleEvent::Missed { service, at }, self.out);
+        }
         self.abandons_all(at);
         self.loses_jobs(at);
         for open in self.core.open.drain(..) {

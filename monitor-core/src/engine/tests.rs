@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::*;
 mod flat;
 mod jobs;
+mod keys;
 mod logs;
 mod shared_service;
 mod stretches;

@@ -7,6 +7,7 @@ pub mod finding;
 pub mod identity;
 pub mod ids;
 pub mod intern;
+pub mod keys;
 pub mod mcp;
 pub mod operation;
 pub mod queue;
@@ -25,8 +26,8 @@ pub use identity::{Directory, ServiceRole, Workload};
 pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId};
 pub use intern::{Interner, Sym};
 pub use operation::{
-    Effect, Fingerprint, KeyUse, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot,
-    Strength, TxStatus,
+    Effect, Fingerprint, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength,
+    TxStatus,
 };
 pub use service::{Regulars, Service, TenantUse};
 pub use settings::{BasisPolicy, HeaderPolicy, Settings};

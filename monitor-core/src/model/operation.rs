@@ -288,15 +288,4 @@ pub struct Operation {
     pub credential: Option<Fingerprint>,
     /// Whom a credential in it names that was verified here (a token, against a configured key).
     pub proved: Option<TenantId>,
-    /// The key it reads or writes, where the protocol knows keys.
-    pub key: Option<KeyUse>,
-}
-
-/// Use of one key of a store that has keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyUse {
-    /// Salted fingerprint of the key, and of the database it is in.
-    pub print: Fingerprint,
-    /// Whether the operation writes it.
-    pub write: bool,
 }

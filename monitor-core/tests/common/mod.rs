@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use monitor_core::decode::{Chunk, Decoder, Disturbance, Mark, SessionStart, Sink};
 use monitor_core::model::claim::Salt;
+use monitor_core::model::keys::{KeyChange, KeyUses};
 use monitor_core::model::mcp::Exchange;
 use monitor_core::model::operation::ResetScope;
 use monitor_core::model::queue::{Message, QueueEvent};
@@ -189,6 +190,11 @@ pub fn print(p: Option<Fingerprint>) -> String {
     p.map_or_else(|| "-".to_owned(), |p| format!("{:04x}", p.0 & 0xffff))
 }
 
+fn prints(all: &[Fingerprint]) -> String {
+    let all: Vec<String> = all.iter().map(|p| print(Some(*p))).collect();
+    all.join(",")
+}
+
 impl Sink for Recorder {
     fn claim(&mut self, slot: Slot, name: &str, value: &str) -> Claim {
         self.policy.claim(&self.tenants, SALT, slot, name, value)
@@ -227,6 +233,28 @@ impl Sink for Recorder {
         self.open.insert(request);
         self.lines.push(format!("begun {request} {}", print(p)));
     }
+    fn keys(&mut self, uses: KeyUses) {
+        for u in uses {
+            let mut line = format!("    key {}", print(Some(u.key)));
+            if u.scoped {
+                line.push_str(" scoped");
+            }
+            if !u.received.is_empty() {
+                write!(line, " gives {}", prints(&u.received)).unwrap();
+            }
+            match &u.change {
+                KeyChange::None => {}
+                KeyChange::Holds(all) => write!(line, " holds {}", prints(all)).unwrap(),
+                KeyChange::Adds(all) => write!(line, " adds {}", prints(all)).unwrap(),
+                KeyChange::PerhapsNobodys(all) => write!(line, " may hold {}", prints(all)).unwrap(),
+                KeyChange::Grows(whole) => write!(line, " grows to {}", print(Some(*whole))).unwrap(),
+                KeyChange::Nobodys => line.push_str(" nobody's"),
+                KeyChange::From { keys, adds } => write!(line, " from {keys:?} {adds}").unwrap(),
+                KeyChange::Unknown => line.push_str(" unknown"),
+            }
+            self.lines.push(line);
+        }
+    }
     fn done(&mut self, op: &Operation) {
         assert!(op.begun <= op.ended);
         let mut line = format!("  {} {:?} {}", op.request, op.kind, self.names.name(op.verb));
@@ -239,9 +267,6 @@ impl Sink for Recorder {
         }
         if op.credential.is_some() {
             write!(line, " by {}", print(op.credential)).unwrap();
-        }
-        if let Some(key) = op.key {
-            write!(line, " {} {}", if key.write { "writes" } else { "reads" }, print(Some(key.print))).unwrap();
         }
         if op.outcome != Outcome::Ok {
             write!(line, " -> {}", op.outcome.name()).unwrap();

@@ -138,7 +138,6 @@ impl What {
             marker: self.marker,
             credential: None,
             proved: self.proved,
-            key: None,
         });
     }
 }

@@ -89,6 +89,5 @@ fn bind(verb: &str, target: &str, slot: Slot, claim: Claim, strength: Strength, 
         marker: Claim::Neutral,
         credential: None,
         proved: None,
-        key: None,
     });
 }

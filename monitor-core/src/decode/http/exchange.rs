@@ -130,7 +130,6 @@ impl Exchange {
             marker: self.carried.marker,
             credential: self.carried.credential,
             proved: self.carried.proved,
-            key: None,
         }
     }
 }

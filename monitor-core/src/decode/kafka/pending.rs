@@ -93,7 +93,6 @@ impl Pending {
             marker: self.marker,
             credential: None,
             proved: None,
-            key: None,
         }
     }
 

@@ -105,7 +105,6 @@ fn bind(target: &str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, s
         marker: Claim::Neutral,
         credential: None,
         proved: None,
-        key: None,
     });
 }
 

@@ -63,7 +63,6 @@ impl Nats {
             marker: Claim::Neutral,
             credential: None,
             proved: None,
-            key: None,
         }
     }
 

@@ -46,6 +46,5 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
         marker: Claim::Neutral,
         credential: None,
         proved: None,
-        key: None,
     });
 }

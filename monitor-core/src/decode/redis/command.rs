@@ -4,6 +4,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use super::given::Head;
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
 
@@ -27,6 +28,8 @@ pub(super) struct Command {
     bytes: Vec<u8>,
     /// Where each of them ends, and whether all of it is there.
     ends: Vec<(usize, bool)>,
+    /// Fingerprints of its first arguments, however long.
+    prints: Vec<Option<Fingerprint>>,
     /// How many it has.
     pub(super) n_args: u64,
     /// Hash over all of them; `None` if something was missing.
@@ -51,9 +54,15 @@ impl Command {
         self.kept(i).filter(|(_, all)| *all).map(|(bytes, _)| bytes)
     }
 
+    /// The fingerprint of an argument, however long; `None` if its beginning was missing.
+    pub(super) fn print_of(&self, i: usize) -> Option<Fingerprint> {
+        self.prints.get(i).copied().flatten()
+    }
+
     fn begin(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.prints.clear();
         self.n_args = 0;
         self.print = None;
     }
@@ -134,6 +143,8 @@ pub(super) struct Commands {
     line: Vec<u8>,
     command: Command,
     hasher: SipHasher13,
+    /// Of the argument that is being read.
+    head: Head,
     whole: bool,
     kept: usize,
     /// Arguments begun.
@@ -151,6 +162,7 @@ impl Commands {
             line: Vec::new(),
             command: Command::default(),
             hasher: salt.hasher(),
+            head: Head::new(salt),
             whole: true,
             kept: 0,
             begun: 0,
@@ -213,6 +225,7 @@ impl Commands {
         match self.state {
             State::Bulk(left, rest) if n <= left => {
                 self.whole = false;
+                self.head.missing(n);
                 if self.wanted {
                     each.missing(n);
                 }
@@ -276,10 +289,15 @@ impl Commands {
     fn argument(&mut self) {
         self.hasher.write_u8(0xff);
         self.begun += 1;
+        self.head = Head::new(self.salt);
         self.command.argument();
     }
 
     fn argument_ends(&mut self, each: &mut dyn Hears) {
+        if self.command.prints.len() < KEPT_ARGS {
+            let print = self.head.print();
+            self.command.prints.push(print);
+        }
         if self.begun == 1 {
             let name = self.command.kept(0);
             self.is_script = name.is_some_and(|(n, _)| n.get(..4).is_some_and(|n| n.eq_ignore_ascii_case(b"EVAL")));
@@ -291,6 +309,7 @@ impl Commands {
 
     fn piece(&mut self, bytes: &[u8], each: &mut dyn Hears) {
         self.hasher.write(bytes);
+        self.head.piece(bytes);
         if self.wanted {
             each.piece(self.begun.saturating_sub(1), bytes);
         }
@@ -326,7 +345,10 @@ impl Commands {
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.line.capacity() + self.command.bytes.capacity() + self.command.ends.capacity() * size_of::<(usize, bool)>()
+        self.line.capacity()
+            + self.command.bytes.capacity()
+            + self.command.ends.capacity() * size_of::<(usize, bool)>()
+            + self.command.prints.capacity() * size_of::<Option<Fingerprint>>()
     }
 }
 

@@ -56,18 +56,22 @@ impl reply::Hears for Heard<'_> {
 
     fn starts(&mut self, depth: usize) {
         self.redis.next_of_transaction(depth);
+        self.redis.given.starts();
         self.redis.taking.starts(depth);
     }
 
     fn piece(&mut self, bytes: &[u8]) {
+        self.redis.given.piece(bytes);
         self.redis.taking.piece(bytes);
     }
 
     fn missing(&mut self, n: u64) {
+        self.redis.given.missing(n);
         self.redis.taking.missing(n);
     }
 
     fn value(&mut self, depth: usize, kind: Kind) {
+        self.redis.given.value(self.redis.taking.no, kind);
         self.redis.taking.value(depth, kind, self.at, self.sink);
         if depth == 1 && self.redis.executing {
             self.redis.of_transaction(kind);
@@ -81,6 +85,7 @@ impl reply::Hears for Heard<'_> {
     fn reply(&mut self, reply: Reply) {
         self.redis.reply(&reply, self.at, self.sink);
         self.redis.executing = false;
+        self.redis.given.reset();
         self.redis.taking.reset();
     }
 }
@@ -92,6 +97,9 @@ impl Redis {
         let front = self.pending.front_mut();
         let asked = front.as_ref().is_some_and(|p| p.work.as_ref().is_some_and(|w| w.expects.is_some()));
         if self.over || matches!(kind, Kind::Simple | Kind::Error) {
+            if kind == Kind::Simple {
+                self.given.line();
+            }
             return false;
         }
         if self.subscribed && (kind == Kind::Push || kind == Kind::Aggregate && !asked) && !self.in_multi {
@@ -100,14 +108,14 @@ impl Redis {
         }
         let Some(p) = front.filter(|_| self.unsure == 0 && kind != Kind::Push) else { return false };
         if p.special == Special::Exec && kind == Kind::Aggregate {
-            self.executing = self.queued.iter().any(|p| p.work.is_some());
+            self.executing = self.queued.iter().any(|p| p.work.is_some() || p.touch.is_some());
             self.taking.begin(None, 0, 1, 0);
             self.taking.no = usize::MAX;
             return self.executing;
         }
-        let Some(work) = &mut p.work else { return false };
-        let (expects, db) = (work.expects.take(), work.db);
-        let wanted = expects.is_some();
+        let asks = p.touch.as_ref().is_some_and(|t| t.asks());
+        let (expects, db) = p.work.as_mut().map_or((None, 0), |w| (w.expects.take(), w.db));
+        let wanted = expects.is_some() || asks;
         self.taking.begin(expects, db, 0, 0);
         wanted
     }
@@ -134,6 +142,17 @@ impl Redis {
         }
     }
 
+    /// Tells an operation that has ended, and what it did with its keys: `no` of a transaction.
+    pub(super) fn tell(&self, p: &Pending, no: usize, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
+        if let Some(touch) = &p.touch {
+            let uses = touch.told(self.salt, outcome, &self.given.of(no));
+            if !uses.is_empty() {
+                sink.keys(uses);
+            }
+        }
+        sink.done(&p.operation(at, outcome));
+    }
+
     /// Tells an operation that has ended, and what became of messages by it: `no` of a transaction, `number` what the
     /// server answered, where that is a number.
     pub(super) fn told(
@@ -153,7 +172,7 @@ impl Redis {
         if p.kind == OpKind::Deliver && outcome == Outcome::Ok && !taken {
             p.kind = OpKind::Control;
         }
-        sink.done(&p.operation(at, outcome));
+        self.tell(&p, no, outcome, at, sink);
         let Some(mut work) = p.work.take() else { return };
         self.held = self.held.saturating_sub(work.gives.len());
         if outcome != Outcome::Ok {
@@ -203,7 +222,6 @@ impl Redis {
                 marker: Claim::Neutral,
                 credential: None,
                 proved: None,
-                key: None,
             };
             sink.done(&op);
             sink.queue(event);

@@ -17,13 +17,16 @@ mod commands;
 mod element;
 mod entry;
 pub mod fuzz;
+mod given;
 mod heard;
+mod keys;
 pub(crate) mod look;
 mod pending;
 mod queues;
 mod reply;
 mod sending;
 mod taking;
+mod weight;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -38,6 +41,7 @@ use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Mark, Sink};
 use command::{Command, Commands};
+use given::Given;
 use heard::Heard;
 use pending::{Pending, Reader, Special};
 use reply::{Kind, Replies, Reply};
@@ -75,6 +79,7 @@ pub struct Redis {
     replies: Replies,
     sending: Sending,
     taking: Taking,
+    given: Given,
     /// The reply to EXEC is being read.
     executing: bool,
     /// Messages that wait for a reply.
@@ -110,6 +115,7 @@ impl Redis {
             replies: Replies::new(salt),
             sending: Sending::new(salt),
             taking: Taking::new(salt),
+            given: Given::new(salt),
             executing: false,
             held: 0,
             lost: [mid_stream; 2],
@@ -168,7 +174,7 @@ impl Redis {
         if silent {
             // The server carries it out and says nothing.
             let (request, gives) = (p.request, p.work.take().map(|w| w.gives));
-            sink.done(&p.operation(at, Outcome::Unknown));
+            self.tell(&p, 0, Outcome::Unknown, at, sink);
             for mut message in gives.into_iter().flatten() {
                 message.request = request;
                 sink.queue(QueueEvent::Published(message));
@@ -293,7 +299,7 @@ impl Redis {
     fn abandon_transaction(&mut self, at: Nanos, sink: &mut dyn Sink) {
         self.in_multi = false;
         for p in std::mem::take(&mut self.queued) {
-            sink.done(&p.operation(at, Outcome::Error));
+            self.tell(&p, 0, Outcome::Error, at, sink);
             sink.answered(p.request, at, None);
         }
     }
@@ -324,10 +330,11 @@ impl Redis {
         self.held = 0;
         self.executing = false;
         self.taking.reset();
+        self.given.reset();
         let queued = std::mem::take(&mut self.queued);
         let pending = std::mem::take(&mut self.pending);
         for p in queued.into_iter().chain(pending) {
-            sink.done(&p.operation(at, Outcome::Unknown));
+            self.tell(&p, 0, Outcome::Unknown, at, sink);
             sink.answered(p.request, at, None);
         }
     }
@@ -349,6 +356,7 @@ impl Redis {
         } else {
             self.replies.reset();
             self.taking.reset();
+            self.given.reset();
         }
     }
 }
@@ -446,6 +454,7 @@ impl Decoder for Redis {
             + self.replies.memory()
             + self.sending.memory()
             + self.taking.memory()
+            + self.given.memory()
             + self.held * size_of::<Message>()
             + (self.pending.capacity() + self.queued.capacity()) * size_of::<Pending>()
     }

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::Moved;
 use super::command::Command;
 use super::commands::{self, Keys, Known};
+use super::keys::{self, Touch};
 use super::queues::{Asked, Work};
 use super::sending::Sent;
 use crate::decode::shape::{self, Shapes};
@@ -12,8 +13,7 @@ use crate::decode::{Mark, Sink, values};
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
 use crate::model::{
-    Claim, Effect, Fingerprint, KeyUse, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength,
-    Sym,
+    Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
 };
 
 /// Most keys of one command that are looked at.
@@ -62,7 +62,8 @@ pub(super) struct Pending {
     pub(super) kind: OpKind,
     effect: Effect,
     marker: Claim,
-    key: Option<KeyUse>,
+    /// What it does with its keys.
+    pub(super) touch: Option<Box<Touch>>,
     pub(super) special: Special,
     /// What it does to messages.
     pub(super) work: Option<Box<Work>>,
@@ -111,7 +112,7 @@ impl Reader<'_> {
             kind: if known.is_none_or(|k| k.data) { OpKind::Data } else { OpKind::Control },
             effect: Effect::None,
             marker: Claim::Neutral,
-            key: None,
+            touch: None,
             special: special(&name, c, &upper),
             work: None,
         };
@@ -179,6 +180,10 @@ impl Reader<'_> {
                 }
                 (at + 1, at.saturating_add(count), 1)
             }
+            Keys::AndCounted(at) => {
+                let count = number(at + 1).unwrap_or(0);
+                (at, (at + 1).saturating_add(count), 1)
+            }
             Keys::Streams => {
                 let is_word = |i: &usize| c.kept(*i).is_some_and(|(a, _)| a.eq_ignore_ascii_case(b"streams"));
                 let Some(at) = (0..c.n_kept()).find(is_word) else { return };
@@ -186,14 +191,18 @@ impl Reader<'_> {
             }
         };
         let (first, last, step) = range;
-        let keys = (first..=last.min(n)).step_by(step.max(1)).take(MAX_KEYS).filter_map(|i| c.kept(i));
+        // The number between a command's first key and the others is none.
+        let is_key = |i: &usize| !matches!(known.keys, Keys::AndCounted(at) if *i == at + 1);
+        let all = (first..=last.min(n)).step_by(step.max(1)).filter(is_key);
+        let keys = all.take(MAX_KEYS).filter_map(|i| c.kept(i));
         let mut named = None;
+        let mut touched = SmallVec::new();
         for (key, _) in keys {
-            if p.key.is_none() {
+            if touched.is_empty() {
                 p.target = self.shape(key, sink);
-                p.key = Some(KeyUse { print: self.print(key), write: known.write });
             }
             let marker = self.named(key, sink);
+            touched.push((self.print(key), marker != Claim::Neutral));
             named = Some(match named {
                 None => marker,
                 Some(before) if before == marker => marker,
@@ -203,6 +212,7 @@ impl Reader<'_> {
             });
         }
         p.marker = named.unwrap_or(Claim::Neutral);
+        p.touch = keys::touch(self.salt, known, c, touched);
     }
 
     fn named(&self, key: &[u8], sink: &mut dyn Sink) -> Claim {
@@ -274,7 +284,6 @@ impl Pending {
             marker: self.marker,
             credential: None,
             proved: None,
-            key: self.key,
         }
     }
 }

@@ -1,17 +1,21 @@
 //! Rule: `cache-key-unscoped`.
 //!
-//! A key without a tenant in it was written for one tenant and read for another: what the first cached, the second
-//! gets.
+//! A key without a tenant in it holds what was written for one tenant, and hands it to another: what the first cached, or
+//! appended, the second gets. Told by what is handed over: each value, member, field and entry that was written is
+//! remembered with its writer, and whoever receives another's is told.
+//!
+//! What is compared or counted and not read is nobody's (locks, leases, counters, limits), and so is what somebody wrote
+//! of whom nothing is known. A write that wrote nothing changes nothing.
 //!
 //! Source: domain document §2; seed 0, myth 1 (cached intermediates, reasoning keys).
 
-use std::collections::VecDeque;
-
 use rustc_hash::FxHashMap;
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Attribution, Claim, Fingerprint, Nanos, ServiceId, Severity, Sym, Verdict};
+use crate::detect::recent::Recent;
+use crate::detect::{Detail, Hit, KeyWork, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::model::keys::{KeyChange, KeyUse};
+use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Sym};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -27,21 +31,223 @@ pub static INFO: RuleInfo = RuleInfo {
 
 /// Most keys remembered as written.
 const MAX_KEYS: usize = 65_536;
+/// Most elements remembered, of all keys.
+const MAX_ELEMENTS: usize = 131_072;
+/// Most keys that one key's content was taken from.
+const MAX_SOURCES: usize = 4;
+/// Most tenants told apart that added to one text.
+const MAX_AUTHORS: usize = 4;
 
+type Key = (ServiceId, Fingerprint);
+
+/// Who wrote something.
 #[derive(Clone, Copy, Debug)]
 struct Written {
-    by: Attribution,
+    /// `None`: nobody known.
+    by: Option<Attribution>,
     at: Nanos,
     verb: Sym,
     target: Sym,
 }
 
-/// The rule: who wrote each key last.
-#[derive(Debug, Default)]
+/// What is known of one key.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    /// Counts how often its content was replaced: what was written before is gone.
+    generation: u32,
+    /// It holds something that is compared or counted.
+    nobodys: bool,
+    /// Who wrote the pieces of the text that it holds.
+    authors: SmallVec<[Written; 1]>,
+    /// Keys, as of their generation, whose content it took over.
+    sources: SmallVec<[(Fingerprint, u32); 1]>,
+}
+
+/// The rule: who wrote what each key holds.
+#[derive(Debug)]
 pub struct CacheKeyUnscoped {
-    written: FxHashMap<(ServiceId, Fingerprint), Written>,
-    /// In order of first writing, for forgetting.
-    order: VecDeque<(ServiceId, Fingerprint)>,
+    keys: Recent<Key, Held>,
+    elements: Recent<(Key, u32, Fingerprint), Written>,
+    /// When something was last missed at a service: what was written before may have been overwritten unseen.
+    missed: FxHashMap<ServiceId, Nanos>,
+    /// Generations are not used twice, so that a key that was forgotten does not find older elements again.
+    n_generations: u32,
+}
+
+impl Default for CacheKeyUnscoped {
+    fn default() -> Self {
+        Self {
+            keys: Recent::new(MAX_KEYS),
+            elements: Recent::new(MAX_ELEMENTS),
+            missed: FxHashMap::default(),
+            n_generations: 0,
+        }
+    }
+}
+
+impl CacheKeyUnscoped {
+    /// Whoever else wrote something of what `w` received from the key of `u`.
+    fn anothers(&self, service: ServiceId, by: &Attribution, u: &KeyUse) -> Option<Written> {
+        let key = (service, u.key);
+        let held = self.keys.get(&key)?;
+        let own = std::iter::once((u.key, held.generation));
+        let places: SmallVec<[_; 4]> = own.chain(held.sources.iter().copied()).collect();
+        let foreign = |w: &Written| w.by.is_some_and(|a| a.tenant != by.tenant);
+        for element in &u.received {
+            for (key, generation) in &places {
+                let Some(w) = self.elements.get(&((service, *key), *generation, *element)) else { continue };
+                if foreign(w) {
+                    return Some(*w);
+                }
+                // A text that was put together is everybody's who added to it.
+                if held.authors.len() > 1
+                    && let Some(other) = held.authors.iter().find(|w| foreign(w))
+                {
+                    return Some(*other);
+                }
+                break;
+            }
+        }
+        None
+    }
+
+    /// The key's content is replaced by nothing.
+    fn empties(&mut self, key: Key) -> Option<&mut Held> {
+        self.n_generations = self.n_generations.wrapping_add(1);
+        let generation = self.n_generations;
+        let held = self.keys.entry(key, Held::default)?;
+        held.generation = generation;
+        held.authors.clear();
+        held.sources.clear();
+        Some(held)
+    }
+
+    fn writes(&mut self, key: Key, elements: &[Fingerprint], by: Written) {
+        if self.keys.get(&key).is_none() {
+            self.empties(key);
+        }
+        let Some(generation) = self.keys.get(&key).map(|held| held.generation) else { return };
+        for element in elements {
+            self.elements.insert((key, generation, *element), by);
+        }
+    }
+
+    fn changes(&mut self, service: ServiceId, uses: &[KeyUse], u: &KeyUse, by: Written) {
+        let key = (service, u.key);
+        match &u.change {
+            KeyChange::None => {}
+            KeyChange::Unknown => {
+                self.keys.remove(&key);
+            }
+            KeyChange::Nobodys => {
+                if let Some(held) = self.empties(key) {
+                    held.nobodys = true;
+                }
+            }
+            KeyChange::PerhapsNobodys(_) if self.keys.get(&key).is_some_and(|held| held.nobodys) => {
+                self.empties(key);
+            }
+            KeyChange::Holds(elements) | KeyChange::PerhapsNobodys(elements) => {
+                if let Some(held) = self.empties(key)
+                    && !elements.is_empty()
+                {
+                    held.nobodys = false;
+                    held.authors.push(by);
+                }
+                self.writes(key, elements, by);
+            }
+            KeyChange::Adds(elements) => self.writes(key, elements, by),
+            KeyChange::Grows(whole) => {
+                let mut authors = self.keys.get(&key).map(|held| held.authors.clone()).unwrap_or_default();
+                let tenant = |w: &Written| w.by.map(|a| a.tenant);
+                if authors.len() < MAX_AUTHORS && authors.iter().all(|w| tenant(w) != tenant(&by)) {
+                    authors.push(by);
+                }
+                if let Some(held) = self.empties(key) {
+                    held.authors = authors;
+                }
+                self.writes(key, &[*whole], by);
+            }
+            KeyChange::From { keys, adds } => {
+                let taken: SmallVec<[_; 4]> = keys
+                    .iter()
+                    .filter_map(|i| uses.get(usize::from(*i)))
+                    .filter_map(|from| Some((from.key, self.keys.get(&(service, from.key))?)))
+                    .flat_map(|(key, held)| std::iter::once((key, held.generation)).chain(held.sources.iter().copied()))
+                    .take(MAX_SOURCES)
+                    .collect();
+                if (!adds || self.keys.get(&key).is_none()) && self.empties(key).is_none() {
+                    return;
+                }
+                if let Some(held) = self.keys.get_mut(&key) {
+                    for source in taken {
+                        if held.sources.len() < MAX_SOURCES && !held.sources.contains(&source) {
+                            held.sources.push(source);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn worked(&mut self, w: &KeyWork<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        let Some(service) = w.site.service else { return Outcome::Clear };
+        let by = w.answer.attribution();
+        let mut found = Outcome::Clear;
+        // A key that names its tenant is scoped; whether to the right one is the verdict's business.
+        for u in w.uses.iter().filter(|u| w.whole && !u.scoped && !u.received.is_empty()) {
+            let Some(reader) = by else {
+                found = Outcome::Insufficient("no tenant");
+                break;
+            };
+            let Some(writer) = self.anothers(service, &reader, u) else { continue };
+            let Some(author) = writer.by else { continue };
+            if self.missed.get(&service).is_some_and(|at| *at >= writer.at) {
+                found = Outcome::Insufficient("a later write may have been missed");
+                continue;
+            }
+            hits.push(hit(w, &writer, author, reader));
+            found = Outcome::Found;
+            break;
+        }
+        let by = Written { by, at: w.at, verb: w.verb, target: w.target };
+        // What is made from another key is made from it as it was.
+        let (from, rest): (SmallVec<[_; 2]>, SmallVec<[&KeyUse; 2]>) = w
+            .uses
+            .iter()
+            .filter(|u| !u.scoped || matches!(u.change, KeyChange::From { .. }))
+            .partition(|u| matches!(u.change, KeyChange::From { .. }));
+        for u in from.into_iter().chain(rest) {
+            self.changes(service, w.uses, u, by);
+        }
+        found
+    }
+}
+
+fn hit(w: &KeyWork<'_>, writer: &Written, author: Attribution, reader: Attribution) -> Hit {
+    let agree = author.corroborated() && reader.corroborated();
+    let step = |at, what, verb, target, a: Attribution| Step {
+        at,
+        what,
+        detail: Detail::Operation(verb, target),
+        tenant: Some(a.tenant),
+        basis: Some(a.basis),
+    };
+    Hit {
+        rule: INFO.id,
+        severity: Severity::High,
+        class: reader.class.min(author.class),
+        corroborated: agree.then_some(reader.bases),
+        subject: Sym::EMPTY,
+        at: w.at,
+        site: w.site,
+        used: Some(reader.tenant),
+        bound: Some(author.tenant),
+        steps: smallvec![
+            step(writer.at, "write", writer.verb, writer.target, author),
+            step(w.at, "read", w.verb, w.target, reader),
+        ],
+    }
 }
 
 impl Rule for CacheKeyUnscoped {
@@ -50,55 +256,14 @@ impl Rule for CacheKeyUnscoped {
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Use(u) = event else { return Outcome::Clear };
-        let (Some(key), Some(service)) = (u.key, u.site.service) else { return Outcome::Clear };
-        // A key that names its tenant is scoped; whether to the right one is the verdict's business.
-        if u.marker != Claim::Neutral || u.ruling.verdict == Verdict::None {
-            return Outcome::Clear;
-        }
-        let Some(by) = u.answer.attribution() else { return Outcome::Insufficient("no tenant") };
-        let id = (service, key.print);
-        let mut found = Outcome::Clear;
-        if let Some(w) = self.written.get(&id)
-            && w.by.tenant != by.tenant
-            && !key.write
-        {
-            let agree = w.by.corroborated() && by.corroborated();
-            hits.push(Hit {
-                rule: INFO.id,
-                severity: Severity::High,
-                class: by.class.min(w.by.class),
-                corroborated: agree.then_some(by.bases),
-                subject: Sym::EMPTY,
-                at: u.at,
-                site: u.site,
-                used: Some(by.tenant),
-                bound: Some(w.by.tenant),
-                steps: smallvec![
-                    Step {
-                        at: w.at,
-                        what: "write",
-                        detail: Detail::Operation(w.verb, w.target),
-                        tenant: Some(w.by.tenant),
-                        basis: Some(w.by.basis)
-                    },
-                    Step { what: "read", ..Step::of_use(u) }
-                ],
-            });
-            found = Outcome::Found;
-        }
-        if key.write {
-            if self.written.len() >= MAX_KEYS
-                && !self.written.contains_key(&id)
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.written.remove(&oldest);
+        match event {
+            RuleEvent::Keys(work) => self.worked(work, hits),
+            RuleEvent::Missed { service, at } => {
+                self.missed.insert(*service, *at);
+                Outcome::Clear
             }
-            if self.written.insert(id, Written { by, at: u.at, verb: u.verb, target: u.target }).is_none() {
-                self.order.push_back(id);
-            }
+            _ => Outcome::Clear,
         }
-        found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -110,41 +275,158 @@ impl Rule for CacheKeyUnscoped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::Use;
     use crate::detect::testing::*;
-    use crate::model::{Answer, Basis, KeyUse, TenantId};
+    use crate::model::keys::{Elements, KeyUses};
+    use crate::model::{Answer, Basis, TenantId};
 
-    fn key(tenant: TenantId, write: bool) -> Use {
-        let mut u = a_use(Verdict::Unbound);
-        u.answer = Answer::Tenant(Attribution::new(tenant, Basis::Bracketed));
-        u.key = Some(KeyUse { print: Fingerprint(9), write });
-        u
+    const KEY: Fingerprint = Fingerprint(9);
+    const OTHER: Fingerprint = Fingerprint(10);
+    const X: Fingerprint = Fingerprint(100);
+    const Y: Fingerprint = Fingerprint(101);
+
+    fn holds(x: Fingerprint) -> KeyChange {
+        KeyChange::Holds(smallvec![x])
+    }
+
+    fn adds(x: Fingerprint) -> KeyChange {
+        KeyChange::Adds(smallvec![x])
+    }
+
+    fn of(key: Fingerprint, change: KeyChange) -> KeyUse {
+        KeyUse { key, scoped: false, received: Elements::new(), change }
+    }
+
+    fn gets(received: &[Fingerprint]) -> KeyUse {
+        KeyUse { received: Elements::from_slice(received), ..of(KEY, KeyChange::None) }
+    }
+
+    /// One test's rule and clock.
+    #[derive(Default)]
+    struct Play {
+        rule: CacheKeyUnscoped,
+        now: u64,
+    }
+
+    impl Play {
+        fn with(&mut self, answer: Answer, whole: bool, uses: &[KeyUse]) -> Vec<Hit> {
+            self.now += 1;
+            let uses = KeyUses::from_vec(uses.to_vec());
+            let at = Nanos(self.now);
+            let work = KeyWork { site: SITE, at, verb: SELECT, target: ORDERS, answer, whole, uses: &uses };
+            run_event(&mut self.rule, &RuleEvent::Keys(&work))
+        }
+
+        fn by(&mut self, tenant: TenantId, uses: &[KeyUse]) -> Vec<Hit> {
+            self.with(Answer::Tenant(Attribution::new(tenant, Basis::Bracketed)), true, uses)
+        }
+
+        fn change(&mut self, tenant: TenantId, change: KeyChange) {
+            assert!(self.by(tenant, &[of(KEY, change)]).is_empty());
+        }
     }
 
     #[test]
     fn positive_written_for_one_read_for_another() {
-        let mut rule = CacheKeyUnscoped::default();
-        assert!(run(&mut rule, &key(A, true)).is_empty());
-        let hits = run(&mut rule, &key(B, false));
+        let mut p = Play::default();
+        p.change(A, holds(X));
+        let hits = p.by(B, &[gets(&[X])]);
         assert_eq!((hits[0].severity, hits[0].used, hits[0].bound), (Severity::High, Some(B), Some(A)));
     }
 
     #[test]
-    fn near_miss_own_key_or_overwritten_or_named() {
-        let mut rule = CacheKeyUnscoped::default();
-        assert!(run(&mut rule, &key(A, true)).is_empty());
-        assert!(run(&mut rule, &key(A, false)).is_empty());
-        let named = Use { marker: Claim::Tenant(B), ..key(B, false) };
-        assert!(run(&mut rule, &named).is_empty());
-        assert!(run(&mut rule, &key(B, true)).is_empty(), "its own from now on");
-        assert!(run(&mut rule, &key(B, false)).is_empty());
+    fn positive_both_add_and_read() {
+        let mut p = Play::default();
+        p.change(A, adds(X));
+        p.change(B, adds(Y));
+        assert_eq!(p.by(B, &[gets(&[X, Y])])[0].bound, Some(A));
+        assert_eq!(p.by(A, &[gets(&[X, Y])])[0].bound, Some(B));
     }
 
     #[test]
-    fn lossy_nobody_is_not_enough() {
-        let mut rule = CacheKeyUnscoped::default();
-        run(&mut rule, &key(A, true));
-        let unknown = Use { answer: Answer::Several, ..key(B, false) };
-        assert_eq!(outcome(&mut rule, &unknown), Outcome::Insufficient("no tenant"));
+    fn positive_a_text_that_both_added_to() {
+        let mut p = Play::default();
+        p.change(A, KeyChange::Grows(X));
+        p.change(B, KeyChange::Grows(Y));
+        assert_eq!(p.by(B, &[gets(&[Y])])[0].bound, Some(A), "the last piece is B's, the first is not");
+        assert_eq!(p.by(A, &[gets(&[Y])])[0].bound, Some(B));
+    }
+
+    #[test]
+    fn positive_another_key_took_it_over() {
+        for adds in [false, true] {
+            let mut p = Play::default();
+            p.change(A, holds(X));
+            let taken = KeyChange::From { keys: smallvec![0], adds };
+            p.by(A, &[of(KEY, KeyChange::Holds(smallvec![])), of(OTHER, taken)]);
+            assert!(p.by(B, &[gets(&[X])]).is_empty(), "it is not there any more");
+            assert_eq!(p.by(B, &[KeyUse { key: OTHER, ..gets(&[X]) }]).len(), 1);
+        }
+    }
+
+    #[test]
+    fn near_miss_own_key_or_overwritten_or_named_or_something_else() {
+        let mut p = Play::default();
+        p.change(A, holds(X));
+        assert!(p.by(A, &[gets(&[X])]).is_empty());
+        assert!(p.by(B, &[gets(&[Y])]).is_empty(), "what it got is not what A wrote");
+        assert!(p.by(B, &[gets(&[])]).is_empty(), "nothing was there");
+        assert!(p.by(B, &[KeyUse { scoped: true, ..gets(&[X]) }]).is_empty());
+        p.change(B, holds(X));
+        assert!(p.by(B, &[gets(&[X])]).is_empty(), "its own from now on");
+        assert!(p.with(Answer::Unknown, true, &[of(KEY, holds(Y))]).is_empty());
+        assert!(p.by(B, &[gets(&[Y])]).is_empty(), "nobody knows whose it is");
+    }
+
+    #[test]
+    fn near_miss_what_is_compared_or_counted_is_nobodys() {
+        let mut p = Play::default();
+        p.change(A, KeyChange::Nobodys);
+        p.change(A, KeyChange::PerhapsNobodys(smallvec![X]));
+        assert!(p.by(B, &[gets(&[X])]).is_empty());
+        p.change(A, holds(X));
+        assert_eq!(p.by(B, &[gets(&[X])]).len(), 1, "no longer a counter");
+        let mut p = Play::default();
+        p.change(A, KeyChange::PerhapsNobodys(smallvec![X]));
+        assert_eq!(p.by(B, &[gets(&[X])]).len(), 1, "a number that nobody counts");
+    }
+
+    #[test]
+    fn lossy_nobody_or_an_unknown_write_or_one_that_was_missed() {
+        let mut p = Play::default();
+        p.change(A, holds(X));
+        let uses: KeyUses = smallvec![gets(&[X])];
+        let mut work = KeyWork {
+            site: SITE,
+            at: Nanos(5),
+            verb: SELECT,
+            target: ORDERS,
+            answer: Answer::Several,
+            whole: true,
+            uses: &uses,
+        };
+        assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), Outcome::Insufficient("no tenant"));
+        work.answer = Answer::Tenant(Attribution::new(B, Basis::Bracketed));
+        work.whole = false;
+        assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), Outcome::Clear);
+        work.whole = true;
+        let gap = RuleEvent::Missed { service: SITE.service.unwrap(), at: Nanos(4) };
+        assert_eq!(outcome_of(&mut p.rule, &gap), Outcome::Clear);
+        let late = Outcome::Insufficient("a later write may have been missed");
+        assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), late);
+        let mut p = Play::default();
+        p.change(A, holds(X));
+        p.with(by_label(B), false, &[of(KEY, KeyChange::Unknown)]);
+        assert!(p.by(B, &[gets(&[X])]).is_empty(), "perhaps it was overwritten");
+    }
+
+    #[test]
+    fn what_is_remembered_has_bounds() {
+        let mut p = Play::default();
+        for i in 0..200_000 {
+            p.by(A, &[of(Fingerprint(i), holds(X))]);
+        }
+        assert!(p.rule.keys.iter().count() <= MAX_KEYS && p.rule.elements.iter().count() <= MAX_ELEMENTS);
+        assert!(p.by(B, &[KeyUse { key: Fingerprint(0), ..gets(&[X]) }]).is_empty(), "forgotten");
+        assert_eq!(p.by(B, &[KeyUse { key: Fingerprint(199_999), ..gets(&[X]) }]).len(), 1);
     }
 }

@@ -106,7 +106,6 @@ impl Mqtt {
             marker: what.marker,
             credential: None,
             proved: what.proved,
-            key: None,
         });
     }
 }

@@ -268,7 +268,6 @@ impl Machine {
             marker: Claim::Neutral,
             credential: None,
             proved: None,
-            key: None,
         });
     }
 

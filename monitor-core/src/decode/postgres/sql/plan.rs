@@ -374,7 +374,6 @@ impl Run<'_> {
             marker: if kind == OpKind::Data { self.marker } else { Claim::Neutral },
             credential: None,
             proved: None,
-            key: None,
         });
     }
 
