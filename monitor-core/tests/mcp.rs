@@ -341,6 +341,42 @@ fn tenants_among_arguments() {
 }
 
 #[test]
+fn tenants_in_lists_objects_filters_and_headers() {
+    for (arguments, want) in [
+        (r#"{"tenant_ids":["acme","globex"]}"#, "tenant_ids=globex"),
+        (r#"{"tenants":[{"id":"globex"}]}"#, "tenants=globex"),
+        (r#"{"filter":{"organization":{"slug":"globex"}}}"#, "organization=globex"),
+        (r#"{"tenants":{"globex":{"limit":3}}}"#, "tenants=globex"),
+        (r#"{"tenant_id":"acme","as":"globex"}"#, "as=globex"),
+        (r#"{"from":"acme","to":"globex"}"#, "to=globex"),
+        (r#"{"scope":["acme","globex"]}"#, "scope=globex"),
+        (r#"{"where":[{"field":"tenant_id","op":"eq","value":"globex"}]}"#, "tenant_id=globex"),
+        (r#"{"where":{"tenant_id":{"$in":["acme","globex"]}}}"#, "tenant_id=globex"),
+        (r#"{"query":"{\"tenant_id\":\"globex\"}"}"#, "tenant_id=globex"),
+    ] {
+        assert!(called("", arguments).contains(want), "{arguments}: {}", called("", arguments));
+    }
+    let v = "MCP-Protocol-Version: 2026-07-28\r\n";
+    let header = |v: &str, name: &str, value: &str| called(&format!("{v}Mcp-Param-{name}: {value}\r\n"), "{}");
+    assert!(header(v, "TenantId", "globex").contains("mcp-param-tenantid=globex"), "without an argument beside it");
+    assert!(header(v, "TenantId", "=?base64?Z2xvYmV4?=").contains("=globex"));
+    assert!(!header("MCP-Protocol-Version: 2025-06-18\r\n", "TenantId", "globex").contains('='), "nobody reads it");
+    assert!(!header(v, "Limit", "10").contains('='));
+    for quiet in [
+        r#"{"where":[{"field":"status","value":"acme"}]}"#,
+        r#"{"rows":[{"name":"acme"}]}"#,
+        r#"{"tenants":[]}"#,
+        r#"{"tenant_id":null}"#,
+    ] {
+        assert!(
+            !called("", quiet).contains(" of ") && !called("", quiet).contains("=acme"),
+            "{quiet}: {}",
+            called("", quiet)
+        );
+    }
+}
+
+#[test]
 fn idempotency_keys_and_handles() {
     for told in [
         called("Idempotency-Key: k1\r\n", "{}"),
@@ -681,4 +717,12 @@ fn another_session_s_stream_answers_nothing() {
     let results: Vec<_> = mcp(&got).into_iter().filter(|l| l.contains("-> Result")).collect();
     assert_eq!(results.len(), 1, "{got:?}");
     assert!(results[0].starts_with("1 mcp") && results[0].contains("HttpSse") && results[0].contains("[search]"));
+    // Somebody else's request into this session, with a key instead of a token: it stays that request's.
+    let n_body = call(2, "refund", "{}").len();
+    let head =
+        format!("POST /m?session_id=aaa HTTP/1.1\r\nHost: x\r\nX-Api-Key: k\r\nContent-Length: {n_body}\r\n\r\n");
+    let post = head + &call(2, "refund", "{}");
+    let got = talk(&[get(1), open(1, "aaa"), (4, C, post), event(1, &done(2)), accepted(4)]);
+    let told = mcp(&got).into_iter().find(|l| l.contains("-> Result")).unwrap();
+    assert!(told.contains("(asked elsewhere) credential "), "before it was accepted: {got:?}");
 }

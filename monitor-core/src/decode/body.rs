@@ -1,7 +1,7 @@
 //! Messages inside HTTP bodies: what a protocol on top of HTTP sees, and what it may say instead of HTTP.
 
 use super::Sink;
-use crate::model::{Nanos, Operation, Side};
+use crate::model::{Fingerprint, Nanos, Operation, Side};
 
 /// The head of a request.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,11 @@ impl<'a> ResponseHead<'a> {
 pub trait BodyReader {
     /// A request's head. Whether its body and its answer are of interest.
     fn request(&mut self, request: u64, head: &RequestHead<'_>, at: Nanos, sink: &mut dyn Sink) -> bool;
+
+    /// The credential that this request's head carries, told after the head itself.
+    fn carries(&mut self, request: u64, credential: Option<Fingerprint>) {
+        let _ = (request, credential);
+    }
 
     /// The head of the answer, if the request was of interest.
     fn response(&mut self, request: u64, head: &ResponseHead<'_>, at: Nanos, sink: &mut dyn Sink);

@@ -26,7 +26,7 @@ pub mod values;
 use smallvec::SmallVec;
 
 use crate::model::keys::KeyUses;
-use crate::model::mcp::Exchange;
+use crate::model::mcp::{Exchange, Sender};
 use crate::model::queue::QueueEvent;
 use crate::model::token::Token;
 use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Protocol, Side, Slot, Sym, TenantId, TxStatus};
@@ -156,6 +156,11 @@ pub trait Sink {
     /// The connection turns out to carry `protocol`, on top of the one that it was taken for. Told once.
     fn speaks(&mut self, protocol: Protocol) {
         let _ = protocol;
+    }
+
+    /// Who sends the requests of this connection.
+    fn sender(&self) -> Sender {
+        Sender::default()
     }
 
     /// An MCP request has been answered (also: its answer was lost). Comes after the `done` of its operation.

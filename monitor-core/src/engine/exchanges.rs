@@ -3,11 +3,11 @@
 use smallvec::SmallVec;
 
 use super::session::Session;
-use crate::detect::{McpUse, RuleEvent};
-use crate::model::mcp::{Exchange, Method};
+use crate::detect::{McpUse, RuleEvent, Site};
+use crate::model::mcp::{Exchange, Method, Sender};
 use crate::model::steps::walk;
 use crate::model::token::Verified;
-use crate::model::{Bound, Claim, OpaqueId, Scope, Slot, Strength, UnitNo};
+use crate::model::{Answer, Bound, Claim, OpaqueId, Scope, Slot, Strength, UnitNo};
 
 /// Most exchanges of one connection that wait for their tenant.
 const MAX_WAITING: usize = 64;
@@ -16,6 +16,11 @@ impl Session<'_> {
     /// An exchange has ended.
     pub(super) fn exchanged(&mut self, exchange: &Exchange) {
         let no = self.core.unit.no;
+        // Its request is part of no unit of work of this connection.
+        if let Some(sender) = exchange.sender {
+            self.tell_answer(no, exchange, sender);
+            return;
+        }
         if exchange.method == Method::ToolsCall {
             self.is_call(exchange);
         }
@@ -37,6 +42,20 @@ impl Session<'_> {
         }
     }
 
+    /// An answer has come whose request `sender` had sent on another connection.
+    fn tell_answer(&mut self, no: UnitNo, exchange: &Exchange, sender: Sender) {
+        let receiver = self.core.endpoint.map(|a| a.tenant);
+        if receiver.is_none() || receiver == sender.by.map(|a| a.tenant) {
+            self.tell_exchange(no, exchange);
+            return;
+        }
+        // Who asked did not get it: what belongs to who did has not crossed.
+        let mut exchange = exchange.clone();
+        exchange.content.canaries.retain(|t| Some(*t) != receiver);
+        exchange.content.tenants.retain(|c| !matches!(c, Claim::Tenant(t) if Some(*t) == receiver));
+        self.tell_exchange(no, &exchange);
+    }
+
     fn tell_exchange(&mut self, no: UnitNo, exchange: &Exchange) {
         let bound = |claim, unit| Bound {
             slot: Slot::Credential,
@@ -53,8 +72,15 @@ impl Session<'_> {
             Some(token) => SmallVec::from_elem(bound(Claim::Opaque(OpaqueId(token.print.0)), no), 1),
             None => SmallVec::new(),
         };
-        let answer = self.answer(no, exchange.begun, &[], &own);
-        let event = McpUse { site: self.site(), exchange, answer };
+        let answer = match exchange.sender {
+            Some(sender) => sender.by.map_or(Answer::Unknown, Answer::Tenant),
+            None => self.answer(no, exchange.begun, &[], &own),
+        };
+        let site = match exchange.sender {
+            Some(sender) => Site { workload: sender.workload, flow: None, ..self.site() },
+            None => self.site(),
+        };
+        let event = McpUse { site, exchange, answer };
         self.shared.detect(&RuleEvent::Mcp(&event), self.out);
     }
 }

@@ -10,7 +10,7 @@ use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
 use crate::model::keys::KeyUses;
-use crate::model::mcp::Exchange;
+use crate::model::mcp::{Exchange, Sender};
 use crate::model::queue::QueueEvent;
 use crate::model::steps::{step, walk};
 use crate::model::token::Token;
@@ -338,6 +338,10 @@ impl Sink for Session<'_> {
         if let Some(service) = self.core.service.and_then(|s| self.shared.service_mut(s)) {
             service.protocol = protocol;
         }
+    }
+
+    fn sender(&self) -> Sender {
+        Sender { workload: self.core.client_workload, by: self.core.endpoint }
     }
 
     fn mcp(&mut self, exchange: &Exchange) {

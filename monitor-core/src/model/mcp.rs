@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Claim, Fingerprint, Nanos, OpKind, Sym, TenantId, token::Token};
+use super::{Attribution, Claim, Fingerprint, Nanos, OpKind, Sym, TenantId, WorkloadId, token::Token};
 
 /// How messages travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -167,6 +167,15 @@ pub struct Content {
     pub cut: bool,
 }
 
+/// Who sent a request, as far as its connection tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sender {
+    /// The workload at the client's end.
+    pub workload: Option<WorkloadId>,
+    /// The tenant it works for, where it works for one alone.
+    pub by: Option<Attribution>,
+}
+
 /// One request and its answer.
 #[derive(Clone, Debug)]
 pub struct Exchange {
@@ -190,6 +199,9 @@ pub struct Exchange {
     pub name: Sym,
     /// How it was answered.
     pub answered: Answered,
+    /// It was sent on another connection than this one, on which its answer came: who sent it there. Token, credential
+    /// and session are that request's.
+    pub sender: Option<Sender>,
     /// The token presented with this very request.
     pub token: Option<Token>,
     /// Another credential was presented with this very request (API key, Basic).
@@ -200,8 +212,9 @@ pub struct Exchange {
     pub opened: Option<Fingerprint>,
     /// Hash of the canonical arguments.
     pub arguments: Option<Fingerprint>,
-    /// A tenant-like argument: its name, and whom it names.
-    pub argument_tenant: Option<(Sym, Claim)>,
+    /// Whom its arguments and the headers that repeat them name: the name of each, and each tenant once. What names
+    /// nobody known, or could not be read, is told once.
+    pub named: SmallVec<[(Sym, Claim); 1]>,
     /// Idempotency key, from header, argument or metadata.
     pub idempotency: Option<Fingerprint>,
     /// It continues a request that the server had asked more for (`requestState`).

@@ -131,6 +131,9 @@ impl Recorder {
             write!(line, " [{}]", name(x.name)).unwrap();
         }
         write!(line, " -> {:?}", x.answered).unwrap();
+        if x.sender.is_some() {
+            line.push_str(" (asked elsewhere)");
+        }
         let token = x.token.map(|t| t.print);
         for (what, p) in [
             ("token", token),
@@ -144,8 +147,8 @@ impl Recorder {
                 write!(line, " {what} {}", print(p)).unwrap();
             }
         }
-        if let Some((argument, claim)) = x.argument_tenant {
-            write!(line, " {}={}", name(argument), self.who(claim)).unwrap();
+        for (argument, claim) in &x.named {
+            write!(line, " {}={}", name(*argument), self.who(*claim)).unwrap();
         }
         if x.continues {
             line.push_str(" continues");

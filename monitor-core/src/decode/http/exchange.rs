@@ -81,6 +81,11 @@ impl Exchange {
         }
     }
 
+    /// The credential in its head.
+    pub(super) fn credential(&self) -> Option<Fingerprint> {
+        self.carried.credential
+    }
+
     /// How it ended, by its status.
     pub(super) fn outcome(&self) -> Outcome {
         match self.status {

@@ -25,9 +25,11 @@ impl Http {
         }
         self.latest += 1;
         sink.arrived(self.latest, at);
-        let reader = self.reader.as_deref_mut();
         let mut x = Exchange::begin(self.latest, head, &self.shared, self.salt, at, sink);
-        x.read_on_top = reader.is_some_and(|r| r.request(x.number, head, at, sink));
+        if let Some(reader) = self.reader.as_deref_mut() {
+            x.read_on_top = reader.request(x.number, head, at, sink);
+            reader.carries(x.number, x.credential());
+        }
         self.client.text.begin(head.headers, sink.wants_values(Side::Client));
         self.client.text.print(head.method.as_bytes());
         self.client.text.print(head.target.as_bytes());

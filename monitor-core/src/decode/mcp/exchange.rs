@@ -3,6 +3,7 @@
 use serde_json::Value;
 use smallvec::SmallVec;
 
+use super::arguments;
 use super::head::{Head, revision};
 use super::method;
 use super::names;
@@ -16,10 +17,6 @@ use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Outcome, S
 
 /// Most handles that are told of one request, and of one answer.
 pub(super) const MAX_HANDLES: usize = 32;
-/// Deepest argument that is looked at.
-const MAX_DEPTH: usize = 6;
-/// Most arguments that are looked at.
-const MAX_NODES: usize = 4096;
 /// Parts of a resource's address that are told apart.
 const MAX_PARTS: usize = 8;
 /// Longest method name.
@@ -87,12 +84,13 @@ impl Asked {
             verb: verb_sym,
             name: Sym::EMPTY,
             answered: Answered::Unknown,
+            sender: None,
             token: None,
             credential: None,
             session: head.session,
             opened: None,
             arguments: None,
-            argument_tenant: None,
+            named: SmallVec::new(),
             idempotency: head.idempotency,
             continues: false,
             mismatch: None,
@@ -163,11 +161,11 @@ impl Asked {
             if !cut && matches!(verb, "tools/call" | "prompts/get") {
                 x.arguments = Some(cx.salt.fingerprint(jcs::canonical(arguments).as_bytes()));
             }
-            let mut left = MAX_NODES;
-            look_at(arguments, "", 0, &mut left, x, cx);
+            arguments::look(arguments, x, cx);
         }
         if alone {
             x.mismatch = mismatch(verb, params, told, cut, x.name, head, cx);
+            arguments::mirrored(x, head, cx);
         }
         this
     }
@@ -207,50 +205,18 @@ where
 /// Whom a member of this name names. A name that the policy does not know as a tenant's counts as `tenant`.
 pub(super) fn tenant(name: &str, value: &Value, sink: &mut dyn Sink) -> Claim {
     let text = match value {
-        Value::String(s) if !s.is_empty() && s.len() <= names::MAX_TENANT => s.clone(),
-        Value::Number(n) => n.to_string(),
+        Value::String(s) if !s.is_empty() && s.len() <= names::MAX_TENANT => s.as_str(),
+        Value::Number(n) => &n.to_string(),
         _ => return Claim::Neutral,
     };
-    match sink.marker(MarkerPlace::Predicate, &name.to_ascii_lowercase(), &text) {
-        Claim::Neutral => sink.marker(MarkerPlace::Predicate, "tenant", &text),
-        claim => claim,
-    }
+    claimed(name, text, sink)
 }
 
-fn look_at(value: &Value, name: &str, depth: usize, left: &mut usize, x: &mut Exchange, cx: &mut Context<'_>) {
-    if depth > MAX_DEPTH || *left == 0 {
-        return;
-    }
-    *left -= 1;
-    match value {
-        Value::Object(members) => {
-            for (name, value) in members {
-                if names::is_idempotency(name)
-                    && let Some(key) = value.as_str()
-                {
-                    x.idempotency = Some(cx.salt.fingerprint(key.as_bytes()));
-                    continue;
-                }
-                let speaks = names::speaks_of_tenant(name);
-                // By its name; or, at the outermost level, because the value is a known tenant's name.
-                let by_name = x.argument_tenant.is_some_and(|(_, claim)| matches!(claim, Claim::Tenant(_)));
-                if (speaks || depth == 0) && !by_name {
-                    let claim = tenant(name, value, cx.sink);
-                    if matches!(claim, Claim::Tenant(_)) || (speaks && claim != Claim::Neutral) {
-                        x.argument_tenant = Some((cx.name(name), claim));
-                    }
-                }
-                look_at(value, name, depth + 1, left, x, cx);
-            }
-        }
-        Value::Array(all) => all.iter().for_each(|v| look_at(v, name, depth + 1, left, x, cx)),
-        Value::String(text) => {
-            if names::is_id_field(name) {
-                handle(text, cx.salt, &mut x.handles_used);
-            }
-            cx.escaped_values(x.request, Side::Client, text);
-        }
-        _ => {}
+/// The same of a text.
+pub(super) fn claimed(name: &str, text: &str, sink: &mut dyn Sink) -> Claim {
+    match sink.marker(MarkerPlace::Predicate, &name.to_ascii_lowercase(), text) {
+        Claim::Neutral => sink.marker(MarkerPlace::Predicate, "tenant", text),
+        claim => claim,
     }
 }
 

@@ -12,6 +12,7 @@
 //! requests without an answer of at most 64 messages each, and what [`Shared`] states.
 
 mod answer;
+mod arguments;
 mod exchange;
 pub mod fuzz;
 mod head;
@@ -32,7 +33,7 @@ pub use shared::Shared;
 use super::Sink;
 use super::body::{BodyReader, RequestHead, ResponseHead};
 use crate::model::claim::Salt;
-use crate::model::mcp::{Answered, Method, Revision, Transport};
+use crate::model::mcp::{Answered, Method, Revision, Sender, Transport};
 use crate::model::token::Token;
 use crate::model::{Fingerprint, Nanos, OpKind, Operation, Protocol, Side};
 use exchange::{Asked, Context};
@@ -69,6 +70,7 @@ struct Open {
     head: Head,
     body: Collector,
     token: Option<Token>,
+    credential: Option<Fingerprint>,
     asked: Vec<Asked>,
     /// Its body was seen whole, to the end.
     sent_whole: bool,
@@ -158,10 +160,11 @@ impl Reader {
         open.token = token(&mut open.head, cx.sink);
         for asked in &mut open.asked {
             asked.exchange.token = open.token;
+            asked.exchange.credential = open.credential.filter(|_| open.token.is_none());
         }
         if open.head.transport == Transport::HttpSse {
             // The answer may come before this request has been accepted.
-            wait(&open.asked, &shared);
+            wait(&open.asked, cx.sink.sender(), &shared);
         }
         if !std::mem::replace(&mut self.spoke, true) {
             cx.sink.speaks(Protocol::Mcp);
@@ -281,16 +284,17 @@ fn token(head: &mut Head, sink: &mut dyn Sink) -> Option<Token> {
     if bears { sink.token(scheme, rest.trim()) } else { None }
 }
 
-/// Answers to these requests may come on a stream of their session.
-fn wait(asked: &[Asked], shared: &Shared) {
+/// Answers to these requests may come on a stream of their session, and be told there as `sender`'s.
+fn wait(asked: &[Asked], sender: Sender, shared: &Shared) {
     let mut memory = shared.memory.borrow_mut();
     for a in asked.iter().filter(|a| !a.is_answered && a.exchange.answered == Answered::Unknown) {
         let (Some(session), Some(id)) = (a.exchange.session, a.id) else { continue };
         let mut copy = Box::new(a.clone());
         let x = &mut copy.exchange;
         // What counts as asking was told with the request itself.
-        (x.arguments, x.argument_tenant, x.idempotency) = (None, None, None);
+        (x.arguments, x.idempotency) = (None, None);
         x.handles_used.clear();
+        x.sender = Some(sender);
         memory.waiting.insert((session, id), copy);
     }
 }
@@ -365,6 +369,7 @@ impl BodyReader for Reader {
             head,
             body: Collector::new(&self.shared.budget, limit),
             token: None,
+            credential: None,
             asked: Vec::new(),
             sent_whole: false,
             is_mcp: false,
@@ -375,6 +380,12 @@ impl BodyReader for Reader {
             n_other: 0,
         });
         true
+    }
+
+    fn carries(&mut self, request: u64, credential: Option<Fingerprint>) {
+        if let Some(open) = self.index(request).and_then(|i| self.open.get_mut(i)) {
+            open.credential = credential;
+        }
     }
 
     fn response(&mut self, request: u64, head: &ResponseHead<'_>, at: Nanos, sink: &mut dyn Sink) {
@@ -487,11 +498,10 @@ impl BodyReader for Reader {
                 (answered, _) => answered,
             };
             (x.begun, x.ended) = (op.begun, op.ended);
-            x.credential = if x.token.is_none() { op.credential } else { None };
         }
         if !is_sse {
             // A stream that broke off may be taken up again by a GET.
-            wait(&open.asked, &self.shared);
+            wait(&open.asked, sink.sender(), &self.shared);
         } else if open.status >= 300 {
             let mut memory = self.shared.memory.borrow_mut();
             for a in &open.asked {

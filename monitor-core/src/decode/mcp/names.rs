@@ -21,6 +21,34 @@ pub(super) fn speaks_of_tenant(name: &str) -> bool {
         || plain == "customer"
 }
 
+/// The same, or says whose in a list: `tenant_ids`, `customers`.
+pub(super) fn speaks_of_tenants(name: &str) -> bool {
+    speaks_of_tenant(name) || {
+        let plain = plain(name);
+        let one = plain.strip_suffix("ies").map(|stem| format!("{stem}y"));
+        let one = one.as_deref().or_else(|| plain.strip_suffix('s'));
+        one.is_some_and(speaks_of_tenant) || matches!(plain.as_str(), "accounts" | "workspaces" | "companies")
+    }
+}
+
+/// Whether a member of this name tells which thing it stands in: the `id` of a tenant.
+pub(super) fn identifies(name: &str) -> bool {
+    matches!(
+        plain(name).as_str(),
+        "id" | "ids" | "name" | "names" | "slug" | "key" | "uuid" | "value" | "values" | "code"
+    ) || is_comparison(name)
+}
+
+/// Whether a member of this name holds what a filter compares with.
+pub(super) fn is_value(name: &str) -> bool {
+    matches!(plain(name).as_str(), "value" | "values" | "operand") || is_comparison(name)
+}
+
+/// An operator as a name: `{"tenant_id": {"$in": […]}}`.
+fn is_comparison(name: &str) -> bool {
+    matches!(plain(name).as_str(), "eq" | "equals" | "equal" | "in" | "is" | "any" | "anyof" | "oneof")
+}
+
 /// Whether a member of this name holds an idempotency key.
 pub(super) fn is_idempotency(name: &str) -> bool {
     // Vendor keys of metadata are prefixed: `com.example/idempotencyKey`.

@@ -35,13 +35,9 @@ impl Rule for McpArgTenantMismatch {
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
         let e = u.exchange;
-        let Some((argument, claim)) = e.argument_tenant.filter(|_| u.is_data()) else { return Outcome::Clear };
-        let named = match claim {
-            Claim::Tenant(tenant) => tenant,
-            Claim::Neutral | Claim::Cleared => return Outcome::Clear,
-            Claim::Opaque(_) => return Outcome::Insufficient("argument names no known tenant"),
-            Claim::Unreadable => return Outcome::Insufficient("argument could not be read"),
-        };
+        if e.named.is_empty() || !u.is_data() {
+            return Outcome::Clear;
+        }
         if !u.is_answered() {
             return Outcome::Insufficient("answer not seen");
         }
@@ -49,21 +45,35 @@ impl Rule for McpArgTenantMismatch {
             return Outcome::Clear;
         }
         let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
-        if by.tenant == named {
-            return Outcome::Clear;
+        let mut doubt = Outcome::Clear;
+        let before = hits.len();
+        for (argument, claim) in &e.named {
+            let named = match claim {
+                Claim::Tenant(tenant) if *tenant == by.tenant => continue,
+                Claim::Tenant(tenant) => *tenant,
+                Claim::Neutral | Claim::Cleared => continue,
+                Claim::Opaque(_) => {
+                    doubt = Outcome::Insufficient("argument names no known tenant");
+                    continue;
+                }
+                Claim::Unreadable => {
+                    doubt = Outcome::Insufficient("argument could not be read");
+                    continue;
+                }
+            };
+            let severity = if u.returned_data() { Severity::Critical } else { Severity::High };
+            let names = Step {
+                at: e.begun,
+                what: "argument",
+                detail: Detail::Operation(e.verb, *argument),
+                tenant: Some(named),
+                basis: None,
+            };
+            let hit = u.hit(&INFO, severity, Some(by), by.class, smallvec![names, u.step("accepted", Some(by))]);
+            let corroborated = by.corroborated().then_some(by.bases);
+            hits.push(Hit { subject: e.name, bound: Some(named), corroborated, ..hit });
         }
-        let severity = if u.returned_data() { Severity::Critical } else { Severity::High };
-        let names = Step {
-            at: e.begun,
-            what: "argument",
-            detail: Detail::Operation(e.verb, argument),
-            tenant: Some(named),
-            basis: None,
-        };
-        let hit = u.hit(&INFO, severity, Some(by), by.class, smallvec![names, u.step("accepted", Some(by))]);
-        let corroborated = by.corroborated().then_some(by.bases);
-        hits.push(Hit { subject: e.name, bound: Some(named), corroborated, ..hit });
-        Outcome::Found
+        if hits.len() > before { Outcome::Found } else { doubt }
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -82,7 +92,7 @@ mod tests {
     use crate::model::{Answer, Attribution, Basis, EvidenceClass, OpaqueId, Sym};
 
     fn naming(claim: Claim) -> Exchange {
-        Exchange { argument_tenant: Some((Sym(4), claim)), ..call(1, READ) }
+        Exchange { named: smallvec![(Sym(4), claim)], ..call(1, READ) }
     }
 
     #[test]
@@ -92,6 +102,22 @@ mod tests {
         let content = Content { bytes: 10, ..Content::default() };
         let data = Exchange { content, ..naming(Claim::Tenant(A)) };
         assert_eq!(see(&mut McpArgTenantMismatch, &data, by_label(B))[0].severity, Severity::Critical);
+    }
+
+    #[test]
+    fn positive_another_beside_its_own() {
+        let mut rule = McpArgTenantMismatch;
+        let all = [Claim::Opaque(OpaqueId(1)), Claim::Tenant(B), Claim::Tenant(A)];
+        let named = all.into_iter().map(|claim| (Sym(4), claim)).collect();
+        let hits = see(&mut rule, &Exchange { named, ..call(1, READ) }, by_label(B));
+        assert_eq!((hits.len(), hits[0].used, hits[0].bound), (1, Some(B), Some(A)));
+    }
+
+    #[test]
+    fn lossy_its_own_beside_somebody_unknown() {
+        let named = smallvec![(Sym(4), Claim::Tenant(B)), (Sym(4), Claim::Unreadable)];
+        let outcome = judged(&mut McpArgTenantMismatch, &Exchange { named, ..call(1, READ) }, by_label(B));
+        assert_eq!(outcome, Outcome::Insufficient("argument could not be read"));
     }
 
     #[test]
