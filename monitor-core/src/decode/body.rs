@@ -12,6 +12,8 @@ pub struct RequestHead<'a> {
     pub target: &'a str,
     /// Names and values, as sent.
     pub headers: &'a [httparse::Header<'a>],
+    /// It is not as the standard has it: what the server has read may be something else.
+    pub irregular: bool,
 }
 
 /// The head of a response.

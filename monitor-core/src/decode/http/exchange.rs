@@ -38,6 +38,8 @@ pub(super) struct Exchange {
     pub(super) is_head: bool,
     pub(super) is_connect: bool,
     pub(super) read_on_top: bool,
+    /// It is not as it should be: what was done about it is not known, unless it was refused.
+    irregular: bool,
     /// Of the answer, once its head is there.
     pub(super) status: u16,
 }
@@ -71,12 +73,32 @@ impl Exchange {
             sent: None,
             verb: shared.shapes.intern(head.method, sink),
             target: shared.shapes.intern(&text, sink),
-            kind: kind(head.method, path),
+            kind: if head.irregular { OpKind::Data } else { kind(head.method, path) },
             effect: if asks_policy(path) { Effect::Check } else { Effect::None },
             carried,
             is_head: head.method == "HEAD",
             is_connect: head.method == "CONNECT",
             read_on_top: false,
+            irregular: head.irregular,
+            status: 0,
+        }
+    }
+
+    /// Something that a client has said where a request should be, of which nothing could be read.
+    pub(super) fn unread(number: u64, shared: &Shared, at: Nanos, sink: &mut dyn Sink) -> Self {
+        Self {
+            number,
+            begun: at,
+            sent: None,
+            verb: shared.shapes.intern("unreadable", sink),
+            target: Sym::EMPTY,
+            kind: OpKind::Data,
+            effect: Effect::None,
+            carried: Carried { marker: Claim::Unreadable, credential: None, proved: None, connection: None },
+            is_head: false,
+            is_connect: false,
+            read_on_top: false,
+            irregular: true,
             status: 0,
         }
     }
@@ -91,6 +113,7 @@ impl Exchange {
         match self.status {
             0 => Outcome::Unknown,
             400.. => Outcome::Error,
+            _ if self.irregular => Outcome::Unknown,
             _ => Outcome::Ok,
         }
     }

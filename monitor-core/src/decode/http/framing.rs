@@ -48,13 +48,30 @@ pub(super) fn framing(headers: &[Header<'_>]) -> Result<Framing, &'static str> {
     }
 }
 
+/// The same for a response, for which the standard says what holds where the headers contradict each other (RFC 9112
+/// §6.3). `None`: nobody can tell where it ends.
+pub(super) fn of_response(headers: &[Header<'_>]) -> Option<Framing> {
+    match framing(headers) {
+        Err("conflicting_framing") => {
+            let coded = |h: &&Header<'_>| h.name.eq_ignore_ascii_case("transfer-encoding");
+            let only: Vec<_> = headers.iter().filter(coded).copied().collect();
+            framing(&only).ok()
+        }
+        framing => framing.ok(),
+    }
+}
+
 /// Longest line with a chunk's size.
 const MAX_SIZE_LINE: usize = 256;
+/// The same with extensions.
+const MAX_EXTENDED: usize = 4 << 10;
 
 /// The size of the next chunk, and how long its line is. `Ok(None)`: the line is not complete.
 pub(super) fn chunk_size(bytes: &[u8]) -> Result<Option<(u64, usize)>, &'static str> {
     let Some(end) = memchr::memchr(b'\n', bytes) else {
-        return if bytes.len() > MAX_SIZE_LINE { Err("chunk_size") } else { Ok(None) };
+        let extended = bytes.iter().take(MAX_SIZE_LINE).any(|b| *b == b';');
+        let longest = if extended { MAX_EXTENDED } else { MAX_SIZE_LINE };
+        return if bytes.len() > longest { Err("chunk_size") } else { Ok(None) };
     };
     let line = bytes.get(..end).unwrap_or_default();
     let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
@@ -86,6 +103,10 @@ mod tests {
         }
         assert_eq!(of(&[("Content-Length", "1"), ("content-length", "2")]), Err("content_length"));
         assert_eq!(of(&[("Content-Length", "1"), ("Transfer-Encoding", "chunked")]), Err("conflicting_framing"));
+        let both = [("Content-Length", "1"), ("Transfer-Encoding", "chunked")];
+        let headers: Vec<_> = both.iter().map(|(name, v)| Header { name, value: v.as_bytes() }).collect();
+        assert_eq!(of_response(&headers), Some(Framing::Chunked));
+        assert_eq!(of_response(&[Header { name: "Content-Length", value: b"x" }]), None);
     }
 
     #[test]
@@ -93,6 +114,7 @@ mod tests {
         assert_eq!(chunk_size(b"1a;name=value\r\nrest"), Ok(Some((26, 15))));
         assert_eq!(chunk_size(b"0\r\n"), Ok(Some((0, 3))));
         assert_eq!(chunk_size(b"1a"), Ok(None));
+        assert_eq!(chunk_size(format!("1a;{}", "x".repeat(1000)).as_bytes()), Ok(None));
         assert_eq!(chunk_size(b"xyz\r\n"), Err("chunk_size"));
         assert_eq!(chunk_size(b"\r\n"), Err("chunk_size"));
         assert_eq!(chunk_size(&[b'1'; 300]), Err("chunk_size"));

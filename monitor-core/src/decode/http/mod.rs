@@ -3,6 +3,10 @@
 //! Every request proves itself anew; only Negotiate and NTLM authenticate the connection (RFC 4559). Bodies are framed,
 //! their values offered to attribution, and their messages to a protocol on top ([`crate::decode::body`]).
 //!
+//! Servers read more than the standard allows, and a tenant could hide behind what is not read here. So what begins like a
+//! request always becomes an operation, with what it names; where it is not as it should be, how it ended is unknown
+//! unless it was refused. Only where the two ends may disagree about its end is the place lost, until the next request.
+//!
 //! Memory: at most one head per direction (64 KiB), 64 requests without an answer, and what the reader on top holds.
 
 mod direction;
@@ -12,6 +16,7 @@ pub mod fuzz;
 mod identity;
 pub(crate) mod look;
 mod pairing;
+mod patient;
 
 use std::rc::Rc;
 
@@ -164,6 +169,7 @@ impl Http {
                     if bytes.is_empty() {
                         return;
                     }
+                    let before = self.latest;
                     match self.head(from, at, bytes, sink) {
                         Ok(Some(n)) => bytes = bytes.get(n..).unwrap_or_default(),
                         Ok(None) => {
@@ -171,7 +177,7 @@ impl Http {
                             return;
                         }
                         Err(kind) => {
-                            self.malformed(from, at, kind, sink);
+                            self.no_head(from, before, at, kind, sink);
                             return;
                         }
                     }
@@ -208,7 +214,11 @@ impl Http {
 
     fn hold(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) {
         if bytes.len() > MAX_HEAD {
-            self.malformed(from, at, "head_too_long", sink);
+            if self.direction(from).read == Read::Head {
+                self.no_head(from, self.latest, at, "head_too_long", sink);
+            } else {
+                self.malformed(from, at, "head_too_long", sink);
+            }
             return;
         }
         let held = &mut self.direction(from).held;
@@ -225,35 +235,66 @@ impl Http {
         sink: &mut dyn Sink,
     ) -> Result<Option<usize>, &'static str> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        if from == Side::Client {
+        let (proper, n) = if from == Side::Client {
             let mut head = httparse::Request::new(&mut headers);
-            let httparse::Status::Complete(n) = head.parse(bytes).map_err(kind)? else { return Ok(None) };
-            let head = RequestHead {
-                method: head.method.unwrap_or_default(),
-                target: head.path.unwrap_or_default(),
-                headers: head.headers,
-            };
-            if n > MAX_HEAD {
-                return Err("head_too_long");
+            match head.parse(bytes) {
+                Ok(httparse::Status::Partial) => return Ok(None),
+                Ok(httparse::Status::Complete(n)) if n <= MAX_HEAD => {
+                    let head = RequestHead {
+                        method: head.method.unwrap_or_default(),
+                        target: head.path.unwrap_or_default(),
+                        headers: head.headers,
+                        irregular: false,
+                    };
+                    self.request(&head, framing(head.headers), at, sink)?;
+                    return Ok(Some(n));
+                }
+                Ok(_) => return Err("head_too_long"),
+                Err(error) => (kind(error), patient::request(bytes)),
             }
-            let framing = framing(head.headers)?;
-            self.request(&head, framing, at, sink)?;
-            Ok(Some(n))
         } else {
             let mut head = httparse::Response::new(&mut headers);
-            let mut lenient = httparse::ParserConfig::default();
-            // Clients read it, so some servers still send it (RFC 9112 §5.2).
-            lenient.allow_obsolete_multiline_headers_in_responses(true);
-            let parsed = lenient.parse_response(&mut head, bytes).map_err(kind)?;
-            let httparse::Status::Complete(n) = parsed else { return Ok(None) };
-            if n > MAX_HEAD {
-                return Err("head_too_long");
+            match head.parse(bytes) {
+                Ok(httparse::Status::Partial) => return Ok(None),
+                Ok(httparse::Status::Complete(n)) if n <= MAX_HEAD => {
+                    let head = ResponseHead { status: head.code.unwrap_or_default(), headers: head.headers };
+                    self.response(&head, framing::of_response(head.headers), at, sink);
+                    return Ok(Some(n));
+                }
+                Ok(_) => return Err("head_too_long"),
+                Err(error) => (kind(error), patient::response(bytes)),
             }
-            let head = ResponseHead { status: head.code.unwrap_or_default(), headers: head.headers };
-            let framing = framing(head.headers)?;
-            self.response(&head, framing, at, sink);
-            Ok(Some(n))
+        };
+        self.patient_head(from, at, proper, n, sink)
+    }
+
+    /// A head that is not as the standard has it, as it may have been read at the other end. `kind`: what is wrong.
+    fn patient_head(
+        &mut self,
+        from: Side,
+        at: Nanos,
+        kind: &'static str,
+        read: Result<Option<patient::Head>, patient::NoHead>,
+        sink: &mut dyn Sink,
+    ) -> Result<Option<usize>, &'static str> {
+        let Some(head) = read.map_err(|patient::NoHead| kind)? else { return Ok(None) };
+        if head.len > MAX_HEAD {
+            return Err("head_too_long");
         }
+        let headers = head.headers();
+        if from == Side::Server {
+            let told = ResponseHead { status: head.status(), headers: &headers };
+            self.response(&told, framing::of_response(&headers), at, sink);
+            return Ok(Some(head.len));
+        }
+        let told = RequestHead { method: head.method(), target: head.target(), headers: &headers, irregular: true };
+        let framing = if head.doubtful { Err(kind) } else { framing(&headers) };
+        let sure = framing.is_ok();
+        self.request(&told, framing, at, sink)?;
+        if sure {
+            sink.decode_error(kind);
+        }
+        Ok(Some(head.len))
     }
 }
 
@@ -296,6 +337,15 @@ impl Decoder for Http {
             if !quiet || !begins_request() {
                 return;
             }
+            self.found(at, sink);
+        } else if from == Side::Client
+            && (self.client.read, self.server.read) == (Read::Head, Read::Lost)
+            && self.client.held.is_empty()
+            && quiet
+            && begins_request()
+        {
+            // Only the answers were lost sight of, and what was outstanding is answered by now.
+            self.give_up(at, sink);
             self.found(at, sink);
         }
         // Answered instead of asked to go on: the body may never come (RFC 9110 §10.1.1).

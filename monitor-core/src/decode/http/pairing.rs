@@ -12,16 +12,12 @@ impl Http {
     pub(super) fn request(
         &mut self,
         head: &RequestHead<'_>,
-        framing: Framing,
+        framing: Result<Framing, &'static str>,
         at: Nanos,
         sink: &mut dyn Sink,
     ) -> Result<(), &'static str> {
         if self.open.len() >= MAX_OPEN {
             return Err("too_many_requests");
-        }
-        // Nobody can tell where such a body ends (RFC 9112 §6.3).
-        if framing == Framing::Unending {
-            return Err("transfer_encoding");
         }
         self.latest += 1;
         sink.arrived(self.latest, at);
@@ -37,14 +33,25 @@ impl Http {
         self.sending = true;
         self.pipelined |= self.open.len() > 1;
         self.expects = head.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
-        match Read::after_head(framing, false) {
-            Some(read) => self.client.read = read,
-            None => self.end(Side::Client, at, sink),
+        match framing? {
+            // Nobody can tell where such a body ends (RFC 9112 §6.3).
+            Framing::Unending => return Err("transfer_encoding"),
+            framing => match Read::after_head(framing, false) {
+                Some(read) => self.client.read = read,
+                None => self.end(Side::Client, at, sink),
+            },
         }
         Ok(())
     }
 
-    pub(super) fn response(&mut self, head: &ResponseHead<'_>, framing: Framing, at: Nanos, sink: &mut dyn Sink) {
+    /// `framing`: where the answer ends; `None`: nobody can tell.
+    pub(super) fn response(
+        &mut self,
+        head: &ResponseHead<'_>,
+        framing: Option<Framing>,
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) {
         let status = head.status;
         if (100..200).contains(&status) && status != 101 {
             return;
@@ -63,9 +70,14 @@ impl Http {
                 sink.unmatched_reply(at, "a response that no request waits for");
             }
             self.server.text.begin(head.headers, false);
-            if let Some(read) = Read::after_head(framing, true).filter(|_| status != 204 && status != 304) {
-                self.server.read = read;
-                self.stray = true;
+            let none = status == 204 || status == 304;
+            match framing.filter(|_| !none).map(|framing| Read::after_head(framing, true)) {
+                Some(Some(read)) => {
+                    self.server.read = read;
+                    self.stray = true;
+                }
+                None if !none => self.lose_answers(at, sink),
+                _ => {}
             }
             return;
         };
@@ -91,6 +103,18 @@ impl Http {
         self.server.text.begin(head.headers, sink.wants_values(Side::Server));
         self.server.text.print(&status.to_be_bytes());
         let none = x.is_head || status == 204 || status == 304;
+        let Some(framing) = framing.or(none.then_some(Framing::None)) else {
+            // How it was answered is known, and what with is not.
+            let (number, on_top) = (x.number, x.read_on_top);
+            self.server.text.miss();
+            if let Some(reader) = self.reader.as_deref_mut().filter(|_| on_top) {
+                reader.missing(number, Side::Server, 1, at, sink);
+            }
+            self.end(Side::Server, at, sink);
+            sink.decode_error("content_length");
+            self.lose_answers(at, sink);
+            return;
+        };
         match Read::after_head(framing, true).filter(|_| !none) {
             Some(read) => self.server.read = read,
             None => self.end(Side::Server, at, sink),
@@ -196,6 +220,17 @@ impl Http {
         self.give_up(at, sink);
     }
 
+    /// The server's side alone is lost: the client's goes on, and each of its requests is an operation. Which of them is
+    /// answered when is not known until nothing is outstanding.
+    pub(super) fn lose_answers(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        self.whole = false;
+        (self.stray, self.unsure) = (false, false);
+        self.server.read = Read::Lost;
+        self.server.held = Vec::new();
+        sink.disturbed(at, Disturbance::Malformed);
+        self.give_up(at, sink);
+    }
+
     /// A client that does not pipeline sends its next request when it has read the answer to the one before: a segment
     /// that begins with a request line is a place where nothing is outstanding.
     pub(super) fn found(&mut self, at: Nanos, sink: &mut dyn Sink) {
@@ -212,6 +247,17 @@ impl Http {
         sink.opaque(at, why);
     }
 
+    /// What should be a head cannot be read. From a client it may be a request all the same, as its server reads it;
+    /// `latest`: the number of the one before.
+    pub(super) fn no_head(&mut self, from: Side, latest: u64, at: Nanos, kind: &'static str, sink: &mut dyn Sink) {
+        if from == Side::Client && self.latest == latest {
+            self.latest += 1;
+            sink.arrived(self.latest, at);
+            self.open.push_back(Exchange::unread(self.latest, &self.shared, at, sink));
+        }
+        self.malformed(from, at, kind, sink);
+    }
+
     pub(super) fn malformed(&mut self, from: Side, at: Nanos, kind: &'static str, sink: &mut dyn Sink) {
         if self.unsure && from == Side::Server {
             // It was not the place after all.
@@ -222,6 +268,8 @@ impl Http {
         self.n_malformed += 1;
         if self.n_malformed >= MAX_MALFORMED {
             self.leave(at, "malformed", sink);
+        } else if from == Side::Server {
+            self.lose_answers(at, sink);
         } else {
             self.lose(at, Disturbance::Malformed, sink);
         }

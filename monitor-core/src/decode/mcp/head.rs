@@ -44,6 +44,8 @@ pub(super) struct Head {
     pub(super) target_names: bool,
     /// The headers alone show that this is MCP.
     pub(super) evident: bool,
+    /// The head is not as it should be: what the server has read may be something else.
+    pub(super) irregular: bool,
     pub(super) authorization: Option<String>,
     pub(super) idempotency: Option<Fingerprint>,
     /// `Mcp-…` headers that repeat the body, names in lower case.
@@ -119,6 +121,7 @@ impl Head {
             target,
             target_names,
             evident: kind == Kind::Socket && has("sec-websocket-protocol", "mcp"),
+            irregular: head.irregular,
             authorization: None,
             idempotency: None,
             mirrored: SmallVec::new(),
@@ -168,7 +171,7 @@ mod tests {
 
     fn of(method: &str, headers: &[(&str, &str)]) -> Option<Head> {
         let all: Vec<_> = headers.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
-        Head::of(&RequestHead { method, target: "/mcp?x=1", headers: &all }, SALT)
+        Head::of(&RequestHead { method, target: "/mcp?x=1", headers: &all, irregular: false }, SALT)
     }
 
     #[test]

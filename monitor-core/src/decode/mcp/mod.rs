@@ -497,6 +497,9 @@ impl BodyReader for Reader {
                 (Answered::Unknown, _) if asked.id.is_none() || is_sse => Answered::Accepted,
                 (answered, _) => answered,
             };
+            if open.head.irregular && x.answered.is_done() {
+                x.answered = Answered::Unknown;
+            }
             (x.begun, x.ended) = (op.begun, op.ended);
         }
         if !is_sse {
