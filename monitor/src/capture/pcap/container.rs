@@ -33,6 +33,8 @@ pub(super) struct Frame<'a> {
     pub(super) link: Result<Link, u32>,
     /// Length on the wire, bytes.
     pub(super) wire_len: u32,
+    /// Packets that the interface dropped just before, as far as that is told with the packet.
+    pub(super) dropped: u64,
     pub(super) bytes: &'a [u8],
 }
 
@@ -48,6 +50,8 @@ pub(super) enum Item<'a> {
     },
     /// A packet whose interface the file does not describe: its link layer is unknown.
     Homeless,
+    /// A block of a type that is not known.
+    Unknown(u32),
     /// Nothing for us.
     Nothing,
 }
@@ -149,7 +153,10 @@ impl Pcap {
             return Step::Corrupt("an unreadable packet record".to_owned());
         };
         let at = u64::from(b.ts_sec) * 1_000_000_000 + u64::from(b.ts_usec) * header.nanos_per_unit;
-        Step::Item(total, Item::Frame(Frame { at: Nanos(at), link: header.link, wire_len: b.origlen, bytes: b.data }))
+        Step::Item(
+            total,
+            Item::Frame(Frame { at: Nanos(at), link: header.link, wire_len: b.origlen, dropped: 0, bytes: b.data }),
+        )
     }
 
     fn read_header(&mut self, data: &[u8], eof: bool) -> Step<'static> {
@@ -291,7 +298,7 @@ impl PcapNg {
                 };
                 self.last = i.clock.nanos(b.ts_high, b.ts_low);
                 let bytes = b.data.get(..b.caplen as usize).unwrap_or(b.data);
-                Ok(Item::Frame(Frame { at: self.last, link: i.link, wire_len: b.origlen, bytes }))
+                Ok(Item::Frame(Frame { at: self.last, link: i.link, wire_len: b.origlen, dropped: 0, bytes }))
             }
             3 => {
                 let parsed =
@@ -300,8 +307,9 @@ impl PcapNg {
                 let Some(i) = self.interfaces.first() else { return Ok(Item::Homeless) };
                 let caplen = if i.snaplen == 0 { b.orig_len() } else { b.orig_len().min(i.snaplen) };
                 let bytes = b.data.get(..caplen as usize).unwrap_or(b.data);
-                Ok(Item::Frame(Frame { at: self.last, link: i.link, wire_len: b.orig_len(), bytes }))
+                Ok(Item::Frame(Frame { at: self.last, link: i.link, wire_len: b.orig_len(), dropped: 0, bytes }))
             }
+            2 => self.old_packet(block).ok_or_else(|| bad("packet")),
             1 => {
                 let parsed = if self.big_endian {
                     parse_interfacedescriptionblock_be(block)
@@ -332,8 +340,31 @@ impl PcapNg {
                 self.interfaces.clear();
                 Ok(Item::Nothing)
             }
-            _ => Ok(Item::Nothing),
+            // Names, logs, secrets, events and what somebody wrote for himself: no packets.
+            4 | 7 | 9 | 10 | 0xbad | 0x4000_0bad | 0x8000_0001 => Ok(Item::Nothing),
+            _ => Ok(Item::Unknown(kind)),
         }
+    }
+
+    /// A packet block, as files had it before there were enhanced ones (pcapng, appendix A).
+    fn old_packet<'a>(&mut self, block: &'a [u8]) -> Option<Item<'a>> {
+        let n16 = |at: usize| {
+            let bytes = *block.get(at..)?.first_chunk::<2>()?;
+            Some(if self.big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+        };
+        let n32 = |at: usize| {
+            let bytes = *block.get(at..)?.first_chunk::<4>()?;
+            Some(if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+        };
+        let (id, drops, caplen, wire_len) = (n16(8)?, n16(10)?, n32(20)?, n32(24)?);
+        let bytes = block.get(28..block.len().checked_sub(4)?)?.get(..caplen as usize)?;
+        let Some(i) = self.interfaces.get(usize::from(id)) else { return Some(Item::Homeless) };
+        let at = i.clock.nanos(n32(12)?, n32(16)?);
+        // All ones: not known.
+        let dropped = if drops == u16::MAX { 0 } else { u64::from(drops) };
+        let frame = Frame { at, link: i.link, wire_len, dropped, bytes };
+        self.last = at;
+        Some(Item::Frame(frame))
     }
 
     fn interface(&self, b: &InterfaceDescriptionBlock<'_>) -> Interface {

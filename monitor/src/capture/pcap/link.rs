@@ -1,10 +1,12 @@
-//! From a captured frame to its TCP segment: link layer, IP, TCP. Borrows everything, allocates nothing.
+//! From a captured frame to its TCP segment: link layer, IP, TCP, and what `tunnel` knows between them. Borrows everything, allocates nothing.
 
 use etherparse::{
     Ethernet2HeaderSlice, IpAuthHeaderSlice, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice,
-    Ipv6RawExtHeaderSlice, SingleVlanHeaderSlice,
+    Ipv6RawExtHeaderSlice,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::tunnel::{self, Unread};
 
 /// Link layers that can be read. Numbers as assigned on <https://www.tcpdump.org/linktypes.html>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub(super) enum Parsed<'a> {
     Tcp(TcpPacket<'a>),
     /// Not TCP over IP.
     Other,
+    /// It may hold TCP, but cannot be read.
+    Unread(Unread),
     /// Part of a fragmented IP packet that holds TCP.
     Fragment,
     /// IP, but the snapshot length cut it before the end of the TCP header's fixed part.
@@ -95,6 +99,7 @@ pub(super) enum Parsed<'a> {
 }
 
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 /// More headers than any real packet has; keeps a hostile chain short.
@@ -102,80 +107,136 @@ const MAX_NESTED: usize = 16;
 
 /// Reads one frame. `wire_len` is the frame's length before the snapshot length cut it, bytes.
 pub(super) fn parse<'a>(link: Link, frame: &'a [u8], wire_len: u32) -> Parsed<'a> {
-    let (ether_type, header_len) = match link {
-        Link::Ethernet => match Ethernet2HeaderSlice::from_slice(frame) {
-            Ok(h) => (h.ether_type().0, 14),
-            Err(_) => return Parsed::Short,
-        },
-        Link::Sll => match be16(frame, 14) {
-            Some(t) => (t, 16),
-            None => return Parsed::Short,
-        },
-        Link::Sll2 => match be16(frame, 0) {
-            Some(t) => (t, 20),
-            None => return Parsed::Short,
-        },
-        Link::Loopback => return ip_by_version(frame, 4, wire_len),
-        Link::Raw => return ip_by_version(frame, 0, wire_len),
+    let behind = |n: usize| (frame.get(n..).unwrap_or_default(), wire_len.saturating_sub(n as u32));
+    let (kind, (rest, wire)) = match link {
+        Link::Ethernet => return ethernet(frame, wire_len, MAX_NESTED),
+        Link::Sll => (be16(frame, 14), behind(16)),
+        Link::Sll2 => (be16(frame, 0), behind(20)),
+        Link::Loopback if frame.len() < 4 => return Parsed::Short,
+        Link::Loopback => return ip(behind(4).0, behind(4).1, MAX_NESTED),
+        Link::Raw => return ip(frame, wire_len, MAX_NESTED),
     };
-    ether(ether_type, frame, header_len, wire_len)
+    kind.map_or(Parsed::Short, |kind| ether(kind, rest, wire, MAX_NESTED))
 }
 
-fn ether<'a>(mut ether_type: u16, frame: &'a [u8], mut at: usize, wire_len: u32) -> Parsed<'a> {
-    for _ in 0..MAX_NESTED {
-        let Some(rest) = frame.get(at..) else { return Parsed::Short };
-        let wire = wire_len.saturating_sub(at as u32);
-        match ether_type {
-            IPV4 => return ipv4(rest, wire),
-            IPV6 => return ipv6(rest, wire),
-            0x8100 | 0x88a8 | 0x9100 => match SingleVlanHeaderSlice::from_slice(rest) {
-                Ok(h) => {
-                    ether_type = h.ether_type().0;
-                    at += 4;
-                }
-                Err(_) => return Parsed::Short,
-            },
-            _ => return Parsed::Other,
+/// An Ethernet frame.
+pub(super) fn ethernet(frame: &[u8], wire: u32, depth: usize) -> Parsed<'_> {
+    match Ethernet2HeaderSlice::from_slice(frame) {
+        Ok(h) => {
+            let rest = frame.get(14..).unwrap_or_default();
+            ether(h.ether_type().0, rest, wire.saturating_sub(14), depth)
         }
+        Err(_) => Parsed::Short,
     }
-    Parsed::Malformed
 }
 
-fn ip_by_version<'a>(frame: &'a [u8], at: usize, wire_len: u32) -> Parsed<'a> {
-    let Some(rest) = frame.get(at..) else { return Parsed::Short };
-    let wire = wire_len.saturating_sub(at as u32);
-    match rest.first().map(|b| b >> 4) {
-        Some(4) => ipv4(rest, wire),
-        Some(6) => ipv6(rest, wire),
+/// What an Ethernet type announces. `depth`: so many headers may come yet.
+pub(super) fn ether(kind: u16, rest: &[u8], wire: u32, depth: usize) -> Parsed<'_> {
+    let Some(depth) = depth.checked_sub(1) else { return Parsed::Malformed };
+    match kind {
+        IPV4 => ipv4(rest, wire, depth),
+        IPV6 => ipv6(rest, wire, depth),
+        // A VLAN's tag (IEEE 802.1Q), the provider's first.
+        0x8100 | 0x88a8 | 0x9100 | 0x9200 => match (be16(rest, 2), rest.get(4..)) {
+            (Some(kind), Some(rest)) => ether(kind, rest, wire.saturating_sub(4), depth),
+            _ => Parsed::Short,
+        },
+        0x8847 | 0x8848 => tunnel::mpls(rest, wire, depth),
+        0x8864 => tunnel::pppoe(rest, wire, depth),
+        // An Ethernet frame in a tunnel.
+        0x6558 => ethernet(rest, wire, depth),
+        0x88e5 => Parsed::Unread(Unread::Named("MACsec (encrypted)")),
+        0x894f => Parsed::Unread(Unread::Named("a network service header")),
+        // A length: what follows is IEEE 802.2, with an Ethernet type behind a SNAP header.
+        ..0x600 => match rest.split_first_chunk::<8>() {
+            Some((&[0xaa, 0xaa, 3, 0, 0, 0, a, b], rest)) => {
+                ether(u16::from_be_bytes([a, b]), rest, wire.saturating_sub(8), depth)
+            }
+            _ => Parsed::Other,
+        },
+        // Of the network itself: addresses, neighbours, spanning trees, keys, time.
+        0x0806 | 0x8035 | 0x8808 | 0x8809 | 0x8863 | 0x888e | 0x88cc | 0x88f7 | 0x8902 | 0x9000 | 0x890d | 0x893a => {
+            Parsed::Other
+        }
+        _ => Parsed::Unread(Unread::EtherType(kind)),
+    }
+}
+
+/// An IP packet, by the version it says.
+pub(super) fn ip(data: &[u8], wire: u32, depth: usize) -> Parsed<'_> {
+    let Some(depth) = depth.checked_sub(1) else { return Parsed::Malformed };
+    match data.first().map(|b| b >> 4) {
+        Some(4) => ipv4(data, wire, depth),
+        Some(6) => ipv6(data, wire, depth),
         Some(_) => Parsed::Other,
         None => Parsed::Short,
     }
 }
 
-fn ipv4<'a>(data: &'a [u8], wire_len: u32) -> Parsed<'a> {
+/// Whether part of a packet may be part of a connection: all but datagrams that are no tunnel's.
+fn fragment<'a>(protocol: u8, first: bool, data: &[u8]) -> Parsed<'a> {
+    match protocol {
+        TCP | 4 | 41 | 47 => Parsed::Fragment,
+        UDP if first && be16(data, 2).is_some_and(tunnel::is_tunnel) => Parsed::Fragment,
+        _ => Parsed::Other,
+    }
+}
+
+/// What an IP packet carries: `len` bytes, of which `data` was captured, padding included.
+fn carried<'a>(
+    protocol: u8,
+    data: &'a [u8],
+    len: u32,
+    depth: usize,
+    src: impl FnOnce(u16) -> Endpoint,
+    dst: impl FnOnce(u16) -> Endpoint,
+) -> Parsed<'a> {
+    match protocol {
+        TCP => tcp(data, len, src, dst),
+        UDP => tunnel::udp(data, len, depth),
+        4 | 41 => ip(data, len, depth),
+        47 => tunnel::gre(data, len, depth),
+        137 => tunnel::mpls(data, len, depth),
+        50 => Parsed::Unread(Unread::Named("ESP (encrypted)")),
+        108 => Parsed::Unread(Unread::Named("compressed IP")),
+        115 => Parsed::Unread(Unread::Named("L2TP")),
+        _ => Parsed::Other,
+    }
+}
+
+fn ipv4(data: &[u8], wire_len: u32, depth: usize) -> Parsed<'_> {
     let header = match Ipv4HeaderSlice::from_slice(data) {
         Ok(h) => h,
         Err(etherparse::err::ipv4::HeaderSliceError::Len(_)) => return Parsed::Short,
         Err(_) => return Parsed::Malformed,
     };
-    if header.protocol().0 != TCP {
-        return Parsed::Other;
-    }
-    if header.is_fragmenting_payload() {
-        return Parsed::Fragment;
-    }
     let header_len = header.slice().len();
+    let mut rest = data.get(header_len..).unwrap_or_default();
+    let mut next = header.protocol().0;
+    if header.is_fragmenting_payload() {
+        return fragment(next, header.fragments_offset().value() == 0, rest);
+    }
     // Zero: captured before segmentation offload had filled it in, or longer than the field can say.
     let total = match header.total_len() {
         0 => wire_len,
         n => u32::from(n),
     };
-    let Some(payload_len) = total.checked_sub(header_len as u32) else { return Parsed::Malformed };
-    let rest = data.get(header_len..).unwrap_or_default();
-    tcp(rest, payload_len, |port| Endpoint::v4(header.source(), port), |port| Endpoint::v4(header.destination(), port))
+    let Some(mut left) = total.checked_sub(header_len as u32) else { return Parsed::Malformed };
+    if next == 51 {
+        match IpAuthHeaderSlice::from_slice(rest) {
+            Ok(h) => {
+                let n = h.slice().len();
+                (next, rest, left) =
+                    (h.next_header().0, rest.get(n..).unwrap_or_default(), left.saturating_sub(n as u32));
+            }
+            Err(_) => return Parsed::Short,
+        }
+    }
+    let (src, dst) = (header.source(), header.destination());
+    carried(next, rest, left, depth, |port| Endpoint::v4(src, port), |port| Endpoint::v4(dst, port))
 }
 
-fn ipv6<'a>(data: &'a [u8], wire_len: u32) -> Parsed<'a> {
+fn ipv6(data: &[u8], wire_len: u32, depth: usize) -> Parsed<'_> {
     let header = match Ipv6HeaderSlice::from_slice(data) {
         Ok(h) => h,
         Err(etherparse::err::ipv6::HeaderSliceError::Len(_)) => return Parsed::Short,
@@ -191,14 +252,6 @@ fn ipv6<'a>(data: &'a [u8], wire_len: u32) -> Parsed<'a> {
     let mut next = header.next_header().0;
     for _ in 0..MAX_NESTED {
         let (len, following) = match next {
-            TCP => {
-                return tcp(
-                    rest,
-                    left,
-                    |port| Endpoint::v6(header.source(), port),
-                    |port| Endpoint::v6(header.destination(), port),
-                );
-            }
             // Hop-by-hop, routing, destination options, mobility, HIP, shim6: one layout (RFC 8200 section 4, 6564).
             0 | 43 | 60 | 135 | 139 | 140 => match Ipv6RawExtHeaderSlice::from_slice(rest) {
                 Ok(h) => (h.slice().len(), h.next_header().0),
@@ -206,7 +259,8 @@ fn ipv6<'a>(data: &'a [u8], wire_len: u32) -> Parsed<'a> {
             },
             44 => match Ipv6FragmentHeaderSlice::from_slice(rest) {
                 Ok(h) if h.is_fragmenting_payload() => {
-                    return if h.next_header().0 == TCP { Parsed::Fragment } else { Parsed::Other };
+                    let first = h.fragment_offset().value() == 0;
+                    return fragment(h.next_header().0, first, rest.get(8..).unwrap_or_default());
                 }
                 // RFC 6946: a fragment header on an unfragmented packet.
                 Ok(h) => (h.slice().len(), h.next_header().0),
@@ -217,7 +271,17 @@ fn ipv6<'a>(data: &'a [u8], wire_len: u32) -> Parsed<'a> {
                 Err(etherparse::err::ip_auth::HeaderSliceError::Len(_)) => return Parsed::Short,
                 Err(_) => return Parsed::Malformed,
             },
-            _ => return Parsed::Other,
+            _ => {
+                let (src, dst) = (header.source(), header.destination());
+                return carried(
+                    next,
+                    rest,
+                    left,
+                    depth,
+                    |port| Endpoint::v6(src, port),
+                    |port| Endpoint::v6(dst, port),
+                );
+            }
         };
         let Some(n) = left.checked_sub(len as u32) else { return Parsed::Malformed };
         left = n;
@@ -260,6 +324,7 @@ fn tcp<'a>(
     })
 }
 
-fn be16(data: &[u8], at: usize) -> Option<u16> {
+/// The 16-bit number at `at`, most significant byte first.
+pub(super) fn be16(data: &[u8], at: usize) -> Option<u16> {
     data.get(at..)?.first_chunk::<2>().map(|b| u16::from_be_bytes(*b))
 }

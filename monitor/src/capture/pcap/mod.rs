@@ -8,11 +8,13 @@
 mod container;
 mod flows;
 mod link;
+mod tunnel;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use monitor_core::model::{Event, LossStage, Nanos};
 use self::container::{Container, Item, Step};
 use self::flows::Flows;
 use self::link::Parsed;
+use self::tunnel::Unread;
 use self::window::Window;
 use super::file::{Tally, Warnings};
 use super::{CaptureError, Progress, Source, SourceStats, TableFill};
@@ -44,8 +47,12 @@ struct State {
     /// Time of the latest packet.
     now: Nanos,
     last_tick: Option<Nanos>,
-    n_unreadable_link: u64,
+    /// What could not be read: how much of each kind, and where the first stands.
+    unread: BTreeMap<Unread, (u64, u64)>,
 }
+
+/// Most kinds of it told apart.
+const MAX_UNREAD: usize = 12;
 
 impl<R: Read> PcapSource<R> {
     /// Takes a capture that begins with the bytes `first`, which `reader` still delivers. `None`: it is none.
@@ -62,7 +69,7 @@ impl<R: Read> PcapSource<R> {
                 warnings: Warnings::default(),
                 now: Nanos(0),
                 last_tick: None,
-                n_unreadable_link: 0,
+                unread: BTreeMap::new(),
             },
             tally: Tally::default(),
             ended: false,
@@ -141,20 +148,13 @@ impl State {
                 let at = frame.at;
                 let link = match frame.link {
                     Ok(link) => link,
-                    Err(number) => {
-                        if self.n_unreadable_link == 0 {
-                            self.warnings.push(format!(
-                                "link type {number} is not supported: the packets of that interface were skipped, \
-                                 from byte {offset} on"
-                            ));
-                        }
-                        self.n_unreadable_link += 1;
-                        return;
-                    }
+                    Err(number) => return self.skip(Unread::Link(number), offset),
                 };
+                lost(at, "interface_drop", frame.dropped, sink);
                 match link::parse(link, frame.bytes, frame.wire_len) {
                     Parsed::Tcp(packet) => self.flows.packet(at, &packet, sink),
                     Parsed::Other => {}
+                    Parsed::Unread(kind) => self.skip(kind, offset),
                     Parsed::Fragment => lost(at, "ip_fragment", 1, sink),
                     Parsed::Short => lost(at, "headers_cut", 1, sink),
                     Parsed::Malformed => lost(at, "headers_malformed", 1, sink),
@@ -171,8 +171,16 @@ impl State {
                     .push(format!("the packet at byte {offset} is of an interface the file does not describe"));
                 lost(self.now, "interface_unknown", 1, sink);
             }
+            Item::Unknown(kind) => self.skip(Unread::Block(kind), offset),
             Item::Nothing => {}
         }
+    }
+
+    /// Something at `offset` cannot be read.
+    fn skip(&mut self, kind: Unread, offset: u64) {
+        let full = self.unread.len() >= MAX_UNREAD && !self.unread.contains_key(&kind);
+        let (n, _) = self.unread.entry(if full { Unread::Others } else { kind }).or_insert((0, offset));
+        *n += 1;
     }
 
     /// Time passes also where nobody sends payload.
@@ -191,7 +199,19 @@ impl State {
     fn end(&mut self, damage: Option<(String, &'static str)>, sink: &mut dyn FnMut(Event<'_>)) {
         // Packets nobody could read belong to no flow that is followed: one count at the end, as warning of what is
         // missing, must not make every flow before it doubtful.
-        lost(self.now, "link_type", self.n_unreadable_link, sink);
+        let (mut links, mut others) = (0, 0);
+        for (kind, (n, first)) in &self.unread {
+            let what = if matches!(kind, Unread::Block(_)) { "blocks" } else { "packets" };
+            self.warnings.push(format!("{kind}; {what} skipped: {n}, from byte {first} on"));
+            match kind {
+                Unread::Link(_) => links += n,
+                // Most blocks hold no packets.
+                Unread::Block(_) => {}
+                _ => others += n,
+            }
+        }
+        lost(self.now, "link_type", links, sink);
+        lost(self.now, "unreadable_packet", others, sink);
         if let Some((message, reason)) = damage {
             self.warnings.push(message);
             lost(self.now, reason, 1, sink);

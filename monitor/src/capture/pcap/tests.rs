@@ -684,3 +684,153 @@ mod hostile {
         }
     }
 }
+
+/// IPv4 from a tunnel's end to the other, with this protocol inside.
+fn outer(protocol: u8, body: &[u8]) -> Vec<u8> {
+    let mut p = ipv4_with(8, 9, 0x4000, body);
+    p[9] = protocol;
+    p
+}
+
+fn udp(port: u16, body: &[u8]) -> Vec<u8> {
+    let mut d = 50_000u16.to_be_bytes().to_vec();
+    d.extend(port.to_be_bytes());
+    d.extend((8 + body.len() as u16).to_be_bytes());
+    d.extend([0, 0]);
+    d.extend(body);
+    outer(17, &d)
+}
+
+fn frame(p: &[u8]) -> Vec<u8> {
+    ethernet(0x0800, p)
+}
+
+fn vxlan(inner: &[u8]) -> Vec<u8> {
+    udp(4789, &[&[8, 0, 0, 0, 0, 0, 7, 0], inner].concat())
+}
+
+fn geneve(kind: u16, options: &[u8], inner: &[u8]) -> Vec<u8> {
+    let [a, b] = kind.to_be_bytes();
+    udp(6081, &[&[options.len() as u8 / 4, 0, a, b, 0, 0, 7, 0], options, inner].concat())
+}
+
+fn gre(flags: u8, kind: u16, fields: &[u8], inner: &[u8]) -> Vec<u8> {
+    outer(47, &[&[flags, 0], &kind.to_be_bytes()[..], fields, inner].concat())
+}
+
+fn mpls(labels: usize, inner: &[u8]) -> Vec<u8> {
+    let mut all = [0, 1, 0, 64].repeat(labels - 1);
+    all.extend([0, 2, 1, 64]);
+    [&all[..], inner].concat()
+}
+
+fn pppoe(inner: &[u8]) -> Vec<u8> {
+    let [a, b] = (inner.len() as u16 + 2).to_be_bytes();
+    [&[0x11, 0, 0, 9, a, b, 0, 0x21], inner].concat()
+}
+
+#[test]
+fn tunnels_and_labels_nested_in_each_other_give_the_same_connection() {
+    let tagged = |p: &[u8]| ethernet(0x88a8, &[&[0, 9, 0x81, 0, 0, 7, 8, 0], p].concat());
+    let raw: [(&str, Vec<Vec<u8>>); 11] = [
+        ("vxlan", wrapped(|p| vxlan(&frame(p)))),
+        ("vxlan of tagged frames", wrapped(|p| vxlan(&tagged(p)))),
+        ("geneve with options", wrapped(|p| geneve(0x6558, &[1, 2, 3, 1, 9, 9, 9, 9], &frame(p)))),
+        ("geneve of ip", wrapped(|p| geneve(0x0800, &[], p))),
+        ("gre", wrapped(|p| gre(0, 0x0800, &[], p))),
+        ("gre with checksum, key, number", wrapped(|p| gre(0xb0, 0x6558, &[0; 12], &frame(p)))),
+        ("gre of mpls", wrapped(|p| gre(0x20, 0x8847, &[0, 0, 0, 5], &mpls(1, p)))),
+        (
+            "pptp",
+            wrapped(|p| {
+                gre(0x30, 0x880b, &[0; 8], &[&[0, 0x21], p].concat())
+                    .into_iter()
+                    .enumerate()
+                    .map(|(i, b)| if i == 21 { 1 } else { b })
+                    .collect()
+            }),
+        ),
+        ("ip in ip", wrapped(|p| outer(4, p))),
+        ("vxlan in gre in vxlan", wrapped(|p| vxlan(&frame(&gre(0, 0x0800, &[], &vxlan(&frame(p))))))),
+        ("an early vxlan port", wrapped(|p| udp(8472, &[&[8, 0, 0, 0, 0, 0, 7, 0], &frame(p)[..]].concat()))),
+    ];
+    for (what, packets) in raw {
+        let (events, warnings) = replay(&pcap(101, &packets));
+        assert_eq!((&events[..], warnings.len()), (&CONVERSATION.map(str::to_owned)[..], 0), "{what}");
+    }
+    let framed: [(&str, Vec<Vec<u8>>); 6] = [
+        ("mpls", wrapped(|p| ethernet(0x8847, &mpls(3, p)))),
+        ("an ethernet pseudowire", wrapped(|p| ethernet(0x8847, &mpls(1, &[&[0; 4], &frame(p)[..]].concat())))),
+        ("pppoe", wrapped(|p| ethernet(0x8864, &pppoe(p)))),
+        (
+            "pppoe behind two tags",
+            wrapped(|p| ethernet(0x88a8, &[&[0, 9, 0x81, 0, 0, 7, 0x88, 0x64], &pppoe(p)[..]].concat())),
+        ),
+        ("snap", wrapped(|p| ethernet(100, &[&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0], p].concat()))),
+        ("vxlan on ethernet", wrapped(|p| frame(&vxlan(&frame(p))))),
+    ];
+    for (what, packets) in framed {
+        let (events, warnings) = replay(&pcap(1, &packets));
+        assert_eq!((&events[..], warnings.len()), (&CONVERSATION.map(str::to_owned)[..], 0), "{what}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_said_once_for_each_kind_with_its_count() {
+    let frames = [
+        ethernet(0x88e5, b"secret"),
+        frame(&outer(50, b"secret")),
+        ethernet(0x88e5, b"secret"),
+        ethernet(0x7777, b"what"),
+        ethernet(0x0806, b"who has"),
+        frame(&udp(53, b"a question")),
+        ethernet(0x8864, &[0x11, 0, 0, 9, 0, 3, 0, 0x3d, 1]),
+        ethernet(0x8864, &[0x11, 0, 0, 9, 0, 3, 0xc0, 0x21, 1]),
+    ];
+    let (events, warnings) = replay(&pcap(1, &frames));
+    assert_eq!(events, ["lost Capture unreadable_packet 5"]);
+    assert_eq!(
+        warnings,
+        [
+            "Ethernet type 0x7777 cannot be read; packets skipped: 1, from byte 152 on",
+            "PPP protocol 0x003d cannot be read; packets skipped: 1, from byte 291 on",
+            "ESP (encrypted) cannot be read; packets skipped: 1, from byte 60 on",
+            "MACsec (encrypted) cannot be read; packets skipped: 2, from byte 24 on",
+        ]
+    );
+}
+
+#[test]
+fn tunnels_without_end_are_malformed() {
+    let mut p = conversation()[3].clone();
+    for _ in 0..40 {
+        p = outer(4, &p);
+    }
+    assert_eq!(replay(&pcap(101, &[p])).0, ["lost Capture headers_malformed 1"]);
+    let tags = [0, 7, 0x81, 0].repeat(40);
+    assert_eq!(replay(&pcap(1, &[ethernet(0x8100, &tags)])).0, ["lost Capture headers_malformed 1"]);
+}
+
+#[test]
+fn packet_blocks_of_old_files_are_read_and_unknown_blocks_are_counted() {
+    for big in [false, true] {
+        let ng = Ng { big };
+        let old = |drops: u16, frame: &[u8]| {
+            let mut b = Vec::new();
+            b.extend([ng.n16(0), ng.n16(drops)].concat());
+            b.extend([ng.n32(0), ng.n32(7)].concat());
+            b.extend([ng.n32(frame.len() as u32), ng.n32(frame.len() as u32)].concat());
+            b.extend(frame);
+            ng.block(2, &b)
+        };
+        let mut file = [ng.section(), ng.interface(101, 0, &[]), ng.block(0x1234, b"what")].concat();
+        for (i, p) in conversation().iter().enumerate() {
+            file.extend(old(if i == 3 { 5 } else { u16::MAX }, p));
+        }
+        let (events, warnings) = replay(&file);
+        let mut expected = CONVERSATION.map(str::to_owned).to_vec();
+        expected.insert(2, "lost Capture interface_drop 5".to_owned());
+        assert_eq!(events, expected);
+        assert_eq!(warnings, ["block type 0x1234 is not known; blocks skipped: 1, from byte 52 on"]);
+    }
+}
