@@ -33,6 +33,18 @@ struct Behind {
     n_bytes: usize,
     /// No piece came earlier than this.
     since: Nanos,
+    /// When the other end last said that it has not got beyond the hole either.
+    awaited: Option<Nanos>,
+}
+
+impl Behind {
+    /// When the first hole is given up.
+    fn expires(&self, limits: &StreamLimits) -> Nanos {
+        match self.awaited.filter(|at| *at >= self.since) {
+            Some(at) => at + limits.awaited,
+            None => self.since + limits.patience,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +73,9 @@ impl DirectionState {
         if !self.anchored {
             // What is in flight now was sent before this acknowledgement: it does not say where to begin.
             return;
+        }
+        if let Some(behind) = self.behind.as_mut().filter(|_| ahead(ack, self.next) <= 0) {
+            behind.awaited = Some(at);
         }
         while ahead(ack, self.next) > 0 && ahead(ack, self.next) < FAR {
             let first = self.behind.as_ref().and_then(|b| b.pieces.front()).map(|h| h.seq);
@@ -190,22 +205,22 @@ impl DirectionState {
         self.drain(from, at, out);
     }
 
-    pub(super) fn expire(&mut self, from: Side, now: Nanos, patience: Nanos, out: &mut dyn Deliver) {
+    pub(super) fn expire(&mut self, from: Side, now: Nanos, limits: &StreamLimits, out: &mut dyn Deliver) {
         // Every held piece shows the first hole: the earliest tells its age.
         while let Some(behind) = &mut self.behind {
-            if now.since(behind.since) >= patience {
+            if behind.expires(limits) <= now {
                 behind.since = walk(&behind.pieces).map(|h| h.at).min().unwrap_or(now);
             }
-            if now.since(behind.since) < patience {
+            if behind.expires(limits) > now {
                 return;
             }
             self.give_up_hole(from, now, out);
         }
     }
 
-    /// Since when what is held waits, at the earliest.
-    pub(super) fn since(&self) -> Option<Nanos> {
-        self.behind.as_ref().map(|b| b.since)
+    /// When a hole is given up, at the earliest.
+    pub(super) fn expires(&self, limits: &StreamLimits) -> Option<Nanos> {
+        self.behind.as_ref().map(|b| b.expires(limits))
     }
 
     pub(super) fn flush(&mut self, from: Side, at: Nanos, out: &mut dyn Deliver) {

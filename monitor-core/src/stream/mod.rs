@@ -6,7 +6,8 @@
 //!
 //! A hole is a gap as soon as the other end acknowledges what lies beyond it: the receiver has the bytes, so whoever
 //! captures at either socket had its chance. That is earlier than any timeout, and before the reply that the
-//! acknowledgement came with is delivered.
+//! acknowledgement came with is delivered. While it acknowledges less, it waits for the bytes like us: they will come
+//! again.
 
 mod direction;
 
@@ -32,11 +33,14 @@ pub struct StreamLimits {
     pub segments: usize,
     /// How long a hole may wait to be filled.
     pub patience: Nanos,
+    /// The same while the other end says that it waits, too: its sender has to send the bytes again, at intervals of up
+    /// to a minute (RFC 6298 §2.5).
+    pub awaited: Nanos,
 }
 
 impl Default for StreamLimits {
     fn default() -> Self {
-        Self { window: 256 << 10, segments: 512, patience: Nanos::secs(2) }
+        Self { window: 256 << 10, segments: 512, patience: Nanos::secs(2), awaited: Nanos::secs(60) }
     }
 }
 
@@ -113,9 +117,9 @@ impl Reassembler {
 
     /// Time has passed: a hole that has waited too long is a gap.
     pub fn expire(&mut self, now: Nanos, out: &mut dyn Deliver) {
-        let patience = self.limits.patience;
+        let limits = self.limits;
         for from in [Side::Client, Side::Server] {
-            self.direction(from).expire(from, now, patience, out);
+            self.direction(from).expire(from, now, &limits, out);
         }
     }
 
@@ -128,8 +132,7 @@ impl Reassembler {
 
     /// When [`Self::expire`] has something to do, at the earliest.
     pub fn expires(&self) -> Option<Nanos> {
-        let since = self.directions.iter().filter_map(DirectionState::since).min()?;
-        Some(since + self.limits.patience)
+        self.directions.iter().filter_map(|d| d.expires(&self.limits)).min()
     }
 
     /// Bytes held behind holes.

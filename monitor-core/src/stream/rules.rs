@@ -66,6 +66,33 @@ fn a_hole_ages_from_the_piece_that_shows_it() {
     assert_eq!(r.log(), "Gap(2) c|", "hole 2 is 300 ms old");
 }
 #[test]
+fn a_hole_is_kept_while_the_other_end_waits_for_it_too() {
+    let s = |n: u64| Nanos::secs(n).0;
+    let held = |ack: Option<u32>| {
+        let mut r = R::new();
+        r.c(s(1), 0, b"ab");
+        r.c(s(1), 3, b"d");
+        r.rec(Server, s(2), 500, ack, 0, b"");
+        r.0.expire(Nanos(s(4)), &mut r.1);
+        r
+    };
+    let mut r = held(Some(2));
+    r.c(s(9), 2, b"c");
+    assert_eq!(r.log(), "ab| c| d|", "sent again after its third timeout");
+    // Nobody says so; or it was said before the hole was there.
+    assert_eq!(held(None).log(), "ab| Gap(1) d|");
+    let mut r = R::new();
+    r.c(s(1), 0, b"ab");
+    r.rec(Server, s(2), 500, Some(2), 1, b"R");
+    r.c(s(3), 3, b"d");
+    r.0.expire(Nanos(s(5)), &mut r.1);
+    assert_eq!(r.log(), "ab| R| Gap(1) d|");
+    // It is not kept for ever.
+    let mut r = held(Some(2));
+    r.0.expire(Nanos(s(62)), &mut r.1);
+    assert_eq!(r.log(), "ab| Gap(1) d|");
+}
+#[test]
 fn one_lost_byte_before_waiting_data_that_is_acknowledged() {
     let mut r = R::new();
     r.c(1, 0, b"ab");

@@ -26,6 +26,9 @@ struct Flow {
     rx_start: Option<u32>,
     tx: Half,
     rx: Half,
+    /// A handshake's answer that is not this connection's: its successor's, whose beginning is missing, or nobody's.
+    /// What comes next tells.
+    rival: Option<Fresh>,
     open: bool,
     last: Nanos,
     /// Number of the packet that came last: the order of eviction, unlike `last` unique.
@@ -36,6 +39,8 @@ struct Flow {
 struct Half {
     /// Sequence number after the furthest byte seen.
     end: Option<u32>,
+    /// Where the first bytes are missing that may still come.
+    hole: Option<u32>,
     fin: bool,
 }
 
@@ -44,6 +49,22 @@ impl Half {
         if self.end.is_none_or(|e| end.wrapping_sub(e) as i32 > 0) {
             self.end = Some(end);
         }
+    }
+
+    /// Bytes from `first` to `end` were seen.
+    fn saw(&mut self, first: u32, end: u32) {
+        let before = |a: u32, b: u32| b.wrapping_sub(a) as i32 > 0;
+        match (self.end, self.hole) {
+            (Some(e), None) if before(e, first) => self.hole = Some(e),
+            (_, Some(hole)) if !before(hole, first) && before(hole, end) => self.hole = None,
+            _ => {}
+        }
+        self.reach(end);
+    }
+
+    /// How far `number` is from what this half has come to.
+    fn far(&self, number: u32) -> u64 {
+        self.end.map_or(u64::from(u32::MAX), |end| u64::from((number.wrapping_sub(end) as i32).unsigned_abs()))
     }
 
     /// True when a segment that ends at `end` can only be a copy of what this half has seen.
@@ -79,9 +100,9 @@ impl Flows {
         // The first byte after a SYN has the number after it.
         let first = if p.syn { p.seq.wrapping_add(1) } else { p.seq };
         let n_packets = self.n_packets;
-        let known = self.table.get_mut(&key);
+        let mut known = self.table.get_mut(&key);
 
-        let fresh = match &known {
+        let fresh = match &mut known {
             None if p.rst => return,
             None if p.syn && p.ack => Some(Fresh::from_syn_ack(p)),
             None if p.syn => Some(Fresh::from_syn(p)),
@@ -164,7 +185,7 @@ enum Judgement {
 }
 
 impl Flow {
-    fn judge(&self, at: Nanos, p: &TcpPacket<'_>, first: u32) -> Judgement {
+    fn judge(&mut self, at: Nanos, p: &TcpPacket<'_>, first: u32) -> Judgement {
         let from_local = p.src == self.local;
         let same_start = |start: Option<u32>| start == Some(first);
         if p.syn && !p.ack {
@@ -182,8 +203,25 @@ impl Flow {
             return match (answers, self.open) {
                 (true, true) => Judgement::Same,
                 (true, false) => Judgement::Ignore,
-                (false, _) => Judgement::Other(Fresh::from_syn_ack(p)),
+                // Anybody can send one: a connection goes on until it is taken up.
+                (false, true) => {
+                    self.rival = Some(Fresh::from_syn_ack(p));
+                    Judgement::Ignore
+                }
+                (false, false) => Judgement::Other(Fresh::from_syn_ack(p)),
             };
+        }
+        if let Some(rival) = self.rival {
+            match self.far(p, first).cmp(&rival.far(p, first)) {
+                std::cmp::Ordering::Less => self.rival = None,
+                // Who never asked for it says so.
+                std::cmp::Ordering::Greater if p.rst => {
+                    self.rival = None;
+                    return Judgement::Ignore;
+                }
+                std::cmp::Ordering::Greater => return Judgement::Other(rival),
+                std::cmp::Ordering::Equal => {}
+            }
         }
         if self.open {
             return Judgement::Same;
@@ -200,17 +238,28 @@ impl Flow {
         Judgement::Other(Fresh::mid_stream(p))
     }
 
+    /// How far a segment's numbers are from where this connection has come to.
+    fn far(&self, p: &TcpPacket<'_>, first: u32) -> u64 {
+        let (own, other) = if p.src == self.local { (&self.tx, &self.rx) } else { (&self.rx, &self.tx) };
+        own.far(first) + if p.ack { other.far(p.ack_number) } else { 0 }
+    }
+
     fn advance(&mut self, at: Nanos, p: &TcpPacket<'_>, first: u32, sink: &mut dyn FnMut(Event<'_>)) {
         let from_local = p.src == self.local;
         if p.syn && p.ack && !from_local && self.rx_start.is_none() {
             self.rx_start = Some(first);
+            self.rx.reach(first);
             self.announce(at, p.src, sink);
         }
         let dir = if from_local { Direction::Tx } else { Direction::Rx };
-        let half = if from_local { &mut self.tx } else { &mut self.rx };
+        let (half, acked) = if from_local { (&mut self.tx, &self.rx) } else { (&mut self.rx, &self.tx) };
         let end = first.wrapping_add(p.len);
         if p.len > 0 {
-            half.reach(end);
+            half.saw(first, end);
+        }
+        // A bare acknowledgement tells something where bytes are missing: that the other end waits for them, too.
+        let waits = p.ack && acked.hole.is_some_and(|hole| hole.wrapping_sub(p.ack_number) as i32 >= 0);
+        if p.len > 0 || (waits && !p.syn && !p.fin && !p.rst) {
             sink(Event::Segment(Segment {
                 at,
                 cookie: self.cookie,
@@ -247,40 +296,49 @@ impl Flow {
 }
 
 /// What the first packet of a connection tells about it.
+#[derive(Clone, Copy)]
 struct Fresh {
     local: Endpoint,
-    peer: Endpoint,
     tx_start: Option<u32>,
     rx_start: Option<u32>,
 }
 
 impl Fresh {
+    /// How far a segment's numbers are from where this connection begins.
+    fn far(&self, p: &TcpPacket<'_>, first: u32) -> u64 {
+        let half = |end| Half { end, ..Half::default() };
+        let (tx, rx) = (half(self.tx_start), half(self.rx_start));
+        let (own, other) = if p.src == self.local { (tx, rx) } else { (rx, tx) };
+        own.far(first) + if p.ack { other.far(p.ack_number) } else { 0 }
+    }
+
     fn from_syn(p: &TcpPacket<'_>) -> Self {
-        Self { local: p.src, peer: p.dst, tx_start: Some(p.seq.wrapping_add(1)), rx_start: None }
+        Self { local: p.src, tx_start: Some(p.seq.wrapping_add(1)), rx_start: None }
     }
 
     fn from_syn_ack(p: &TcpPacket<'_>) -> Self {
-        Self { local: p.dst, peer: p.src, tx_start: Some(p.ack_number), rx_start: Some(p.seq.wrapping_add(1)) }
+        Self { local: p.dst, tx_start: Some(p.ack_number), rx_start: Some(p.seq.wrapping_add(1)) }
     }
 
     fn mid_stream(p: &TcpPacket<'_>) -> Self {
-        Self { local: p.src, peer: p.dst, tx_start: None, rx_start: None }
+        Self { local: p.src, tx_start: None, rx_start: None }
     }
 
     fn open(self, cookie: SocketCookie, at: Nanos, p: &TcpPacket<'_>, sink: &mut dyn FnMut(Event<'_>)) -> Flow {
-        debug_assert!(p.syn || p.len > 0);
+        let peer = if p.src == self.local { p.dst } else { p.src };
         let flow = Flow {
             cookie,
             local: self.local,
             tx_start: self.tx_start,
             rx_start: self.rx_start,
-            tx: Half { end: self.tx_start, fin: false },
-            rx: Half { end: self.rx_start, fin: false },
+            tx: Half { end: self.tx_start, ..Half::default() },
+            rx: Half { end: self.rx_start, ..Half::default() },
+            rival: None,
             open: true,
             last: at,
             last_packet: 0,
         };
-        flow.announce(at, self.peer, sink);
+        flow.announce(at, peer, sink);
         flow
     }
 }

@@ -834,3 +834,51 @@ fn packet_blocks_of_old_files_are_read_and_unknown_blocks_are_counted() {
         assert_eq!(warnings, ["block type 0x1234 is not known; blocks skipped: 1, from byte 52 on"]);
     }
 }
+
+#[test]
+fn a_second_answer_to_a_handshake_takes_nothing_over_unless_it_is_taken_up() {
+    // Of no connection, of the same with another number, in the middle and at once.
+    for (at, ack, seq) in [(4, 88_000, 77_000), (4, 100, 77_000), (2, 100, 77_000), (3, 88_000, 0)] {
+        let stray = ipv4(SERVER, CLIENT, SYN | ACK, seq, ack, b"");
+        let mut frames = conversation();
+        frames.insert(at, stray);
+        // Who never asked for it resets it.
+        if ack == 88_000 {
+            frames.insert(at + 1, ipv4(CLIENT, SERVER, RST, ack, 0, b""));
+        }
+        assert_eq!(replay(&pcap(101, &frames)).0, CONVERSATION, "at {at}");
+    }
+    // The next connection, without its SYN; the end of the first was not captured.
+    let mut frames = conversation()[..5].to_vec();
+    frames.push(ipv4(SERVER, CLIENT, SYN | ACK, 7000, 9001, b""));
+    frames.push(ipv4(CLIENT, SERVER, ACK, 9001, 7001, b"again"));
+    let (events, _) = replay(&pcap(101, &frames));
+    assert_eq!(
+        events[4..],
+        [
+            "close 1 Closed",
+            "open 2 10.0.0.1:40112 10.0.0.2:5432 Client Some(9001) Some(7001)",
+            "data 2 Tx seq 9001 ack Some(7001) len 5 again",
+            "close 2 EndOfInput",
+        ]
+    );
+}
+
+#[test]
+fn a_bare_acknowledgement_is_told_where_bytes_are_missing() {
+    let mut frames = conversation()[..4].to_vec();
+    frames.push(ipv4(CLIENT, SERVER, ACK, 110, 500, b"later"));
+    frames.push(ipv4(SERVER, CLIENT, ACK, 500, 105, b""));
+    frames.push(ipv4(CLIENT, SERVER, ACK, 105, 500, b"again"));
+    frames.push(ipv4(SERVER, CLIENT, ACK, 500, 115, b""));
+    let (events, _) = replay(&pcap(101, &frames));
+    assert_eq!(
+        events[3..],
+        [
+            "data 1 Tx seq 110 ack Some(500) len 5 later",
+            "data 1 Rx seq 500 ack Some(105) len 0 ",
+            "data 1 Tx seq 105 ack Some(500) len 5 again",
+            "close 1 EndOfInput",
+        ]
+    );
+}
