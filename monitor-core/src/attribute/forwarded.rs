@@ -218,7 +218,6 @@ impl Forwarding {
     }
 
     /// A request that entered `relay` at `begun` has been answered to its sender.
-    #[expect(clippy::too_many_arguments, reason = "one fact about one request; a struct would be used once")]
     pub fn passed_on(
         &mut self,
         relay: Relay,
