@@ -100,14 +100,16 @@ pub const FLOW_FIN_RX: u32 = 4;
 /// Budget: no event at all.
 pub const BUDGET_SILENT: u32 = 0;
 /// Budget: everything the probes can copy.
-pub const BUDGET_FULL: u32 = u32::MAX;
+pub const BUDGET_FULL: u32 = TELL_READS - 1;
+/// Added to the budget for sent segments: each read of the socket is told, not only that another thread reads.
+pub const TELL_READS: u32 = 1 << 31;
 
 /// What the probes know of a captured socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FlowState {
     /// Budgets for sent and received segments: [`BUDGET_SILENT`], or one more than the most payload bytes to copy from
-    /// a segment ([`BUDGET_FULL`]: all).
+    /// a segment ([`BUDGET_FULL`]: all); the first of them with [`TELL_READS`], where that is asked for.
     pub budget: [u32; 2],
     /// The socket's cgroup; 0: not known.
     pub cgroup: u64,

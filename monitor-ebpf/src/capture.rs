@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_socket_cookie, bpf_ktime_get_ns};
-use monitor_common::maps::{BUDGET_FULL, BUDGET_SILENT, FLOW_UNTRACKED, FlowState};
+use monitor_common::maps::{BUDGET_FULL, BUDGET_SILENT, FLOW_UNTRACKED, FlowState, TELL_READS};
 use monitor_common::records::{
     FLOW_CLIENT, FLOW_LISTENER, FLOW_NO_CLOSE, FLOW_TX_START, Kind, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX,
     SegmentHeader, TAIL,
@@ -45,7 +45,13 @@ pub(crate) fn run<const RX: bool>(skb: *mut __sk_buff) {
     // SAFETY: the context as the kernel gave it.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     let budget = match flow::cached(cookie) {
-        Some(budgets) => (if RX { budgets >> 32 } else { budgets }) as u32,
+        Some(budgets) => {
+            if RX {
+                (budgets >> 32) as u32
+            } else {
+                budgets as u32 & !TELL_READS
+            }
+        }
         None => not_cached::<RX>(skb, cgroup, cookie, &segment),
     };
     if budget != BUDGET_SILENT {
@@ -77,7 +83,7 @@ fn not_cached<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, seg
             flow::cache(cookie, &*flow);
         }
         let [tx, rx] = (*flow).budget;
-        if RX { rx } else { tx }
+        if RX { rx } else { tx & !TELL_READS }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Raw tracepoint `sock_recv_length`: which thread reads from a watched socket.
+//! Raw tracepoint `sock_recv_length`: which thread reads from a watched socket, and where that is asked for, each time it
+//! does.
 //!
 //! ABI: `TP_PROTO(struct sock *sk, int ret, int flags)` (include/trace/events/sock.h, since 6.3), called by
 //! `sock_recvmsg` after it has read, on the thread that asked for it; `ret` bytes were read, or there was an error. All
@@ -12,7 +13,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use monitor_common::maps::{CachedReader, LossReason, READER_SLOTS};
+use monitor_common::maps::{CachedReader, LossReason, READER_SLOTS, TELL_READS};
 use monitor_common::records::{Kind, ReaderRecord};
 
 use crate::emit::Ring;
@@ -45,28 +46,34 @@ pub(crate) fn lw_recv(ctx: RawTracePointContext) -> i32 {
         bpf_probe_read_kernel((&raw mut cookie).cast(), size_of::<u64>() as u32, from.cast())
     };
     // 0 until somebody asks for the cookie, as `cgroup_skb` does for watched sockets; not a TCP socket, mostly.
-    if failed != 0 || cookie == 0 || !known(cookie) {
+    if failed != 0 || cookie == 0 {
         return 0;
     }
+    let Some(sent) = budget_for_sent(cookie) else { return 0 };
     // SAFETY: the helper has no preconditions.
-    reads(cookie, unsafe { bpf_get_current_pid_tgid() as u32 });
+    reads(cookie, unsafe { bpf_get_current_pid_tgid() as u32 }, sent & TELL_READS != 0);
     0
 }
 
-/// Whether the socket is captured.
+/// The budget for what the socket sends, if it is captured.
 #[inline(always)]
-fn known(cookie: u64) -> bool {
-    flow::cached(cookie).is_some() || FLOWS.get_ptr(cookie).is_some()
+fn budget_for_sent(cookie: u64) -> Option<u32> {
+    if let Some(budgets) = flow::cached(cookie) {
+        return Some(budgets as u32);
+    }
+    let flow = FLOWS.get_ptr(cookie)?;
+    // SAFETY: FLOWS is not preallocated: its elements are freed only after a grace period.
+    Some(unsafe { (*flow).budget[0] })
 }
 
-/// Tells who reads, unless it is the same as before. Of two threads that read one socket at the same time, which is
-/// told last is chance.
+/// Tells who reads, unless it is the same as before and not `each` read is wanted. Of two threads that read one socket at
+/// the same time, which is told last is chance.
 #[inline(always)]
-fn reads(cookie: u64, thread: u32) {
+fn reads(cookie: u64, thread: u32, each: bool) {
     let Some(slot) = READERS.get_ptr_mut(cookie as u32 & (READER_SLOTS - 1)) else { return };
     let entry = CachedReader::new(cookie, thread);
     // SAFETY: array elements live as long as the map; a torn write is found out by `mixed`.
-    if unsafe { slot.read() } == entry {
+    if !each && unsafe { slot.read() } == entry {
         return;
     }
     let Some(room) = Ring::of(cookie).reserve::<ReaderRecord>(LossReason::RING_READER) else { return };

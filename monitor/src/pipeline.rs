@@ -380,7 +380,7 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
     let mut agent = Agent::new(settings, replay.config.identity, outputs);
     while !stop.load(Ordering::Relaxed) && !agent.out.reader_gone && agent.out.failure.is_none() {
         let progress = source.poll(Duration::ZERO, &mut |event| agent.event(&event))?;
-        agent.out.budgets.clear();
+        agent.out.wanted.clear();
         if progress == Progress::End {
             break;
         }

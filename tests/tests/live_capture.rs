@@ -343,7 +343,7 @@ fn budgets_cut_payload_but_never_lengths() -> Result<()> {
         (Budget::Silent, Budget::Silent, None),
         (Budget::Full, Budget::Silent, Some(1000)),
     ] {
-        source.set_budget(cookie, tx, rx);
+        source.set_budget(cookie, tx, rx, false);
         log.segments.clear();
         send(&mut pair.client, &mut pair.server, &bytes)?;
         send(&mut pair.server, &mut pair.client, &bytes)?;

@@ -7,11 +7,12 @@ use smallvec::SmallVec;
 
 use super::by_unit::ByUnit;
 use super::open_jobs::OpenJobs;
+use super::output::Wanted;
 use super::upkeep::Kept;
 use crate::attribute::forwarded::{Origins, Relay};
 use crate::attribute::through::{Borrow, Through};
 use crate::decode::infer::{Guess, infer};
-use crate::decode::{Appetite, Decoder, SessionStart};
+use crate::decode::{Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
 use crate::model::keys::KeyUses;
 use crate::model::mcp::Exchange;
@@ -35,8 +36,8 @@ pub(super) struct End {
     pub(super) watched: bool,
     /// Sequence number of the first byte this end sends, if seen.
     pub(super) start: Option<u32>,
-    /// What was last asked for at this socket (sent, received).
-    pub(super) budget: (Appetite, Appetite),
+    /// What was last asked for at this socket.
+    pub(super) wanted: Wanted,
 }
 
 impl End {
@@ -48,7 +49,7 @@ impl End {
             workload: None,
             watched: false,
             start: None,
-            budget: (Appetite::Everything, Appetite::Everything),
+            wanted: Wanted::default(),
         }
     }
 }
@@ -270,6 +271,8 @@ pub(super) struct Core {
     pub(super) threads: [Option<ThreadId>; 2],
     /// Who reads what the client sends, as last told.
     pub(super) reader: Option<ThreadId>,
+    /// The latest unit of work whose reply was read, as far as that is told.
+    pub(super) reply_read: UnitNo,
     /// A local binding that covered nothing, until it is known whether something went uncovered.
     pub(super) ineffective: Option<(LocalBind, Answer)>,
 }
@@ -311,6 +314,7 @@ impl Core {
             keys: KeyUses::new(),
             threads: [None; 2],
             reader: None,
+            reply_read: UnitNo(0),
             ineffective: None,
         }
     }

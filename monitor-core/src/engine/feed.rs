@@ -1,7 +1,7 @@
 //! A connection's own work: who is at its ends, what its bytes are, and where they go: inference, decoder, counters.
 
 use super::conn::{App, Conn, Core, End, Undecided};
-use super::output::Output;
+use super::output::{Output, Wanted};
 use super::session::Session;
 use super::shared::Shared;
 use super::table::Opened;
@@ -172,7 +172,7 @@ impl Conn {
         for (side, at, bytes, ends_segment) in kept.chunks {
             self.decode(side, at, &bytes, ends_segment, shared, out);
         }
-        self.ask(out);
+        self.ask(shared, out);
     }
 
     fn decode(
@@ -219,11 +219,11 @@ impl Conn {
         self.core.protocol = Protocol::Opaque;
         shared.stats.flows_undecided = shared.stats.flows_undecided.saturating_sub(1);
         shared.stats.flows_opaque += 1;
-        self.ask(out);
+        self.ask(shared, out);
     }
 
     /// Asks the source for just what is needed, once per change.
-    pub(super) fn ask(&mut self, out: &mut dyn Output) {
+    pub(super) fn ask(&mut self, shared: &Shared, out: &mut dyn Output) {
         let wanted = |from: Side| match &self.app {
             App::Undecided(_) => Appetite::Everything,
             App::Decoding(decoder) => decoder.appetite(from),
@@ -235,15 +235,23 @@ impl Conn {
         let undecided = matches!(self.app, App::Undecided(_));
         // With a socket at both ends, each delivers what it sends: then it is known which thread sent it.
         let both = self.ends.iter().all(|e| e.cookie.is_some());
+        // In which order a process that works for many reads is told where it is followed.
+        let follows = |relay: Option<Relay>| {
+            shared.settings.bases.succession && relay.is_some_and(|r| shared.places.contains_key(&r))
+        };
+        let read_by_server = follows(self.core.enters) && matches!(self.app, App::Decoding(_));
+        let read_by_client = follows(self.core.leaves) && matches!(self.app, App::Decoding(_));
         for (index, end) in self.ends.iter_mut().enumerate() {
             let sent = if index == client { requests } else { replies };
             let received = if index == client { replies } else { requests };
-            let budget = if both && !undecided { (sent, Appetite::Nothing) } else { (sent, received) };
+            let received = if both && !undecided { Appetite::Nothing } else { received };
+            let reads = if index == client { read_by_client } else { read_by_server };
+            let wanted = Wanted { sent, received, reads };
             if let Some(cookie) = end.cookie
-                && end.budget != budget
+                && end.wanted != wanted
             {
-                end.budget = budget;
-                out.capture(cookie, budget.0, budget.1);
+                end.wanted = wanted;
+                out.capture(cookie, wanted);
             }
         }
     }

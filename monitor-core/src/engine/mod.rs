@@ -24,7 +24,7 @@ mod tools;
 mod upkeep;
 
 pub use downstream::{DownstreamView, Habit};
-pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, ToolView, WorkloadFact};
+pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, ToolView, Wanted, WorkloadFact};
 pub use stats::{HitLabels, Stats, TableLevel};
 
 use std::net::{IpAddr, SocketAddr};
@@ -76,7 +76,7 @@ impl Engine {
                     place.miss(at);
                 }
             }
-            Event::Reader { cookie, thread, .. } => self.table.read_by(cookie, thread),
+            Event::Reader { cookie, thread, .. } => self.table.read_by(cookie, thread, &mut self.shared, out),
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.
             Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}
         }

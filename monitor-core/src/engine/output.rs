@@ -18,9 +18,27 @@ pub trait Output {
         let _ = op;
     }
 
-    /// How much of a socket's segments is wanted from now on: sent and received.
-    fn capture(&mut self, cookie: SocketCookie, tx: Appetite, rx: Appetite) {
-        let _ = (cookie, tx, rx);
+    /// What is wanted of a socket from now on.
+    fn capture(&mut self, cookie: SocketCookie, wanted: Wanted) {
+        let _ = (cookie, wanted);
+    }
+}
+
+/// What is wanted of one socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How much of the segments that it sends.
+    pub sent: Appetite,
+    /// How much of the segments that it receives.
+    pub received: Appetite,
+    /// Each read of it ([`crate::model::Event::Reader`]), not only another reader.
+    pub reads: bool,
+}
+
+impl Default for Wanted {
+    /// What a source tells before it is asked for anything.
+    fn default() -> Self {
+        Self { sent: Appetite::Everything, received: Appetite::Everything, reads: false }
     }
 }
 

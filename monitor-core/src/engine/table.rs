@@ -141,7 +141,7 @@ impl Table {
             }
             conn.learn(end, o, shared);
             if joined.is_some() {
-                conn.ask(out);
+                conn.ask(shared, out);
             }
         });
     }
@@ -218,16 +218,24 @@ impl Table {
         }
         let incoming = Incoming { from, at: s.at, seq: s.seq, ack: s.ack, len: s.len, bytes: s.bytes };
         self.feed(id, s.bytes.len(), shared, out, |stream, deliver| stream.segment(incoming, deliver));
-        self.enter_late(shared);
+        self.enter_late(shared, out);
     }
 
-    /// Another thread reads what a socket receives.
-    pub(super) fn read_by(&mut self, cookie: SocketCookie, thread: ThreadId) {
+    /// A thread has read what a socket received.
+    pub(super) fn read_by(
+        &mut self,
+        cookie: SocketCookie,
+        thread: ThreadId,
+        shared: &mut Shared,
+        out: &mut dyn Output,
+    ) {
         if let Some(&(id, end)) = self.by_cookie.get(&cookie)
             && let Some(conn) = self.conns.get_mut(&id)
-            && conn.client.is_some_and(|client| client != usize::from(end))
+            && let Some(client) = conn.client
         {
-            conn.core.reader = Some(thread);
+            let by_server = client != usize::from(end);
+            let mut session = Session { shared, core: &mut conn.core, out, gave_up: false };
+            if by_server { session.request_is_read(thread) } else { session.reply_is_read(thread) }
         }
     }
 
@@ -375,12 +383,15 @@ impl Table {
     }
 
     /// A relay has opened its first connection of a protocol: requests that are already inside are entered now.
-    fn enter_late(&mut self, shared: &mut Shared) {
+    fn enter_late(&mut self, shared: &mut Shared, out: &mut dyn Output) {
         while let Some((relay, protocol)) = shared.new_relays.pop() {
             if let Some(place) = shared.places.get_mut(&relay) {
                 place.followed = true;
             }
-            for conn in self.index.of(Party::Enters(relay)).iter().filter_map(|id| self.conns.get(id)) {
+            for id in self.index.of(Party::Enters(relay)) {
+                let Some(conn) = self.conns.get_mut(&id) else { continue };
+                // In which order it is read matters from now on.
+                conn.ask(shared, out);
                 if let Some(place) = shared.places.get_mut(&relay) {
                     let whom = conn.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
                     for open in &conn.core.open {

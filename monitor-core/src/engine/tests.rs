@@ -183,8 +183,8 @@ impl Output for Seen {
         ));
     }
 
-    fn capture(&mut self, cookie: SocketCookie, tx: Appetite, rx: Appetite) {
-        if tx == Appetite::Everything && rx == Appetite::Nothing {
+    fn capture(&mut self, cookie: SocketCookie, wanted: Wanted) {
+        if wanted.sent == Appetite::Everything && wanted.received == Appetite::Nothing {
             self.silenced.push(cookie.0);
         }
     }

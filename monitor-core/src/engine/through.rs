@@ -13,7 +13,7 @@ use crate::detect::Cause;
 use crate::model::mcp::Exchange;
 use crate::model::{
     Answer, Attribution, Bases, Basis, Bound, Claim, EvidenceClass, Fingerprint, Nanos, OpKind, Operation, Protocol,
-    Side, Slot, TenantId, UnitNo,
+    Side, Slot, TenantId, ThreadId, UnitNo,
 };
 
 /// How long after its end a unit of work is looked at: what was missed shows by then.
@@ -48,10 +48,36 @@ impl Session<'_> {
         }
     }
 
+    /// `thread` has read what the client sent.
+    pub(super) fn request_is_read(&mut self, thread: ThreadId) {
+        self.core.reader = Some(thread);
+        let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) else { return };
+        // Mostly one; of several in a pipeline, the answers have an order of their own.
+        if let Some(open) = self.core.open.last() {
+            place.agenda.read_request(thread, (self.core.id, open.request));
+        }
+    }
+
+    /// `thread` has read what the server sent.
+    pub(super) fn reply_is_read(&mut self, thread: ThreadId) {
+        let unit = self.core.unit;
+        if unit.open || unit.no == self.core.reply_read {
+            return;
+        }
+        self.core.reply_read = unit.no;
+        if let Some(place) = self.outbound().and_then(|r| self.shared.places.get_mut(&r)) {
+            place.agenda.read_reply(thread, (self.core.id, unit.no));
+        }
+    }
+
     /// A unit of work begins.
     pub(super) fn borrows(&mut self, at: Nanos) {
-        self.core.borrow =
-            self.outbound().and_then(|r| self.shared.places.get(&r)).map(|place| Borrow::begin(place, at));
+        let Some(place) = self.outbound().and_then(|r| self.shared.places.get_mut(&r)) else {
+            self.core.borrow = None;
+            return;
+        };
+        place.agenda.begins(self.core.threads[0], (self.core.id, self.core.unit.no));
+        self.core.borrow = Some(Borrow::begin(place, at));
     }
 
     /// A request of the unit of work goes out.
@@ -236,7 +262,7 @@ impl Session<'_> {
             }
             let policy = self.shared.settings.bases;
             let told = &mut self.shared.stats.bases;
-            let mut found = through::resolve(borrow, place, &policy, now, &mut |(basis, why)| {
+            let mut found = through::resolve((self.core.id, no), borrow, place, &policy, now, &mut |(basis, why)| {
                 *told.entry((basis, why.unwrap_or("spoke"))).or_default() += 1;
             });
             // What a pooler sends on comes from its clients: that is for its forwarded bytes to tell.
@@ -401,7 +427,8 @@ impl Session<'_> {
     pub(super) fn compare(&mut self, no: UnitNo, binding: TenantId, now: Nanos) {
         let (Some(t), Some(relay)) = (self.core.through_of(no), self.core.leaves) else { return };
         let bracket = t.settled.is_some_and(|s| s.basis == Basis::Bracketed && s.tenant != binding);
-        let thread = t.votes.iter().any(|(b, t)| *b == Basis::SameThread && *t != binding);
+        let voted_wrongly = |basis| t.votes.iter().any(|(b, t)| *b == basis && *t != binding);
+        let (thread, succession) = (voted_wrongly(Basis::SameThread), voted_wrongly(Basis::Succession));
         let wrong: SmallVec<[Basis; 2]> = t.votes.iter().filter(|(_, t)| *t != binding).map(|(b, _)| *b).collect();
         for basis in wrong {
             *self.shared.stats.bases.entry((basis, "contradicted by a binding")).or_default() += 1;
@@ -412,6 +439,9 @@ impl Session<'_> {
             }
             if thread {
                 place.affinity.misfit();
+            }
+            if succession {
+                place.agenda.contradicted();
             }
         }
     }

@@ -26,6 +26,8 @@ pub enum Basis {
     SameThread,
     /// The job that was confirmed next, in a process that does one job after the other.
     SettleOrder,
+    /// The request whose turn it was, in the order in which the process takes up its work.
+    Succession,
     /// Every request in flight was one tenant's.
     OnlyTenant,
     /// The operation names the tenant itself: key prefix, header, predicate, comment.
@@ -34,7 +36,7 @@ pub enum Basis {
 
 impl Basis {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OwnContainer,
         Self::PeerContainer,
         Self::ForwardedContent,
@@ -45,6 +47,7 @@ impl Basis {
         Self::ValueFlow,
         Self::SameThread,
         Self::SettleOrder,
+        Self::Succession,
         Self::OnlyTenant,
         Self::Marker,
     ];
@@ -62,6 +65,7 @@ impl Basis {
             Self::ValueFlow => "value-flow",
             Self::SameThread => "same-thread",
             Self::SettleOrder => "settle-order",
+            Self::Succession => "succession",
             Self::OnlyTenant => "only-tenant",
             Self::Marker => "marker",
         }
@@ -72,9 +76,12 @@ impl Basis {
         match self {
             Self::OwnContainer | Self::PeerContainer | Self::Bracketed => EvidenceClass::Endpoint,
             Self::ForwardedContent | Self::TraceId | Self::SignedClaim | Self::Binding => EvidenceClass::Wire,
-            Self::ValueFlow | Self::SameThread | Self::SettleOrder | Self::OnlyTenant | Self::Marker => {
-                EvidenceClass::Inferred
-            }
+            Self::ValueFlow
+            | Self::SameThread
+            | Self::SettleOrder
+            | Self::Succession
+            | Self::OnlyTenant
+            | Self::Marker => EvidenceClass::Inferred,
         }
     }
 }

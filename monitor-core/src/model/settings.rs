@@ -105,13 +105,15 @@ pub struct BasisPolicy {
     pub value: bool,
     /// The same thread.
     pub thread: bool,
+    /// The order of reads and writes.
+    pub succession: bool,
     /// The only tenant in flight.
     pub only_tenant: bool,
 }
 
 impl Default for BasisPolicy {
     fn default() -> Self {
-        Self { trace: true, bracketed: true, value: true, thread: true, only_tenant: true }
+        Self { trace: true, bracketed: true, value: true, thread: true, succession: true, only_tenant: true }
     }
 }
 

@@ -21,9 +21,10 @@ pub trait Source {
     /// Only what ends the source: losses and damage are events and [`SourceStats`].
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event<'_>)) -> Result<Progress, CaptureError>;
 
-    /// Asks for another capture budget for one connection. Sources that cannot ignore it.
-    fn set_budget(&mut self, cookie: SocketCookie, tx: Budget, rx: Budget) {
-        let _ = (cookie, tx, rx);
+    /// Asks for another capture budget for one connection, and whether each read of it is told. Sources that cannot
+    /// ignore it.
+    fn set_budget(&mut self, cookie: SocketCookie, tx: Budget, rx: Budget, reads: bool) {
+        let _ = (cookie, tx, rx, reads);
     }
 
     /// What the source has seen and lost so far. May ask the kernel: call it about once a second, not per event.

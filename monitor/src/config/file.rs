@@ -221,6 +221,9 @@ pub(super) struct BaseSwitches {
     /// The thread that did the work and answered the request.
     #[serde(default = "yes")]
     pub(super) same_thread: bool,
+    /// The order in which an event loop takes up its work.
+    #[serde(default = "yes")]
+    pub(super) succession: bool,
     /// All requests in flight are one tenant's.
     #[serde(default = "yes")]
     pub(super) only_tenant: bool,

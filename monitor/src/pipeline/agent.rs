@@ -3,7 +3,7 @@
 use monitor_core::engine::Engine;
 use monitor_core::model::{CgroupId, Event, Nanos, Settings};
 
-use super::outputs::Outputs;
+use super::outputs::{Outputs, budget};
 use crate::capture::Source;
 use crate::identity::{IdentityConfig, Pending, Resolver, SourceInfo, Told, Update, WaitConfig, WaitEnd};
 
@@ -148,8 +148,8 @@ impl Agent {
 
     /// Passes on what the engine wants captured.
     pub(super) fn apply_budgets(&mut self, source: &mut dyn Source) {
-        for (cookie, tx, rx) in self.out.budgets.drain(..) {
-            source.set_budget(cookie, tx, rx);
+        for (cookie, wanted) in self.out.wanted.drain(..) {
+            source.set_budget(cookie, budget(wanted.sent), budget(wanted.received), wanted.reads);
         }
     }
 

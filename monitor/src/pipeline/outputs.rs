@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use monitor_core::decode::Appetite;
 use monitor_core::detect::FindingEvent;
-use monitor_core::engine::{OperationView, Output};
+use monitor_core::engine::{OperationView, Output, Wanted};
 use monitor_core::model::{Finding, Nanos, Severity, SocketCookie};
 
 use crate::capture::Budget;
@@ -30,8 +30,8 @@ pub(super) struct Outputs {
     pub(super) otlp: Option<Exporter>,
     /// The HTTP server's store; none in a replay.
     pub(super) shared: Option<Arc<Shared>>,
-    /// Capture budgets asked for since the last time they were passed on.
-    pub(super) budgets: Vec<(SocketCookie, Budget, Budget)>,
+    /// What was asked for of sockets since the last time it was passed on.
+    pub(super) wanted: Vec<(SocketCookie, Wanted)>,
     /// Kernel time of the bytes that are being handled; none while only time passes.
     pub(super) bytes_at: Option<Nanos>,
     /// Different findings made.
@@ -108,12 +108,13 @@ impl Output for Outputs {
         }
     }
 
-    fn capture(&mut self, cookie: SocketCookie, tx: Appetite, rx: Appetite) {
-        self.budgets.push((cookie, budget(tx), budget(rx)));
+    fn capture(&mut self, cookie: SocketCookie, wanted: Wanted) {
+        self.wanted.push((cookie, wanted));
     }
 }
 
-fn budget(appetite: Appetite) -> Budget {
+/// What the source calls it.
+pub(super) fn budget(appetite: Appetite) -> Budget {
     match appetite {
         Appetite::Nothing => Budget::Silent,
         Appetite::Head(n) => Budget::Head(n),

@@ -24,7 +24,7 @@ use crate::{paths, sh};
 /// Requests in flight.
 const CONCURRENCIES: [u32; 3] = [1, 16, 32];
 /// The bases that can be switched off, by their names in configuration and in operations.
-const SWITCHABLE: [&str; 5] = ["trace-id", "bracketed", "value-flow", "same-thread", "only-tenant"];
+const SWITCHABLE: [&str; 6] = ["trace-id", "bracketed", "value-flow", "same-thread", "succession", "only-tenant"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -6,6 +6,7 @@
 
 mod acks;
 mod affinity;
+mod agenda;
 mod borrow;
 mod bracketed;
 mod only_tenant;
@@ -15,10 +16,12 @@ mod rarity;
 mod replies;
 mod settle_order;
 mod stretch;
+mod succession;
 mod thread;
 mod trace;
 mod value;
 
+pub use agenda::UnitKey;
 pub use borrow::{Borrow, OneThread};
 pub use place::{DESERTED, Place, Request, RequestKey, Whom};
 pub use quiet::Shape;
@@ -64,6 +67,7 @@ pub fn is_ripe(borrow: &Borrow, place: &Place) -> bool {
 
 /// Asks every basis that is switched on. `told` hears what each made of it.
 pub fn resolve(
+    unit: UnitKey,
     borrow: &Borrow,
     place: &mut Place,
     policy: &BasisPolicy,
@@ -75,7 +79,8 @@ pub fn resolve(
     if borrow.follows.is_none() || !borrow.shapes.is_empty() {
         learn_thread(borrow, place, now);
     }
-    let place = &*place;
+    let process = place;
+    let place = &*process;
     let mut out = Through { named: borrow.named.clone(), torn: borrow.torn, ..Through::default() };
     let mut narrowest: Option<&[RequestKey]> = None;
     let mut ask = |on: bool, basis: Basis, said: Said<'_>| -> Option<(TenantId, EvidenceClass, usize)> {
@@ -113,6 +118,7 @@ pub fn resolve(
         (policy.value, Basis::ValueFlow, value::answer(borrow, whole)),
         (policy.thread, Basis::SameThread, thread::answer(borrow, place, whole)),
         (policy.thread, Basis::SettleOrder, settle_order::answer(borrow, place, whole)),
+        (policy.succession, Basis::Succession, succession::answer(borrow, place, unit, whole)),
         (policy.only_tenant, Basis::OnlyTenant, only_tenant::answer(borrow, place, whole, now)),
     ] {
         let Some((tenant, ..)) = ask(on, basis, said) else { continue };
@@ -122,6 +128,10 @@ pub fn resolve(
         out.votes.push((basis, tenant));
     }
     out.requests = narrowest.unwrap_or(&borrow.candidates).iter().copied().collect();
+    let misled = |tenant| out.votes.iter().any(|(b, t)| *b == Basis::Succession && *t != tenant);
+    if out.settled.is_some_and(|s| misled(s.tenant)) {
+        process.agenda.contradicted();
+    }
     out
 }
 

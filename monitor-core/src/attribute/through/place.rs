@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::acks::Acks;
 use super::affinity::Affinity;
+use super::agenda::Agenda;
 use super::quiet::Quiet;
 use super::rarity::Rarity;
 use super::replies::{Replies, Shifted};
@@ -126,6 +127,8 @@ pub struct Place {
     pub acks: Acks,
     /// Work that has lately begun.
     pub works: Works,
+    /// In which order it takes up its work.
+    pub agenda: Agenda,
     /// Where its jobs come from.
     brokers: SmallVec<[ServiceId; 1]>,
 }
@@ -266,6 +269,11 @@ impl Place {
         r.thread = thread;
         let (values, traces) = (std::mem::take(&mut r.values), std::mem::take(&mut r.traces));
         let (no, whom, deserted) = (r.no, r.whom, r.deserted);
+        if deserted {
+            self.agenda.gone(key);
+        } else {
+            self.agenda.answered(key);
+        }
         for value in values {
             self.by_value.remove(value, key);
         }
@@ -364,6 +372,7 @@ impl Place {
 
     /// Something was missed: a request may be in flight that nobody has seen.
     pub fn miss(&mut self, at: Nanos) {
+        self.agenda.forget();
         self.missed = self.missed.max(Some(at));
     }
 

@@ -4,7 +4,7 @@
 use rustc_hash::FxHashMap;
 
 use super::*;
-use crate::model::{ConnId, Fingerprint, Protocol, ServiceId, Sym, ThreadId};
+use crate::model::{ConnId, Fingerprint, Protocol, ServiceId, Sym, ThreadId, UnitNo};
 
 const SHAPE: Shape = (ServiceId(0), Sym(10), Sym(11));
 const JOB: Shape = (ServiceId(0), Sym(12), Sym(13));
@@ -122,11 +122,12 @@ impl Play {
     fn look(&mut self, unit: &(Borrow, Option<TenantId>)) {
         let now = Nanos(self.at);
         let why = &mut self.why;
-        let t = resolve(&unit.0, &mut self.place, &BasisPolicy::default(), now, &mut |(b, w)| {
-            if let Some(w) = w {
-                *why.entry((b, w)).or_default() += 1;
-            }
-        });
+        let t =
+            resolve((ConnId(0), UnitNo(0)), &unit.0, &mut self.place, &BasisPolicy::default(), now, &mut |(b, w)| {
+                if let Some(w) = w {
+                    *why.entry((b, w)).or_default() += 1;
+                }
+            });
         for (basis, tenant) in t.votes.iter().copied().chain(t.settled.map(|s| (s.basis, s.tenant))) {
             let n = if Some(tenant) == unit.1 { &mut self.right } else { &mut self.wrong };
             *n.entry(basis).or_default() += 1;
@@ -300,7 +301,8 @@ fn a_trace_id_that_two_tenants_carry_leads_nowhere() {
     let lead = |p: &mut Play, id| {
         let mut borrow = Borrow::begin(&p.place, Nanos(p.at));
         borrow.carries_trace(&p.place, ids(id));
-        resolve(&borrow, &mut p.place, &BasisPolicy::default(), Nanos(p.at), &mut |_| {}).settled
+        resolve((ConnId(0), UnitNo(0)), &borrow, &mut p.place, &BasisPolicy::default(), Nanos(p.at), &mut |_| {})
+            .settled
     };
     let found = lead(&mut p, 1).unwrap();
     assert_eq!((found.tenant, found.basis, found.class), (a.tenant, Basis::TraceId, EvidenceClass::Endpoint));

@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::programs::ProgramInfo;
 use monitor_common::maps::{
     BUDGET_FULL, BUDGET_SILENT, Control, FLOW_UNTRACKED, FlowState, IGNORED, LossReason, LostCounters, MAX_SHARDS,
-    WATCHED, names,
+    TELL_READS, WATCHED, names,
 };
 use monitor_core::model::{Event, LossStage, SocketCookie};
 
@@ -325,8 +325,9 @@ impl Source for LiveSource {
         Ok(if any { Progress::Busy } else { Progress::Idle })
     }
 
-    fn set_budget(&mut self, cookie: SocketCookie, tx: Budget, rx: Budget) {
-        self.convert.set_budget(cookie.0, [encode(tx), encode(rx)]);
+    fn set_budget(&mut self, cookie: SocketCookie, tx: Budget, rx: Budget, reads: bool) {
+        let told = if reads { TELL_READS } else { 0 };
+        self.convert.set_budget(cookie.0, [encode(tx) | told, encode(rx)]);
     }
 
     fn stats(&mut self) -> SourceStats {
@@ -376,7 +377,7 @@ impl Source for LiveSource {
 fn encode(budget: Budget) -> u32 {
     match budget {
         Budget::Silent => BUDGET_SILENT,
-        Budget::Head(n) => n.saturating_add(1),
+        Budget::Head(n) => n.saturating_add(1).min(BUDGET_FULL),
         Budget::Full => BUDGET_FULL,
     }
 }
@@ -390,7 +391,8 @@ mod tests {
         assert_eq!(encode(Budget::Silent), 0);
         assert_eq!(encode(Budget::Head(0)), 1);
         assert_eq!(encode(Budget::Head(100)), 101);
-        assert_eq!(encode(Budget::Full), u32::MAX);
-        assert_eq!(encode(Budget::Head(u32::MAX)), u32::MAX);
+        assert_eq!(encode(Budget::Full), BUDGET_FULL);
+        assert_eq!(encode(Budget::Head(u32::MAX)), BUDGET_FULL);
+        assert_eq!(BUDGET_FULL & TELL_READS, 0);
     }
 }

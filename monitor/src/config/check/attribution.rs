@@ -14,6 +14,7 @@ impl Check<'_> {
                 bracketed: on.bracketed,
                 value: on.value_flow,
                 thread: on.same_thread,
+                succession: on.succession,
                 only_tenant: on.only_tenant,
             };
         }
