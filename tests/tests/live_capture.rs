@@ -605,6 +605,42 @@ fn what_the_kernel_sends_later_has_no_sender() -> Result<()> {
 }
 
 #[test]
+fn each_read_is_told_where_that_is_asked_for() -> Result<()> {
+    let _alone = alone();
+    let tree = Tree::new("lw-live-reads")?;
+    let (acme, globex) = (tree.dir("acme")?, tree.dir("globex")?);
+    let mut source = open(&tree, CaptureConfig::default())?;
+    if !works(&mut source, "reader_thread") {
+        return Ok(());
+    }
+    let mut pair = connect(&acme, &globex, "127.0.0.1:0", "127.0.0.1")?;
+    let mut log = Log::default();
+    gather(&mut source, &mut log, |l| l.opened.len() >= 2)?;
+    let (server, _) = log.socket(pair.server_at, pair.client_at)?;
+    source.set_budget(server, Budget::Full, Budget::Full, true);
+    inside(&globex, || {
+        for _ in 0..5 {
+            pair.client.write_all(b"ping")?;
+            pair.server.read_exact(&mut [0; 4])?;
+        }
+        Ok(())
+    })?;
+    settle(&mut source, &mut log)?;
+    let me = this_thread()?;
+    assert_eq!(log.readers.get(&server), Some(&vec![me; 5]));
+    let segments = log.segments.get(&server).map_or(0, Vec::len);
+    assert_eq!(segments, 5, "the budget for what is sent and received is as before");
+    source.set_budget(server, Budget::Full, Budget::Full, false);
+    inside(&globex, || {
+        pair.client.write_all(b"ping")?;
+        Ok(pair.server.read_exact(&mut [0; 4])?)
+    })?;
+    settle(&mut source, &mut log)?;
+    assert_eq!(log.readers.get(&server).map(Vec::len), Some(5), "the same reader as before");
+    Ok(())
+}
+
+#[test]
 fn a_change_of_reader_is_told() -> Result<()> {
     let _alone = alone();
     let tree = Tree::new("lw-live-reader")?;

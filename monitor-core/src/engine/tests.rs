@@ -11,6 +11,7 @@ mod keys;
 mod logs;
 mod shared_service;
 mod stretches;
+mod succession;
 mod tokens;
 
 use crate::decode::Appetite;
@@ -24,6 +25,7 @@ enum Step {
     Segment { cookie: u64, dir: Direction, seq: u32, ack: u32, bytes: Vec<u8> },
     Close { cookie: u64 },
     Wait { millis: u64 },
+    Read { cookie: u64, thread: u32 },
 }
 
 const ACME: u64 = 11;
@@ -247,6 +249,9 @@ fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, los
             Step::Wait { millis } => {
                 at = at + Nanos::millis(*millis);
                 Event::Tick { at }
+            }
+            Step::Read { cookie, thread } => {
+                Event::Reader { at, cookie: SocketCookie(*cookie), thread: crate::model::ThreadId(*thread) }
             }
             Step::Close { cookie } => Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed },
         };

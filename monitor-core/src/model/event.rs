@@ -109,9 +109,9 @@ pub enum Event<'a> {
     },
     /// Payload.
     Segment(Segment<'a>),
-    /// Another thread than the last one told reads what this socket receives; the first reader is told, too. Comes
-    /// after the segments that it has read from. What was read before the probe was there, or while it was not, is not
-    /// told.
+    /// A thread has read what this socket received: another thread than the last one told (the first reader is told,
+    /// too), or each time where that was asked for ([`crate::engine::Wanted::reads`]). Comes after the segments that it
+    /// has read from. What was read before the probe was there, or while it was not, is not told.
     Reader {
         /// When it had read.
         at: Nanos,

@@ -289,7 +289,11 @@ impl Agenda {
 
     /// A request has been answered.
     pub fn answered(&mut self, key: RequestKey) {
-        let Some(thread) = self.readers.remove(&key) else { return };
+        let Some(thread) = self.readers.remove(&key) else {
+            // Read before reads were told, or unseen: others were taken for it.
+            self.forget();
+            return;
+        };
         let enough = self.enough();
         for thread in [Some(thread), None] {
             let Some(Line(orders)) = self.lines.get_mut(&thread) else { continue };
