@@ -19,7 +19,7 @@ pub fn by_binding(
                 Some(t) => t,
                 None => continue,
             },
-            Claim::Neutral | Claim::Cleared | Claim::Unreadable => continue,
+            Claim::Neutral | Claim::Chosen(_) | Claim::Cleared | Claim::Unreadable => continue,
         };
         match found {
             Some(other) if other != tenant => return None,

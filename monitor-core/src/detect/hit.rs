@@ -95,9 +95,17 @@ impl Step {
                 };
                 let learned = match bound.claim {
                     Claim::Opaque(_) => "; the value is no known tenant's name, taken for the tenant it went with",
+                    Claim::Chosen(_) => {
+                        "; the value is no known tenant's name: each tenant has gone with its own, and \
+                                         this one with the tenant named here"
+                    }
                     _ => "",
                 };
-                format!("{} acknowledged, {scope}{learned}", slot_words(bound.slot, world))
+                match bound.slot {
+                    // What a statement says itself lasts as long as it does.
+                    Slot::Schema | Slot::Marker => format!("{}{learned}", slot_words(bound.slot, world)),
+                    slot => format!("{} acknowledged, {scope}{learned}", slot_words(slot, world)),
+                }
             }
             Detail::LocalBind(slot, warned) => {
                 let how = if warned {
@@ -134,6 +142,7 @@ fn slot_words(slot: Slot, world: &World<'_>) -> String {
         Slot::ConnectionAuth => "authentication of the connection".to_owned(),
         Slot::Credential => "credential of the request".to_owned(),
         Slot::Marker => "declared marker".to_owned(),
+        Slot::Schema => "schema in the statement".to_owned(),
     }
 }
 

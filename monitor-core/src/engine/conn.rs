@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use smallvec::SmallVec;
 
 use super::by_unit::ByUnit;
+use super::follows::Follows;
 use super::open_jobs::OpenJobs;
 use super::output::Wanted;
 use super::upkeep::Kept;
@@ -275,6 +276,8 @@ pub(super) struct Core {
     pub(super) reply_read: UnitNo,
     /// A local binding that covered nothing, until it is known whether something went uncovered.
     pub(super) ineffective: Option<(LocalBind, Answer)>,
+    /// Bindings so far, and reads that wait for one.
+    pub(super) follows: Follows,
 }
 
 impl Core {
@@ -316,6 +319,7 @@ impl Core {
             reader: None,
             reply_read: UnitNo(0),
             ineffective: None,
+            follows: Follows::default(),
         }
     }
 

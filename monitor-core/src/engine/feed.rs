@@ -290,6 +290,7 @@ impl Conn {
         session.tell_exchanges(None);
         session.tell_posts(None);
         session.flush_all(None);
+        session.release_held(true);
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -298,7 +299,7 @@ impl Conn {
             App::Decoding(d) => d.memory(),
             App::Opaque => 0,
         };
-        app + self.stream.memory() + self.core.ledger.memory()
+        app + self.stream.memory() + self.core.ledger.memory() + self.core.follows.memory()
     }
 }
 

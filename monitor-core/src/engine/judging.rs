@@ -3,9 +3,11 @@
 use smallvec::SmallVec;
 
 use super::conn::{LocalBind, MAX_USERS, Pending};
+use super::follows::Fate;
+use super::lookups::{self, Kind};
 use super::session::Session;
 use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
-use crate::ledger::{Owner, Question, View, judge};
+use crate::ledger::{Owner, Question, Standing, View, judge};
 use crate::model::{
     Answer, Attribution, Bound, Claim, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Ruling, Scope,
     Slot, Strength, UnitNo, Verdict,
@@ -19,9 +21,33 @@ fn of_its_own(op: &Operation, unit: UnitNo) -> SmallVec<[Bound; 2]> {
         Some(tenant) => Some(bound(Slot::Credential, Claim::Tenant(tenant), Strength::V3)),
         None => op.credential.map(|c| bound(Slot::Credential, Claim::Opaque(OpaqueId(c.0)), Strength::V3)),
     };
+    // What all rows have in common is a condition that the server enforces; any other marker is a label.
+    let held = op.tables.is_some_and(|t| t.held) && matches!(op.marker, Claim::Tenant(_));
+    let strength = if held { Strength::V2 } else { Strength::V1 };
     let marker =
-        matches!(op.marker, Claim::Tenant(_) | Claim::Opaque(_)).then(|| bound(Slot::Marker, op.marker, Strength::V1));
-    credential.into_iter().chain(marker).collect()
+        matches!(op.marker, Claim::Tenant(_) | Claim::Opaque(_)).then(|| bound(Slot::Marker, op.marker, strength));
+    // The server takes no other schema than the one that stands before the name.
+    let schemas = op.tables.into_iter().flat_map(|t| t.schemas).filter(|c| matches!(c, Claim::Tenant(_)));
+    let schemas = schemas.map(|claim| bound(Slot::Schema, claim, Strength::V2));
+    credential.into_iter().chain(marker).chain(schemas).collect()
+}
+
+/// Values in an operation itself that may be some tenant's: schemas, and what all rows have in common.
+fn chosen_of_its_own(op: &Operation, unit: UnitNo) -> SmallVec<[Bound; 2]> {
+    let Some(tables) = op.tables else { return SmallVec::new() };
+    let bound =
+        |slot, claim| Bound { slot, claim, scope: Scope::Transaction, strength: Strength::V2, at: op.begun, unit };
+    let schemas = tables.schemas.into_iter().filter(|c| matches!(c, Claim::Chosen(_)));
+    let held = match op.marker {
+        Claim::Opaque(id) if tables.held => Some(bound(Slot::Marker, Claim::Chosen(id))),
+        _ => None,
+    };
+    schemas.map(|claim| bound(Slot::Schema, claim)).chain(held).collect()
+}
+
+/// A binding of the connection, not of the one operation.
+fn is_of_connection(slot: Slot) -> bool {
+    !matches!(slot, Slot::Credential | Slot::Marker | Slot::Schema)
 }
 
 impl Session<'_> {
@@ -60,6 +86,15 @@ impl Session<'_> {
 
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
     pub(super) fn judge(&mut self, pending: &Pending) {
+        self.judge_knowing(pending, None);
+    }
+
+    /// Judges a read that was held, now that it is known, or that it never will be, what followed.
+    pub(super) fn judge_held(&mut self, pending: &Pending, fate: Fate) {
+        self.judge_knowing(pending, Some(fate));
+    }
+
+    fn judge_knowing(&mut self, pending: &Pending, fate: Option<Fate>) {
         let op = &pending.op;
         let own = of_its_own(op, pending.unit);
         let Some(view) = &pending.view else {
@@ -75,10 +110,17 @@ impl Session<'_> {
         let mut view = view.clone();
         let left = view.live.clone();
         view.live.extend(own.iter().copied());
+        view.chosen.extend(chosen_of_its_own(op, pending.unit));
+        view.chosen.extend(self.chosen_at_start());
         let view = &view;
         let answer = self.answer(pending.unit, op.begun, &left, &own);
-        if let Some(by) = self.bound_by_unit(pending.unit, &left, &[]) {
-            self.compare(pending.unit, by.tenant, op.ended);
+        if fate.is_none() {
+            if let Some(by) = self.bound_by_unit(pending.unit, &left, &[]) {
+                self.compare(pending.unit, by.tenant, op.ended);
+            }
+            if let Some(a) = answer.attribution() {
+                self.used_by(a.tenant, view.order);
+            }
         }
         let service = self.service();
         let minimum = self.minimum();
@@ -86,7 +128,17 @@ impl Session<'_> {
         let torn = self.core.through_of(pending.unit).is_some_and(|t| t.torn);
         let fresh = |b: &Bound| !torn && b.unit == pending.unit && b.strength >= minimum;
         let (ruling, other) = match answer {
-            Answer::Tenant(a) => self.rule_on(pending, view, a),
+            Answer::Tenant(a) => {
+                let (before, other) = self.rule_on(pending, view, a, fate.is_none());
+                match self.as_look_up(pending, view, a, before, fate) {
+                    Some(ruling) => (ruling, other),
+                    None => {
+                        self.note_user(op, view, a);
+                        self.uncover(op, answer, &before);
+                        return;
+                    }
+                }
+            }
             // Nobody is named, but this very unit has bound the connection for somebody, and was acknowledged.
             Answer::Unknown | Answer::Several
                 if left.iter().all(fresh)
@@ -126,9 +178,7 @@ impl Session<'_> {
         self.shared.note_use(service, self.core.client_workload, tenant, ruling.verdict, credential, op.ended);
         self.shared.note_operation(self.core, op, answer, ruling.verdict, self.out);
 
-        if let Some((local, whose)) = self.core.ineffective.take() {
-            self.went_uncovered(local, whose, op, answer, &ruling);
-        }
+        self.uncover(op, answer, &ruling);
         let live = view
             .live
             .iter()
@@ -162,8 +212,149 @@ impl Session<'_> {
         self.shared.detect(&RuleEvent::Keys(&event), self.out);
     }
 
-    fn rule_on(&self, pending: &Pending, view: &View, a: Attribution) -> (Ruling, Option<OtherUse>) {
+    /// The database that the connection was opened with, as a value that may be some tenant's.
+    fn chosen_at_start(&self) -> Option<Bound> {
+        let start = self.core.session.filter(|_| self.core.endpoint.is_none())?;
+        Some(Bound {
+            slot: Slot::Database,
+            claim: Claim::Chosen(OpaqueId(start.database.0)),
+            scope: Scope::Startup,
+            strength: Strength::V2,
+            at: start.at,
+            unit: UnitNo(0),
+        })
+    }
+
+    /// Notes whom the values in force go with. A value that was chosen for this very operation counts at once, unless it
+    /// is known to be another's; the rest is given back, to be noted once the operation is judged.
+    fn note_choices(&mut self, pending: &Pending, view: &View, a: Attribution) -> SmallVec<[(Bound, bool); 2]> {
+        let mut later = SmallVec::new();
+        if a.class == EvidenceClass::Inferred || pending.op.outcome != Outcome::Ok {
+            return later;
+        }
         let service = self.service();
+        for bound in &view.chosen {
+            let chosen = match bound.scope {
+                Scope::Startup => self.core.users.is_empty(),
+                _ => bound.unit == pending.unit || self.core.follows.is_first_after(bound, view.order),
+            };
+            let selectors = &mut self.shared.selectors;
+            match selectors.standing(service, bound, a.tenant) {
+                Standing::Of(t) if t != a.tenant => later.push((*bound, chosen)),
+                _ if chosen => selectors.used(service, bound, a.tenant, true),
+                _ => later.push((*bound, false)),
+            }
+        }
+        later
+    }
+
+    /// Whether an operation can only touch what is nobody's, on a service that is divided by schemas alone.
+    fn is_common(&self, op: &Operation, view: &View, a: Attribution) -> bool {
+        let service = self.service();
+        let nobodys = |b: &Bound| {
+            b.slot != Slot::Schema || self.shared.selectors.standing(service, b, a.tenant) == Standing::Nobody
+        };
+        let named = |claim: &Claim| matches!(claim, Claim::Tenant(_));
+        op.tables.is_some_and(|t| !t.unqualified && !t.schemas.iter().any(named))
+            && self.shared.lookups.by_schema_only(service)
+            && view.chosen.iter().all(nobodys)
+    }
+
+    /// A read may be a look-up of the tenant that is bound next ([`super::lookups`]): then that settles its verdict.
+    /// `None`: it is held until that is known.
+    fn as_look_up(
+        &mut self,
+        pending: &Pending,
+        view: &View,
+        a: Attribution,
+        ruling: Ruling,
+        fate: Option<Fate>,
+    ) -> Option<Ruling> {
+        let (service, op, first) = (self.service(), &pending.op, fate.is_none());
+        if first {
+            self.shared.lookups.used(service);
+        }
+        if ruling.verdict == Verdict::Revalidated {
+            if let Some(bound) = ruling.binding.filter(|_| first) {
+                self.worked_bound(pending, view, a, &bound);
+            }
+            return Some(ruling);
+        }
+        let left_behind =
+            |b: Bound| is_of_connection(b.slot) && b.unit != pending.unit && b.slot != Slot::ConnectionAuth;
+        let open_to_doubt = match ruling.verdict {
+            Verdict::Unbound | Verdict::ResetOnly => true,
+            Verdict::StaleBound => ruling.binding.is_some_and(left_behind),
+            _ => false,
+        };
+        if !lookups::reads(op) {
+            if open_to_doubt && first && op.tables.is_some_and(|t| t.writes) {
+                self.shared.lookups.wrote_unbound(service, op);
+            }
+            return Some(ruling);
+        }
+        let amid = self.core.follows.is_amid(view.order, a.tenant);
+        if amid && first {
+            self.shared.lookups.read_amid(service, op);
+        }
+        if !open_to_doubt || self.shared.lookups.is_no_look_up(service, op) {
+            if first && !amid {
+                self.learn_look_up(pending, view, a);
+            }
+            return Some(ruling);
+        }
+        let unknown = Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None };
+        match fate.unwrap_or_else(|| self.fate(view.order, a.tenant)) {
+            Fate::Open if self.hold(a.tenant, pending) => None,
+            Fate::Bound(bound) => {
+                if !amid {
+                    self.shared.lookups.read_before(service, op, a.tenant);
+                }
+                Some(match self.shared.lookups.kind(service, op) {
+                    Kind::Directory => {
+                        Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned: None }
+                    }
+                    Kind::Unknown => unknown,
+                    Kind::Data => ruling,
+                })
+            }
+            // A connection that nobody ever binds may be there for look-ups alone, and its tenants be bound elsewhere.
+            Fate::Not if !self.core.follows.ever_bound => Some(unknown),
+            Fate::Unclear => Some(unknown),
+            Fate::Not | Fate::Open => Some(ruling),
+        }
+    }
+
+    /// Learns from a read whose verdict does not depend on it whether it was a look-up.
+    fn learn_look_up(&mut self, pending: &Pending, view: &View, a: Attribution) {
+        match self.fate(view.order, a.tenant) {
+            Fate::Bound(_) => {
+                let service = self.service();
+                self.shared.lookups.read_before(service, &pending.op, a.tenant);
+            }
+            Fate::Open => self.learn_later(a.tenant, pending),
+            Fate::Not | Fate::Unclear => {}
+        }
+    }
+
+    /// Learns from an operation that worked under `bound`.
+    fn worked_bound(&mut self, pending: &Pending, view: &View, a: Attribution, bound: &Bound) {
+        let (service, op) = (self.service(), &pending.op);
+        if !is_of_connection(bound.slot) || matches!(bound.claim, Claim::Chosen(_)) {
+            // Other bindings are told when they are made.
+            self.shared.note_binding(service, bound.slot, Some(a.tenant), op.ended);
+            self.shared.lookups.bound_by(service, bound.slot);
+        }
+        // What was left behind for the same tenant may meet its next look-up.
+        if bound.unit == pending.unit || self.core.follows.is_first_after(bound, view.order) {
+            self.shared.lookups.used_bound(service, op);
+        }
+    }
+
+    fn rule_on(&mut self, pending: &Pending, view: &View, a: Attribution, first: bool) -> (Ruling, Option<OtherUse>) {
+        let service = self.service();
+        let later = if first { self.note_choices(pending, view, a) } else { SmallVec::new() };
+        let common = self.is_common(&pending.op, view, a);
         let other = self
             .core
             .users
@@ -178,10 +369,22 @@ impl Session<'_> {
             author: &|no| self.core.known_for(no).map(|a| a.tenant),
             alias: &|id| self.shared.alias(service, id, Some(a.tenant)),
             credential: &|id| self.shared.owners.owner(id),
+            // The path decides which table a name without a schema stands for, and nothing about the others.
+            governs: &|b| b.slot != Slot::SearchPath || pending.op.tables.is_none_or(|t| t.unqualified),
+            standing: &|b| self.shared.selectors.standing(service, b, a.tenant),
+            common,
             minimum: self.minimum(),
             other,
             binds_sessions: self.shared.binds_sessions(self.core.client_workload, service),
         });
+        for (bound, chosen) in later {
+            self.shared.selectors.used(service, &bound, a.tenant, chosen);
+        }
+        // Whose it is will show; that tenants are told apart there does already.
+        let unsure = |b: &&Bound| self.shared.selectors.standing(service, b, a.tenant) == Standing::Unsure;
+        if first && let Some(bound) = view.chosen.iter().find(unsure) {
+            self.shared.note_binding(service, bound.slot, None, pending.op.ended);
+        }
         (ruling, other)
     }
 
@@ -199,15 +402,35 @@ impl Session<'_> {
         }
     }
 
+    /// A local binding may have had no effect, and this is the first data operation after it.
+    fn uncover(&mut self, op: &Operation, answer: Answer, ruling: &Ruling) {
+        if let Some((local, whose)) = self.core.ineffective.take() {
+            self.went_uncovered(local, whose, op, answer, ruling);
+        }
+    }
+
+    /// What a statement says itself of whom it is for follows on the reads before it, as a binding does.
+    pub(super) fn states_itself(&mut self, op: &Operation) {
+        let unit = self.unit_of(op.request);
+        let own =
+            of_its_own(op, unit).into_iter().filter(|b| b.slot != Slot::Credential && b.strength >= self.minimum());
+        let all: SmallVec<[Bound; 2]> = own.chain(chosen_of_its_own(op, unit)).collect();
+        let order = self.core.ledger.order();
+        let service = self.service();
+        for bound in &all {
+            self.core.follows.bound(order, *bound, false);
+            // Whoever it was for: a statement that names a tenant shows how the service is divided.
+            if matches!(bound.claim, Claim::Tenant(_)) && op.outcome == Outcome::Ok {
+                self.shared.lookups.bound_by(service, bound.slot);
+            }
+        }
+        if !all.is_empty() {
+            self.something_followed();
+        }
+    }
+
     /// A local binding had no effect, and then a data operation came: was that one covered otherwise?
-    pub(super) fn went_uncovered(
-        &mut self,
-        local: LocalBind,
-        whose: Answer,
-        op: &Operation,
-        answer: Answer,
-        ruling: &Ruling,
-    ) {
+    fn went_uncovered(&mut self, local: LocalBind, whose: Answer, op: &Operation, answer: Answer, ruling: &Ruling) {
         let (whose_tenant, tenant) = (whose.attribution().map(|a| a.tenant), answer.attribution().map(|a| a.tenant));
         let another = whose_tenant.is_some() && tenant.is_some() && whose_tenant != tenant;
         if another || matches!(ruling.verdict, Verdict::Revalidated) {

@@ -6,13 +6,16 @@ mod downstream;
 mod elsewhere;
 mod exchanges;
 mod feed;
+mod follows;
 mod index;
 mod jobs;
 mod judging;
+mod lookups;
 mod messages;
 mod open_jobs;
 mod output;
 mod owners;
+mod selectors;
 mod services;
 mod session;
 mod shared;
@@ -179,6 +182,7 @@ impl Engine {
     /// Bounded tables, with how full they are.
     pub fn tables(&self) -> Vec<TableLevel> {
         let s = &self.shared;
+        let level = |table, (entries, limit)| TableLevel { table, entries, limit };
         vec![
             TableLevel { table: "flows", entries: self.table.len(), limit: s.settings.limits.flows },
             TableLevel { table: "stream_bytes", entries: self.table.memory(), limit: s.settings.limits.memory },
@@ -193,6 +197,8 @@ impl Engine {
                 limit: 65_536,
             },
             TableLevel { table: "opaque_ids", entries: s.owners.len(), limit: owners::Owners::limit() },
+            level("looked_up_tables", s.lookups.level()),
+            level("chosen_values", s.selectors.level()),
             TableLevel { table: "tokens", entries: s.tokens.len(), limit: Verifier::limit() },
             TableLevel { table: "messages", entries: s.messages.len(), limit: messages::Messages::limit() },
             TableLevel { table: "tools", entries: s.tools.len(), limit: tools::Tools::limit() },

@@ -277,6 +277,7 @@ pub(super) fn tenant_view(s: &Shared, tenant: TenantId, u: &TenantUse) -> Tenant
                     Slot::ConnectionAuth => "connection_auth".to_owned(),
                     Slot::Credential => "credential".to_owned(),
                     Slot::Marker => "marker".to_owned(),
+                    Slot::Schema => "schema".to_owned(),
                 };
                 (name, *n)
             })

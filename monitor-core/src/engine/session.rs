@@ -15,8 +15,8 @@ use crate::model::queue::QueueEvent;
 use crate::model::steps::{step, walk};
 use crate::model::token::Token;
 use crate::model::{
-    Attribution, Basis, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol, Scope,
-    ServiceId, Side, Slot, Strength, Sym, TenantId, TxStatus, UnitNo,
+    Attribution, Basis, Bound, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol,
+    Scope, ServiceId, Side, Slot, Strength, Sym, TenantId, TxStatus, UnitNo,
 };
 
 /// A connection's events on their way to ledger and rules.
@@ -110,6 +110,7 @@ impl Session<'_> {
         }
         self.core.unit.open = false;
         self.core.unit.explicit = false;
+        self.core.follows.unit_ends();
         if let Some(local) = self.core.unit.local.take() {
             // Nothing used it before its transaction ended. That matters where nobody began one, and on the
             // application's own connection: what a relay sends on is judged where it came in.
@@ -164,10 +165,21 @@ impl Session<'_> {
     }
 
     fn note_binding(&mut self, op: &Operation, slot: Slot, claim: Claim, scope: Scope, strength: Strength) {
-        if !matches!(claim, Claim::Tenant(_) | Claim::Opaque(_)) {
+        let chosen = matches!(claim, Claim::Chosen(_));
+        if !matches!(claim, Claim::Tenant(_) | Claim::Opaque(_)) && !chosen {
             return;
         }
         let service = self.service();
+        if scope != Scope::Startup && strength >= self.minimum() {
+            let bound = Bound { slot, claim, scope, strength, at: op.ended, unit: self.unit_of(op.request) };
+            let order = self.core.ledger.order();
+            if self.core.follows.bound(order, bound, scope == Scope::Transaction) {
+                self.something_followed();
+            }
+        }
+        if chosen {
+            return;
+        }
         match scope {
             Scope::Transaction => {
                 let warned = op.warned_ineffective;
@@ -183,6 +195,7 @@ impl Session<'_> {
                 _ => None,
             };
             self.shared.note_binding(service, slot, tenant, op.ended);
+            self.shared.lookups.bound_by(service, slot);
         }
     }
 }
@@ -268,6 +281,12 @@ impl Sink for Session<'_> {
         }
         if data {
             self.has_worked(op);
+        }
+        if data && self.core.follows.uses() {
+            self.something_followed();
+        }
+        if data && op.tables.is_some() {
+            self.states_itself(op);
         }
         let view = data.then(|| {
             let minimum = self.minimum();
@@ -403,6 +422,7 @@ impl Sink for Session<'_> {
         for relay in [self.core.enters, self.core.leaves].into_iter().flatten() {
             self.shared.forwarding.disturbed(relay);
         }
+        self.missed_here();
         // Whoever waits on this connection has lost its evidence.
         for mut pending in walk(self.core.pending.take_all(None)) {
             pending.op.outcome = Outcome::Unknown;

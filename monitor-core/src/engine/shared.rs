@@ -9,9 +9,11 @@ use smallvec::SmallVec;
 use super::conn::Core;
 use super::downstream::Downstream;
 use super::elsewhere::Elsewhere;
+use super::lookups::Lookups;
 use super::messages::Messages;
 use super::output::{OperationView, Output};
 use super::owners::{Owners, TenantValues};
+use super::selectors::Selectors;
 use super::services::{Servers, ServiceKey};
 use super::stats::Stats;
 use super::tools::Tools;
@@ -69,6 +71,12 @@ pub(super) struct Shared {
     pub(super) deserted: VecDeque<(Nanos, Relay, RequestKey)>,
     /// Whose credentials and opaque ids are.
     pub(super) owners: Owners,
+    /// Whose the values of selectors are.
+    pub(super) selectors: Selectors,
+    /// What tables are read for.
+    pub(super) lookups: Lookups,
+    /// Connections with reads that are held, and until when, soonest first.
+    pub(super) held: VecDeque<(Nanos, ConnId)>,
     /// Tenants whose own units bound an opaque value, by service.
     aliases: FxHashMap<(ServiceId, OpaqueId), SmallVec<[TenantId; 1]>>,
     /// Workloads that bind for whole sessions on a service.
@@ -139,6 +147,9 @@ impl Shared {
             answers: VecDeque::new(),
             deserted: VecDeque::new(),
             owners: Owners::default(),
+            selectors: Selectors::default(),
+            lookups: Lookups::default(),
+            held: VecDeque::new(),
             aliases: FxHashMap::default(),
             binds_sessions: FxHashSet::default(),
             rules,

@@ -87,6 +87,7 @@ impl Session<'_> {
             self.core.pending.push(pending.unit, pending);
         }
         self.core.ledger.made_by(no, begun, to);
+        self.core.follows.made_by(no, begun, to);
     }
 
     /// The tenant that the current stretch has bound by name.

@@ -9,6 +9,7 @@ mod flat;
 mod jobs;
 mod keys;
 mod logs;
+mod recipes;
 mod shared_service;
 mod stretches;
 mod succession;

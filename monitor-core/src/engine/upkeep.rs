@@ -93,6 +93,13 @@ impl Table {
                     .flush_all(current.open.then_some(current.no));
             }
         }
+        while let Some((_, id)) = shared.held.pop_front_if(|(until, _)| *until <= now) {
+            step();
+            if let Some(conn) = self.conns.get_mut(&id) {
+                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
+                    .release_held(false);
+            }
+        }
         if now.since(self.last_expired) < TURN {
             return;
         }

@@ -17,6 +17,12 @@ pub struct Question<'a> {
     pub alias: &'a dyn Fn(OpaqueId) -> Option<TenantId>,
     /// Whose a credential is.
     pub credential: &'a dyn Fn(OpaqueId) -> Owner,
+    /// Whether a binding decides what the operation touches. One that does not says nothing against it.
+    pub governs: &'a dyn Fn(&Bound) -> bool,
+    /// Whose a value is that was chosen ([`Claim::Chosen`]).
+    pub standing: &'a dyn Fn(&Bound) -> Standing,
+    /// What it touches is in nobody's part of a service that is divided by what it does not touch.
+    pub common: bool,
     /// Weakest binding that proves something. A weaker one still contradicts when it names another.
     pub minimum: Strength,
     /// The latest earlier use by another tenant.
@@ -37,10 +43,21 @@ pub enum Owner {
     Shared,
 }
 
+/// Whose a value is that applications may choose for other reasons, as far as its use has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Tenants do not go with values of their own there: it says nothing.
+    Nobody,
+    /// They seem to; whose this one is, is not known yet.
+    Unsure,
+    /// This tenant has consistently gone with it, and others with others.
+    Of(TenantId),
+}
+
 /// Judges one data operation.
 pub fn judge(q: &Question<'_>) -> Ruling {
     let ruling = |verdict, other, binding| Ruling { verdict, other, binding, learned: None };
-    if q.view.certainty == Certainty::None && q.view.live.is_empty() {
+    if q.view.certainty == Certainty::None && q.view.live.is_empty() && q.view.chosen.is_empty() {
         return ruling(Verdict::Indeterminate, None, None);
     }
 
@@ -60,9 +77,24 @@ pub fn judge(q: &Question<'_>) -> Ruling {
     };
     let mut own = None;
     let mut nobody = None;
+    // Another's name is in force where it decides nothing.
+    let mut aside = false;
+    let mut unsure = false;
+    for bound in &q.view.chosen {
+        match (q.standing)(bound) {
+            Standing::Of(t) if t != q.tenant && (q.governs)(bound) => {
+                return ruling(Verdict::StaleBound, Some(t), Some(*bound));
+            }
+            Standing::Of(t) if t != q.tenant => aside = true,
+            Standing::Of(_) => own = own.or(Some(*bound)),
+            Standing::Unsure => unsure = true,
+            Standing::Nobody => {}
+        }
+    }
     for bound in &q.view.live {
         let enough = bound.strength >= q.minimum;
         match names(bound) {
+            Some(t) if t != q.tenant && !(q.governs)(bound) => aside = true,
             Some(t) if t != q.tenant => return ruling(Verdict::StaleBound, Some(t), Some(*bound)),
             Some(_) if enough => own = own.or(Some(*bound)),
             // A credential that several tenants are served with binds to none of them.
@@ -77,14 +109,15 @@ pub fn judge(q: &Question<'_>) -> Ruling {
         };
         return Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned };
     }
-    // Something is bound and nobody knows whom it names.
-    if nobody.is_some() || q.view.certainty == Certainty::None {
+    // Something is bound and nobody knows whom it names, or what there is was seen to decide nothing here.
+    if nobody.is_some() || unsure || aside || q.view.certainty == Certainty::None {
         return ruling(Verdict::Indeterminate, None, nobody);
     }
     if q.view.certainty == Certainty::OnlyWhatIsLive && q.binds_sessions {
         return ruling(Verdict::Indeterminate, None, None);
     }
     match q.other {
+        Some(_) if q.common => ruling(Verdict::Indeterminate, None, None),
         None if q.view.certainty == Certainty::Whole => ruling(Verdict::SingleTenant, None, None),
         None => ruling(Verdict::Indeterminate, None, None),
         Some(other) if q.view.last_reset > other.order => ruling(Verdict::ResetOnly, Some(other.by.tenant), None),

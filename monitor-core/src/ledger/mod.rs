@@ -7,7 +7,7 @@
 mod judge;
 mod slots;
 
-pub use judge::{Owner, Question, judge};
+pub use judge::{Owner, Question, Standing, judge};
 
 use smallvec::SmallVec;
 
@@ -60,6 +60,8 @@ pub struct Ledger {
 pub struct View {
     /// Live bindings that say something about a tenant.
     pub live: SmallVec<[Bound; 2]>,
+    /// Values in force that say something only where each tenant goes with its own ([`Claim::Chosen`]).
+    pub chosen: SmallVec<[Bound; 1]>,
     /// Whether the answer is whole.
     pub certainty: Certainty,
     /// Order of this operation among the connection's uses and resets.
@@ -122,13 +124,17 @@ impl Ledger {
                     self.disturb(false);
                     return;
                 }
+                // A value that names nobody takes somebody's name away: a reset of that slot, and no more than that.
+                let says = matches!(claim, Claim::Tenant(_) | Claim::Opaque(_));
+                if !says && scope != Scope::Startup && self.slots.named(slot).is_some_and(|before| before != claim) {
+                    self.reset_now();
+                }
                 self.slots.bind(Bound { slot, claim, scope, strength, at, unit });
-                let names_someone = matches!(claim, Claim::Tenant(_) | Claim::Opaque(_));
                 match (scope, self.known) {
                     // A start-up value is part of the beginning, not a proof after a gap.
                     (Scope::Startup, _) | (_, Known::Fully) => {}
                     // Nor is a value that names nobody.
-                    _ if !names_someone => {}
+                    _ if !says => {}
                     (Scope::Session, _) if self.start_known => self.known = Known::Fully,
                     _ => self.known = Known::SinceBinding,
                 }
@@ -136,8 +142,7 @@ impl Ledger {
             Effect::Reset { what, scope } => {
                 self.remember();
                 if scope != Scope::Transaction {
-                    self.clock += 1;
-                    self.last_reset = self.clock;
+                    self.reset_now();
                 }
                 match what {
                     ResetScope::Slot(slot) => self.slots.reset(slot, scope),
@@ -213,6 +218,16 @@ impl Ledger {
         }
     }
 
+    fn reset_now(&mut self) {
+        self.clock += 1;
+        self.last_reset = self.clock;
+    }
+
+    /// Order of the latest use or reset.
+    pub fn order(&self) -> u32 {
+        self.clock
+    }
+
     /// The slots before the transaction's first change, for its rollback.
     fn remember(&mut self) {
         if self.before.is_none() {
@@ -246,6 +261,7 @@ impl Ledger {
         self.clock += 1;
         View {
             live: self.slots.live().filter(|b| b.strength >= minimum).collect(),
+            chosen: self.slots.chosen().collect(),
             certainty: match self.known {
                 Known::Fully => Certainty::Whole,
                 Known::SinceBinding => Certainty::OnlyWhatIsLive,

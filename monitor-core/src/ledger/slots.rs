@@ -110,12 +110,24 @@ impl Slots {
         }
     }
 
+    fn in_force(&self) -> impl Iterator<Item = Bound> + '_ {
+        self.values.iter().filter_map(|v| v.local.unwrap_or(v.session))
+    }
+
     /// Bindings in force that name someone.
     pub(super) fn live(&self) -> impl Iterator<Item = Bound> + '_ {
-        self.values
-            .iter()
-            .filter_map(|v| v.local.unwrap_or(v.session))
-            .filter(|b| matches!(b.claim, Claim::Tenant(_) | Claim::Opaque(_)))
+        self.in_force().filter(|b| matches!(b.claim, Claim::Tenant(_) | Claim::Opaque(_)))
+    }
+
+    /// Values in force that may have been chosen for someone.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = Bound> + '_ {
+        self.in_force().filter(|b| matches!(b.claim, Claim::Chosen(_)))
+    }
+
+    /// Whom a slot's value in force names, or may name.
+    pub(super) fn named(&self, slot: Slot) -> Option<Claim> {
+        let names = |c: &Claim| matches!(c, Claim::Tenant(_) | Claim::Opaque(_) | Claim::Chosen(_));
+        self.in_force().find(|b| b.slot == slot).map(|b| b.claim).filter(names)
     }
 
     pub(super) fn memory(&self) -> usize {

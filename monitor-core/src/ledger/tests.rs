@@ -25,6 +25,13 @@ fn verdict_for_b(ledger: &mut Ledger, unit: u32) -> Verdict {
         author: &|u| (u == UnitNo(1)).then_some(A),
         alias: &|_| None,
         credential: &|_| Owner::Unknown,
+        governs: &|b| b.slot != Slot::Database,
+        standing: &|b| match b.claim {
+            Claim::Chosen(OpaqueId(n)) if n < 2 => Standing::Of(TenantId(n as u32)),
+            Claim::Chosen(OpaqueId(2)) => Standing::Unsure,
+            _ => Standing::Nobody,
+        },
+        common: false,
         minimum: Strength::V2,
         other: Some(OtherUse {
             by: Attribution::new(A, Basis::OwnContainer),
@@ -233,4 +240,54 @@ fn a_label_is_weaker_than_the_minimum() {
     let effect = Effect::Bind { slot: GUC, claim: Claim::Tenant(B), scope: Scope::Session, strength: Strength::V1 };
     l.apply(&effect, Nanos(1), UnitNo(2));
     assert_eq!(verdict_for_b(&mut l, 2), Verdict::Unbound);
+}
+
+#[test]
+fn a_value_that_names_nobody_is_a_reset_where_it_takes_a_name_away() {
+    for claim in [Claim::Neutral, Claim::Cleared, Claim::Chosen(OpaqueId(9))] {
+        let mut l = used_by_a();
+        bind(&mut l, Slot::SearchPath, Claim::Tenant(A), Scope::Session, 1);
+        bind(&mut l, Slot::SearchPath, claim, Scope::Session, 2);
+        assert_eq!(verdict_for_b(&mut l, 2), Verdict::ResetOnly, "{claim:?}");
+        // It takes nothing away where nothing was.
+        let mut l = used_by_a();
+        bind(&mut l, Slot::SearchPath, claim, Scope::Session, 2);
+        assert_eq!(verdict_for_b(&mut l, 2), Verdict::Unbound, "{claim:?}");
+    }
+}
+
+#[test]
+fn a_binding_judges_only_what_it_governs() {
+    let mut l = used_by_a();
+    bind(&mut l, Slot::Database, Claim::Tenant(A), Scope::Session, 1);
+    assert_eq!(verdict_for_b(&mut l, 2), Verdict::Indeterminate, "it decides nothing here");
+    set(&mut l, A, Scope::Session, 1);
+    assert_eq!(verdict_for_b(&mut l, 2), Verdict::StaleBound, "and this one does");
+    set(&mut l, B, Scope::Session, 2);
+    assert_eq!(verdict_for_b(&mut l, 2), Verdict::Revalidated);
+}
+
+#[test]
+fn a_chosen_value_speaks_for_whom_it_goes_with() {
+    let verdict = |n: u64| {
+        let mut l = used_by_a();
+        bind(&mut l, Slot::SearchPath, Claim::Chosen(OpaqueId(n)), Scope::Session, 1);
+        verdict_for_b(&mut l, 2)
+    };
+    assert_eq!(verdict(0), Verdict::StaleBound);
+    assert_eq!(verdict(1), Verdict::Revalidated);
+    assert_eq!(verdict(2), Verdict::Indeterminate);
+    assert_eq!(verdict(3), Verdict::Unbound);
+}
+
+#[test]
+fn a_chosen_value_proves_nothing_after_a_gap_unless_it_is_somebodys() {
+    for (n, want) in
+        [(0, Verdict::StaleBound), (1, Verdict::Revalidated), (2, Verdict::Indeterminate), (3, Verdict::Indeterminate)]
+    {
+        let mut l = used_by_a();
+        l.disturb(false);
+        bind(&mut l, Slot::SearchPath, Claim::Chosen(OpaqueId(n)), Scope::Session, 1);
+        assert_eq!(verdict_for_b(&mut l, 2), want);
+    }
 }

@@ -20,6 +20,9 @@ pub enum Claim {
     Tenant(TenantId),
     /// Names somebody unknown.
     Opaque(OpaqueId),
+    /// A value of something that many applications choose for other reasons (a schema, the number of a database, a
+    /// user): says something only where each tenant has consistently gone with its own.
+    Chosen(OpaqueId),
     /// Empty: names nobody any more.
     Cleared,
     /// Would name somebody, but could not be read (truncated, computed by the server).
@@ -148,7 +151,7 @@ impl BindPolicy {
     pub fn setting_binds(&self, name: &str) -> bool {
         match &self.gucs {
             Some(list) => list.iter().any(|g| g == name),
-            None => name.contains('.') && speaks_of_tenant(name),
+            None => name.contains('.') && (speaks_of_tenant(name) || speaks_of_group(name)),
         }
     }
 
@@ -174,9 +177,12 @@ impl BindPolicy {
                     opaque()
                 }
             }
-            Slot::Setting(_) if self.gucs.is_none() && name.contains('.') => {
-                tenants.exact(value).map_or(Claim::Neutral, Claim::Tenant)
-            }
+            Slot::Setting(_) if self.gucs.is_none() && name.contains('.') => match tenants.exact(value) {
+                Some(tenant) => Claim::Tenant(tenant),
+                None if value.trim_start().starts_with('{') => claims_in(tenants, salt, name, value),
+                None if speaks_of_user(name) && !value.is_empty() => chosen(salt, name.as_bytes(), value),
+                None => Claim::Neutral,
+            },
             Slot::Setting(_) => Claim::Neutral,
             Slot::Role | Slot::SessionUser | Slot::User => {
                 let patterns = if slot == Slot::Role { &self.roles } else { &self.users };
@@ -188,7 +194,14 @@ impl BindPolicy {
                     },
                 }
             }
-            Slot::Database | Slot::SearchPath => tenants.within(value).map_or(Claim::Neutral, Claim::Tenant),
+            Slot::Database if value.is_empty() => Claim::Neutral,
+            Slot::Database => tenants.within(value).map_or_else(|| chosen(salt, b"\0database", value), Claim::Tenant),
+            // The server looks through them in order; those that are everybody's say nothing.
+            Slot::SearchPath | Slot::Schema => {
+                let own = || value.split(',').map(|s| s.trim().trim_matches('"')).find(|s| !is_common_schema(s));
+                let unknown = || own().map_or(Claim::Neutral, |schema| chosen(salt, b"\0schema", schema));
+                tenants.within(value).map_or_else(unknown, Claim::Tenant)
+            }
             // These are claimed by `marker`, or by their fingerprint alone.
             Slot::ConnectionAuth | Slot::Credential | Slot::Marker => Claim::Neutral,
         }
@@ -210,12 +223,75 @@ impl BindPolicy {
     }
 }
 
-fn opaque(salt: Salt, name: &[u8], value: &str) -> Claim {
+fn id(salt: Salt, name: &[u8], value: &str) -> OpaqueId {
     let mut h = salt.hasher();
     h.write(name);
     h.write_u8(0);
     h.write(value.as_bytes());
-    Claim::Opaque(OpaqueId(h.finish()))
+    OpaqueId(h.finish())
+}
+
+fn opaque(salt: Salt, name: &[u8], value: &str) -> Claim {
+    Claim::Opaque(id(salt, name, value))
+}
+
+fn chosen(salt: Salt, name: &[u8], value: &str) -> Claim {
+    Claim::Chosen(id(salt, name, value))
+}
+
+/// Longest value that is looked into for claims, in bytes.
+const MAX_CLAIMS: usize = 8 << 10;
+
+/// Whom a setting names that holds the claims of a token as JSON (PostgREST's and Supabase's `request.jwt.claims`): its
+/// tenant, in the claims themselves or in an object among them, else its subject.
+fn claims_in(tenants: &TenantTable, salt: Salt, name: &str, value: &str) -> Claim {
+    use serde_json::{Map, Value};
+    let text = |v: &Value| match v {
+        Value::String(s) if !s.is_empty() => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    };
+    let tenant = |map: &Map<String, Value>| {
+        let mut all = map.iter().filter(|(key, _)| speaks_of_tenant(&key.to_lowercase()) || *key == "tid");
+        all.find_map(|(key, v)| Some((key.clone(), text(v)?)))
+    };
+    let Some(Value::Object(claims)) =
+        Some(value).filter(|v| v.len() <= MAX_CLAIMS).and_then(|v| serde_json::from_str(v).ok())
+    else {
+        return Claim::Neutral;
+    };
+    let inner = || claims.values().filter_map(Value::as_object).find_map(tenant);
+    match (tenant(&claims).or_else(inner), claims.get("sub").and_then(text)) {
+        (Some((_, tenant)), _) if tenants.exact(&tenant).is_some() => {
+            tenants.exact(&tenant).map_or(Claim::Neutral, Claim::Tenant)
+        }
+        (Some((key, tenant)), _) => opaque(salt, key.as_bytes(), &tenant),
+        (None, Some(subject)) => chosen(salt, name.as_bytes(), &subject),
+        (None, None) => Claim::Neutral,
+    }
+}
+
+/// Schemas that are there in every database, or that name what is everybody's.
+fn is_common_schema(name: &str) -> bool {
+    let common = ["", "$user", "public", "shared", "common", "extensions", "information_schema"];
+    common.contains(&name) || name.starts_with("pg_")
+}
+
+/// Whether a (lower-case) setting's name speaks of a group that a tenant may be called by.
+fn speaks_of_group(name: &str) -> bool {
+    const GROUPS: [&str; 11] =
+        ["team", "merchant", "school", "shop", "store", "site", "firm", "agency", "clinic", "realm", "brand"];
+    if ["company", "workspace"].iter().any(|w| name.contains(w)) {
+        return true;
+    }
+    // One of these alone may be about anything (`app.site_url`); the id of one, or the current one, is who is meant.
+    let words = || words_of(name);
+    words().any(|w| GROUPS.contains(&w)) && words().any(|w| matches!(w, "id" | "uuid" | "slug" | "key" | "current"))
+}
+
+/// Whether a (lower-case) setting's name speaks of the user that a request is for.
+fn speaks_of_user(name: &str) -> bool {
+    words_of(name).any(|w| matches!(w, "user" | "userid" | "uid" | "sub" | "person" | "member"))
 }
 
 /// Longest beginning of a key that is looked at, in bytes.

@@ -27,7 +27,7 @@ pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, Threa
 pub use intern::{Interner, Sym};
 pub use operation::{
     Effect, Fingerprint, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength,
-    TxStatus,
+    Tables, TxStatus,
 };
 pub use service::{Regulars, Service, TenantUse};
 pub use settings::{BasisPolicy, HeaderPolicy, Settings};

@@ -175,6 +175,8 @@ pub enum Slot {
     Credential,
     /// A declared marker in the request itself: key prefix, header, predicate, comment.
     Marker,
+    /// The schema that a statement puts before the name of a table.
+    Schema,
 }
 
 /// Where a declared marker stands.
@@ -288,4 +290,23 @@ pub struct Operation {
     pub credential: Option<Fingerprint>,
     /// Whom a credential in it names that was verified here (a token, against a configured key).
     pub proved: Option<TenantId>,
+    /// The tables that a statement names; `None` where there are none, or its text could not be read.
+    pub tables: Option<Tables>,
+}
+
+/// The tables of one statement, and what their names say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Those besides the operation's target; [`Sym::EMPTY`] in unused places.
+    pub also: [Sym; 3],
+    /// There are more, or it calls code that may use others.
+    pub more: bool,
+    /// It changes rows, or may.
+    pub writes: bool,
+    /// One of them is named without its schema: `search_path` decides which table that is.
+    pub unqualified: bool,
+    /// Whom the schemas before the names speak of; [`Claim::Neutral`] in unused places.
+    pub schemas: [Claim; 2],
+    /// The operation's marker is what all its rows have in common (a predicate), which the server enforces.
+    pub held: bool,
 }

@@ -69,6 +69,7 @@ impl Recorder {
         match claim {
             Claim::Tenant(id) => self.tenants.name(id).to_owned(),
             Claim::Opaque(_) => "opaque".to_owned(),
+            Claim::Chosen(_) => "chosen".to_owned(),
             other => format!("{other:?}").to_lowercase(),
         }
     }

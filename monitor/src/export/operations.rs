@@ -74,6 +74,7 @@ mod tests {
             marker: Claim::Neutral,
             credential: None,
             proved: None,
+            tables: None,
         };
         let mut view = OperationView {
             flow: ("127.0.0.1:40112".parse().unwrap(), "127.0.0.1:5432".parse().unwrap()),

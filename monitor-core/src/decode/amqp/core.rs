@@ -138,6 +138,7 @@ impl What {
             marker: self.marker,
             credential: None,
             proved: self.proved,
+            tables: None,
         });
     }
 }

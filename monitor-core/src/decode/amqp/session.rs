@@ -71,7 +71,7 @@ pub(super) fn secret(password: &[u8], sink: &mut dyn Sink) -> Option<Claim> {
 }
 
 fn bind(verb: &str, target: &str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, sink: &mut dyn Sink) {
-    if claim == Claim::Neutral {
+    if matches!(claim, Claim::Neutral | Claim::Chosen(_)) {
         return;
     }
     let (verb, target) = (sink.intern(verb), sink.intern(target));
@@ -89,5 +89,6 @@ fn bind(verb: &str, target: &str, slot: Slot, claim: Claim, strength: Strength, 
         marker: Claim::Neutral,
         credential: None,
         proved: None,
+        tables: None,
     });
 }

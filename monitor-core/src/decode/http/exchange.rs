@@ -158,6 +158,7 @@ impl Exchange {
             marker: self.carried.marker,
             credential: self.carried.credential,
             proved: self.carried.proved,
+            tables: None,
         }
     }
 }

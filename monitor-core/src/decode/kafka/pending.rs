@@ -93,6 +93,7 @@ impl Pending {
             marker: self.marker,
             credential: None,
             proved: None,
+            tables: None,
         }
     }
 

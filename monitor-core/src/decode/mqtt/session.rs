@@ -105,6 +105,7 @@ fn bind(target: &str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, s
         marker: Claim::Neutral,
         credential: None,
         proved: None,
+        tables: None,
     });
 }
 

@@ -63,6 +63,7 @@ impl Nats {
             marker: Claim::Neutral,
             credential: None,
             proved: None,
+            tables: None,
         }
     }
 

@@ -28,7 +28,8 @@ pub(super) fn begin(session: &Session, salt: Salt, out: &mut Out<'_>) {
 
 fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'_>) {
     let claim = out.sink.claim(slot, if matches!(slot, Slot::Setting(_)) { name } else { "" }, value);
-    if claim == Claim::Neutral {
+    // Which database it is, the start of the session says already.
+    if claim == Claim::Neutral || slot == Slot::Database && matches!(claim, Claim::Chosen(_)) {
         return;
     }
     let (verb, target) = (out.sink.intern("StartupMessage"), out.sink.intern(name));
@@ -46,5 +47,6 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
         marker: Claim::Neutral,
         credential: None,
         proved: None,
+        tables: None,
     });
 }

@@ -222,6 +222,7 @@ impl Redis {
                 marker: Claim::Neutral,
                 credential: None,
                 proved: None,
+                tables: None,
             };
             sink.done(&op);
             sink.queue(event);

@@ -134,6 +134,16 @@ impl Reader<'_> {
                     bind(&mut p, arg(at + 1), sink);
                 }
             }
+            "SELECT" => {
+                let claim = match upper(1) {
+                    Some(number) => sink.claim(Slot::Database, "", &number),
+                    None => Claim::Unreadable,
+                };
+                if !matches!(claim, Claim::Chosen(_)) {
+                    p.kind = OpKind::Bind;
+                }
+                p.effect = Effect::Bind { slot: Slot::Database, claim, scope: Scope::Session, strength: Strength::V2 };
+            }
             "RESET" => {
                 p.kind = OpKind::Reset;
                 p.effect = Effect::Reset { what: ResetScope::Everything, scope: Scope::Session };
@@ -284,6 +294,7 @@ impl Pending {
             marker: self.marker,
             credential: None,
             proved: None,
+            tables: None,
         }
     }
 }

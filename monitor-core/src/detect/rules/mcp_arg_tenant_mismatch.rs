@@ -51,7 +51,7 @@ impl Rule for McpArgTenantMismatch {
             let named = match claim {
                 Claim::Tenant(tenant) if *tenant == by.tenant => continue,
                 Claim::Tenant(tenant) => *tenant,
-                Claim::Neutral | Claim::Cleared => continue,
+                Claim::Neutral | Claim::Chosen(_) | Claim::Cleared => continue,
                 Claim::Opaque(_) => {
                     doubt = Outcome::Insufficient("argument names no known tenant");
                     continue;

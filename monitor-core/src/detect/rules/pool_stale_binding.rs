@@ -8,7 +8,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::{Scope, Severity, Slot, Sym, Verdict};
+use crate::model::{Claim, Scope, Severity, Slot, Sym, Verdict};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -46,7 +46,9 @@ impl Rule for PoolStaleBinding {
             return Outcome::Clear;
         }
         // A declared marker is a label: the server may or may not go by it.
-        let severity = if bound.slot == Slot::Marker { Severity::High } else { Severity::Critical };
+        // … and what a value stands for that names nobody was only learned.
+        let learned = matches!(bound.claim, Claim::Chosen(_));
+        let severity = if bound.slot == Slot::Marker || learned { Severity::High } else { Severity::Critical };
         let mut steps: SmallVec<[Step; 3]> = smallvec![Step::of_binding(&bound, u.ruling.other)];
         if bound.scope == Scope::Transaction && bound.unit != u.unit {
             let words = "its transaction was never ended, and is still open";

@@ -106,6 +106,7 @@ impl Mqtt {
             marker: what.marker,
             credential: None,
             proved: what.proved,
+            tables: None,
         });
     }
 }

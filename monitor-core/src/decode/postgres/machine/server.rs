@@ -268,6 +268,7 @@ impl Machine {
             marker: Claim::Neutral,
             credential: None,
             proved: None,
+            tables: None,
         });
     }
 

@@ -14,7 +14,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
-use super::shape::{Act, Draft, Lasting, Sure, Tag, Template};
+use super::shape::{Act, Draft, Lasting, Named, Sure, Tag, Template};
 use super::value::{Value, Wanted};
 use super::{names, predicate};
 
@@ -68,6 +68,13 @@ pub(super) fn parse(shape: &str, n_tokens: usize) -> Option<Template> {
     draft.unknown =
         found.n_set_config > calls.acts.len() || found.functions.iter().any(|f| names::speaks_of_binding(f));
     draft.acts = calls.acts;
+    if table.is_some() {
+        let all = target.iter().filter(tenant_table).chain(found.relations.iter().filter(tenant_table));
+        let mut named = Named::new(&draft.target, all.map(String::as_str));
+        named.writes = found.writes || !matches!(verb, "SELECT" | "VALUES" | "TABLE");
+        named.more |= function.is_some();
+        draft.tables = Some(named);
+    }
     draft.predicates = predicate::predicates(&statement);
     Some(draft.finish())
 }
@@ -128,6 +135,7 @@ struct Found {
     with: Vec<String>,
     n_set_config: usize,
     into: bool,
+    writes: bool,
     /// The next relation visited is the name of a function in FROM.
     function_next: bool,
 }
@@ -152,6 +160,8 @@ impl Visitor for Found {
         if let SetExpr::Table(_) = &*query.body {
             self.relations.extend(body_target(&query.body));
         }
+        self.writes |= self.into
+            || matches!(*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_));
         ControlFlow::Continue(())
     }
 

@@ -9,12 +9,14 @@ use smallvec::SmallVec;
 use super::super::noted::{Noted, both};
 use super::names;
 use super::scan::Literal;
-use super::shape::{Act, Generations, Lasting, Predicate, Sure, Template};
+use super::shape::{Act, Generations, Lasting, Named, Predicate, Sure, Symbols, Template};
 use super::value::{Read, Value, literal_text};
 use crate::decode::Sink;
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
-use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym};
+use crate::model::{
+    Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym, Tables,
+};
 
 /// A literal that a template needs; `None`: not readable. Never leaves the decoder.
 #[derive(Clone, Debug)]
@@ -158,18 +160,9 @@ impl Call<'_> {
 /// Says what a statement did, act by act, and then that it touched data if it did.
 pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut Memory, sink: &mut dyn Sink) {
     let template = &plan.template;
-    let (verb, target) = match template.symbols.get() {
-        Some(known) => known,
-        None => {
-            let new = (intern(sink, &template.verb), intern(sink, &template.target));
-            template.symbols.set(Some(new));
-            new
-        }
-    };
-    let mut run = Run { plan, params, call, verb, sink, n_said: 0, marker: call.marker };
-    for predicate in &template.predicates {
-        run.marker = both(run.marker, run.predicate(predicate));
-    }
+    let Symbols { verb, .. } = symbols_of(template, sink);
+    let mut run = Run { plan, params, call, verb, sink, n_said: 0, marker: call.marker, held: false };
+    run.look_at_rows(template);
     let mut unknown = template.unknown;
     let mut inner: Option<Rc<Prepared>> = None;
     for act in &template.acts {
@@ -233,19 +226,18 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
                         sink: run.sink,
                         n_said: 0,
                         marker: run.marker,
+                        held: run.held,
                     };
-                    for predicate in &template.predicates {
-                        nested.marker = both(nested.marker, nested.predicate(predicate));
-                    }
+                    nested.look_at_rows(template);
                     for act in &template.acts {
                         match act {
                             Act::Set { name, value, lasting, sure } => nested.set(name, value, lasting, *sure, memory),
                             _ => unknown = true,
                         }
                     }
-                    let (n_said, marker) = (nested.n_said, nested.marker);
+                    let (n_said, marker, held) = (nested.n_said, nested.marker, nested.held);
                     run.n_said += n_said;
-                    run.marker = marker;
+                    (run.marker, run.held) = (marker, held);
                     unknown |= template.unknown;
                     inner = known;
                 } else {
@@ -260,14 +252,26 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
             Act::RunCursor => unknown |= memory.armed_cursor,
         }
     }
-    let (data, target) = match inner.as_ref().and_then(|p| p.plan.as_ref()) {
-        Some(p) => (p.template.data, intern(run.sink, &p.template.target)),
-        None => (template.data, target),
-    };
-    if data || unknown || run.n_said == 0 {
-        let kind = if data { OpKind::Data } else { OpKind::Control };
-        run.say(kind, target, if unknown { Effect::Unknown } else { Effect::None });
+    let touched = inner.as_ref().and_then(|p| p.plan.as_ref()).map_or(template, |p| &p.template);
+    let symbols = symbols_of(touched, run.sink);
+    if touched.data || unknown || run.n_said == 0 {
+        let tables = run.tables(touched, &symbols);
+        let kind = if touched.data { OpKind::Data } else { OpKind::Control };
+        run.tell(kind, symbols.target, if unknown { Effect::Unknown } else { Effect::None }, tables);
     }
+}
+
+/// A template's names, interned once.
+fn symbols_of(template: &Template, sink: &mut dyn Sink) -> Symbols {
+    template.symbols.get().unwrap_or_else(|| {
+        let mut also = [Sym::EMPTY; 3];
+        for (sym, name) in also.iter_mut().zip(template.tables.iter().flat_map(|t| &t.also)) {
+            *sym = intern(sink, name);
+        }
+        let new = Symbols { verb: intern(sink, &template.verb), target: intern(sink, &template.target), also };
+        template.symbols.set(Some(new));
+        new
+    })
 }
 
 fn intern(sink: &mut dyn Sink, name: &str) -> Sym {
@@ -337,9 +341,31 @@ struct Run<'a> {
     sink: &'a mut dyn Sink,
     n_said: usize,
     marker: Claim,
+    /// A predicate holds its rows to whom the marker names.
+    held: bool,
 }
 
 impl Run<'_> {
+    /// What the rows have in common that a statement touches.
+    fn look_at_rows(&mut self, template: &Template) {
+        for predicate in &template.predicates {
+            let claim = self.predicate(predicate);
+            self.held |= claim != Claim::Neutral;
+            self.marker = both(self.marker, claim);
+        }
+    }
+
+    /// The tables of a statement, and whom the schemas among their names speak of.
+    fn tables(&mut self, template: &Template, symbols: &Symbols) -> Option<Tables> {
+        let named = template.tables.as_ref().filter(|_| template.data)?;
+        let mut schemas = [Claim::Neutral; 2];
+        for (claim, schema) in schemas.iter_mut().zip(&named.schemas) {
+            *claim = self.sink.claim(Slot::Schema, "", schema);
+        }
+        let Named { more, writes, unqualified, .. } = *named;
+        Some(Tables { also: symbols.also, more, writes, unqualified, schemas, held: self.held })
+    }
+
     /// Whom a predicate names; nobody if one of its values cannot be read.
     fn predicate(&mut self, predicate: &Predicate) -> Claim {
         if predicate.place.is_some_and(|i| self.plan.differs >> i & 1 == 1) {
@@ -355,6 +381,10 @@ impl Run<'_> {
     }
 
     fn say(&mut self, kind: OpKind, target: Sym, effect: Effect) {
+        self.tell(kind, target, effect, None);
+    }
+
+    fn tell(&mut self, kind: OpKind, target: Sym, effect: Effect, tables: Option<Tables>) {
         self.n_said += 1;
         let local = matches!(
             effect,
@@ -374,6 +404,7 @@ impl Run<'_> {
             marker: if kind == OpKind::Data { self.marker } else { Claim::Neutral },
             credential: None,
             proved: None,
+            tables,
         });
     }
 
@@ -462,7 +493,8 @@ impl Run<'_> {
             Some(text) => self.sink.claim(slot, if matches!(slot, Slot::Setting(_)) { &name } else { "" }, &text),
             None => Claim::Unreadable,
         };
-        let kind = if claim == Claim::Neutral { OpKind::Control } else { OpKind::Bind };
+        let says = !matches!(claim, Claim::Neutral | Claim::Chosen(_));
+        let kind = if says { OpKind::Bind } else { OpKind::Control };
         self.say(kind, target, Effect::Bind { slot, claim, scope, strength: Strength::V2 });
         self.role_follows(slot, scope);
     }
@@ -505,6 +537,6 @@ fn target_of(sink: &mut dyn Sink, slot: Slot) -> Sym {
         Slot::User => sink.intern("user"),
         Slot::Database => sink.intern("database"),
         // PostgreSQL has none of these as a statement.
-        Slot::ConnectionAuth | Slot::Credential | Slot::Marker => Sym::EMPTY,
+        Slot::ConnectionAuth | Slot::Credential | Slot::Marker | Slot::Schema => Sym::EMPTY,
     }
 }

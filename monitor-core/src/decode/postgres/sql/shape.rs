@@ -34,8 +34,67 @@ pub(crate) struct Template {
     pub(crate) predicates: Box<[Predicate]>,
     /// Parameters that the acts need, and how to read them in binary.
     pub(crate) params: Box<[(u16, Wanted)]>,
-    /// Verb and target interned: a template lives in one [`Shapes`], which serves one interner.
-    pub(crate) symbols: Cell<Option<(Sym, Sym)>>,
+    /// The tables it names, where its text was understood.
+    pub(crate) tables: Option<Named>,
+    /// Names interned: a template lives in one [`Shapes`], which serves one interner.
+    pub(crate) symbols: Cell<Option<Symbols>>,
+}
+
+/// A template's names, interned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Symbols {
+    pub(crate) verb: Sym,
+    pub(crate) target: Sym,
+    /// Tables besides the target.
+    pub(crate) also: [Sym; 3],
+}
+
+/// The tables of a statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Those besides the target, with their schemas if written.
+    pub(crate) also: Vec<Box<str>>,
+    /// There are more, or it calls what may use others.
+    pub(crate) more: bool,
+    /// It changes rows.
+    pub(crate) writes: bool,
+    /// One is named without its schema.
+    pub(crate) unqualified: bool,
+    /// Schemas, each once.
+    pub(crate) schemas: Vec<Box<str>>,
+}
+
+/// Most tables besides the target that are kept of a statement.
+const MAX_ALSO: usize = 3;
+/// Most schemas that are kept of a statement.
+const MAX_SCHEMAS: usize = 2;
+
+impl Named {
+    /// From the names in a statement. `target`: the one that is told anyway.
+    pub(crate) fn new<'n>(target: &str, names: impl Iterator<Item = &'n str>) -> Self {
+        let mut this = Self::default();
+        for name in names {
+            match name.rsplit_once('.') {
+                None => this.unqualified = true,
+                Some((path, _)) => {
+                    let schema = path.rsplit('.').next().unwrap_or(path);
+                    let new = this.schemas.iter().all(|s| **s != *schema);
+                    if new && this.schemas.len() < MAX_SCHEMAS {
+                        this.schemas.push(schema.into());
+                    }
+                    this.more |= new && !this.schemas.iter().any(|s| **s == *schema);
+                }
+            }
+            if name != target && this.also.iter().all(|a| **a != *name) {
+                if this.also.len() < MAX_ALSO {
+                    this.also.push(name.into());
+                } else {
+                    this.more = true;
+                }
+            }
+        }
+        this
+    }
 }
 
 /// A column whose name speaks of a tenant has this value in every row that the statement touches.
@@ -329,6 +388,7 @@ pub(crate) struct Draft {
     pub(crate) unknown: bool,
     pub(crate) acts: Vec<Act>,
     pub(crate) predicates: Vec<Predicate>,
+    pub(crate) tables: Option<Named>,
     pub(crate) tag: Tag,
 }
 
@@ -342,6 +402,7 @@ impl Draft {
             unknown: false,
             acts: Vec::new(),
             predicates: Vec::new(),
+            tables: None,
             tag,
         }
     }
@@ -377,6 +438,7 @@ impl Draft {
             literals: literals.into(),
             predicates: self.predicates.into(),
             params: params.into(),
+            tables: self.tables,
             symbols: Cell::new(None),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::shape::{Act, Draft, Lasting, Sure, Tag, Template, query_of};
+use super::shape::{Act, Draft, Lasting, Named, Sure, Tag, Template, query_of};
 use super::value::Value;
 use super::{guess, names};
 
@@ -57,6 +57,7 @@ pub(super) fn parse(shape: &str) -> Option<Template> {
             let mut draft = Draft::control("TRUNCATE", Tag::Other);
             draft.data = true;
             draft.target = words.qualified();
+            draft.tables = one_table(&draft.target, true);
             Some(draft)
         }
         "explain" => Some(explain(words, shape)),
@@ -278,6 +279,7 @@ fn declare<'s>(words: &mut Words<'s>, shape: &'s str) -> Draft {
             if let Some(inner) = words.rest(shape) {
                 let inner = query_of(inner);
                 draft.target = inner.target.into();
+                draft.tables = inner.tables;
                 draft.data = inner.data;
                 if !inner.acts.is_empty() || inner.unknown {
                     draft.unknown = true;
@@ -301,10 +303,18 @@ fn copy<'s>(words: &mut Words<'s>, shape: &'s str) -> Draft {
         let inner = query_of(inner);
         draft.target = inner.target.into();
         draft.unknown = !inner.acts.is_empty() || inner.unknown;
+        draft.tables = inner.tables;
     } else {
         draft.target = words.qualified();
+        // Which way it goes stands after the columns.
+        draft.tables = one_table(&draft.target, true);
     }
     draft
+}
+
+/// What a statement about one table names.
+fn one_table(name: &str, writes: bool) -> Option<Named> {
+    (!name.is_empty()).then(|| Named { writes, ..Named::new(name, std::iter::once(name)) })
 }
 
 fn call(words: &mut Words<'_>) -> Draft {
@@ -381,6 +391,7 @@ fn explain<'s>(mut words: Words<'s>, shape: &'s str) -> Draft {
         draft.verb = verb;
         draft.data = inner.data;
         draft.target = inner.target.into();
+        draft.tables = inner.tables;
         draft.unknown = !inner.acts.is_empty() || inner.unknown;
     }
     draft
