@@ -19,8 +19,9 @@ use smallvec::SmallVec;
 use crate::model::keys::KeyUse;
 use crate::model::queue::{JobWork, Message, Settlement};
 use crate::model::{
-    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Interner, Nanos, OtherUse,
-    Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable, UnitNo, Verdict, mcp,
+    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Interner, Missed, Nanos,
+    OtherUse, Outcome as Ending, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable,
+    UnitNo, Unseen, Verdict, mcp,
 };
 
 /// What is fixed about a rule.
@@ -68,6 +69,8 @@ pub struct Use {
     pub ruling: Ruling,
     /// Whom it names itself.
     pub marker: Claim,
+    /// How it ended.
+    pub ending: Ending,
     /// The latest earlier use of the connection by another tenant.
     pub other: Option<OtherUse>,
     /// Bindings in force.
@@ -323,6 +326,8 @@ pub struct World<'a> {
     pub servers: &'a dyn ServerSet,
     /// What the operator decided.
     pub settings: &'a Settings,
+    /// What was missed.
+    pub missed: &'a Missed,
 }
 
 /// Which workloads have been seen to serve.
@@ -361,6 +366,13 @@ pub trait Rule: std::fmt::Debug {
 
     /// Looks at one event.
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome;
+
+    /// What `hit`, found just now, takes for not having happened because it was not seen. What was missed may show
+    /// later than what it makes look wrong: such a hit waits a little, and is told only if nothing was missed there.
+    fn rests_on(&self, hit: &Hit, world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        let _ = (hit, world);
+        SmallVec::new()
+    }
 
     /// The sentence of a new finding: what the host saw and what it means. Names only.
     fn message(&self, hit: &Hit, world: &World<'_>) -> String;

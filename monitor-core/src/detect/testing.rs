@@ -6,9 +6,9 @@ use super::{Handed, Hit, Ineffective, LiveBinding, McpUse, Outcome, Rule, RuleEv
 use crate::model::mcp::{Answered, Content, Exchange, Method, Revision, Transport};
 use crate::model::queue::Message;
 use crate::model::{
-    Answer, Attribution, Basis, Bound, Claim, ConnId, Directory, Fingerprint, Interner, Nanos, OtherUse, Protocol,
-    Ruling, Scope, Service, ServiceId, Settings, Slot, Strength, Sym, TenantId, TenantTable, TenantUse, UnitNo,
-    Verdict, Workload, WorkloadId,
+    Answer, Attribution, Basis, Bound, Claim, ConnId, Directory, Fingerprint, Interner, Missed, Nanos, OtherUse,
+    Outcome as Ending, Protocol, Ruling, Scope, Service, ServiceId, Settings, Slot, Strength, Sym, TenantId,
+    TenantTable, TenantUse, UnitNo, Verdict, Workload, WorkloadId,
 };
 
 pub(crate) const A: TenantId = TenantId(0);
@@ -65,6 +65,7 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
         }),
         live: smallvec![],
         marker: Claim::Neutral,
+        ending: Ending::Ok,
         cause: None,
         job: None,
         unit: UnitNo(2),
@@ -285,5 +286,6 @@ pub(crate) fn with_settings<T>(services: &[Service], settings: Settings, f: impl
         names: &names,
         servers: &OnlyTheServer,
         settings: &settings,
+        missed: &Missed::default(),
     })
 }

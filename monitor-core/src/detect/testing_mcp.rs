@@ -30,7 +30,9 @@ pub(crate) fn at(second: u64, e: Exchange) -> Exchange {
 
 /// One page of a list of tools.
 pub(crate) fn page(second: u64, tools: &[Tool], first: bool, last: bool) -> Exchange {
-    let tools = Some(ToolPage { tools: tools.to_vec(), first, last, cut: false, scope: None });
+    let cursor = Fingerprint(77);
+    let (after, next) = ((!first).then_some(cursor), (!last).then_some(cursor));
+    let tools = Some(ToolPage { tools: tools.to_vec(), after, next, cut: false, scope: None });
     at(second, Exchange { method: Method::ToolsList, verb: LIST, name: Sym::EMPTY, tools, ..an_exchange() })
 }
 

@@ -1,10 +1,12 @@
-//! Lists of tools, merged from their pages.
+//! Lists of tools, merged from their pages, and how long they are in force.
 
 use super::McpUse;
 use super::caller::Caller;
 use super::recent::Recent;
-use crate::model::mcp::{CacheScope, ManifestHash};
-use crate::model::{Nanos, ServiceId, Sym, WorkloadId};
+use super::{Hit, World};
+use crate::model::mcp::{Answered, CacheScope, ManifestHash, Method};
+use crate::model::{Fingerprint, Nanos, ServiceId, Sym, Unseen, Where, WorkloadId};
+use smallvec::{SmallVec, smallvec};
 
 /// Most lists that are being read page by page.
 const MAX_READING: usize = 1_024;
@@ -37,6 +39,36 @@ impl List {
     }
 }
 
+/// Whose lists an exchange puts out of force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outdated {
+    /// Nobody's.
+    Nobodys,
+    /// The list of whoever asked for a newer one, of which no page came.
+    OfAsker,
+    /// All lists of the server: it says that its tools have changed.
+    All,
+}
+
+/// What an exchange says of the lists before it.
+pub(super) fn outdates(u: &McpUse<'_>, world: &World<'_>) -> Outdated {
+    let e = u.exchange;
+    match e.method {
+        Method::Control if world.names.name(e.verb) == "notifications/tools/list_changed" => Outdated::All,
+        // An answer that only begins here (202) comes elsewhere, or is lost there.
+        Method::ToolsList if e.tools.is_none() && matches!(e.answered, Answered::Unknown | Answered::Accepted) => {
+            Outdated::OfAsker
+        }
+        _ => Outdated::Nobodys,
+    }
+}
+
+/// What a hit rests on that takes a list for the server's latest: no newer one was missed `since`.
+pub(super) fn rests_on_lists(hit: &Hit, since: Nanos) -> SmallVec<[Unseen; 2]> {
+    let Some(service) = hit.site.service else { return SmallVec::new() };
+    smallvec![Unseen { place: Where::Service(service), since }, Unseen { place: Where::Answered(service), since }]
+}
+
 /// What a page brought.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Page {
@@ -54,6 +86,8 @@ pub(super) enum Page {
 struct Reading {
     list: List,
     at: Nanos,
+    /// The cursor of the next page.
+    next: Option<Fingerprint>,
     /// Two of them are being read at once and the pages may be of either.
     muddled: bool,
 }
@@ -79,22 +113,26 @@ impl Reader {
             return Page::Broken("list is cut");
         }
         let before = self.0.remove(&key).filter(|r| e.begun.since(r.at) < GIVEN_UP);
-        let mut reading = match (page.first, before) {
-            (true, before) => Reading {
+        let mut reading = match (page.after, before) {
+            (None, before) => Reading {
                 list: List { tools: Vec::new(), begun: e.begun, scope: page.scope },
                 at: e.ended,
-                muddled: before.is_some() && !page.last,
+                next: None,
+                muddled: before.is_some() && page.next.is_some(),
             },
-            (false, Some(before)) => before,
-            (false, None) => return Page::Broken("list was not seen from its start"),
+            (Some(_), None) => return Page::Broken("list was not seen from its start"),
+            // The page before this one named another cursor: one between them was not seen.
+            (after, Some(before)) if before.next != after => return Page::Broken("a page was not seen"),
+            (_, Some(before)) => before,
         };
         if reading.list.tools.len() + page.tools.len() > MAX_TOOLS {
             return Page::Broken("list is too long");
         }
         reading.at = e.ended;
+        reading.next = page.next;
         reading.list.scope = narrower(reading.list.scope, page.scope);
         reading.list.tools.extend(page.tools.iter().map(|t| (t.name, t.hash)));
-        if !page.last {
+        if page.next.is_some() {
             self.0.insert(key, reading);
             return Page::More;
         }
@@ -157,6 +195,24 @@ mod tests {
         read(&mut reader, &page(10, &[tool(SEND, 1)], true, false));
         assert!(matches!(read(&mut reader, &page(100, &[tool(READ, 1)], true, true)), Page::Whole(_)));
         assert!(matches!(read(&mut reader, &page(101, &[], false, true)), Page::Broken(_)), "nothing of it is left");
+    }
+
+    #[test]
+    fn a_page_that_was_not_seen_breaks_the_chain() {
+        let mut reader = Reader::default();
+        let chained = |after: Option<u64>, next: Option<u64>| {
+            let mut e = page(1, &[tool(SEND, 1)], true, true);
+            let page = e.tools.as_mut().unwrap();
+            (page.after, page.next) = (after.map(Fingerprint), next.map(Fingerprint));
+            e
+        };
+        assert_eq!(read(&mut reader, &chained(None, Some(1))), Page::More);
+        assert_eq!(read(&mut reader, &chained(Some(2), Some(3))), Page::Broken("a page was not seen"));
+        assert!(matches!(read(&mut reader, &chained(Some(3), None)), Page::Broken(_)), "nothing of it is left");
+        for (after, next) in [(None, Some(1)), (Some(1), Some(2))] {
+            assert_eq!(read(&mut reader, &chained(after, next)), Page::More);
+        }
+        assert!(matches!(read(&mut reader, &chained(Some(2), None)), Page::Whole(_)));
     }
 
     #[test]

@@ -233,6 +233,10 @@ pub(super) struct Core {
     pub(super) mid_stream: bool,
     /// Something of it was missed since.
     pub(super) disturbed: bool,
+    /// Something was missed, and nothing has been read since: what comes may be anything.
+    pub(super) astray: bool,
+    /// Number of the latest request that was read.
+    pub(super) latest: u64,
     pub(super) session: Option<SessionStart>,
     pub(super) ledger: Ledger,
     pub(super) unit: Unit,
@@ -295,6 +299,8 @@ impl Core {
             leaves: None,
             mid_stream: false,
             disturbed: false,
+            astray: false,
+            latest: 0,
             session: None,
             ledger: Ledger::new(),
             unit: Unit::default(),

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::session::Session;
 use crate::detect::{McpUse, RuleEvent, Site};
-use crate::model::mcp::{Exchange, Method, Sender};
+use crate::model::mcp::{Answered, Exchange, Method, Sender};
 use crate::model::steps::walk;
 use crate::model::token::Verified;
 use crate::model::{Answer, Bound, Claim, OpaqueId, Scope, Slot, Strength, UnitNo};
@@ -80,6 +80,10 @@ impl Session<'_> {
             Some(sender) => Site { workload: sender.workload, flow: None, ..self.site() },
             None => self.site(),
         };
+        if let (Answered::Unknown, Some(service)) = (exchange.answered, self.core.service) {
+            let tenant = answer.attribution().map(|a| a.tenant);
+            self.shared.missed.unanswered(service, tenant, exchange.ended);
+        }
         let event = McpUse { site, exchange, answer };
         self.shared.detect(&RuleEvent::Mcp(&event), self.out);
     }

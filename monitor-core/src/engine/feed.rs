@@ -17,6 +17,12 @@ use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
 const MAX_UNDECIDED: usize = 4096;
 /// Most chunks of it.
 const MAX_UNDECIDED_CHUNKS: usize = 16;
+
+/// The process at an end, as places are told apart. A capture file knows addresses only.
+fn process(end: &End, addresses_only: bool) -> Option<Relay> {
+    if addresses_only { Some(Relay::Address(end.addr.ip())) } else { end.workload.map(Relay::Workload) }
+}
+
 impl Conn {
     pub(super) fn open(id: ConnId, o: &Opened, limits: StreamLimits) -> Self {
         Self {
@@ -80,11 +86,8 @@ impl Conn {
         if let (Some(workload), true) = (s.workload, s.watched && s.cgroup.is_some()) {
             shared.learn_listener(s.addr, workload);
         }
-        let relay = |e: &End| {
-            if addresses_only { Some(Relay::Address(e.addr.ip())) } else { e.workload.map(Relay::Workload) }
-        };
-        core.enters = relay(s);
-        core.leaves = relay(c);
+        core.enters = process(s, addresses_only);
+        core.leaves = process(c, addresses_only);
         let shown = if c.cookie.is_some() { (c, s) } else { (s, c) };
         if let Some(cookie) = shown.0.cookie {
             core.flow = Some((cookie, shown.0.addr, shown.1.addr));
@@ -204,12 +207,21 @@ impl Conn {
         {
             return;
         }
-        let anywhere = self.ends.iter().map(|end| end.workload.map(Relay::Workload));
+        let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
+        let anywhere = self.ends.iter().map(|end| process(end, addresses_only));
         let known = self.client.is_some().then_some(self.core.enters);
         for relay in known.into_iter().chain(anywhere.filter(|_| known.is_none())).flatten() {
             if let Some(place) = shared.places.get_mut(&relay) {
                 place.miss(at);
             }
+        }
+    }
+
+    /// More has come. Where the place in it is lost, it may hide anything.
+    fn reads_on(&self, at: Nanos, shared: &mut Shared) {
+        let core = &self.core;
+        if core.astray {
+            shared.missed.on(core.service, core.endpoint.map(|a| a.tenant), core.client_workload, at);
         }
     }
 
@@ -321,10 +333,12 @@ impl Deliver for Delivery<'_> {
         match &mut self.conn.app {
             App::Decoding(_) => {
                 self.shared.stats.bytes_decoded += n;
+                self.conn.reads_on(at, self.shared);
                 self.conn.decode(from, at, bytes, ends_segment, self.shared, self.out);
             }
             App::Opaque => {
                 self.shared.stats.bytes_opaque += n;
+                self.conn.reads_on(at, self.shared);
                 self.conn.hides_requests(at, self.shared);
             }
             App::Undecided(kept) => {
@@ -366,6 +380,10 @@ impl Deliver for Delivery<'_> {
                     out: &mut *self.out,
                     gave_up: false,
                 };
+                // What the decoder asked for and did not get; the rest nobody wanted.
+                if kind == Missing::Gap || decoder.appetite(from) == Appetite::Everything {
+                    session.misses(at);
+                }
                 decoder.missing(from, at, n, &mut session);
             }
             App::Undecided(_) => {

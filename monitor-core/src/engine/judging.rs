@@ -187,11 +187,11 @@ impl Session<'_> {
                 LiveBinding { bound: *b, author: by.map(|a| a.tenant), client: by.and_then(|a| a.client) }
             })
             .collect();
-        let (marker, cause) = (op.marker, self.cause_of(pending.unit));
+        let (marker, ending, cause) = (op.marker, op.outcome, self.cause_of(pending.unit));
         let job = self.job_of(pending.unit);
         let unit = pending.unit;
         let (site, at, verb, target) = (self.site(), op.ended, op.verb, op.target);
-        let event = Use { site, at, verb, target, answer, ruling, marker, other, live, cause, job, unit };
+        let event = Use { site, at, verb, target, answer, ruling, marker, other, live, ending, cause, job, unit };
         if let (Some(cause), Some(service)) = (&event.cause, self.core.service) {
             self.shared.downstream.note(cause.service, cause.name, service, event.scoped().ok());
         }

@@ -7,6 +7,7 @@ mod elsewhere;
 mod exchanges;
 mod feed;
 mod follows;
+mod held;
 mod index;
 mod jobs;
 mod judging;
@@ -75,6 +76,7 @@ impl Engine {
                 *self.shared.stats.lost.entry((stage, reason)).or_default() += count;
                 // Somebody's request may be among it: nobody can be singled out by elimination now.
                 self.shared.forwarding.disturbed_all(at);
+                self.shared.missed.anywhere(at);
                 for place in self.shared.places.values_mut() {
                     place.miss(at);
                 }
@@ -99,6 +101,7 @@ impl Engine {
         self.shared.forwarding.age(now);
         self.shared.age_deserted(now);
         self.table.expire(now, PATIENCE, &mut self.shared, out);
+        self.shared.release(now, false, out);
         if now.since(self.last_tick) >= Nanos::secs(1) {
             self.last_tick = now;
             self.shared.detect(&RuleEvent::Tick(now), out);
@@ -171,6 +174,7 @@ impl Engine {
     pub fn finish(&mut self, at: Nanos, out: &mut dyn Output) {
         self.table.finish(at, &mut self.shared, out);
         self.shared.detect(&RuleEvent::End(at), out);
+        self.shared.release(at, true, out);
         self.shared.store.flush(at, true, &mut |f, e| out.finding(f, e));
     }
 

@@ -41,6 +41,20 @@ impl Session<'_> {
         Site { service: self.core.service, workload: self.core.client_workload, flow: self.core.flow }
     }
 
+    /// Something of this connection was missed.
+    pub(super) fn misses(&mut self, at: Nanos) {
+        let core = &*self.core;
+        self.shared.missed.on(core.service, core.endpoint.map(|a| a.tenant), core.client_workload, at);
+    }
+
+    /// A request was read: if it is a new one, the place in the connection is known.
+    fn reads(&mut self, request: u64) {
+        if request > self.core.latest {
+            self.core.latest = request;
+            self.core.astray = false;
+        }
+    }
+
     /// It is now known where a request of unit `settled.unit` came from.
     pub(super) fn settle(&mut self, settled: &Settled) {
         match settled.tenant {
@@ -228,6 +242,7 @@ impl Sink for Session<'_> {
     }
 
     fn arrived(&mut self, request: u64, at: Nanos) {
+        self.reads(request);
         self.starts(request, at);
         self.comes_in(request, at);
     }
@@ -237,6 +252,7 @@ impl Sink for Session<'_> {
     }
 
     fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
+        self.reads(request);
         self.starts(request, at);
         self.comes_in(request, at);
         self.goes_out(request, at);
@@ -270,6 +286,10 @@ impl Sink for Session<'_> {
         }
         let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && self.core.unit.begun;
         self.fold(begins_again.then_some(op.request));
+        if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
+            // What its sender was answered is not known.
+            self.shared.missed.on(None, None, self.core.client_workload, op.ended);
+        }
         if op.kind == OpKind::Deliver {
             self.core.delivered_by = op.verb;
         }
@@ -369,6 +389,7 @@ impl Sink for Session<'_> {
     }
 
     fn queue(&mut self, event: QueueEvent) {
+        self.core.astray = false;
         self.of_queue(event);
     }
 
@@ -395,6 +416,8 @@ impl Sink for Session<'_> {
         self.fold(None);
         *self.shared.stats.disturbances.entry(why.name()).or_default() += 1;
         self.core.disturbed = true;
+        self.core.astray = true;
+        self.misses(at);
         self.core.ledger.disturb(why == Disturbance::MidStream);
         if let Some(service) = self.core.service {
             self.shared.detect(&RuleEvent::Missed { service, at }, self.out);
@@ -411,6 +434,10 @@ impl Sink for Session<'_> {
             let no = self.core.unit.no;
             if let Some(unit) = self.core.known_unit(no) {
                 unit.contradicted = true;
+            }
+            // Or the end of it, and what follows is somebody else's.
+            if let Some(borrow) = &mut self.core.borrow {
+                borrow.torn = true;
             }
         }
         if let Some(place) = self.core.leaves.and_then(|r| self.shared.places.get_mut(&r)) {
@@ -430,8 +457,10 @@ impl Sink for Session<'_> {
         }
     }
 
-    fn opaque(&mut self, _at: Nanos, _why: &'static str) {
+    fn opaque(&mut self, at: Nanos, _why: &'static str) {
         self.gave_up = true;
+        self.core.astray = true;
+        self.misses(at);
     }
 
     fn decode_error(&mut self, kind: &'static str) {

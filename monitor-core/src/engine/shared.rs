@@ -10,6 +10,7 @@ use super::conn::Core;
 use super::downstream::Downstream;
 use super::elsewhere::Elsewhere;
 use super::lookups::Lookups;
+use super::held::Held;
 use super::messages::Messages;
 use super::output::{OperationView, Output};
 use super::owners::{Owners, TenantValues};
@@ -26,8 +27,8 @@ use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, Store, World};
 use crate::model::mcp::Exchange;
 use crate::model::token::Token;
 use crate::model::{
-    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Nanos, OpKind, OpaqueId, Operation, Protocol,
-    Service, ServiceId, Settings, Severity, TenantId, TenantTable, Verdict, Workload, WorkloadId,
+    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Operation, Protocol,
+    Service, ServiceId, Settings, Severity, TenantId, TenantTable, Unseen, Verdict, Workload, WorkloadId,
 };
 
 /// Most names (tables, settings, workloads …) told apart.
@@ -102,6 +103,10 @@ pub(super) struct Shared {
     pub(super) elsewhere: Elsewhere,
     /// Tenants by the fingerprints of their names.
     pub(super) tenant_values: TenantValues,
+    /// What was missed, and where.
+    pub(super) missed: Missed,
+    /// Hits that wait until it would have shown that something was missed.
+    pub(super) held: Held,
     /// The time of the event that is being handled.
     pub(super) now: Nanos,
 }
@@ -165,6 +170,8 @@ impl Shared {
             messages: Messages::default(),
             elsewhere: Elsewhere::default(),
             tenant_values,
+            missed: Missed::default(),
+            held: Held::default(),
             now: Nanos(0),
             settings,
         }
@@ -253,7 +260,8 @@ impl Shared {
         self.tokens.inspect(scheme, token, self.now, name, &mut whom)
     }
 
-    /// Shows an event to every rule and hands out what they find.
+    /// Shows an event to every rule and hands out what they find, at once or once it is known that nothing it rests on was
+    /// missed.
     pub(super) fn detect(&mut self, event: &RuleEvent<'_>, out: &mut dyn Output) {
         let world = World {
             services: &self.services,
@@ -262,27 +270,43 @@ impl Shared {
             names: &self.names,
             servers: &self.servers,
             settings: &self.settings,
+            missed: &self.missed,
         };
-        let mut bad: SmallVec<[ServiceId; 2]> = SmallVec::new();
+        let mut found: SmallVec<[(Hit, SmallVec<[Unseen; 2]>); 1]> = SmallVec::new();
         for rule in &mut self.rules {
             if let Outcome::Insufficient(reason) = rule.on_event(event, &world, &mut self.hits) {
                 *self.stats.insufficient.entry((rule.info().id, reason)).or_default() += 1;
             }
             for hit in self.hits.drain(..) {
-                let told = self.store.add(&hit, rule.as_ref(), &world, &mut |f, e| out.finding(f, e));
-                if let Some(severity) = told {
-                    let key = (hit.rule, severity, hit.class, hit.site.service, hit.used);
-                    *self.stats.findings.entry(key).or_default() += 1;
-                    if severity >= Severity::High {
-                        bad.extend(hit.site.service);
-                    }
-                }
+                let rests_on = rule.rests_on(&hit, &world);
+                found.push((hit, rests_on));
             }
         }
-        for id in bad {
-            if let Some(s) = self.service_mut(id) {
-                s.n_findings += 1;
-            }
+        for (hit, rests_on) in found {
+            self.hit(hit, rests_on, out);
+        }
+    }
+
+    /// Hands out a hit as a finding.
+    pub(super) fn found(&mut self, hit: &Hit, out: &mut dyn Output) {
+        let world = World {
+            services: &self.services,
+            directory: &self.directory,
+            tenants: &self.tenants,
+            names: &self.names,
+            servers: &self.servers,
+            settings: &self.settings,
+            missed: &self.missed,
+        };
+        let Some(rule) = self.rules.iter().find(|r| r.info().id == hit.rule) else { return };
+        let told = self.store.add(hit, rule.as_ref(), &world, &mut |f, e| out.finding(f, e));
+        let Some(severity) = told else { return };
+        let key = (hit.rule, severity, hit.class, hit.site.service, hit.used);
+        *self.stats.findings.entry(key).or_default() += 1;
+        if severity >= Severity::High
+            && let Some(s) = hit.site.service.and_then(|id| self.service_mut(id))
+        {
+            s.n_findings += 1;
         }
     }
 

@@ -206,6 +206,8 @@ impl Table {
     pub(super) fn segment(&mut self, s: &Segment<'_>, shared: &mut Shared, out: &mut dyn Output) {
         let Some(&(id, end)) = self.by_cookie.get(&s.cookie) else {
             shared.stats.orphans += 1;
+            // Of a connection that is not followed, or not any more: nobody reads it.
+            shared.missed.anywhere(s.at);
             return;
         };
         let Some(conn) = self.conns.get_mut(&id) else { return };

@@ -117,7 +117,7 @@ mod tests {
             mismatch: None,
             handles_used: SmallVec::new(),
             handles_given: SmallVec::new(),
-            tools: (!initialize).then_some(ToolPage { tools, first: true, last: true, cut: false, scope: None }),
+            tools: (!initialize).then_some(ToolPage { tools, after: None, next: None, cut: false, scope: None }),
             server,
             content: Content::default(),
         }

@@ -142,10 +142,10 @@ pub enum CacheScope {
 pub struct ToolPage {
     /// Its tools.
     pub tools: Vec<Tool>,
-    /// It is the first page.
-    pub first: bool,
-    /// It is the last page.
-    pub last: bool,
+    /// The cursor that it was asked for with; `None`: it is the first page.
+    pub after: Option<Fingerprint>,
+    /// The cursor of the page that follows; `None`: it is the last page.
+    pub next: Option<Fingerprint>,
     /// Something of it was cut or missing: not to be compared.
     pub cut: bool,
     /// What a cache may do with it.

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod intern;
 pub mod keys;
 pub mod mcp;
+pub mod missed;
 pub mod operation;
 pub mod queue;
 pub mod service;
@@ -25,6 +26,7 @@ pub use finding::{Evidence, EvidenceClass, Finding, FlowRef, ServiceRef, Severit
 pub use identity::{Directory, ServiceRole, Workload};
 pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId};
 pub use intern::{Interner, Sym};
+pub use missed::{Missed, Unseen, Where};
 pub use operation::{
     Effect, Fingerprint, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength,
     Tables, TxStatus,

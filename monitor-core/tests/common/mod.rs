@@ -179,7 +179,8 @@ impl Recorder {
             line.push_str(" (cut)");
         }
         if let Some(page) = &x.tools {
-            write!(line, " page first {} last {} cut {} {:?}:", page.first, page.last, page.cut, page.scope).unwrap();
+            let (first, last) = (page.after.is_none(), page.next.is_none());
+            write!(line, " page first {first} last {last} cut {} {:?}:", page.cut, page.scope).unwrap();
             for t in &page.tools {
                 let hash = u16::from_be_bytes([t.hash.0[0], t.hash.0[1]]);
                 write!(line, " {} {hash:04x} {} {} {:?}", name(t.name), t.read_only, t.idempotent, t.patterns).unwrap();

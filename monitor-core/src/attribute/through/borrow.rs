@@ -68,7 +68,8 @@ pub struct Borrow {
     pub done: Nanos,
     /// It goes on in a unit that somebody else began.
     pub follows: Option<Follows>,
-    /// What it carries leads to two tenants, or it cannot be told whether it is for whom it seems to be.
+    /// What it carries leads to two tenants, or it cannot be told whether it is for whom it seems to be:
+    /// something was missed, too.
     pub torn: bool,
     /// The request from which on nobody was in flight any more, where it went on after its answer.
     pub alone_from: Option<u64>,

@@ -46,7 +46,7 @@ pub enum Said<'a> {
 pub struct Through {
     /// By trace id or by bracket, if they do not contradict each other.
     pub settled: Option<Attribution>,
-    /// They do, or several requests took part and it is not known in what: it is nobody's.
+    /// They do, or several requests took part and it is not known in what, or something was missed: it is nobody's.
     pub torn: bool,
     /// What inferred bases vote for.
     pub votes: SmallVec<[(Basis, TenantId); 3]>,

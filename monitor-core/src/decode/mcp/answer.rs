@@ -3,7 +3,7 @@
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::exchange::{Asked, Context, handle, tenant};
+use super::exchange::{Asked, Context, cursor, handle, tenant};
 use super::head::revision;
 use super::names;
 use super::patterns::{MAX_TEXT, patterns};
@@ -88,9 +88,9 @@ fn page(asked: &Asked, result: &Value, cut: bool, cx: &mut Context<'_>) -> ToolP
     let tools = list.into_iter().flatten().take(MAX_TOOLS).map(|t| tool(t, cx)).collect();
     ToolPage {
         tools,
-        first: !asked.has_cursor,
-        last: result.get("nextCursor").is_none_or(Value::is_null),
-        cut: cut || list.is_none_or(|l| l.len() > MAX_TOOLS),
+        after: asked.cursor,
+        next: cursor(result, "nextCursor", cx.salt),
+        cut: cut || asked.cut || list.is_none_or(|l| l.len() > MAX_TOOLS),
         scope: match result.get("cacheScope").and_then(Value::as_str) {
             Some("public") => Some(CacheScope::Public),
             Some("private") => Some(CacheScope::Private),

@@ -50,8 +50,10 @@ pub(super) struct Asked {
     /// The method, as sent.
     pub(super) verb: Box<str>,
     pub(super) exchange: Exchange,
-    /// It asks for a later page of a list.
-    pub(super) has_cursor: bool,
+    /// The cursor of the page of a list that it asks for; `None`: the first.
+    pub(super) cursor: Option<Fingerprint>,
+    /// Not all of it was seen.
+    pub(super) cut: bool,
     /// An answer was found.
     pub(super) is_answered: bool,
 }
@@ -102,7 +104,7 @@ impl Asked {
         };
         let end = verb.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|i| *i <= MAX_METHOD).last();
         let verb = verb.get(..end.unwrap_or_default()).unwrap_or_default();
-        Self { id: None, verb: verb.into(), exchange, has_cursor: false, is_answered: false }
+        Self { id: None, verb: verb.into(), exchange, cursor: None, cut: false, is_answered: false }
     }
 
     /// A request as it stands in a body. `alone`: the body holds nothing else, so that headers speak of it.
@@ -123,7 +125,8 @@ impl Asked {
         let mut this = Self::plain(verb, kind, head, request, at, cx);
         this.id = id;
         this.exchange.id = id.map(|id| id.0);
-        this.has_cursor = params.get("cursor").is_some_and(|c| !c.is_null());
+        this.cursor = cursor(params, "cursor", cx.salt);
+        this.cut = cut;
         let x = &mut this.exchange;
         let named = method::named(verb, params);
         x.name = match named {
@@ -187,6 +190,12 @@ impl Asked {
             self.exchange.tools.as_ref().map_or(0, |t| t.tools.capacity() * size_of::<crate::model::mcp::Tool>());
         size_of::<Self>() + self.verb.len() + tools
     }
+}
+
+/// The cursor that a member holds, of which only equality matters.
+pub(super) fn cursor(value: &Value, name: &str, salt: Salt) -> Option<Fingerprint> {
+    let cursor = value.get(name).filter(|c| !c.is_null())?;
+    Some(salt.fingerprint(cursor.as_str().map_or_else(|| cursor.to_string(), str::to_owned).as_bytes()))
 }
 
 /// Adds the handles that a value holds.

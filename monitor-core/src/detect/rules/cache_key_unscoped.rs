@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::recent::Recent;
 use crate::detect::{Detail, Hit, KeyWork, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
 use crate::model::keys::{KeyChange, KeyUse};
-use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Sym};
+use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Sym, Unseen, Where};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -264,6 +264,14 @@ impl Rule for CacheKeyUnscoped {
             }
             _ => Outcome::Clear,
         }
+    }
+
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        // Somebody else may have written the key since.
+        let written = hit.steps.first().map_or(hit.at, |s| s.at);
+        hit.site
+            .service
+            .map_or_else(SmallVec::new, |service| smallvec![Unseen { place: Where::Service(service), since: written }])
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {

@@ -5,10 +5,12 @@
 //!
 //! Source: domain document §1.4 and §2; seed 0, myth 1.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
-use crate::model::{Attribution, Fingerprint, ServiceId, Severity};
+use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Unseen, Where};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -23,6 +25,8 @@ pub static INFO: RuleInfo = RuleInfo {
 
 /// Most ids remembered.
 const MAX_HANDLES: usize = 65_536;
+/// So long before an id was seen being given to one tenant, another may have been given it.
+const EARLIER: Nanos = Nanos::secs(3_600);
 
 #[derive(Clone, Copy, Debug)]
 enum Handle {
@@ -107,6 +111,16 @@ impl Rule for HandleCrossTenant {
         Outcome::Found
     }
 
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        let (Some(service), Some(tenant)) = (hit.site.service, hit.used) else { return SmallVec::new() };
+        let since = Nanos(hit.steps.first().map_or(hit.at, |given| given.at).0.saturating_sub(EARLIER.0));
+        // It may have been handed to the other, too.
+        smallvec![
+            Unseen { place: Where::ServedTo(service, tenant), since },
+            Unseen { place: Where::AnsweredTo(service, tenant), since },
+        ]
+    }
+
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
         let (used, owner) = (world.tenant(hit.used), world.tenant(hit.bound));
         let data = if hit.severity == Severity::Critical { " and answered with data" } else { "" };
@@ -121,7 +135,6 @@ mod tests {
     use crate::detect::testing_mcp::*;
     use crate::model::Answer;
     use crate::model::mcp::{Answered, Content, Exchange};
-    use smallvec::smallvec;
 
     const ID: Fingerprint = Fingerprint(5);
 

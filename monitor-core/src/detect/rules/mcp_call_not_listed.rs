@@ -5,14 +5,14 @@
 //!
 //! Source: domain document §2; seed 2, mistake 6.
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
-use crate::detect::tools::{Page, Reader};
-use crate::detect::{Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::tools::{Outdated, Page, Reader, outdates, rests_on_lists};
+use crate::detect::{Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
 use crate::model::mcp::{Answered, Method};
-use crate::model::{EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId};
+use crate::model::{EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId, Unseen};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -44,7 +44,8 @@ enum Place {
 struct Listed {
     /// In order.
     names: Box<[Sym]>,
-    begun: Nanos,
+    /// From when on it is in force, as a step of evidence.
+    step: Step,
     past: Option<Past>,
 }
 
@@ -82,12 +83,13 @@ impl McpCallNotListed {
             Page::None | Page::More => return Outcome::Clear,
         };
         let past = u.whom().map(|by| Past::of(u, by));
+        let step = Step { at: list.begun, ..u.step("list", u.whom()) };
         let names: Box<[Sym]> = list.tools.iter().map(|(name, _)| *name).collect();
         if self.n_names + 2 * names.len() > MAX_NAMES {
             return Outcome::Insufficient("too many lists");
         }
         for place in places(u) {
-            self.lists.insert((service, place), Listed { names: names.clone(), begun: list.begun, past });
+            self.lists.insert((service, place), Listed { names: names.clone(), step, past });
         }
         self.n_names = self.lists.iter().map(|(_, l)| l.names.len()).sum();
         Outcome::Clear
@@ -115,7 +117,7 @@ impl McpCallNotListed {
             return Outcome::Insufficient("no whole list seen for the caller");
         };
         // A call that was under way when the list was made may be by the one before.
-        if e.begun < list.begun || e.begun.since(list.begun) > OLD {
+        if e.begun < list.step.at || e.begun.since(list.step.at) > OLD {
             return Outcome::Insufficient("list is of another time");
         }
         if list.names.binary_search(&e.name).is_ok() {
@@ -130,8 +132,7 @@ impl McpCallNotListed {
         // By its credential the caller is known from the wire itself.
         let class =
             if u.bearer().is_some() { EvidenceClass::Wire } else { by.map_or(EvidenceClass::Wire, |a| a.class) };
-        let mut steps = smallvec![];
-        steps.extend(list.past.map(|p| p.step("list")));
+        let mut steps = smallvec![list.step];
         let other = self.listed_to(service, e.name, by.map(|a| a.tenant));
         steps.extend(other.map(|p| p.step("listed to")));
         steps.push(u.step(if severity == Severity::High { "call" } else { "refused" }, by));
@@ -149,16 +150,23 @@ impl Rule for McpCallNotListed {
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
         let (e, Some(service)) = (u.exchange, u.site.service) else { return Outcome::Clear };
+        match outdates(u, world) {
+            Outdated::Nobodys => {}
+            Outdated::OfAsker => places(u).for_each(|place| self.forget((service, place))),
+            Outdated::All => {
+                self.lists.retain(|(s, _), _| *s != service);
+                self.n_names = self.lists.iter().map(|(_, l)| l.names.len()).sum();
+            }
+        }
         match e.method {
             Method::ToolsList if e.tools.is_some() => self.list(u, service),
             Method::ToolsCall => self.call(u, service, hits),
-            Method::Control if world.names.name(e.verb) == "notifications/tools/list_changed" => {
-                self.lists.retain(|(s, _), _| *s != service);
-                self.n_names = self.lists.iter().map(|(_, l)| l.names.len()).sum();
-                Outcome::Clear
-            }
             _ => Outcome::Clear,
         }
+    }
+
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        rests_on_lists(hit, hit.steps.first().map_or(hit.at, |list| list.at))
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -242,6 +250,12 @@ mod tests {
         let changed = Exchange { method: Method::Control, verb: LIST_CHANGED, ..at(8, an_exchange()) };
         see(&mut rule, &changed, Answer::Unknown);
         assert_eq!(judged(&mut rule, &calling(9, 2, SEND), by_label(B)), none);
+        // A newer list was asked for, and nobody knows what it was.
+        see(&mut rule, &listing(7, 2, &[tool(READ, 1)]), by_label(B));
+        for answered in [Answered::Unknown, Answered::Accepted] {
+            see(&mut rule, &Exchange { answered, tools: None, ..listing(8, 2, &[]) }, by_label(B));
+            assert_eq!(judged(&mut rule, &calling(9, 2, SEND), by_label(B)), none);
+        }
         // What is not answered has not been done, for all that is known.
         see(&mut rule, &listing(10, 2, &[tool(READ, 1)]), by_label(B));
         for answered in [Answered::Unknown, Answered::Accepted] {

@@ -8,14 +8,14 @@
 //!
 //! Source: domain document §1.4 and §2; seed 2, mistake 1.
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
-use crate::detect::tools::{List, Page, Reader};
+use crate::detect::tools::{List, Outdated, Page, Reader, outdates, rests_on_lists};
 use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, World};
 use crate::model::settings::Entitlement;
-use crate::model::{Attribution, Nanos, ServiceId, Severity, Sym};
+use crate::model::{Attribution, Nanos, ServiceId, Severity, Sym, Unseen};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -135,7 +135,17 @@ impl Rule for McpFlatRegistry {
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let Some(service) = u.site.service.filter(|_| u.exchange.tools.is_some()) else { return Outcome::Clear };
+        let Some(service) = u.site.service else { return Outcome::Clear };
+        match (outdates(u, world), u.caller()) {
+            (Outdated::Nobodys, _) => {}
+            (Outdated::OfAsker, Some(caller)) => {
+                self.lists.remove(&(service, caller));
+            }
+            (Outdated::OfAsker, None) | (Outdated::All, _) => self.lists.retain(|(s, _), _| *s != service),
+        }
+        if u.exchange.tools.is_none() {
+            return Outcome::Clear;
+        }
         let Some(caller) = u.caller() else { return Outcome::Insufficient("no caller") };
         let list = match self.reader.read(u, service, caller) {
             Page::Whole(list) => list,
@@ -149,6 +159,14 @@ impl Rule for McpFlatRegistry {
                 Outcome::Found
             }
             None => Outcome::Clear,
+        }
+    }
+
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        // That all lists are the same rests on all of them; what a tenant is not entitled to, on its own alone.
+        match hit.bound {
+            Some(_) => rests_on_lists(hit, Nanos(hit.at.0.saturating_sub(APART.0))),
+            None => SmallVec::new(),
         }
     }
 

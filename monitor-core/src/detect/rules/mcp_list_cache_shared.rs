@@ -5,12 +5,14 @@
 //!
 //! Source: domain document §1.4 and §2; template-agent issue 230.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
-use crate::detect::tools::{Page, Reader};
+use crate::detect::tools::{Outdated, Page, Reader, outdates, rests_on_lists};
 use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, World};
-use crate::model::mcp::CacheScope;
-use crate::model::{EvidenceClass, Nanos, ServiceId, Severity, TenantId, WorkloadId};
+use crate::model::mcp::{CacheScope, Method};
+use crate::model::{EvidenceClass, Nanos, ServiceId, Severity, TenantId, Unseen, Where, WorkloadId};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -27,6 +29,8 @@ pub static INFO: RuleInfo = RuleInfo {
 
 /// Most callers whose lists are remembered, and most lists fetched by servers.
 const MAX_LISTS: usize = 8_192;
+/// What was fetched for a tenant so long ago may still be shown to it.
+const KEPT: Nanos = Nanos::secs(3_600);
 /// Lists that were made so close together differ by caller; otherwise the server may have changed.
 const CLOSE: Nanos = Nanos::secs(60);
 
@@ -53,11 +57,18 @@ pub struct McpListCacheShared {
     lists: Recent<(ServiceId, Caller), Listed>,
     /// By the workload that fetched and the tenant it did so for.
     fetched: Recent<(WorkloadId, TenantId), Fetched>,
+    /// When a workload last fetched for nobody that is known.
+    fetched_for_nobody: Recent<WorkloadId, Nanos>,
 }
 
 impl Default for McpListCacheShared {
     fn default() -> Self {
-        Self { reader: Reader::default(), lists: Recent::new(MAX_LISTS), fetched: Recent::new(MAX_LISTS) }
+        Self {
+            reader: Reader::default(),
+            lists: Recent::new(MAX_LISTS),
+            fetched: Recent::new(MAX_LISTS),
+            fetched_for_nobody: Recent::new(MAX_LISTS),
+        }
     }
 }
 
@@ -76,12 +87,19 @@ impl McpListCacheShared {
 
     /// Another tenant's private list that the server showed instead of fetching one for this tenant.
     fn kept(&self, server: WorkloadId, this: &Listed) -> Option<Fetched> {
-        if self.fetched.get(&(server, this.past.by.tenant)).is_some() {
+        let for_nobody = self.fetched_for_nobody.get(&server).is_some_and(|at| this.past.at.since(*at) < KEPT);
+        if for_nobody || self.fetched.get(&(server, this.past.by.tenant)).is_some() {
             return None;
         }
         let is_it = |f: &&Fetched| f.private && f.digest == this.digest && f.past.by.tenant != this.past.by.tenant;
         self.fetched.iter().filter(|((w, _), _)| *w == server).map(|(_, f)| f).find(is_it).copied()
     }
+}
+
+/// Whether a hit is about a list that was kept for others.
+fn is_kept(hit: &Hit) -> bool {
+    hit.class == EvidenceClass::Inferred
+        && hit.steps.last().is_some_and(|s| matches!(s.detail, Detail::Words(w) if w.starts_with("private")))
 }
 
 fn crossing(u: &McpUse<'_>, this: &Listed, past: &Past, words: &'static str) -> Hit {
@@ -97,7 +115,23 @@ impl Rule for McpListCacheShared {
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let Some(service) = u.site.service.filter(|_| u.exchange.tools.is_some()) else { return Outcome::Clear };
+        let Some(service) = u.site.service else { return Outcome::Clear };
+        match (outdates(u, world), u.caller()) {
+            (Outdated::Nobodys, _) => {}
+            (Outdated::OfAsker, Some(caller)) => {
+                self.lists.remove(&(service, caller));
+            }
+            (Outdated::OfAsker, None) | (Outdated::All, _) => self.lists.retain(|(s, _), _| *s != service),
+        }
+        if u.exchange.method == Method::ToolsList
+            && u.whom().is_none()
+            && let Some(client) = u.site.workload
+        {
+            self.fetched_for_nobody.insert(client, u.exchange.ended);
+        }
+        if u.exchange.tools.is_none() {
+            return Outcome::Clear;
+        }
         let Some(caller) = u.caller() else { return Outcome::Insufficient("no caller") };
         let list = match self.reader.read(u, service, caller) {
             Page::Whole(list) => list,
@@ -106,7 +140,12 @@ impl Rule for McpListCacheShared {
         };
         let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
         let (past, digest) = (Past::of(u, by), list.digest());
-        let since = self.lists.get(&(service, caller)).filter(|l| l.digest == digest).map_or(list.begun, |l| l.since);
+        // That it was the same all the while is only known if nothing was missed.
+        let same = |l: &&Listed| {
+            let unseen = Unseen { place: Where::Service(service), since: l.past.at };
+            l.digest == digest && !world.missed.may_hide(&unseen)
+        };
+        let since = self.lists.get(&(service, caller)).filter(same).map_or(list.begun, |l| l.since);
         let this = Listed { past, digest, public: list.scope == Some(CacheScope::Public), since };
         self.lists.insert((service, caller), this);
         if let Some(client) = u.site.workload.filter(|w| world.servers.serves(*w)) {
@@ -127,11 +166,20 @@ impl Rule for McpListCacheShared {
         Outcome::Clear
     }
 
+    fn rests_on(&self, hit: &Hit, world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        let first = hit.steps.first().map_or(hit.at, |list| list.at);
+        if !is_kept(hit) {
+            return rests_on_lists(hit, first);
+        }
+        let server = hit.site.service.and_then(|s| world.service(s)).and_then(|s| s.workload);
+        server.map_or_else(SmallVec::new, |w| {
+            smallvec![Unseen { place: Where::SentBy(w), since: Nanos(first.0.saturating_sub(KEPT.0)) }]
+        })
+    }
+
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
         let (used, other) = (world.tenant(hit.used), world.tenant(hit.bound));
-        if hit.class == EvidenceClass::Inferred
-            && hit.steps.last().is_some_and(|s| matches!(s.detail, Detail::Words(w) if w.starts_with("private")))
-        {
+        if is_kept(hit) {
             return format!("{used} was shown the list of tools that had been fetched, as private, for {other}.");
         }
         format!("The lists of tools for {other} and {used} differ, and caches are told that anybody may have them.")

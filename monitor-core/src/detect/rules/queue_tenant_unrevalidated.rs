@@ -14,7 +14,9 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::recent::Recent;
 use crate::detect::{Checked, Detail, Handed, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, Use, World};
 use crate::model::queue::JobWork;
-use crate::model::{Answer, Attribution, Basis, Claim, ConnId, EvidenceClass, Nanos, Severity, Sym, TenantId, Verdict};
+use crate::model::{
+    Answer, Attribution, Basis, Claim, ConnId, EvidenceClass, Nanos, Severity, Sym, TenantId, Unseen, Verdict, Where,
+};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -243,6 +245,14 @@ impl Rule for QueueTenantUnrevalidated {
             RuleEvent::End(now) => self.flush(*now, true, hits),
             _ => Outcome::Clear,
         }
+    }
+
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        let Some(delivery) = hit.steps.first().filter(|s| s.what == "deliver") else { return SmallVec::new() };
+        // Whatever re-validated the job may have been on any of the worker's connections.
+        hit.site
+            .workload
+            .map_or_else(SmallVec::new, |worker| smallvec![Unseen { place: Where::SentBy(worker), since: delivery.at }])
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {

@@ -9,14 +9,14 @@
 //!
 //! Source: domain document §1.4 and §2; seed 2, mistake 5.
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
 use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Use, World};
 use crate::model::mcp::{Answered, Method};
 use crate::model::queue::JobWork;
-use crate::model::{Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId};
+use crate::model::{Fingerprint, Nanos, Outcome as Ending, ServiceId, Severity, Sym, TenantId, Unseen, Where};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -31,6 +31,8 @@ pub static INFO: RuleInfo = RuleInfo {
     source: "domain document §1.4 and §2; seed 2, mistake 5",
 };
 
+/// The step that tells when the annotations were seen.
+const ANNOTATED: &str = "list";
 /// How long two equal calls are taken for one and its retry.
 const WITHIN: Nanos = Nanos::secs(600);
 /// Most calls remembered.
@@ -49,8 +51,8 @@ struct First {
 #[derive(Debug)]
 pub struct RetryNoIdempotency {
     calls: Recent<(ServiceId, TenantId, Sym, Fingerprint), First>,
-    /// Tools of which a list was seen: whether they may be called twice.
-    harmless: Recent<(ServiceId, Sym), bool>,
+    /// Tools of which a list was seen: whether they may be called twice, and when.
+    harmless: Recent<(ServiceId, Sym), (bool, Nanos)>,
     keys: Recent<(ServiceId, Fingerprint), Past>,
     /// Side effects of jobs: by broker, message, and kind of effect.
     effects: Recent<(ServiceId, Fingerprint, Sym, Sym), JobWork>,
@@ -109,7 +111,7 @@ impl RetryNoIdempotency {
             return Outcome::Clear;
         }
         let annotated = self.harmless.get(&(service, e.name)).copied();
-        if annotated == Some(true) {
+        if annotated.is_some_and(|(harmless, _)| harmless) {
             return Outcome::Clear;
         }
         let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
@@ -135,8 +137,12 @@ impl RetryNoIdempotency {
             Some(_) => "no key; the tool is neither read-only nor idempotent by its annotations",
             None => "no key; the tool's annotations were not seen",
         };
-        let steps =
+        let mut steps =
             smallvec![first.past.step("call"), u.step("again", Some(by)), u.remark("key", Detail::Words(words))];
+        if let Some((_, at)) = annotated {
+            steps
+                .insert(0, Step { at, ..u.remark(ANNOTATED, Detail::Words("the tool's annotations, as last listed")) });
+        }
         let hit = u.hit(&INFO, severity, Some(by), by.class.min(first.past.by.class), steps);
         let corroborated = (by.corroborated() && first.past.by.corroborated()).then_some(by.bases);
         hits.push(Hit { subject: e.name, corroborated, ..hit });
@@ -156,6 +162,10 @@ impl RetryNoIdempotency {
             return Outcome::Clear;
         }
         let Some(id) = work.job.id else { return Outcome::Insufficient("message not known again") };
+        // What was refused was not done.
+        if u.ending == Ending::Unknown {
+            return Outcome::Insufficient("answer not seen");
+        }
         let key = (work.job.service, id, u.verb, u.target);
         let Some(first) = self.effects.get(&key).copied() else {
             self.effects.insert(key, *work);
@@ -208,13 +218,29 @@ impl Rule for RetryNoIdempotency {
         match (&u.exchange.tools, u.exchange.method) {
             (Some(page), _) => {
                 for tool in &page.tools {
-                    self.harmless.insert((service, tool.name), tool.read_only || tool.idempotent);
+                    let harmless = tool.read_only || tool.idempotent;
+                    self.harmless.insert((service, tool.name), (harmless, u.exchange.ended));
                 }
                 Outcome::Clear
             }
             (None, Method::ToolsCall) => self.call(u, service, world, hits),
             _ => Outcome::Clear,
         }
+    }
+
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        let (Some(service), Some(tenant)) = (hit.site.service, hit.used) else { return SmallVec::new() };
+        let Some(first) = hit.steps.first().filter(|s| hit.bound.is_none() && s.what != "deliver") else {
+            return SmallVec::new();
+        };
+        // The tool's annotations may have been listed, or listed anew.
+        let listed = if first.what == ANNOTATED { first.at } else { Nanos(0) };
+        let mut out: SmallVec<[Unseen; 2]> = smallvec![Unseen { place: Where::Service(service), since: listed }];
+        // Whether a call was refused is not known if its answer was missed; a stream that broke off is another matter.
+        if let Some(call) = hit.steps.iter().find(|s| s.what == "call").filter(|_| hit.severity < Severity::High) {
+            out.push(Unseen { place: Where::ServedTo(service, tenant), since: call.at });
+        }
+        out
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {

@@ -74,7 +74,7 @@ mod tests {
             idempotent: false,
             patterns: patterns.iter().copied().collect(),
         };
-        let page = ToolPage { tools: vec![tool], first: true, last: true, cut, scope: None };
+        let page = ToolPage { tools: vec![tool], after: None, next: None, cut, scope: None };
         Exchange { method: Method::ToolsList, tools: Some(page), ..an_exchange() }
     }
 

@@ -7,10 +7,12 @@
 //! Source: domain document §2; seed 2, mistake 7 (silent change).
 
 use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, World};
-use crate::model::mcp::ManifestHash;
-use crate::model::{ServiceId, Severity, Sym, TenantId};
+use crate::detect::recent::Recent;
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::model::mcp::{ManifestHash, Method};
+use crate::model::{Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId, Unseen, Where};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -25,23 +27,48 @@ pub static INFO: RuleInfo = RuleInfo {
 
 /// Most tools remembered.
 const MAX_TOOLS: usize = 16_384;
+/// Most sessions of which it is remembered when the server told its version.
+const MAX_SESSIONS: usize = 16_384;
+
+/// What is wrong under a version that stays the same: true only if no newer version was missed.
+const NOT_LOCKED: &str = "it differs from its lock under the same version";
+const CHANGED: &str = "it has changed since it was listed last, under the same version";
 
 /// A tool of a server of a service, as a tenant sees it.
 type Key = (ServiceId, Sym, Sym, TenantId);
 
+/// What a tool said of itself, under which version, and when.
+type Said = (Sym, ManifestHash, Nanos);
+
 /// The rule: what each tool said of itself last, and the server's version then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ToolManifestDrift {
-    known: FxHashMap<Key, (Sym, ManifestHash)>,
+    known: FxHashMap<Key, Said>,
+    /// When a server told its version: in this session, or without one.
+    told: Recent<(ServiceId, Option<Fingerprint>), Nanos>,
+}
+
+impl Default for ToolManifestDrift {
+    fn default() -> Self {
+        Self { known: FxHashMap::default(), told: Recent::new(MAX_SESSIONS) }
+    }
 }
 
 impl ToolManifestDrift {
     /// Remembers a tool as it is now; gives what it was.
-    fn seen(&mut self, key: Key, version: Sym, hash: ManifestHash) -> Option<(Sym, ManifestHash)> {
+    fn seen(&mut self, key: Key, said: Said) -> Option<Said> {
         if self.known.len() >= MAX_TOOLS && !self.known.contains_key(&key) {
             return None;
         }
-        self.known.insert(key, (version, hash))
+        self.known.insert(key, said)
+    }
+
+    /// The server introduces itself.
+    fn introduced(&mut self, u: &McpUse<'_>, service: ServiceId) {
+        let e = u.exchange;
+        if e.server.is_some() && matches!(e.method, Method::Initialize | Method::Discover) {
+            self.told.insert((service, e.opened.or(e.session)), e.ended);
+        }
     }
 }
 
@@ -52,10 +79,13 @@ impl Rule for ToolManifestDrift {
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let (Some(page), Some(service)) = (&u.exchange.tools, u.site.service) else { return Outcome::Clear };
+        let Some(service) = u.site.service else { return Outcome::Clear };
+        self.introduced(u, service);
+        let Some(page) = &u.exchange.tools else { return Outcome::Clear };
         let Some((server, version)) = u.exchange.server else {
             return Outcome::Insufficient("server has not named itself");
         };
+        let introduced = self.told.get(&(service, u.exchange.session)).copied();
         let (name, told) = (world.names.name(server), world.names.name(version));
         let by = u.whom();
         let mut found = if by.is_some() { Outcome::Clear } else { Outcome::Insufficient("no tenant") };
@@ -68,28 +98,44 @@ impl Rule for ToolManifestDrift {
                 .or_else(|| locks().find(|l| l.version == told))
                 .or_else(|| locks().next());
             let known_server = world.settings.locks.iter().any(|l| l.server == name);
-            let before = by.and_then(|a| self.seen((service, server, tool.name, a.tenant), version, tool.hash));
+            let before = by.and_then(|a| {
+                self.seen((service, server, tool.name, a.tenant), (version, tool.hash, u.exchange.ended))
+            });
             let (severity, words) = match (lock, before) {
                 (Some(l), _) if l.hash == tool.hash => continue,
-                (Some(l), _) if l.version == told => {
-                    (Severity::High, "it differs from its lock under the same version")
-                }
+                (Some(l), _) if l.version == told => (Severity::High, NOT_LOCKED),
                 (Some(_), _) => (Severity::Info, "it differs from its lock; the server's version has changed too"),
                 (None, _) if known_server => (Severity::High, "it stands in no lock of this server's"),
-                (None, Some((v, hash))) if hash != tool.hash && v == version => {
-                    (Severity::High, "it has changed since it was listed last, under the same version")
-                }
-                (None, Some((_, hash))) if hash != tool.hash => {
+                (None, Some((v, hash, _))) if hash != tool.hash && v == version => (Severity::High, CHANGED),
+                (None, Some((_, hash, _))) if hash != tool.hash => {
                     (Severity::Info, "it has changed with the server's version")
                 }
                 _ => continue,
             };
-            let hit = Hit::of_exchange(INFO.id, severity, u, words);
+            let mut hit = Hit::of_exchange(INFO.id, severity, u, words);
+            // From when on the version is known to be this one, as far as it matters.
+            let since = match words {
+                NOT_LOCKED => introduced,
+                CHANGED => before.map(|(_, _, at)| introduced.map_or(at, |i| i.max(at))),
+                _ => None,
+            };
+            if let Some(at) = since {
+                let step = u.remark("version", Detail::Words("the server's version was known"));
+                hit.steps.insert(0, Step { at, ..step });
+            }
             let site = Site { workload: None, flow: None, ..u.site };
             hits.push(Hit { subject: tool.name, used: None, site, ..hit });
             found = Outcome::Found;
         }
         found
+    }
+
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        let by_version =
+            hit.steps.last().is_some_and(|s| matches!(s.detail, Detail::Words(w) if w == NOT_LOCKED || w == CHANGED));
+        let Some(service) = hit.site.service.filter(|_| by_version) else { return SmallVec::new() };
+        let since = hit.steps.first().filter(|s| s.what == "version").map_or(Nanos(0), |s| s.at);
+        smallvec![Unseen { place: Where::Service(service), since }, Unseen { place: Where::Answered(service), since },]
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -119,7 +165,7 @@ mod tests {
             idempotent: false,
             patterns: Default::default(),
         };
-        let page = ToolPage { tools: vec![tool], first: true, last: true, cut: false, scope: None };
+        let page = ToolPage { tools: vec![tool], after: None, next: None, cut: false, scope: None };
         let server = named.then_some((SELECT, version));
         Exchange { method: Method::ToolsList, tools: Some(page), server, ..an_exchange() }
     }

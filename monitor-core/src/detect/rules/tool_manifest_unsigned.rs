@@ -83,7 +83,7 @@ mod tests {
             idempotent: false,
             patterns: Default::default(),
         };
-        let page = ToolPage { tools: vec![tool], first: true, last: true, cut: false, scope: None };
+        let page = ToolPage { tools: vec![tool], after: None, next: None, cut: false, scope: None };
         Exchange {
             method: Method::ToolsList,
             tools: Some(page),

@@ -1,0 +1,141 @@
+//! What was missed: lost, cut at capture, unreadable, or before the start. Whoever takes something for not having
+//! happened because it was not seen asks here whether it could have been seen.
+
+use rustc_hash::FxHashMap;
+
+use super::{Nanos, ServiceId, TenantId, WorkloadId};
+
+/// Most places told apart; beyond, what is missed counts as missed everywhere.
+const MAX_PLACES: usize = 65_536;
+
+/// Where something would have been seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Where {
+    /// In what a service was asked or answered, for whomever.
+    Service(ServiceId),
+    /// The same, for this tenant or for nobody known.
+    ServedTo(ServiceId, TenantId),
+    /// In an answer of a service's that was waited for and not seen.
+    Answered(ServiceId),
+    /// The same, waited for by this tenant or by nobody known.
+    AnsweredTo(ServiceId, TenantId),
+    /// In what a process sent to others, or was answered by them.
+    SentBy(WorkloadId),
+}
+
+/// Something that was not seen, on whose absence a statement rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// Where it would have been seen.
+    pub place: Where,
+    /// From when on it may have happened.
+    pub since: Nanos,
+}
+
+/// One entry of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Anywhere,
+    Service(ServiceId),
+    Served(ServiceId, Option<TenantId>),
+    Answered(ServiceId),
+    AnsweredTo(ServiceId, Option<TenantId>),
+    Sent(Option<WorkloadId>),
+}
+
+/// When something was last missed, by place.
+#[derive(Debug, Default)]
+pub struct Missed(FxHashMap<Place, Nanos>);
+
+impl Missed {
+    /// Something was missed and nobody can say where.
+    pub fn anywhere(&mut self, at: Nanos) {
+        self.note(Place::Anywhere, at);
+    }
+
+    /// Something was missed of a connection to `service`, which `sender` opened; for `tenant`, where that is known.
+    pub fn on(&mut self, service: Option<ServiceId>, tenant: Option<TenantId>, sender: Option<WorkloadId>, at: Nanos) {
+        if let Some(service) = service {
+            self.note(Place::Service(service), at);
+            self.note(Place::Served(service, tenant), at);
+        }
+        self.note(Place::Sent(sender), at);
+    }
+
+    /// A request to `service` was not answered, as far as was seen.
+    pub fn unanswered(&mut self, service: ServiceId, tenant: Option<TenantId>, at: Nanos) {
+        self.note(Place::Answered(service), at);
+        self.note(Place::AnsweredTo(service, tenant), at);
+    }
+
+    fn note(&mut self, place: Place, at: Nanos) {
+        let place = if self.0.len() < MAX_PLACES || self.0.contains_key(&place) { place } else { Place::Anywhere };
+        let last = self.0.entry(place).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    /// Whether what `unseen` speaks of may have happened all the same.
+    pub fn may_hide(&self, unseen: &Unseen) -> bool {
+        let since = |place: Place| self.0.get(&place).is_some_and(|at| *at >= unseen.since);
+        let there = match unseen.place {
+            Where::Service(s) => since(Place::Service(s)),
+            Where::ServedTo(s, t) => since(Place::Served(s, Some(t))) || since(Place::Served(s, None)),
+            Where::Answered(s) => since(Place::Answered(s)),
+            Where::AnsweredTo(s, t) => since(Place::AnsweredTo(s, Some(t))) || since(Place::AnsweredTo(s, None)),
+            Where::SentBy(w) => since(Place::Sent(Some(w))) || since(Place::Sent(None)),
+        };
+        there || since(Place::Anywhere)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: ServiceId = ServiceId(1);
+    const T: TenantId = TenantId(1);
+    const U: TenantId = TenantId(2);
+
+    fn at(place: Where, second: u64) -> Unseen {
+        Unseen { place, since: Nanos::secs(second) }
+    }
+
+    #[test]
+    fn what_was_missed_hides_what_may_have_been_there() {
+        let mut missed = Missed::default();
+        missed.on(Some(S), Some(T), Some(WorkloadId(7)), Nanos::secs(5));
+        for (place, hides) in [
+            (Where::Service(S), true),
+            (Where::Service(ServiceId(2)), false),
+            (Where::ServedTo(S, T), true),
+            (Where::ServedTo(S, U), false),
+            (Where::Answered(S), false),
+            (Where::AnsweredTo(S, T), false),
+            (Where::SentBy(WorkloadId(7)), true),
+            (Where::SentBy(WorkloadId(8)), false),
+        ] {
+            assert_eq!(missed.may_hide(&at(place, 5)), hides, "{place:?}");
+            assert!(!missed.may_hide(&at(place, 6)), "{place:?}");
+        }
+        // Of nobody known is of anybody.
+        missed.on(Some(S), None, None, Nanos::secs(7));
+        missed.unanswered(S, None, Nanos::secs(7));
+        for place in [Where::ServedTo(S, U), Where::Answered(S), Where::AnsweredTo(S, U), Where::SentBy(WorkloadId(8))]
+        {
+            assert!(missed.may_hide(&at(place, 6)), "{place:?}");
+        }
+        missed.anywhere(Nanos::secs(9));
+        assert!(missed.may_hide(&at(Where::Service(ServiceId(2)), 8)));
+    }
+
+    #[test]
+    fn the_record_is_bounded_and_errs_on_the_side_of_doubt() {
+        let mut missed = Missed::default();
+        for n in 0..100_000 {
+            missed.unanswered(ServiceId(n), Some(T), Nanos::secs(1));
+        }
+        assert!(missed.0.len() <= MAX_PLACES + 1);
+        assert!(missed.may_hide(&at(Where::AnsweredTo(ServiceId(99_999), T), 1)));
+        assert!(!missed.may_hide(&at(Where::AnsweredTo(ServiceId(99_999), T), 2)));
+    }
+}
