@@ -32,16 +32,16 @@ impl Shared {
     pub(super) fn hit(&mut self, hit: Hit, rests_on: SmallVec<[Unseen; 2]>, out: &mut dyn Output) {
         if rests_on.is_empty() {
             self.found(&hit, out);
-        } else if self.held.0.len() >= MAX_HELD {
+        } else if self.held_hits.0.len() >= MAX_HELD {
             self.insufficient(hit.rule, "too many wait for what may be missed");
         } else {
-            self.held.0.push_back(Waiting { since: self.now, hit, rests_on });
+            self.held_hits.0.push_back(Waiting { since: self.now, hit, rests_on });
         }
     }
 
     /// Tells what has waited long enough; `all`: everything.
     pub(super) fn release(&mut self, now: Nanos, all: bool, out: &mut dyn Output) {
-        while let Some(w) = self.held.0.pop_front_if(|w| all || now.since(w.since) >= WAIT) {
+        while let Some(w) = self.held_hits.0.pop_front_if(|w| all || now.since(w.since) >= WAIT) {
             if w.rests_on.iter().any(|unseen| self.missed.may_hide(unseen)) {
                 self.insufficient(w.hit.rule, "something was missed");
             } else {

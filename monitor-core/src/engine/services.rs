@@ -225,7 +225,7 @@ impl Shared {
         let new = credential.filter(|c| !u.credentials.contains(c) && u.credentials.len() < 8);
         u.credentials.extend(new);
         u.credentials_incomplete |= credential.is_none_or(|c| !u.credentials.contains(&c));
-        s.regulars.used(tenant, u, new);
+        s.regulars.used(tenant, u, verdict, new);
         if s.shared_since.is_none() && s.tenants.len() >= 2 {
             s.shared_since = Some(at);
         }

@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 use super::conn::Core;
 use super::downstream::Downstream;
 use super::elsewhere::Elsewhere;
-use super::lookups::Lookups;
 use super::held::Held;
+use super::lookups::Lookups;
 use super::messages::Messages;
 use super::output::{OperationView, Output};
 use super::owners::{Owners, TenantValues};
@@ -106,7 +106,7 @@ pub(super) struct Shared {
     /// What was missed, and where.
     pub(super) missed: Missed,
     /// Hits that wait until it would have shown that something was missed.
-    pub(super) held: Held,
+    pub(super) held_hits: Held,
     /// The time of the event that is being handled.
     pub(super) now: Nanos,
 }
@@ -171,7 +171,7 @@ impl Shared {
             elsewhere: Elsewhere::default(),
             tenant_values,
             missed: Missed::default(),
-            held: Held::default(),
+            held_hits: Held::default(),
             now: Nanos(0),
             settings,
         }

@@ -9,7 +9,9 @@ mod flat;
 mod jobs;
 mod keys;
 mod logs;
+mod loss;
 mod recipes;
+mod scenes;
 mod shared_service;
 mod stretches;
 mod succession;
@@ -22,11 +24,54 @@ use crate::model::{CloseReason, Direction, LossStage, Role, Segment, SocketCooki
 /// An event that owns its bytes.
 #[derive(Clone, Debug)]
 enum Step {
-    Open { cookie: u64, cgroup: u64, local: SocketAddr, peer: SocketAddr, role: Role, starts: Option<(u32, u32)> },
-    Segment { cookie: u64, dir: Direction, seq: u32, ack: u32, bytes: Vec<u8> },
-    Close { cookie: u64 },
-    Wait { millis: u64 },
-    Read { cookie: u64, thread: u32 },
+    Open {
+        cookie: u64,
+        cgroup: u64,
+        local: SocketAddr,
+        peer: SocketAddr,
+        role: Role,
+        starts: Option<(u32, u32)>,
+    },
+    Segment {
+        cookie: u64,
+        dir: Direction,
+        seq: u32,
+        ack: u32,
+        bytes: Vec<u8>,
+    },
+    Close {
+        cookie: u64,
+    },
+    Wait {
+        millis: u64,
+    },
+    Read {
+        cookie: u64,
+        thread: u32,
+    },
+    Open {
+        cookie: u64,
+        cgroup: u64,
+        local: SocketAddr,
+        peer: SocketAddr,
+        role: Role,
+        starts: Option<(u32, u32)>,
+    },
+    Segment {
+        cookie: u64,
+        dir: Direction,
+        seq: u32,
+        ack: u32,
+        bytes: Vec<u8>,
+    },
+    Close {
+        cookie: u64,
+    },
+    Wait {
+        millis: u64,
+    },
+    /// The source says that it has lost something.
+    Lost,
 }
 
 const ACME: u64 = 11;
@@ -254,6 +299,7 @@ fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, los
             Step::Read { cookie, thread } => {
                 Event::Reader { at, cookie: SocketCookie(*cookie), thread: crate::model::ThreadId(*thread) }
             }
+            Step::Lost => Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1 },
             Step::Close { cookie } => Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed },
         };
         engine.handle(&event, &mut seen);

@@ -30,6 +30,11 @@ impl TenantUse {
     pub fn n_data(&self) -> u64 {
         self.verdicts.iter().sum()
     }
+
+    /// Those of which it is known what their connection had proved: where something was missed, so may a binding be.
+    pub fn n_known(&self) -> u64 {
+        Verdict::ALL.iter().zip(self.verdicts).filter(|(v, _)| **v != Verdict::Indeterminate).map(|(_, n)| n).sum()
+    }
 }
 
 /// A service: a listening endpoint and its protocol.
@@ -67,7 +72,7 @@ pub struct Service {
     pub regulars: Regulars,
 }
 
-/// Data operations that make a tenant a regular user.
+/// Data operations, on connections of which enough is known, that make a tenant a regular user.
 const REGULAR: u64 = 3;
 
 /// Tenants that used a service more than in passing: kept up to date with each use, so that nobody has to look through
@@ -82,11 +87,12 @@ pub struct Regulars {
 }
 
 impl Regulars {
-    /// `tenant` has used the service again, as `u` says. `new`: a credential that it had not come in with before.
-    pub fn used(&mut self, tenant: TenantId, u: &TenantUse, new: Option<(Fingerprint, Fingerprint)>) {
-        match u.n_data() {
+    /// `tenant` has used the service again, as `u` says, with this `verdict`. `new`: a credential that it had not come in
+    /// with before.
+    pub fn used(&mut self, tenant: TenantId, u: &TenantUse, verdict: Verdict, new: Option<(Fingerprint, Fingerprint)>) {
+        match u.n_known() {
             ..REGULAR => {}
-            REGULAR => {
+            REGULAR if verdict != Verdict::Indeterminate => {
                 self.n += 1;
                 for credential in &u.credentials {
                     self.comes_in_with(tenant, *credential);
@@ -106,7 +112,7 @@ impl Service {
     #[cfg(test)]
     pub(crate) fn count_regulars(&mut self) {
         self.regulars = Regulars::default();
-        for (tenant, u) in self.tenants.iter().filter(|(_, u)| u.n_data() >= REGULAR) {
+        for (tenant, u) in self.tenants.iter().filter(|(_, u)| u.n_known() >= REGULAR) {
             self.regulars.n += 1;
             for credential in &u.credentials {
                 self.regulars.comes_in_with(*tenant, *credential);

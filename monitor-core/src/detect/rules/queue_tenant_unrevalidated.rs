@@ -33,6 +33,10 @@ pub static INFO: RuleInfo = RuleInfo {
 
 /// How long the proof may come later than the work that it covers.
 const WAIT: Nanos = Nanos::millis(1_500);
+/// A message that was published so long before a delivery may be the one that was delivered, if it looks the same.
+const ALIKE: Nanos = Nanos::secs(60);
+/// The step that tells of a delivery to the worker.
+const DELIVERY: &str = "deliver";
 /// Most jobs remembered.
 const MAX_JOBS: usize = 16_384;
 /// Most findings that wait.
@@ -74,7 +78,7 @@ impl Default for QueueTenantUnrevalidated {
 fn delivered(work: &JobWork) -> Step {
     Step {
         at: work.job.at,
-        what: "deliver",
+        what: DELIVERY,
         detail: Detail::Operation(work.job.verb, work.job.queue),
         tenant: Some(work.tenant),
         basis: Some(work.basis),
@@ -177,13 +181,14 @@ impl QueueTenantUnrevalidated {
         if consumer.tenant == origin.tenant {
             return Outcome::Clear;
         }
-        let step = |what, a: Attribution, words| Step {
-            at: h.at,
+        let step = |at, what, a: Attribution, words| Step {
+            at,
             what,
             detail: words,
             tenant: Some(a.tenant),
             basis: Some(a.basis),
         };
+        let published = Nanos(h.at.0.saturating_sub(h.waited.unwrap_or_default().0));
         hits.push(Hit {
             rule: INFO.id,
             severity: Severity::Critical,
@@ -195,8 +200,8 @@ impl QueueTenantUnrevalidated {
             used: Some(consumer.tenant),
             bound: Some(origin.tenant),
             steps: smallvec![
-                step("publish", origin, Detail::Operation(h.queue, Sym::EMPTY)),
-                step("deliver", consumer, Detail::Words("to another tenant's own consumer")),
+                step(published, "publish", origin, Detail::Operation(h.queue, Sym::EMPTY)),
+                step(h.at, "deliver", consumer, Detail::Words("to another tenant's own consumer")),
             ],
         });
         Outcome::Found
@@ -248,11 +253,17 @@ impl Rule for QueueTenantUnrevalidated {
     }
 
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
-        let Some(delivery) = hit.steps.first().filter(|s| s.what == "deliver") else { return SmallVec::new() };
+        let Some(first) = hit.steps.first() else { return SmallVec::new() };
+        if first.what != DELIVERY {
+            // Whoever else has published a message that looks the same.
+            let since = Nanos(first.at.0.saturating_sub(ALIKE.0));
+            let at_broker = |broker| smallvec![Unseen { place: Where::Service(broker), since }];
+            return hit.site.service.map_or_else(SmallVec::new, at_broker);
+        }
         // Whatever re-validated the job may have been on any of the worker's connections.
         hit.site
             .workload
-            .map_or_else(SmallVec::new, |worker| smallvec![Unseen { place: Where::SentBy(worker), since: delivery.at }])
+            .map_or_else(SmallVec::new, |worker| smallvec![Unseen { place: Where::SentBy(worker), since: first.at }])
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {

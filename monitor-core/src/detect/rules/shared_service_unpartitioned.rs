@@ -116,7 +116,7 @@ fn hit(id: ServiceId, service: &Service, severity: Severity, now: Nanos) -> Hit 
 mod tests {
     use super::*;
     use crate::detect::testing::*;
-    use crate::model::Fingerprint;
+    use crate::model::{Fingerprint, Verdict};
 
     fn after(mut service: Service) -> Vec<Hit> {
         service.count_regulars();
@@ -157,5 +157,14 @@ mod tests {
             t.credentials.clear();
         }
         assert!(after(unknown).is_empty());
+    }
+
+    #[test]
+    fn lossy_uses_of_connections_of_which_something_was_missed_do_not_count() {
+        let mut doubtful = shared_service();
+        for t in doubtful.tenants.values_mut() {
+            t.verdicts = Verdict::ALL.map(|v| if v == Verdict::Indeterminate { 50 } else { 0 });
+        }
+        assert!(after(doubtful).is_empty());
     }
 }
