@@ -49,27 +49,6 @@ enum Step {
         cookie: u64,
         thread: u32,
     },
-    Open {
-        cookie: u64,
-        cgroup: u64,
-        local: SocketAddr,
-        peer: SocketAddr,
-        role: Role,
-        starts: Option<(u32, u32)>,
-    },
-    Segment {
-        cookie: u64,
-        dir: Direction,
-        seq: u32,
-        ack: u32,
-        bytes: Vec<u8>,
-    },
-    Close {
-        cookie: u64,
-    },
-    Wait {
-        millis: u64,
-    },
     /// The source says that it has lost something.
     Lost,
 }

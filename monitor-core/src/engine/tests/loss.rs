@@ -68,7 +68,10 @@ fn invented(whole: &Worst, part: &Worst) -> Vec<String> {
 /// The connection that a step is of: both of its sockets' cookies lead to it.
 fn conn(step: &Step) -> Option<u64> {
     match step {
-        Step::Open { cookie, .. } | Step::Segment { cookie, .. } | Step::Close { cookie } => Some(cookie / 2),
+        Step::Open { cookie, .. }
+        | Step::Segment { cookie, .. }
+        | Step::Close { cookie }
+        | Step::Read { cookie, .. } => Some(cookie / 2),
         Step::Wait { .. } | Step::Lost => None,
     }
 }
