@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::trace;
 use super::values::{Values, values};
-use super::{Sink, shape};
+use super::{Sink, chores, shape};
 use crate::model::claim::{Salt, speaks_of_tenant};
 use crate::model::queue::{MAX_IDS, MAX_VALUES, Message};
 use crate::model::token::Verified;
@@ -28,6 +28,10 @@ const MAX_HEADER: usize = 8192;
 const MAX_TRACES: usize = 4;
 /// Most parts of an address that are shown.
 const MAX_PARTS: usize = 6;
+/// Most words of an address that are looked at for a tenant's name.
+const MAX_LABELS: usize = 16;
+/// Longest word that only says where the job is.
+const MAX_REFERENCE: usize = 128;
 /// Longest address that is looked at for a tenant's name.
 const MAX_ADDRESS: usize = 512;
 
@@ -69,6 +73,7 @@ impl Draft {
                 readable: false,
                 proved: None,
                 signed: false,
+                chore: false,
                 idempotency: None,
                 traces: SmallVec::new(),
                 values: SmallVec::new(),
@@ -84,6 +89,23 @@ impl Draft {
         let start = name.get(..MAX_ADDRESS).unwrap_or(if name.len() <= MAX_ADDRESS { name } else { "" });
         let claim = sink.marker(MarkerPlace::KeyPrefix, "", start);
         self.claims(claim);
+        self.message.chore = chores::is_chore(name);
+        self.labels(start, sink);
+    }
+
+    /// The key that a log files it under: a tenant at its beginning is a label.
+    pub fn key(&mut self, key: &str, sink: &mut dyn Sink) {
+        self.header("key", key, sink);
+        let start = key.get(..MAX_ADDRESS).unwrap_or(if key.len() <= MAX_ADDRESS { key } else { "" });
+        self.labels(start, sink);
+    }
+
+    /// A word of an address or key that names a tenant is a label, wherever it stands. Whom it names is not taken from
+    /// it: it may be whom the message is about.
+    fn labels(&mut self, name: &str, sink: &mut dyn Sink) {
+        let names = |word: &str, sink: &mut dyn Sink| sink.marker(MarkerPlace::KeyPrefix, "", word) != Claim::Neutral;
+        self.message.labelled |=
+            name.split(['.', ':', '/', '|']).take(MAX_LABELS).any(|word| !word.is_empty() && names(word, sink));
     }
 
     /// What identifies this one message: `space` says what kind of id it is, `parts` are all that makes it unique.
@@ -180,7 +202,7 @@ impl Draft {
         });
         let content = std::mem::take(&mut self.content);
         if self.whole && content.len() as u64 == self.message.bytes {
-            self.message.readable = std::str::from_utf8(&content).is_ok();
+            self.message.readable = says_something(&content);
             fields::each(&content, &mut |name, value| match token(value) {
                 Some((scheme, token)) => self.signed_claim(scheme, token, sink),
                 None => {
@@ -223,6 +245,15 @@ impl Draft {
             _ => Claim::Unreadable,
         };
     }
+}
+
+/// Whether content is text that might name a tenant: not nothing, and not just a word that says where the job is.
+fn says_something(content: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(content) else { return false };
+    let text = text.trim();
+    let reference =
+        text.len() <= MAX_REFERENCE && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b));
+    !text.is_empty() && !reference
 }
 
 /// The name of a queue, topic or subject as it may be shown: its words, without ids.

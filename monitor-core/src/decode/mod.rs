@@ -6,6 +6,7 @@
 pub mod amqp;
 pub mod body;
 pub mod canary;
+pub mod chores;
 mod fifo;
 mod fuzzing;
 pub mod http;

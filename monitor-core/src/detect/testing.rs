@@ -186,6 +186,7 @@ pub(crate) fn a_message() -> Message {
         marker: Claim::Neutral,
         labelled: false,
         readable: true,
+        chore: false,
         proved: None,
         signed: false,
         idempotency: None,

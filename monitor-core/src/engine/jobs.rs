@@ -34,6 +34,9 @@ impl Session<'_> {
     /// Something happened to a message.
     pub(super) fn of_queue(&mut self, event: QueueEvent) {
         match event {
+            // What libraries tell their own workers is no job, and belongs to nobody.
+            QueueEvent::Published(m) if m.chore => {}
+            QueueEvent::Delivered(d) if d.message.chore => {}
             QueueEvent::Published(m) => self.published(m),
             QueueEvent::Delivered(d) => self.delivered(d),
             QueueEvent::Settled(s) => self.settled_job(s),

@@ -231,6 +231,7 @@ mod tests {
             signed: false,
             proved: None,
             readable: true,
+            chore: false,
             idempotency: None,
             traces: SmallVec::new(),
             values: SmallVec::new(),

@@ -35,6 +35,8 @@ pub struct Message {
     pub readable: bool,
     /// Whom a signed claim in it names that was verified here, against a configured key.
     pub proved: Option<TenantId>,
+    /// It is a job library's or broker's own affair (a heartbeat, an order to workers, a result), and no job.
+    pub chore: bool,
     /// It carries a signed claim that could not be verified here.
     pub signed: bool,
     /// What lets a consumer see that it got the same job twice, where the producer gave it such a key.

@@ -310,7 +310,7 @@ fn content(record: &Record<'_>, draft: &mut Draft, sink: &mut dyn Sink) {
         }
     }
     if let Some(key) = record.key.and_then(text) {
-        draft.header("key", key, sink);
+        draft.key(key, sink);
     }
     draft.content(record.value.unwrap_or_default());
 }

@@ -9,7 +9,7 @@ use super::keys::{self, Touch};
 use super::queues::{Asked, Work};
 use super::sending::Sent;
 use crate::decode::shape::{self, Shapes};
-use crate::decode::{Mark, Sink, values};
+use crate::decode::{Mark, Sink, chores, values};
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
 use crate::model::{
@@ -212,7 +212,9 @@ impl Reader<'_> {
                 p.target = self.shape(key, sink);
             }
             let marker = self.named(key, sink);
-            touched.push((self.print(key), marker != Claim::Neutral));
+            // What libraries keep for themselves is as good as a key that says whose it is.
+            let book = std::str::from_utf8(key).is_ok_and(chores::is_book);
+            touched.push((self.print(key), book || marker != Claim::Neutral));
             named = Some(match named {
                 None => marker,
                 Some(before) if before == marker => marker,

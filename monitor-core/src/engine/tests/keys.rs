@@ -309,3 +309,52 @@ fn what_nobody_known_wrote_or_names_its_tenant_is_silent() {
         ('b', "GET answer", "forty-two"),
     ]);
 }
+
+/// What Celery, RQ and the like keep between two tenants' own workers: no job, and nobody's data.
+#[test]
+fn libraries_own_channels_are_nobodys() {
+    silent(&[('a', "HSET rq:job:17 data abcdefghij", ":1"), ('b', "HGETALL rq:job:17", "[data abcdefghij]")]);
+    silent(&[('a', "SADD rq:workers rq:worker:anna", ":1"), ('b', "SMEMBERS rq:workers", "[rq:worker:anna]")]);
+    for (channel, is_chore) in [("/0.celeryev/worker.heartbeat", true), ("/0.celery.pidbox", true), ("orders", false)] {
+        let mut script = Script::default();
+        let sends = script.connect(ACME, STORE, 42_000, 6379);
+        let hears = script.connect(GLOBEX, STORE, 42_001, 6379);
+        script.send(hears, 0, command(&format!("SUBSCRIBE {channel}")));
+        script.send(hears, 1, reply(&format!("[subscribe {channel} :1]")));
+        for i in 0..3 {
+            let body = format!("{{\"n\":{i}}}");
+            script.send(sends, 0, command(&format!("PUBLISH {channel} {body}")));
+            script.send(sends, 1, reply(":1"));
+            script.send(hears, 1, reply(&format!("[message {channel} {body}]")));
+        }
+        script.steps.push(Step::Wait { millis: 3_000 });
+        let seen = all(&script.steps);
+        let found = seen.findings.iter().any(|f| f.rule == "queue-tenant-unrevalidated");
+        assert_eq!(found, !is_chore, "{channel}: {:#?}", seen.findings);
+    }
+}
+
+/// Two tenants' messages on one list: what says where the job is, or names the tenant in the address, is not without one.
+#[test]
+fn a_tenant_that_is_elsewhere_is_not_missing() {
+    for (queue, body, missing) in [
+        ("jobs", "{\"n\":1}", true),
+        ("jobs", "5e2f7c3a-0000-4000-8000-000000000000", false),
+        ("jobs", "report-17", false),
+        ("jobs.eu.acme.created", "{\"n\":1}", false),
+    ] {
+        let mut script = Script::default();
+        let conns = [ACME, GLOBEX].map(|who| script.connect(who, STORE, 42_000 + who as u16, 6379));
+        for conn in conns {
+            script.send(conn, 0, command(&format!("LPUSH {queue} {body}")));
+            script.send(conn, 1, reply(":1"));
+        }
+        let worker = script.connect(POOLER, STORE, 43_000, 6379);
+        script.send(worker, 0, command(&format!("RPOP {queue}")));
+        script.send(worker, 1, reply(body));
+        script.steps.push(Step::Wait { millis: 3_000 });
+        let seen = all(&script.steps);
+        let found = seen.findings.iter().any(|f| f.rule == "queue-tenant-missing");
+        assert_eq!(found, missing, "{queue} {body}: {:#?}", seen.findings);
+    }
+}
