@@ -81,6 +81,9 @@ pub struct Use {
     pub job: Option<JobWork>,
     /// Its unit of work on its connection.
     pub unit: UnitNo,
+    /// It is unbound, in the first unit of a new connection, where so many uses of the same table by the same client
+    /// were all bound.
+    pub otherwise_bound: Option<u64>,
 }
 
 /// What an operation did with keys of a store.
@@ -382,6 +385,7 @@ pub trait Rule: std::fmt::Debug {
 pub static RULES: &[&RuleInfo] = &[
     &rules::pool_reuse_unrevalidated::INFO,
     &rules::pool_stale_binding::INFO,
+    &rules::pool_first_use_unbound::INFO,
     &rules::local_set_ineffective::INFO,
     &rules::session_set_under_pooler::INFO,
     &rules::shared_service_unpartitioned::INFO,
@@ -417,6 +421,7 @@ pub fn all() -> Vec<Box<dyn Rule>> {
     vec![
         Box::new(rules::pool_reuse_unrevalidated::PoolReuseUnrevalidated),
         Box::new(rules::pool_stale_binding::PoolStaleBinding),
+        Box::new(rules::pool_first_use_unbound::PoolFirstUseUnbound),
         Box::new(rules::local_set_ineffective::LocalSetIneffective),
         Box::new(rules::session_set_under_pooler::SessionSetUnderPooler),
         Box::new(rules::shared_service_unpartitioned::SharedServiceUnpartitioned::default()),

@@ -69,6 +69,7 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
         cause: None,
         job: None,
         unit: UnitNo(2),
+        otherwise_bound: None,
     }
 }
 

@@ -248,6 +248,10 @@ pub(super) struct Core {
     pub(super) units: Vec<KnownUnit>,
     /// Who used it, with their latest use.
     pub(super) users: SmallVec<[OtherUse; 1]>,
+    /// The unit of its first data operation.
+    pub(super) first_data: Option<UnitNo>,
+    /// When it was first bound for somebody.
+    pub(super) first_bind: Option<Nanos>,
     /// Whoever used it last.
     pub(super) last_user: Option<TenantId>,
     /// The current unit of work, where this connection works for a place that is followed.
@@ -309,6 +313,8 @@ impl Core {
             pending: ByUnit::default(),
             units: Vec::new(),
             users: SmallVec::new(),
+            first_data: None,
+            first_bind: None,
             last_user: None,
             borrow: None,
             step: None,

@@ -191,7 +191,23 @@ impl Session<'_> {
         let job = self.job_of(pending.unit);
         let unit = pending.unit;
         let (site, at, verb, target) = (self.site(), op.ended, op.verb, op.target);
-        let event = Use { site, at, verb, target, answer, ruling, marker, other, live, ending, cause, job, unit };
+        let otherwise_bound = self.habit(pending, view, attribution, ruling.verdict);
+        let event = Use {
+            site,
+            at,
+            verb,
+            target,
+            answer,
+            ruling,
+            marker,
+            other,
+            live,
+            ending,
+            cause,
+            job,
+            unit,
+            otherwise_bound,
+        };
         if let (Some(cause), Some(service)) = (&event.cause, self.core.service) {
             self.shared.downstream.note(cause.service, cause.name, service, event.scoped().ok());
         }

@@ -7,6 +7,7 @@ mod elsewhere;
 mod exchanges;
 mod feed;
 mod follows;
+mod habits;
 mod held;
 mod index;
 mod jobs;
@@ -205,6 +206,7 @@ impl Engine {
             level("chosen_values", s.selectors.level()),
             TableLevel { table: "tokens", entries: s.tokens.len(), limit: Verifier::limit() },
             TableLevel { table: "messages", entries: s.messages.len(), limit: messages::Messages::limit() },
+            TableLevel { table: "bound_tables", entries: s.habits.len(), limit: habits::Habits::limit() },
             TableLevel { table: "tools", entries: s.tools.len(), limit: tools::Tools::limit() },
             TableLevel { table: "statement_shapes", entries: s.decoders.postgres.n_shapes(), limit: 4096 },
         ]

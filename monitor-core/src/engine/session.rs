@@ -183,6 +183,7 @@ impl Session<'_> {
         if !matches!(claim, Claim::Tenant(_) | Claim::Opaque(_)) && !chosen {
             return;
         }
+        self.core.first_bind.get_or_insert(op.ended);
         let service = self.service();
         if scope != Scope::Startup && strength >= self.minimum() {
             let bound = Bound { slot, claim, scope, strength, at: op.ended, unit: self.unit_of(op.request) };
@@ -300,6 +301,8 @@ impl Sink for Session<'_> {
             self.apply(op);
         }
         if data {
+            let no = self.unit_of(op.request);
+            self.core.first_data.get_or_insert(no);
             self.has_worked(op);
         }
         if data && self.core.follows.uses() {
@@ -418,6 +421,7 @@ impl Sink for Session<'_> {
         self.core.disturbed = true;
         self.core.astray = true;
         self.misses(at);
+        self.may_break_habits();
         self.core.ledger.disturb(why == Disturbance::MidStream);
         if let Some(service) = self.core.service {
             self.shared.detect(&RuleEvent::Missed { service, at }, self.out);

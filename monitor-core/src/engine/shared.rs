@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::conn::Core;
 use super::downstream::Downstream;
 use super::elsewhere::Elsewhere;
+use super::habits::Habits;
 use super::held::Held;
 use super::lookups::Lookups;
 use super::messages::Messages;
@@ -80,6 +81,8 @@ pub(super) struct Shared {
     pub(super) held: VecDeque<(Nanos, ConnId)>,
     /// Tenants whose own units bound an opaque value, by service.
     aliases: FxHashMap<(ServiceId, OpaqueId), SmallVec<[TenantId; 1]>>,
+    /// What clients use only bound.
+    pub(super) habits: Habits,
     /// Workloads that bind for whole sessions on a service.
     binds_sessions: FxHashSet<(Option<WorkloadId>, ServiceId)>,
     rules: Vec<Box<dyn Rule>>,
@@ -156,6 +159,7 @@ impl Shared {
             lookups: Lookups::default(),
             held: VecDeque::new(),
             aliases: FxHashMap::default(),
+            habits: Habits::default(),
             binds_sessions: FxHashSet::default(),
             rules,
             hits: Vec::new(),

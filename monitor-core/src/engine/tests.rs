@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::*;
 mod flat;
+mod habits;
 mod jobs;
 mod keys;
 mod logs;

@@ -35,6 +35,7 @@ const CATALOGUE: [&str; 41] = [
     "mcp-token-fanout",
     "mcp-token-passthrough",
     "mcp-token-weak",
+    "pool-first-use-unbound",
     "pool-reuse-unrevalidated",
     "pool-stale-binding",
     "queue-tenant-missing",

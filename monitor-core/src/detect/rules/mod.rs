@@ -15,6 +15,7 @@ pub mod mcp_session_cross_tenant;
 pub mod mcp_token_fanout;
 pub mod mcp_token_passthrough;
 pub mod mcp_token_weak;
+pub mod pool_first_use_unbound;
 pub mod pool_reuse_unrevalidated;
 pub mod pool_stale_binding;
 pub mod queue_tenant_missing;
