@@ -9,6 +9,7 @@ use super::names;
 use super::patterns::{MAX_TEXT, patterns};
 use super::rpc::{Body, Message};
 use super::shared::Known;
+use super::views::unescaped;
 use crate::decode::jcs;
 use crate::model::mcp::{Answered, CacheScope, Content, Method, Pattern, Revision, Tool, ToolPage};
 use crate::model::{Claim, Nanos, Side};
@@ -210,10 +211,10 @@ impl Look {
         if names::is_id_field(name) {
             handle(text, cx.salt, &mut x.handles_given);
         }
-        for tenant in cx.sink.canaries(text) {
-            if !x.content.canaries.contains(&tenant) && x.content.canaries.len() < MAX_TENANTS {
-                x.content.canaries.push(tenant);
-            }
+        canaries(text, &mut x.content, cx);
+        // JSON in a text: a model reads what its escapes stand for.
+        if let Some(plain) = unescaped(text) {
+            canaries(&plain, &mut x.content, cx);
         }
         let n = text.len().min(MAX_TEXT);
         if n <= self.pattern_left {
@@ -251,10 +252,26 @@ impl Look {
                 }
             }
             Value::Array(all) => all.iter().for_each(|v| self.fields(v, name, depth + 1, asked, cx)),
-            Value::String(text) if names::is_id_field(name) => {
-                handle(text, cx.salt, &mut asked.exchange.handles_given);
+            Value::String(text) => {
+                if names::is_id_field(name) {
+                    handle(text, cx.salt, &mut asked.exchange.handles_given);
+                }
+                if text.len() <= MAX_INNER
+                    && text.trim_start().starts_with(['{', '['])
+                    && let Ok(inner) = serde_json::from_str::<Value>(text)
+                {
+                    self.fields(&inner, "", depth + 1, asked, cx);
+                }
             }
             _ => {}
+        }
+    }
+}
+
+fn canaries(text: &str, content: &mut Content, cx: &mut Context<'_>) {
+    for tenant in cx.sink.canaries(text) {
+        if !content.canaries.contains(&tenant) && content.canaries.len() < MAX_TENANTS {
+            content.canaries.push(tenant);
         }
     }
 }

@@ -18,12 +18,14 @@ pub mod fuzz;
 mod head;
 mod method;
 mod names;
+mod orders;
 mod patterns;
 mod rpc;
 mod scan;
 mod shared;
 mod socket;
 mod sse;
+mod views;
 mod websocket;
 
 use std::collections::VecDeque;
