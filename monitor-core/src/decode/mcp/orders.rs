@@ -110,6 +110,9 @@ fn is_any(word: &str, all: &[&str]) -> bool {
     all.contains(&word)
 }
 
+/// Where something stands: its first byte, and its last.
+type Span = (usize, usize);
+
 /// A word of a sentence.
 #[derive(Clone, Copy)]
 struct Word<'t> {
@@ -226,7 +229,7 @@ fn documents(text: &str) -> bool {
     ])
 }
 
-fn each_sentence<'t>(text: &'t str, each: &mut dyn FnMut(&'t str, &[(usize, usize)])) {
+fn each_sentence<'t>(text: &'t str, each: &mut dyn FnMut(&'t str, &[Span])) {
     let quoted = quotations(text);
     let bytes = text.as_bytes();
     let mut from = 0;
@@ -240,7 +243,7 @@ fn each_sentence<'t>(text: &'t str, each: &mut dyn FnMut(&'t str, &[(usize, usiz
 }
 
 /// Where something is mentioned in quotation marks: in prose, not as a value of JSON.
-fn quotations(text: &str) -> SmallVec<[(usize, usize); 8]> {
+fn quotations(text: &str) -> SmallVec<[Span; 8]> {
     let mut found = SmallVec::new();
     let bytes = text.as_bytes();
     let (mut at, mut none_before) = (0, 0);
@@ -266,7 +269,7 @@ fn quotations(text: &str) -> SmallVec<[(usize, usize); 8]> {
     found
 }
 
-fn split<'t>(sentence: &'t str, text: &'t str, quoted: &[(usize, usize)], words: &mut SmallVec<[Word<'t>; 64]>) {
+fn split<'t>(sentence: &'t str, text: &'t str, quoted: &[Span], words: &mut SmallVec<[Word<'t>; 64]>) {
     let start = sentence.as_ptr() as usize - text.as_ptr() as usize;
     let mut range = quoted.partition_point(|(_, end)| *end < start);
     for raw in sentence.split([' ', '"', '<', '>']).filter(|w| !w.is_empty()).take(MAX_WORDS) {
