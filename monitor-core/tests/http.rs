@@ -267,6 +267,22 @@ fn credentials_are_told_apart_and_never_shown() {
     assert_ne!(of("Authorization: Basic synthetic-a\r\n").unwrap(), a);
     assert_ne!(of("X-Api-Key: Bearer synthetic-a\r\n").unwrap(), a);
     assert_eq!(of("Cookie: session=1\r\n"), None);
+    // A session cookie is a credential of the request; the others are none, and a token comes first.
+    let session = of("Cookie: theme=dark; JSESSIONID=9f86d081884c7d65; _ga=GA1.2.1159632287.1600000000\r\n").unwrap();
+    assert_eq!(of("cookie: JSESSIONID=9f86d081884c7d65\r\n").unwrap(), session);
+    assert_ne!(of("Cookie: JSESSIONID=60303ae22b998861\r\n").unwrap(), session);
+    for other in [
+        "SERVERID=s1",
+        "_ga=GA1.2.1159632287.1600000000",
+        "csrftoken=9f86d081884c7d659a2f",
+        "AWSALB=9f86d081884c7d659a2f",
+        "session=aaaaaaaaaaaaaaaaaaaa",
+        "_hjSession_12=9f86d081884c7d659a2f",
+    ] {
+        assert_eq!(of(&format!("Cookie: {other}\r\n")), None, "{other}");
+    }
+    let both = of("Authorization: Bearer synthetic-a\r\nCookie: sid=9f86d081884c7d65\r\n").unwrap();
+    assert_eq!(both, a);
     assert_eq!(of("Authorization: Negotiate YII=\r\n"), None);
     // Signatures change with every request; who signs does not.
     let aws =

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::*;
+mod cookies;
 mod flat;
 mod habits;
 mod jobs;
