@@ -14,7 +14,7 @@ pub(super) enum Known {
 }
 
 /// The catalogue of the design, whether built or not.
-const CATALOGUE: [&str; 41] = [
+const CATALOGUE: [&str; 42] = [
     "action-off-allowlist",
     "blob-unscoped",
     "cache-key-unscoped",
