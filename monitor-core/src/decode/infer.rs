@@ -19,10 +19,8 @@ use super::redis::look::{self as redis_look, Look as RedisLook};
 use crate::model::claim::Salt;
 use crate::model::{HeaderPolicy, Protocol, Side};
 
-/// Bytes of one direction after which an answer is given up for.
+/// Bytes of one direction after which the first look at it ends.
 pub const MAX_BYTES: usize = 4 << 10;
-/// Segments of one direction after which an answer is given up for.
-pub const MAX_SEGMENTS: u32 = 8;
 
 /// What some bytes look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub enum Guess {
 /// For a connection seen from its start (`mid_stream` false), `bytes` are everything that this direction has said so
 /// far. For an older one they are one segment, or several that follow each other without a hole; `ends_segment` says
 /// whether they end where their sender ended a segment. The answer is convincing or [`Guess::NeedMore`]: the caller
-/// gives up after [`MAX_BYTES`] or [`MAX_SEGMENTS`], and takes the connection for opaque.
+/// gives up after [`MAX_BYTES`], and looks again where a request may begin.
 pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
     if bytes.is_empty() {
         return Guess::NeedMore;
@@ -150,11 +148,53 @@ fn greets(bytes: &[u8]) -> bool {
     matches!(bytes, [b'R', 0, 0, 0, 8..=64, 0, 0, 0, 0..=12, ..])
 }
 
-/// Openings of protocols that are common where PostgreSQL is, and are none of ours yet.
+/// Openings of protocols that are none of ours.
 fn known_other(bytes: &[u8]) -> bool {
-    const STARTS: &[&[u8]] =
-        &[b"SSH-", b"*1\r\n", b"*2\r\n", b"*3\r\n", b"*4\r\n", b"+PONG", b"+OK\r\n", b"-ERR ", b"-NOAUTH"];
-    STARTS.iter().any(|s| bytes.starts_with(s))
+    bytes.starts_with(b"SSH-")
+}
+
+/// The protocol whose client begins a connection so, and says this at no other time: whoever sees it has seen the
+/// beginning, even where the handshake was not seen.
+pub fn begins(bytes: &[u8]) -> Option<Protocol> {
+    if amqp_look::start(bytes) == AmqpLook::Is(Side::Client) {
+        Some(Protocol::Amqp)
+    } else if mqtt_look::connect(bytes) == MqttLook::Is {
+        Some(Protocol::Mqtt)
+    } else if matches!(look(bytes), Look::Is(Opening::Start(_) | Opening::Encrypt, _)) {
+        Some(Protocol::Postgres)
+    } else {
+        None
+    }
+}
+
+/// The protocol of whole messages that its client and its server may both say. As convincing as [`infer`], which tells
+/// who says them, too.
+pub fn either(bytes: &[u8], ends_segment: bool) -> Option<Protocol> {
+    if redis_look::array(bytes) {
+        Some(Protocol::Redis)
+    } else if ends_segment && mqtt_look::either(bytes) {
+        Some(Protocol::Mqtt)
+    } else if ends_segment && amqp_look::either(bytes) {
+        Some(Protocol::Amqp)
+    } else {
+        None
+    }
+}
+
+/// The protocol in which `answer`, said by one side, confirms what the other side has just said. Neither would be enough
+/// alone; that both are whole messages and name the same number is.
+pub fn answers(asked: &[u8], answer: &[u8]) -> Option<Protocol> {
+    mqtt_look::confirms(asked, answer).then_some(Protocol::Mqtt)
+}
+
+/// Who says these bytes of a connection that is known to be of `protocol`, if they tell.
+pub fn side(protocol: Protocol, bytes: &[u8]) -> Option<Side> {
+    match protocol {
+        Protocol::Redis => redis_look::side(bytes),
+        Protocol::Mqtt => mqtt_look::side(bytes),
+        Protocol::Amqp => amqp_look::frames(bytes),
+        _ => None,
+    }
 }
 
 /// What the decoders of one engine share.

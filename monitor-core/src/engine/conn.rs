@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
+use super::again::Again;
 use super::by_unit::ByUnit;
 use super::follows::Follows;
 use super::open_jobs::OpenJobs;
 use super::output::Wanted;
+use super::undecided::Undecided;
 use super::upkeep::Kept;
 use crate::attribute::forwarded::{Origins, Relay};
 use crate::attribute::through::{Borrow, Through};
-use crate::decode::infer::{Guess, infer};
 use crate::decode::{Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
 use crate::model::keys::KeyUses;
@@ -55,43 +56,12 @@ impl End {
     }
 }
 
-/// Bytes kept while the protocol is not known yet.
-#[derive(Debug, Default)]
-pub(super) struct Undecided {
-    /// Per side as the stream knows it: bytes, time of the last, and where segments ended.
-    pub(super) chunks: Vec<(Side, Nanos, Vec<u8>, bool)>,
-    pub(super) held: usize,
-}
-
-impl Undecided {
-    /// What the bytes of one side look like. Of an older connection the first ones may be the end of something, so
-    /// that every later segment is tried as a beginning too.
-    pub(super) fn guess(&self, side: Side, mid_stream: bool) -> Guess {
-        let chunks: SmallVec<[(&[u8], bool); 4]> = self
-            .chunks
-            .iter()
-            .filter(|(s, ..)| *s == side)
-            .map(|(_, _, bytes, ends)| (bytes.as_slice(), *ends))
-            .collect();
-        let Some(&(_, ends_segment)) = chunks.last() else { return Guess::NeedMore };
-        let mut answer = Guess::NeedMore;
-        for first in 0..if mid_stream { chunks.len() } else { 1 } {
-            let bytes: Vec<u8> = chunks.iter().skip(first).flat_map(|(b, _)| b.iter().copied()).collect();
-            match infer(&bytes, ends_segment, mid_stream) {
-                Guess::NeedMore => {}
-                found @ Guess::Is { .. } => return found,
-                opaque @ Guess::Opaque(_) => answer = opaque,
-            }
-        }
-        answer
-    }
-}
-
 /// How far the application protocol is known.
 pub(super) enum App {
     Undecided(Undecided),
     Decoding(Box<dyn Decoder>),
-    Opaque,
+    /// Nobody can read it; `None`: for good.
+    Opaque(Option<Box<Again>>),
 }
 
 /// A request without its answer yet.
@@ -110,6 +80,8 @@ pub(super) struct Open {
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) unit: UnitNo,
+    /// What the connection spoke then.
+    pub(super) protocol: Protocol,
     pub(super) op: Operation,
     /// Bindings at the operation, for data.
     pub(super) view: Option<View>,

@@ -1,22 +1,19 @@
 //! A connection's own work: who is at its ends, what its bytes are, and where they go: inference, decoder, counters.
 
-use super::conn::{App, Conn, Core, End, Undecided};
+use super::again::{Again, PREFIX};
+use super::conn::{App, Conn, Core, End};
 use super::output::{Output, Wanted};
 use super::session::Session;
 use super::shared::Shared;
 use super::table::Opened;
+use super::undecided::{MAX_FIRST, Told, Undecided, side_of};
 use super::upkeep::Kept;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::{self, by_endpoint};
-use crate::decode::infer::{self, Guess};
+use crate::decode::infer;
 use crate::decode::{Appetite, Chunk};
-use crate::model::{ConnId, Nanos, Protocol, Role, Side, WorkloadId};
+use crate::model::{ConnId, Nanos, Protocol, Role, Side, UnitNo, WorkloadId};
 use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
-
-/// Most bytes kept of a connection whose protocol is not known yet.
-const MAX_UNDECIDED: usize = 4096;
-/// Most chunks of it.
-const MAX_UNDECIDED_CHUNKS: usize = 16;
 
 /// The process at an end, as places are told apart. A capture file knows addresses only.
 fn process(end: &End, addresses_only: bool) -> Option<Relay> {
@@ -111,45 +108,89 @@ impl Conn {
     fn infer(&mut self, shared: &mut Shared, out: &mut dyn Output) {
         let App::Undecided(kept) = &self.app else { return };
         let mut decided = None;
-        let mut unreadable = false;
-        for (index, side) in [(0, Side::Client), (1, Side::Server)] {
-            let mid_stream = self.ends.get(index).is_none_or(|e| e.start.is_none());
-            match kept.guess(side, mid_stream) {
-                Guess::Is { protocol, from } => {
-                    let client = if from == Side::Client { index } else { 1 - index };
-                    // The handshake knows better who connected; bytes that contradict it are some other protocol's.
-                    if self.client.is_none_or(|c| c == client) {
-                        decided = Some((protocol, client));
-                        break;
-                    }
+        let mut unreadable = None;
+        let mut tls = [false; 2];
+        for (index, tls) in tls.iter_mut().enumerate() {
+            match self.tell(kept, index, false, shared) {
+                Told::Is { protocol, client, beginning } => {
+                    decided = Some((protocol, client, beginning));
+                    break;
                 }
                 // A server's first bytes may be anything; a client's decide.
-                Guess::Opaque(_) => unreadable |= self.client.is_none_or(|c| c == index),
-                Guess::NeedMore => {}
+                Told::Opaque(why) => {
+                    *tls = why == "tls";
+                    if self.client.is_none_or(|c| c == index) {
+                        unreadable = Some(why);
+                    }
+                }
+                Told::Nothing => {}
             }
         }
-        let full = kept.held >= MAX_UNDECIDED || kept.chunks.len() >= MAX_UNDECIDED_CHUNKS;
-        if let Some((protocol, client)) = decided {
-            let App::Undecided(kept) = std::mem::replace(&mut self.app, App::Opaque) else { return };
-            self.decide(protocol, client, kept, shared, out);
-        } else if unreadable || full {
-            self.give_up(shared, out);
+        if matches!(decided, None) && matches!(unreadable, None | Some("unknown")) {
+            // What the operator says decides at once, where the bytes do not say otherwise.
+            decided = self.declared(shared).map(|(protocol, client)| (protocol, client, None));
+        }
+        if decided.is_none() && unreadable.is_none() && !kept.is_full() {
+            return;
+        }
+        let App::Undecided(kept) = std::mem::replace(&mut self.app, App::Opaque(None)) else { return };
+        shared.stats.flows_undecided = shared.stats.flows_undecided.saturating_sub(1);
+        if let Some((protocol, client, beginning)) = decided {
+            self.decide(protocol, client, beginning, kept, shared, out);
+            return;
+        }
+        let mut again = Again::after(&kept);
+        let mut for_good = false;
+        for (index, _) in tls.iter().enumerate().filter(|(_, tls)| **tls) {
+            for_good = again.is_tls(side_of(index));
+        }
+        self.give_up((!for_good).then_some(again), shared, out);
+    }
+
+    /// Nobody could read this connection: `from` has said something else now.
+    fn look_again(&mut self, from: Side, shared: &mut Shared, out: &mut dyn Output) {
+        let App::Opaque(Some(again)) = &self.app else { return };
+        let wanted_all = again.wants_all();
+        let told = self.tell(&again.kept, usize::from(from == Side::Server), true, shared);
+        let App::Opaque(Some(again)) = &mut self.app else { return };
+        match told {
+            Told::Is { protocol, client, beginning } => {
+                let kept = std::mem::take(&mut again.kept);
+                shared.stats.flows_opaque = shared.stats.flows_opaque.saturating_sub(1);
+                self.decide(protocol, client, beginning, kept, shared, out);
+            }
+            Told::Opaque("tls") if again.is_tls(from) => {
+                self.app = App::Opaque(None);
+                self.ask(shared, out);
+            }
+            Told::Opaque(_) | Told::Nothing => {
+                again.told_nothing(from);
+                if again.wants_all() != wanted_all {
+                    self.ask(shared, out);
+                }
+            }
         }
     }
 
-    /// The protocol is known: what was kept goes through its decoder.
+    /// The protocol is known: what was kept goes through its decoder. `beginning`: the chunk that is known to be the
+    /// beginning of it all, even where the handshake was not seen.
     fn decide(
         &mut self,
         protocol: Protocol,
         client: usize,
+        beginning: Option<usize>,
         kept: Undecided,
         shared: &mut Shared,
         out: &mut dyn Output,
     ) {
         let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
+        let seen_from_start = match &self.app {
+            App::Opaque(Some(_)) => false,
+            _ => self.ends.iter().all(|e| e.start.is_some()),
+        };
         self.orient(client, addresses_only, shared);
         self.core.protocol = protocol;
-        self.core.mid_stream = self.ends.iter().any(|e| e.start.is_none());
+        self.core.mid_stream = !seen_from_start && beginning.is_none();
         let server_workload = self.ends.get(1 - client).and_then(|e| e.workload);
         self.core.service = Some(shared.service(self.core.server, by_name(server_workload, shared), protocol));
         if self.core.endpoint.is_none()
@@ -160,11 +201,7 @@ impl Conn {
         let decoder = infer::decoder(protocol, shared.settings.salt, self.core.mid_stream, &shared.decoders);
         let Some(decoder) = decoder else { return };
         self.app = App::Decoding(decoder);
-        shared.stats.flows_undecided = shared.stats.flows_undecided.saturating_sub(1);
         shared.stats.flows_decoded += 1;
-        let held = kept.held as u64;
-        shared.stats.bytes_opaque = shared.stats.bytes_opaque.saturating_sub(held);
-        shared.stats.bytes_decoded += held;
         if protocol == Protocol::Http {
             self.core.ledger.judge_per_request();
         }
@@ -172,8 +209,11 @@ impl Conn {
             shared.stats.flows_mid_stream += 1;
             self.core.ledger.disturb(true);
         }
-        for (side, at, bytes, ends_segment) in kept.chunks {
-            self.decode(side, at, &bytes, ends_segment, shared, out);
+        for chunk in kept.chunks.into_iter().skip(beginning.unwrap_or(0)) {
+            let n = chunk.bytes.len() as u64;
+            shared.stats.bytes_opaque = shared.stats.bytes_opaque.saturating_sub(n);
+            shared.stats.bytes_decoded += n;
+            self.decode(chunk.side, chunk.at, &chunk.bytes, chunk.ends, shared, out);
         }
         self.ask(shared, out);
     }
@@ -193,8 +233,10 @@ impl Conn {
         decoder.bytes(from, Chunk { at, bytes, ends_segment }, &mut session);
         if session.gave_up {
             shared.stats.flows_decoded = shared.stats.flows_decoded.saturating_sub(1);
-            shared.stats.flows_undecided += 1;
-            self.give_up(shared, out);
+            // Where not even one request was read, it was taken for something else than it is.
+            let never_read = self.core.unit.no == UnitNo(0);
+            let again = never_read.then(|| Again::after(&Undecided::default()));
+            self.give_up(again, shared, out);
         }
     }
 
@@ -225,11 +267,13 @@ impl Conn {
         }
     }
 
-    /// Nobody can read this connection.
-    fn give_up(&mut self, shared: &mut Shared, out: &mut dyn Output) {
-        self.app = App::Opaque;
-        self.core.protocol = Protocol::Opaque;
-        shared.stats.flows_undecided = shared.stats.flows_undecided.saturating_sub(1);
+    /// Nobody can read this connection, for now or (`again` is `None`) for good.
+    fn give_up(&mut self, again: Option<Again>, shared: &mut Shared, out: &mut dyn Output) {
+        // What was read of it before an upgrade stays what it was.
+        if again.is_some() || self.core.service.is_none() {
+            self.core.protocol = Protocol::Opaque;
+        }
+        self.app = App::Opaque(again.map(Box::new));
         shared.stats.flows_opaque += 1;
         self.ask(shared, out);
     }
@@ -240,7 +284,9 @@ impl Conn {
             App::Undecided(_) => Appetite::Everything,
             App::Decoding(decoder) => decoder.appetite(from),
             // Lengths still tell how much goes unread.
-            App::Opaque => Appetite::Head(0),
+            App::Opaque(None) => Appetite::Head(0),
+            App::Opaque(Some(again)) if again.wants_all() => Appetite::Everything,
+            App::Opaque(Some(_)) => Appetite::Head(PREFIX),
         };
         let client = self.client.unwrap_or(0);
         let (requests, replies) = (wanted(Side::Client), wanted(Side::Server));
@@ -273,7 +319,7 @@ impl Conn {
         let n = match &self.app {
             App::Undecided(_) => &mut shared.stats.flows_undecided,
             App::Decoding(_) => &mut shared.stats.flows_decoded,
-            App::Opaque => &mut shared.stats.flows_opaque,
+            App::Opaque(_) => &mut shared.stats.flows_opaque,
         };
         *n = n.saturating_sub(1);
         if self.core.mid_stream {
@@ -309,7 +355,7 @@ impl Conn {
         let app = match &self.app {
             App::Undecided(u) => u.held,
             App::Decoding(d) => d.memory(),
-            App::Opaque => 0,
+            App::Opaque(again) => again.as_ref().map_or(0, |a| size_of::<Again>() + a.kept.held),
         };
         app + self.stream.memory() + self.core.ledger.memory() + self.core.follows.memory()
     }
@@ -336,30 +382,24 @@ impl Deliver for Delivery<'_> {
                 self.conn.reads_on(at, self.shared);
                 self.conn.decode(from, at, bytes, ends_segment, self.shared, self.out);
             }
-            App::Opaque => {
+            App::Opaque(_) => {
                 self.shared.stats.bytes_opaque += n;
                 self.conn.reads_on(at, self.shared);
-                self.conn.hides_requests(at, self.shared);
+                let App::Opaque(again) = &mut self.conn.app else { return };
+                let kept = again.as_mut().and_then(|again| again.bytes(from, at, bytes, ends_segment));
+                if let Some(kept) = kept {
+                    self.conn.look_again(from, self.shared, self.out);
+                    self.go_on(from, at, bytes.get(kept..).unwrap_or_default(), ends_segment);
+                } else {
+                    self.conn.hides_requests(at, self.shared);
+                }
             }
             App::Undecided(kept) => {
                 // Nobody has read it yet; `decide` moves what was kept.
                 self.shared.stats.bytes_opaque += n;
-                let room = MAX_UNDECIDED.saturating_sub(kept.held);
-                let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
-                kept.held += taken.len();
-                kept.chunks.push((from, at, taken.to_vec(), ends_segment && taken.len() == bytes.len()));
-                let cut = bytes.len() - taken.len();
+                let kept = kept.keep(from, at, bytes, ends_segment, MAX_FIRST);
                 self.conn.infer(self.shared, self.out);
-                if !matches!(self.conn.app, App::Decoding(_)) {
-                    self.conn.hides_requests(at, self.shared);
-                }
-                // What did not fit goes on at once if the decoder is there now.
-                if cut > 0
-                    && let App::Decoding(_) = self.conn.app
-                {
-                    let rest = bytes.get(bytes.len() - cut..).unwrap_or_default();
-                    self.conn.decode(from, at, rest, ends_segment, self.shared, self.out);
-                }
+                self.go_on(from, at, bytes.get(kept..).unwrap_or_default(), ends_segment);
             }
         }
     }
@@ -368,9 +408,10 @@ impl Deliver for Delivery<'_> {
         match kind {
             Missing::Gap => self.shared.stats.bytes_lost += n,
             // An opaque connection's bytes are cut because nobody wants them.
-            Missing::Truncated if matches!(self.conn.app, App::Opaque) => self.shared.stats.bytes_opaque += n,
+            Missing::Truncated if matches!(self.conn.app, App::Opaque(_)) => self.shared.stats.bytes_opaque += n,
             Missing::Truncated => self.shared.stats.bytes_truncated += n,
         }
+        let stream_side = from;
         let from = self.conn.side(from);
         match &mut self.conn.app {
             App::Decoding(decoder) => {
@@ -393,7 +434,29 @@ impl Deliver for Delivery<'_> {
                     end.start = None;
                 }
             }
-            App::Opaque => {}
+            App::Opaque(again) => {
+                if let Some(again) = again {
+                    let wanted_all = again.wants_all();
+                    again.missing(stream_side, at, kind == Missing::Truncated);
+                    if again.wants_all() != wanted_all {
+                        self.conn.ask(self.shared, self.out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Delivery<'_> {
+    /// Bytes were looked at: what did not fit goes on at once if the decoder is there now.
+    fn go_on(&mut self, from: Side, at: Nanos, rest: &[u8], ends_segment: bool) {
+        if !matches!(self.conn.app, App::Decoding(_)) {
+            self.conn.hides_requests(at, self.shared);
+        } else if !rest.is_empty() {
+            let n = rest.len() as u64;
+            self.shared.stats.bytes_opaque = self.shared.stats.bytes_opaque.saturating_sub(n);
+            self.shared.stats.bytes_decoded += n;
+            self.conn.decode(from, at, rest, ends_segment, self.shared, self.out);
         }
     }
 }

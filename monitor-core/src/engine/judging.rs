@@ -73,7 +73,8 @@ impl Session<'_> {
     }
 
     /// Counts and hands out an operation that needs no verdict.
-    fn tell(&mut self, op: &Operation, answer: Answer) {
+    fn tell(&mut self, pending: &Pending, answer: Answer) {
+        let op = &pending.op;
         if op.kind == OpKind::Publish && op.outcome != Outcome::Error {
             // A queue is used by whoever publishes to it; a verdict is due on the message, not on the connection.
             let (service, tenant) = (self.service(), answer.attribution().map(|a| a.tenant));
@@ -81,7 +82,7 @@ impl Session<'_> {
             let client = self.core.client_workload;
             self.shared.note_use(service, client, tenant, Verdict::None, credential, op.ended);
         }
-        self.shared.note_operation(self.core, op, answer, Verdict::None, self.out);
+        self.shared.note_operation(self.core, pending, answer, Verdict::None, self.out);
     }
 
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
@@ -101,7 +102,7 @@ impl Session<'_> {
             // What a worker takes and gives back is not for whom it happens to work at the moment.
             let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.core.endpoint.is_none();
             let answer = if of_queue { Answer::Unknown } else { self.answer(pending.unit, op.begun, &own, &own) };
-            self.tell(op, answer);
+            self.tell(pending, answer);
             self.tell_keys(pending, answer);
             self.tell_check(pending);
             return;
@@ -160,7 +161,7 @@ impl Session<'_> {
         let tenant = attribution.map(|a| a.tenant);
         if let Some(tenant) = tenant {
             if self.core.last_user.is_some_and(|last| last != tenant) {
-                let key = (service, self.core.protocol, ruling.verdict);
+                let key = (service, pending.protocol, ruling.verdict);
                 *self.shared.stats.switches.entry(key).or_default() += 1;
             }
             self.core.last_user = Some(tenant);
@@ -176,7 +177,7 @@ impl Session<'_> {
         self.learn_credential(pending);
         let credential = self.core.session.map(|s| (s.user, s.database));
         self.shared.note_use(service, self.core.client_workload, tenant, ruling.verdict, credential, op.ended);
-        self.shared.note_operation(self.core, op, answer, ruling.verdict, self.out);
+        self.shared.note_operation(self.core, pending, answer, ruling.verdict, self.out);
 
         self.uncover(op, answer, &ruling);
         let live = view

@@ -1,5 +1,6 @@
 //! The engine: composes the rooms. Events in, findings and operations out; one thread, no clock.
 
+mod again;
 mod by_unit;
 mod conn;
 mod downstream;
@@ -26,6 +27,7 @@ mod stretches;
 mod table;
 mod through;
 mod tools;
+mod undecided;
 mod upkeep;
 
 pub use downstream::{DownstreamView, Habit};

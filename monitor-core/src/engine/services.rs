@@ -99,15 +99,38 @@ impl Shared {
         }
     }
 
-    /// The service that listens at `addr`.
-    pub(super) fn service(&mut self, addr: SocketAddr, workload: Option<WorkloadId>, protocol: Protocol) -> ServiceId {
-        let spec = self.settings.services.iter().position(|s| {
+    /// The service that is configured for `addr`, if any.
+    fn spec_at(&self, addr: SocketAddr) -> Option<usize> {
+        self.settings.services.iter().position(|s| {
             s.port.is_none_or(|p| p == addr.port())
                 && s.net.is_none_or(|(net, prefix)| {
                     crate::model::identity::AddressRule { net, prefix, port: None, workload: WorkloadId(0) }
                         .covers(addr)
                 })
-        });
+        })
+    }
+
+    /// The protocol that the configuration declares for `addr`, as what is read first: MCP comes over HTTP.
+    pub(super) fn declared(&self, addr: SocketAddr) -> Option<Protocol> {
+        match self.settings.services.get(self.spec_at(addr)?)?.protocol? {
+            Protocol::Mcp => Some(Protocol::Http),
+            Protocol::Unknown | Protocol::Opaque => None,
+            protocol => Some(protocol),
+        }
+    }
+
+    /// Whether somebody is known to serve `protocol` at `addr`: on another connection, or by configuration.
+    pub(super) fn serves(&self, addr: SocketAddr, workload: Option<WorkloadId>, protocol: Protocol) -> bool {
+        let by = workload.map(|w| ServiceKey::Workload(w, addr.port()));
+        let keys = [Some(ServiceKey::Address(addr)), by];
+        let seen = keys.into_iter().flatten().filter_map(|k| self.service_keys.get(&k));
+        let seen = seen.filter_map(|id| self.services.get(id.0 as usize)).any(|s| s.protocol == protocol);
+        seen || self.declared(addr) == Some(protocol)
+    }
+
+    /// The service that listens at `addr`.
+    pub(super) fn service(&mut self, addr: SocketAddr, workload: Option<WorkloadId>, protocol: Protocol) -> ServiceId {
+        let spec = self.spec_at(addr);
         let named = self.directory.service_at(addr);
         let key = match (spec, named, workload) {
             (Some(i), ..) => ServiceKey::Spec(i),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use super::conn::Core;
+use super::conn::{Core, Pending};
 use super::downstream::Downstream;
 use super::elsewhere::Elsewhere;
 use super::habits::Habits;
@@ -28,7 +28,7 @@ use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, Store, World};
 use crate::model::mcp::Exchange;
 use crate::model::token::Token;
 use crate::model::{
-    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Operation, Protocol,
+    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Protocol,
     Service, ServiceId, Settings, Severity, TenantId, TenantTable, Unseen, Verdict, Workload, WorkloadId,
 };
 
@@ -318,18 +318,19 @@ impl Shared {
     pub(super) fn note_operation(
         &mut self,
         core: &Core,
-        op: &Operation,
+        pending: &Pending,
         answer: Answer,
         verdict: Verdict,
         out: &mut dyn Output,
     ) {
         let service = core.service.unwrap_or(ServiceId(u32::MAX));
-        *self.stats.operations.entry((service, core.protocol, op.kind, verdict)).or_default() += 1;
+        let (op, protocol) = (&pending.op, pending.protocol);
+        *self.stats.operations.entry((service, protocol, op.kind, verdict)).or_default() += 1;
         if self.settings.operations {
             let tenant = answer.attribution().map(|a| self.tenants.name(a.tenant));
             out.operation(&OperationView {
                 flow: (core.client, core.server),
-                protocol: core.protocol,
+                protocol,
                 op,
                 verb: self.names.name(op.verb),
                 target: self.names.name(op.target),

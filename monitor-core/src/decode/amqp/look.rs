@@ -55,6 +55,21 @@ pub(crate) fn frames(bytes: &[u8]) -> Option<Side> {
     said.filter(|_| whole == Some(true) && !both)
 }
 
+/// Whole frames, up to the end of a segment, that either side may say: confirmations, heartbeats, content.
+pub(crate) fn either(bytes: &[u8]) -> bool {
+    let (mut sure, mut wrong) = (false, false);
+    let whole = walk(bytes, &mut |head, payload| match head.kind {
+        Kind::Method => match method_of(payload) {
+            Some(_) => sure = true,
+            None => wrong = true,
+        },
+        Kind::Header => sure |= payload.starts_with(&[0, 60, 0, 0]),
+        Kind::Heartbeat => sure |= payload.is_empty(),
+        Kind::Body => {}
+    });
+    whole == Some(true) && sure && !wrong
+}
+
 /// Whether frames of `from` begin here: at the beginning of a segment, after something was missed.
 pub(super) fn begins(bytes: &[u8], from: Side) -> bool {
     let (mut sure, mut wrong) = (false, false);
@@ -122,6 +137,7 @@ mod tests {
     fn older_connections_are_known_by_whole_frames() {
         assert_eq!(frames(DELIVER), Some(Side::Server));
         assert_eq!(frames(ACK), None, "either says it");
+        assert!(either(ACK) && either(b"\x08\0\0\0\0\0\0\xce") && !either(&ACK[..20]) && !either(&ACK[1..]));
         assert_eq!(frames(&[ACK, DELIVER].concat()), Some(Side::Server));
         assert_eq!(frames(&DELIVER[..DELIVER.len() - 1]), None);
         assert_eq!(frames(b"\x01\0\x01\0\0\0\x04\0\x3c\0\x3d\xce"), None, "no such method");

@@ -15,6 +15,8 @@ const METHODS: &[&[u8]] = &[
     b"REPORT ",
 ];
 
+/// Most bytes of line ends before a request.
+const MAX_ENDS: usize = 8;
 /// Longest request line that is looked through.
 const MAX_LINE: usize = 8192;
 /// From here on a line is taken for a request line without its end.
@@ -31,10 +33,21 @@ pub(crate) enum Look {
     NeedMore,
 }
 
+/// Longest method that is not known here.
+const MAX_METHOD: usize = 24;
+
 /// A request line: method, target, `HTTP/1.x`.
 pub(crate) fn request(bytes: &[u8]) -> Look {
+    // Line ends before a request are to be passed over (RFC 9112 §2.2).
+    let ends = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    let bytes = bytes.get(ends.min(MAX_ENDS)..).unwrap_or_default();
+    if bytes.is_empty() {
+        return if ends > 0 { Look::NeedMore } else { Look::Not };
+    }
     let begins = |method: &&&[u8]| bytes.starts_with(method) || method.starts_with(bytes);
-    let Some(method) = METHODS.iter().find(begins) else { return Look::Not };
+    let Some(method) = METHODS.iter().find(begins) else {
+        return if other_method(bytes) { Look::Is } else { Look::Not };
+    };
     if bytes.len() <= method.len() {
         return Look::NeedMore;
     }
@@ -50,6 +63,24 @@ pub(crate) fn request(bytes: &[u8]) -> Look {
     };
     let line = bytes.get(..end).unwrap_or_default().trim_ascii_end();
     if line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") { Look::Is } else { Look::Not }
+}
+
+/// A whole request line with a method that is not known here (`PURGE`, `MKCOL`, whatever a service has made up).
+fn other_method(bytes: &[u8]) -> bool {
+    let Some(space) = memchr::memchr(b' ', bytes.get(..MAX_METHOD.min(bytes.len())).unwrap_or_default()) else {
+        return false;
+    };
+    let (method, rest) = bytes.split_at_checked(space).unwrap_or_default();
+    let Some(end) = memchr::memchr(b'\n', rest.get(..MAX_LINE.min(rest.len())).unwrap_or_default()) else {
+        return false;
+    };
+    let line = rest.get(1..end).unwrap_or_default().trim_ascii_end();
+    let Some(target) = line.strip_suffix(b" HTTP/1.1").or_else(|| line.strip_suffix(b" HTTP/1.0")) else {
+        return false;
+    };
+    !method.is_empty()
+        && method.iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'))
+        && (target.starts_with(b"/") || target.starts_with(b"http") || target == b"*")
 }
 
 /// A status line: `HTTP/1.x`, three digits.
@@ -82,6 +113,10 @@ mod tests {
         for cut in 1..line.len() {
             assert_eq!(request(&line[..cut]), Look::NeedMore, "{cut}");
         }
+        assert_eq!(request(b"\r\nGET / HTTP/1.1\r\n"), Look::Is);
+        assert_eq!(request(b"PURGE /a HTTP/1.1\r\n"), Look::Is);
+        assert_eq!(request(b"PURGE /a HTTP/1"), Look::Not, "a method that is not known is not waited for");
+        assert_eq!(request(b"purge /a HTTP/1.1\r\n"), Look::Not);
         assert_eq!(request(b"GET / HTTP/2\r\n"), Look::Not);
         assert_eq!(request(b"SELECT 1\r\n"), Look::Not);
         assert_eq!(request(b"GET key\r\n"), Look::Not, "Redis speaks so, too");

@@ -7,6 +7,8 @@ use super::bytes::{Cursor, Read, Stop};
 pub(super) const MAX_FRAME: usize = 256 << 20;
 /// Longest name that a client gives itself.
 const MAX_CLIENT: usize = 255;
+/// Most zeros behind a question for versions.
+const MAX_PADDING: usize = 16;
 /// Topics that no Produce request has.
 const MAX_TOPICS: usize = 1 << 14;
 
@@ -109,10 +111,21 @@ pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<Head> {
         return Err(NOT);
     }
     c.take(name)?;
-    // What asks for versions in the first layouts says nothing else.
     let left = len.checked_sub(10 + name).ok_or(NOT)?;
-    if key == api::API_VERSIONS && (version < 3) != (left == 0) {
-        return Err(NOT);
+    if key == api::API_VERSIONS {
+        // What asks for versions in the first layouts says nothing else; librdkafka before 1.4 adds an empty list, which
+        // brokers pass over.
+        if version < 3 && left > MAX_PADDING || version >= 3 && left == 0 {
+            return Err(NOT);
+        }
+        if version < 3 {
+            let rest = c.rest();
+            let padding = rest.get(..left.min(rest.len())).unwrap_or_default();
+            if padding.iter().any(|b| *b != 0) {
+                return Err(NOT);
+            }
+            c.take(left)?;
+        }
     }
     Ok(Head { key, version, named: name > 0 })
 }
@@ -147,6 +160,13 @@ mod tests {
             assert_eq!(request(other), Look::Not, "{other:?}");
         }
         assert_eq!(request(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff"), Look::Is);
+        // As librdkafka 0.11 to 1.3 asks.
+        let padded = b"\0\0\0\x16\0\x12\0\0\0\0\0\x01\0\x08rdkafka1\0\0\0\0";
+        assert_eq!(request(padded), Look::Is);
+        for cut in 0..padded.len() {
+            assert_eq!(request(&padded[..cut]), Look::NeedMore, "{cut}");
+        }
+        assert_eq!(request(b"\0\0\0\x16\0\x12\0\0\0\0\0\x01\0\x08rdkafka1\0\0\0\x01"), Look::Not);
         assert!(resumes(b"\0\0\0\x0a\0\x03\0\0\0\0\0\x01\xff\xff"));
     }
 }

@@ -1,8 +1,13 @@
 //! Do these bytes belong to an MQTT connection, and who says them?
 
+use smallvec::SmallVec;
+
 use super::packet::{Kind, is_topic};
 use super::read::Bytes;
 use crate::model::Side;
+
+/// Most numbers that an answer is compared with.
+const MAX_IDS: usize = 256;
 
 /// What some bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,33 +48,91 @@ pub(crate) fn connect(bytes: &[u8]) -> Look {
 /// Whole packets, up to the end of a segment: who says them, if that is sure. One packet is little to go by; a
 /// subscription, or several of which one is a publication, are enough.
 pub(crate) fn packets(bytes: &[u8]) -> Option<Side> {
-    let mut sides = [true; 2];
-    let (mut n, mut telling, mut publishes) = (0, false, false);
-    let whole = walk(bytes, &mut |kind, flags, rest| {
-        n += 1;
-        for (may, side) in sides.iter_mut().zip([Side::Client, Side::Server]) {
-            *may &= kind.is_said_by(side);
-        }
-        match kind {
-            Kind::Publish => {
-                let fits = publishes_to(flags, rest);
-                publishes |= fits;
-                fits
-            }
-            Kind::Subscribe | Kind::Unsubscribe => {
-                telling = true;
-                filters(kind, rest)
-            }
-            _ => true,
-        }
-    })?;
-    if !whole || !(telling || n > 1 && publishes) {
-        return None;
+    let seen = Seen::of(bytes)?;
+    if seen.telling || seen.several() { seen.side() } else { None }
+}
+
+/// Several whole packets, up to the end of a segment, of which one is a publication. Either side may say them.
+pub(crate) fn either(bytes: &[u8]) -> bool {
+    Seen::of(bytes).is_some_and(|seen| seen.several() && seen.sides.contains(&true))
+}
+
+/// Who says these whole packets, given that they are of MQTT.
+pub(crate) fn side(bytes: &[u8]) -> Option<Side> {
+    Seen::of(bytes)?.side()
+}
+
+/// Whether whole packets of one side confirm what the other side said in whole packets just before, by number.
+pub(crate) fn confirms(asked: &[u8], answer: &[u8]) -> bool {
+    let mut ids: SmallVec<[u16; 8]> = SmallVec::new();
+    let asks = walk(asked, &mut |kind, flags, rest| {
+        let mut b = Bytes(rest);
+        let id = match kind {
+            Kind::Publish if !publishes_to(flags, rest) => return false,
+            Kind::Publish if flags & 6 != 0 => b.string().and_then(|_| b.short()),
+            Kind::Subscribe | Kind::Unsubscribe if filters(kind, rest) => b.short(),
+            _ => None,
+        };
+        ids.extend(id);
+        ids.len() <= MAX_IDS
+    });
+    if asks != Some(true) || ids.is_empty() {
+        return false;
     }
-    match sides {
-        [true, false] => Some(Side::Client),
-        [false, true] => Some(Side::Server),
-        _ => None,
+    let mut confirmed = false;
+    let whole = walk(answer, &mut |kind, flags, rest| {
+        if matches!(kind, Kind::Puback | Kind::Pubrec | Kind::Suback | Kind::Unsuback) {
+            confirmed |= Bytes(rest).short().is_some_and(|id| ids.contains(&id));
+        }
+        kind != Kind::Publish || publishes_to(flags, rest)
+    });
+    whole == Some(true) && confirmed
+}
+
+/// What whole packets, up to the end of a segment, have in them.
+struct Seen {
+    /// Whether the client, the server may say all of them.
+    sides: [bool; 2],
+    n: usize,
+    /// A subscription is among them.
+    telling: bool,
+    publishes: bool,
+}
+
+impl Seen {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let mut seen = Self { sides: [true; 2], n: 0, telling: false, publishes: false };
+        let whole = walk(bytes, &mut |kind, flags, rest| {
+            seen.n += 1;
+            for (may, side) in seen.sides.iter_mut().zip([Side::Client, Side::Server]) {
+                *may &= kind.is_said_by(side);
+            }
+            match kind {
+                Kind::Publish => {
+                    let fits = publishes_to(flags, rest);
+                    seen.publishes |= fits;
+                    fits
+                }
+                Kind::Subscribe | Kind::Unsubscribe => {
+                    seen.telling = true;
+                    filters(kind, rest)
+                }
+                _ => true,
+            }
+        })?;
+        (whole && seen.n > 0).then_some(seen)
+    }
+
+    fn several(&self) -> bool {
+        self.n > 1 && self.publishes
+    }
+
+    fn side(&self) -> Option<Side> {
+        match self.sides {
+            [true, false] => Some(Side::Client),
+            [false, true] => Some(Side::Server),
+            _ => None,
+        }
     }
 }
 
@@ -160,6 +223,12 @@ mod tests {
         assert_eq!(packets(&[PUBLISH, b"\xd0\0"].concat()), Some(Side::Server));
         assert_eq!(packets(&[PUBLISH, b"\xc0\0"].concat()), Some(Side::Client));
         assert_eq!(packets(b"\xc0\0"), None, "too little");
+        assert_eq!(side(b"\xc0\0"), Some(Side::Client));
+        assert!(either(&[PUBLISH, PUBLISH].concat()) && !either(PUBLISH) && !either(b"\x40\x02\0\x01\x40\x02\0\x01"));
+        assert!(!either(&[SUBSCRIBE, b"\x90\x03\0\x01\x01", PUBLISH].concat()), "nobody says both");
+        assert!(confirms(PUBLISH, b"\x40\x02\0\x01") && confirms(SUBSCRIBE, b"\x90\x03\0\x01\x01"));
+        assert!(!confirms(PUBLISH, b"\x40\x02\0\x02"), "another number");
+        assert!(!confirms(PUBLISH, b"\x40\x02\0\x01x") && !confirms(b"\x30\x06\0\x03a/bx", b"\x40\x02\0\x01"));
         assert_eq!(packets(&SUBSCRIBE[..9]), None);
         assert!(
             begins(PUBLISH, Side::Server)

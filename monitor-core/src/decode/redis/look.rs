@@ -3,7 +3,13 @@
 use super::command::number;
 use super::commands;
 use super::reply::{Replies, Reply};
+use crate::model::Side;
 use crate::model::claim::Salt;
+
+/// Longest word that is taken for the name of a command that is not known here.
+const MAX_WORD: usize = 64;
+/// Longest line with the length of something, its type and end included.
+const MAX_NUMBER: usize = 24;
 
 /// What some bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +47,38 @@ pub(crate) fn request(bytes: &[u8]) -> Look {
         subscribing(rest)
     } else {
         Look::Is
+    }
+}
+
+/// An array whose first element is a word: a command, whether this server's commands are known here or not (`SENTINEL`,
+/// `JSON.SET`, whatever a module brings), or a reply of that form. Who says it must be known from elsewhere.
+pub(crate) fn array(bytes: &[u8]) -> bool {
+    let line = |b: u8, bytes: &[u8]| -> Option<(u64, usize)> {
+        let end = memchr::memchr(b'\n', bytes.get(..MAX_NUMBER.min(bytes.len()))?)?;
+        let digits = bytes.get(..end)?.strip_prefix(&[b])?.strip_suffix(b"\r")?;
+        Some((number(digits)?, end + 1))
+    };
+    let word = || {
+        let (n, at) = line(b'*', bytes)?;
+        let rest = bytes.get(at..).filter(|_| n > 0)?;
+        let (len, at) = line(b'$', rest)?;
+        let (word, end) = rest.get(at..)?.split_at_checked(usize::try_from(len).ok().filter(|n| *n <= MAX_WORD)?)?;
+        end.starts_with(b"\r\n").then_some(word)
+    };
+    word().is_some_and(|word| {
+        word.first().is_some_and(u8::is_ascii_alphabetic)
+            && word.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    })
+}
+
+/// Who says these bytes, given that they are of Redis' protocol.
+pub(crate) fn side(bytes: &[u8]) -> Option<Side> {
+    match bytes {
+        [b'+' | b'-' | b':' | b'$' | b'%' | b'>' | b'_' | b'#' | b',' | b'(' | b'!' | b'=' | b'~', ..] => {
+            Some(Side::Server)
+        }
+        _ if request(bytes) == Look::Is => Some(Side::Client),
+        _ => None,
     }
 }
 
@@ -99,6 +137,22 @@ mod tests {
         assert_eq!(request(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"), Look::Not);
         assert_eq!(request(b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"), Look::Not);
         assert_eq!(request(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n$1\r\nb\r\n"), Look::Is);
+        assert!(array(b"*2\r\n$8\r\nSENTINEL\r\n$7\r\nmasters\r\n") && array(b"*3\r\n$8\r\nJSON.SET\r\n"));
+        for other in [
+            &b"*2\r\n$8\r\nSENTINE\r\n"[..],
+            b"*2\r\n$8\r\nSENT NEL\r\n",
+            b"*0\r\n$4\r\nNOPE\r\n",
+            b"*-1\r\n",
+            b"*1\r\n:1\r\n",
+            b"*1\r\n$4\r\n{\"a\r\n",
+            b"*1\n$4\nNOPE\n",
+            b"* 1 FETCH",
+        ] {
+            assert!(!array(other), "{}", String::from_utf8_lossy(other));
+        }
+        assert_eq!(side(b":1\r\n"), Some(Side::Server));
+        assert_eq!(side(ping), Some(Side::Client));
+        assert_eq!(side(b"*1\r\n$4\r\nNOPE\r\n"), None);
         // Of NATS as well as of Redis.
         assert!(!replies(b"+OK\r\n+OK\r\n") && !replies(b"-ERR 'Authorization Violation'\r\n"));
     }

@@ -375,7 +375,7 @@ impl Decoder for Redis {
         let starts = std::mem::replace(at_start, chunk.ends_segment);
         if *lost {
             let begins = match from {
-                Side::Client => look::request(chunk.bytes) == look::Look::Is,
+                Side::Client => look::request(chunk.bytes) == look::Look::Is || look::array(chunk.bytes),
                 Side::Server => {
                     matches!(chunk.bytes, [b'+' | b'-' | b':' | b'$' | b'*' | b'%' | b'>' | b'_' | b'#', ..])
                 }
