@@ -326,7 +326,7 @@ fn statements() {
         ("COPY (SELECT id FROM orders) TO STDOUT (FORMAT csv)", "COPY 2", &["1 Data COPY [orders]"]),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE", "BEGIN", &["1 Control BEGIN Begin"]),
         ("COMMIT AND CHAIN", "COMMIT", &["1 Control COMMIT Commit", "1 Control COMMIT Begin"]),
-        ("COMMIT", "ROLLBACK", &["1 Control COMMIT Rollback"]),
+        ("COMMIT", "ROLLBACK", &["1 Control COMMIT -> error", "1 Control ROLLBACK Rollback"]),
         ("ROLLBACK TO SAVEPOINT a", "ROLLBACK", &["1 Control ROLLBACK TO [a] RollbackTo a"]),
         ("EXPLAIN SELECT * FROM orders", "EXPLAIN", &["1 Control EXPLAIN"]),
         ("EXPLAIN ANALYZE SELECT * FROM orders", "EXPLAIN", &["1 Data EXPLAIN ANALYZE [orders]"]),

@@ -25,7 +25,7 @@ pub struct ServiceSpec {
     pub port: Option<u16>,
     /// Network (address, prefix bits), if given.
     pub net: Option<(IpAddr, u8)>,
-    /// Protocol, if declared; a hint that the bytes may contradict.
+    /// Protocol, if declared: decides at once, unless the first bytes are plainly another's or encrypted.
     pub protocol: Option<Protocol>,
     /// Weakest binding that counts; `None`: the protocol's default.
     pub minimum: Option<Strength>,

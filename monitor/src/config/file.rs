@@ -266,7 +266,8 @@ pub(super) struct Service {
     /// Where it listens.
     #[serde(rename = "match")]
     pub(super) matches: Located<ServiceMatch>,
-    /// Its protocol; found from the bytes if left out.
+    /// Its protocol: decides at once, unless the first bytes are plainly another's or encrypted. Found from the bytes if
+    /// left out.
     pub(super) protocol: Option<ProtocolName>,
     /// What re-validates a tenant on it.
     pub(super) revalidation: Option<Revalidation>,
@@ -292,6 +293,16 @@ pub(super) enum ProtocolName {
     Redis,
     /// HTTP/1.1.
     Http,
+    /// Model Context Protocol, over HTTP or WebSocket.
+    Mcp,
+    /// AMQP 0-9-1.
+    Amqp,
+    /// NATS, JetStream included.
+    Nats,
+    /// Apache Kafka.
+    Kafka,
+    /// MQTT 3.1.1 and 5.
+    Mqtt,
 }
 
 /// What re-validates a tenant on a service. What is left out has a working default.

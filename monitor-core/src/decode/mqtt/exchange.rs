@@ -5,6 +5,7 @@ mod requests;
 use smallvec::SmallVec;
 
 use super::Mqtt;
+use super::look::filters_version;
 use super::packet::{Kind, Piece, Version};
 use super::read::{Bytes, Property, properties};
 use super::session;
@@ -298,10 +299,16 @@ impl Mqtt {
             }
             Kind::Subscribe | Kind::Unsubscribe => {
                 let id = b.short()?;
-                if version == Some(Version::Five) {
-                    b.properties()?;
-                }
-                let filter = std::str::from_utf8(b.string()?).unwrap_or_default();
+                // What can be read in one version only tells it, where the beginning was not seen.
+                let filter = match version.or_else(|| filters_version(kind, b)) {
+                    Some(Version::Five) => {
+                        b.properties()?;
+                        b.string()?
+                    }
+                    Some(Version::Three) => b.string()?,
+                    None => &[],
+                };
+                let filter = std::str::from_utf8(filter).unwrap_or_default();
                 let (verb, answer) = match kind {
                     Kind::Subscribe => ("SUBSCRIBE", Kind::Suback),
                     _ => ("UNSUBSCRIBE", Kind::Unsuback),
@@ -312,11 +319,8 @@ impl Mqtt {
             }
             Kind::Suback | Kind::Unsuback => {
                 let id = b.short()?;
-                if version == Some(Version::Five) {
-                    b.properties()?;
-                }
-                let refused = !b.0.is_empty() && b.0.iter().all(|code| *code >= 0x80);
-                self.answer(kind, id, if refused { Outcome::Error } else { Outcome::Ok }, at, sink);
+                let outcome = granted(kind, b, version)?;
+                self.answer(kind, id, outcome, at, sink);
             }
             Kind::Pingreq => self.ask("PINGREQ", Kind::Pingresp, 0, (Sym::EMPTY, Claim::Neutral), at, sink),
             Kind::Pingresp => self.answer(kind, 0, Outcome::Ok, at, sink),
@@ -388,5 +392,57 @@ impl Mqtt {
             (Side::Server, CONTINUE) | (Side::Client, _) => {}
             (Side::Server, _) => self.answer(Kind::Auth, 0, Outcome::Ok, at, sink),
         }
+    }
+}
+
+/// What SUBACK and UNSUBACK say behind the packet id (MQTT 5 §3.9, §3.11; 3.1.1 §3.9, §3.11): refused when every filter
+/// is. Version 5 has properties before the codes, and codes for UNSUBACK, too. Where the version was not seen, both are
+/// tried, and where they differ the outcome is unknown. `None`: it is too short.
+fn granted(kind: Kind, b: Bytes<'_>, version: Option<Version>) -> Option<Outcome> {
+    let of = |codes: &[u8]| {
+        let refused = !codes.is_empty() && codes.iter().all(|code| *code >= 0x80);
+        if refused { Outcome::Error } else { Outcome::Ok }
+    };
+    let three = || match kind {
+        Kind::Unsuback => b.0.is_empty().then_some(Outcome::Ok),
+        _ => (!b.0.is_empty() && b.0.iter().all(|code| matches!(code, 0..=2 | 0x80))).then(|| of(b.0)),
+    };
+    let five = || {
+        let mut b = b;
+        properties(b.properties()?, &mut |_| {})?;
+        (!b.0.is_empty()).then(|| of(b.0))
+    };
+    match version {
+        Some(Version::Three) => Some(of(b.0)),
+        Some(Version::Five) => {
+            let mut b = b;
+            b.properties()?;
+            Some(of(b.0))
+        }
+        None => Some(match (three(), five()) {
+            (Some(a), Some(b)) if a != b => Outcome::Unknown,
+            (Some(a), _) | (None, Some(a)) => a,
+            (None, None) => Outcome::Unknown,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_depends_on_the_unseen_version_is_unknown() {
+        let unseen = |kind, codes| granted(kind, Bytes(codes), None);
+        let (suback, unsuback) = (Kind::Suback, Kind::Unsuback);
+        assert_eq!(unseen(suback, &[0, 0x87]), Some(Outcome::Error), "no code of 3.1.1");
+        assert_eq!(unseen(suback, &[0, 0x80]), Some(Outcome::Unknown), "one of two filters, or the only one");
+        assert_eq!(unseen(suback, &[0, 1]), Some(Outcome::Ok), "either way");
+        assert_eq!(unseen(suback, &[1]), Some(Outcome::Ok), "no properties");
+        assert_eq!(unseen(suback, &[0x80]), Some(Outcome::Error));
+        assert_eq!(unseen(unsuback, &[0, 0x87]), Some(Outcome::Error));
+        assert_eq!(unseen(unsuback, &[]), Some(Outcome::Ok));
+        assert_eq!(granted(suback, Bytes(&[0, 0x80]), Some(Version::Five)), Some(Outcome::Error));
+        assert_eq!(granted(suback, Bytes(&[0, 0x80]), Some(Version::Three)), Some(Outcome::Ok));
     }
 }

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::packet::{Kind, is_topic};
+use super::packet::{Kind, Version, is_topic};
 use super::read::Bytes;
 use crate::model::Side;
 
@@ -156,23 +156,35 @@ fn publishes_to(flags: u8, rest: &[u8]) -> bool {
 
 /// Filters, behind a packet id: of version 3, or after the properties of version 5.
 fn filters(kind: Kind, rest: &[u8]) -> bool {
+    let mut b = Bytes(rest);
+    let id = b.short().is_some_and(|id| id != 0);
+    id && (all_filters(kind, b) || b.properties().is_some() && all_filters(kind, b))
+}
+
+/// The version in which what follows a packet id is filters, if it is in one only.
+pub(super) fn filters_version(kind: Kind, rest: Bytes<'_>) -> Option<Version> {
+    let mut five = rest;
+    let as_five = five.properties().is_some() && all_filters(kind, five);
+    match (all_filters(kind, rest), as_five) {
+        (true, false) => Some(Version::Three),
+        (false, true) => Some(Version::Five),
+        _ => None,
+    }
+}
+
+/// Nothing but filters, at least one.
+fn all_filters(kind: Kind, mut b: Bytes<'_>) -> bool {
     let one = |b: &mut Bytes<'_>| -> Option<bool> {
         let filter = b.string()?;
         let options = if kind == Kind::Subscribe { b.byte()? } else { 0 };
         let text = std::str::from_utf8(filter).is_ok_and(|t| !t.is_empty() && t.bytes().all(|b| b >= b' '));
         Some(text && options & 0xc0 == 0 && options & 3 != 3)
     };
-    let all = |mut b: Bytes<'_>| {
-        let mut right = !b.0.is_empty();
-        while right && !b.0.is_empty() {
-            right = one(&mut b) == Some(true);
-        }
-        right
-    };
-    let mut b = Bytes(rest);
-    let id = b.short().is_some_and(|id| id != 0);
-    let mut five = b;
-    id && (all(b) || five.properties().is_some() && all(five))
+    let mut right = !b.0.is_empty();
+    while right && !b.0.is_empty() {
+        right = one(&mut b) == Some(true);
+    }
+    right
 }
 
 /// Goes from packet to packet while `each` agrees, a PUBLISH that goes on after the last byte included. `Some(true)`:

@@ -138,6 +138,8 @@ pub(super) struct Machine {
     /// The server reads COPY data.
     copying: bool,
     warned: bool,
+    /// Something that was asked before may still be answered: what becomes of a request is not known.
+    pub(super) unsure: bool,
     /// `standard_conforming_strings` is off: plain strings have backslash escapes. The server reports it; `None`: the
     /// report may have been missed.
     backslash: Option<bool>,
@@ -158,8 +160,14 @@ impl Machine {
             skipping: false,
             copying: false,
             warned: false,
+            unsure: false,
             backslash: Some(false),
         }
+    }
+
+    /// What a reply says of its request.
+    fn outcome(&self, said: Outcome) -> Outcome {
+        if self.unsure { Outcome::Unknown } else { said }
     }
 
     /// Requests answered so far.
@@ -212,6 +220,7 @@ impl Machine {
         self.skipping = false;
         self.copying = false;
         self.warned = false;
+        self.unsure = false;
         self.backslash = None;
     }
 }

@@ -91,7 +91,7 @@ impl Postgres {
     /// A decoder for a connection seen from its first byte, or from the middle.
     pub fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Self {
         Self {
-            phase: if mid_stream { Phase::Lost(Search::new(0, false)) } else { Phase::Opening },
+            phase: if mid_stream { Phase::Lost(Search::joined()) } else { Phase::Opening },
             opening: Vec::new(),
             frames: [Framer::new(Side::Client), Framer::new(Side::Server)],
             passing: [Passing::new(salt), Passing::new(salt)],
@@ -211,6 +211,11 @@ impl Postgres {
     }
 
     fn malformed(&mut self, kind: &'static str, at: Nanos, sink: &mut dyn Sink) {
+        if self.machine.unsure {
+            // It was not the place after all.
+            self.lose(Disturbance::Gap, at, sink);
+            return;
+        }
         sink.decode_error(kind);
         self.n_malformed += 1;
         if self.n_malformed >= MAX_MALFORMED {
@@ -238,9 +243,13 @@ impl Postgres {
         self.phase = Phase::Lost(Search::new(owed, !client_ended));
     }
 
-    fn found(&mut self, at: Nanos, ready: (Nanos, TxStatus), requests: &[u8], sink: &mut dyn Sink) {
+    fn found(&mut self, at: Nanos, ready: Option<(Nanos, TxStatus)>, requests: &[u8], sink: &mut dyn Sink) {
         self.phase = Phase::Messages;
-        sink.status(ready.0, ready.1);
+        match ready {
+            Some((at, status)) => sink.status(at, status),
+            // Something may be outstanding: until the connection comes to rest, replies may be another request's.
+            None => self.machine.unsure = true,
+        }
         self.messages(Side::Client, at, requests, sink);
     }
 }

@@ -10,6 +10,9 @@ use crate::model::{Nanos, Side, TxStatus};
 /// Most outstanding replies waited for; each needs one exchange.
 const MAX_OWED: usize = 64;
 
+/// The server's last word, if it was heard, and the client's whole messages.
+pub(super) type Found = (Option<(Nanos, TxStatus)>, Vec<u8>);
+
 /// The search for a place to start.
 #[derive(Debug)]
 pub(super) struct Search {
@@ -24,17 +27,25 @@ pub(super) struct Search {
     client_inside: bool,
     /// The client's segment so far.
     candidate: Vec<u8>,
+    /// The connection was joined late, and nothing was heard of the server yet: it may be waiting for what comes.
+    joined: bool,
 }
 
 impl Search {
     /// Starts; `owed` replies are outstanding, `client_inside`: the client's last bytes did not end a segment.
     pub(super) fn new(owed: usize, client_inside: bool) -> Self {
-        Self { ready: None, owed: owed.min(MAX_OWED), tail: [0; 6], n_tail: 0, client_inside, candidate: Vec::new() }
+        Self { ready: None, owed: owed.min(MAX_OWED), tail: [0; 6], n_tail: 0, client_inside, candidate: Vec::new(), joined: false }
+    }
+
+    /// Starts on a connection that was joined late.
+    pub(super) fn joined() -> Self {
+        Self { joined: true, ..Self::new(0, false) }
     }
 
     /// Bytes from the server.
     pub(super) fn server(&mut self, at: Nanos, bytes: &[u8], ends_segment: bool) {
         self.ready = None;
+        self.joined = false;
         if !self.candidate.is_empty() {
             self.candidate = Vec::new();
             self.client_inside = true;
@@ -55,16 +66,21 @@ impl Search {
         }
     }
 
-    /// Bytes from the client. Gives the server's last word and the client's whole messages once both are convincing.
-    pub(super) fn client(&mut self, bytes: &[u8], ends_segment: bool) -> Option<((Nanos, TxStatus), Vec<u8>)> {
+    /// Bytes from the client. Gives the server's last word and the client's whole messages once both are convincing; of a
+    /// connection that was joined late, the first messages even without that word.
+    pub(super) fn client(&mut self, bytes: &[u8], ends_segment: bool) -> Option<Found> {
         let inside = std::mem::replace(&mut self.client_inside, !ends_segment);
-        let ready = self.ready?;
+        let ready = self.ready;
+        if ready.is_none() && !self.joined {
+            return None;
+        }
         if inside && self.candidate.is_empty() {
             return None;
         }
         if self.candidate.len() + bytes.len() > KEEP {
             self.candidate = Vec::new();
             self.ready = None;
+            self.joined = false;
             return None;
         }
         self.candidate.extend_from_slice(bytes);
@@ -73,12 +89,14 @@ impl Search {
         }
         let whole = std::mem::take(&mut self.candidate);
         self.ready = None;
+        self.joined = false;
         requests(&whole).then_some((ready, whole))
     }
 
     /// More is missing.
     pub(super) fn missing(&mut self, from: Side) {
         self.ready = None;
+        self.joined = false;
         self.candidate = Vec::new();
         match from {
             Side::Server => self.n_tail = 0,
@@ -154,7 +172,10 @@ mod tests {
         assert!(search.client(QUERY, true).is_none(), "nothing is known to be outstanding or not");
         search.server(Nanos(7), READY, true);
         let found = search.client(QUERY, true).unwrap();
-        assert_eq!(found, ((Nanos(7), TxStatus::Open), QUERY.to_vec()));
+        assert_eq!(found, (Some((Nanos(7), TxStatus::Open)), QUERY.to_vec()));
+        let mut search = Search::joined();
+        assert_eq!(search.client(QUERY, true), Some((None, QUERY.to_vec())), "nobody was heard before");
+        assert!(search.client(QUERY, true).is_none(), "only once");
     }
 
     #[test]

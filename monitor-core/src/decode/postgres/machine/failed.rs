@@ -32,7 +32,8 @@ impl Machine {
                 let at = std::mem::replace(next, plans.len());
                 if at < plans.len() {
                     let plan = plans.swap_remove(at);
-                    let call = error_call(*request, *begun, out.at);
+                    let outcome = if self.unsure { Outcome::Unknown } else { Outcome::Error };
+                    let call = Call { outcome, ..error_call(*request, *begun, out.at) };
                     run(&plan, &[], &call, &mut self.memory, out.sink);
                 }
                 Ok(())
@@ -71,11 +72,12 @@ impl Machine {
                     return;
                 }
                 Some(Entry::Execute { request, begun, portal, .. }) => {
-                    self.fail_portal(request, begun, portal.as_deref(), Outcome::Error, out);
+                    let outcome = self.outcome(Outcome::Error);
+                    self.fail_portal(request, begun, portal.as_deref(), outcome, out);
                     self.answer(request, print.take(), out);
                 }
                 Some(entry) => {
-                    self.give_up(&entry, Outcome::Error, out);
+                    self.give_up(&entry, self.outcome(Outcome::Error), out);
                     print = None;
                 }
             }

@@ -154,7 +154,7 @@ impl Machine {
         let warned = std::mem::take(&mut self.warned);
         match self.pending.pop_front() {
             Some(Entry::Query { request, begun, plans, next, more, failed, marker }) => {
-                let outcome = Outcome::Ok;
+                let outcome = self.outcome(Outcome::Ok);
                 let call = Call { request, begun, ended: out.at, outcome, tag, suspended: false, warned, marker };
                 let said = match plans.get(next) {
                     Some(plan) if plan.template.tag.fits(Tag::of(tag)) => {
@@ -175,7 +175,7 @@ impl Machine {
                 Ok(())
             }
             Some(Entry::Execute { request, begun, name, .. }) => {
-                let (outcome, marker) = (Outcome::Ok, Claim::Neutral);
+                let (outcome, marker) = (self.outcome(Outcome::Ok), Claim::Neutral);
                 let call = Call { request, begun, ended: out.at, outcome, tag, suspended: false, warned, marker };
                 let fits = self.run_portal(name, &call, out);
                 self.answer(request, passing.take(), out);
@@ -302,7 +302,7 @@ impl Machine {
                     request,
                     begun,
                     ended: out.at,
-                    outcome: Outcome::Ok,
+                    outcome: self.outcome(Outcome::Ok),
                     tag: b"SELECT",
                     suspended: true,
                     warned,
@@ -318,6 +318,7 @@ impl Machine {
 
     pub(super) fn function_done(&mut self, request: u64, begun: Nanos, outcome: Outcome, out: &mut Out<'_>) {
         let verb = out.sink.intern("FUNCTION");
+        let outcome = self.outcome(outcome);
         // Which function is known to the server only, by number.
         self.control(request, begun, OpKind::Data, verb, Effect::Unknown, outcome, out);
     }
@@ -351,6 +352,7 @@ impl Machine {
         }
         self.copying = false;
         self.warned = false;
+        self.unsure &= !self.pending.is_empty();
         if status == TxStatus::Idle {
             self.portals.clear();
             self.memory.armed_cursor = false;

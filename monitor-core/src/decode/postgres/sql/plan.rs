@@ -178,8 +178,13 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
             }
             Act::Begin => run.say(OpKind::Control, Sym::EMPTY, Effect::Begin),
             // A failed transaction answers COMMIT with ROLLBACK.
-            Act::Commit if call.tag == b"ROLLBACK" => run.say(OpKind::Control, Sym::EMPTY, Effect::Rollback),
+            Act::Commit if call.tag == b"ROLLBACK" && call.outcome == Outcome::Ok => run.undone(),
             Act::Commit => run.say(OpKind::Control, Sym::EMPTY, Effect::Commit),
+            Act::Rollback
+                if call.tag == b"ROLLBACK" && call.outcome == Outcome::Ok && &*template.verb == "PREPARE TRANSACTION" =>
+            {
+                run.undone();
+            }
             Act::Rollback => run.say(OpKind::Control, Sym::EMPTY, Effect::Rollback),
             Act::Savepoint(name) => run.savepoint(name, Effect::Savepoint),
             Act::RollbackTo(name) => run.savepoint(name, Effect::RollbackTo),
@@ -406,6 +411,31 @@ impl Run<'_> {
             proved: None,
             tables,
         });
+    }
+
+    /// The server has rolled back what was to be committed: the client did not get what it asked for. What it got is
+    /// told as an operation of its own, so that the ledger follows.
+    fn undone(&mut self) {
+        self.n_said += 1;
+        let told = Operation {
+            request: self.call.request,
+            begun: self.call.begun,
+            ended: self.call.ended,
+            from: Side::Client,
+            kind: OpKind::Control,
+            verb: self.verb,
+            target: Sym::EMPTY,
+            effect: Effect::None,
+            outcome: Outcome::Error,
+            warned_ineffective: false,
+            marker: Claim::Neutral,
+            credential: None,
+            proved: None,
+            key: None,
+        };
+        self.sink.done(&told);
+        let verb = self.sink.intern("ROLLBACK");
+        self.sink.done(&Operation { verb, effect: Effect::Rollback, outcome: Outcome::Ok, ..told });
     }
 
     fn savepoint(&mut self, name: &str, effect: fn(Sym) -> Effect) {
