@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use common::{SALT, Segments, Suite};
 use monitor_core::decode::infer;
-use monitor_core::engine::{Engine, OperationView, Output};
 use monitor_core::detect::FindingEvent;
+use monitor_core::engine::{Engine, OperationView, Output};
 use monitor_core::model::settings::ServiceSpec;
 use monitor_core::model::{
     BindPolicy, Direction, Event, Finding, HeaderPolicy, Nanos, Protocol, Role, Segment, Settings, Side, SocketCookie,
@@ -154,13 +154,13 @@ fn a_connection_joined_at_any_turn_is_read_from_then_on_also_after_a_long_reply(
     // Of each protocol, in percent. What is missing is mostly what depends on the beginning: prepared statements, names of
     // what was subscribed to, transactions that were open.
     let suites = [
-        (suite!("postgres", Postgres), 75),
-        (suite!("http", Http), 85),
-        (suite!("redis", Redis), 85),
-        (suite!("kafka", Kafka), 75),
-        (suite!("amqp", Amqp), 60),
-        (suite!("nats", Nats), 50),
-        (suite!("mqtt", Mqtt), 50),
+        (suite!("postgres", Postgres), 95),
+        (suite!("http", Http), 95),
+        (suite!("redis", Redis), 99),
+        (suite!("kafka", Kafka), 90),
+        (suite!("amqp", Amqp), 97),
+        (suite!("nats", Nats), 96),
+        (suite!("mqtt", Mqtt), 95),
     ];
     let mut low = Vec::new();
     for (suite, percent) in &suites {

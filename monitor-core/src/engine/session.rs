@@ -322,8 +322,7 @@ impl Sink for Session<'_> {
             self.apply(op);
         }
         let keys = std::mem::take(&mut self.core.keys);
-        let pending =
-            Pending { unit: self.unit_of(op.request), protocol: self.core.protocol, op: *op, view, keys };
+        let pending = Pending { unit: self.unit_of(op.request), protocol: self.core.protocol, op: *op, view, keys };
         let asks = op.effect == Effect::Check;
         let posts = op.kind == OpKind::Publish;
         let wait = !self.known() && op.request != 0 && (data || asks || posts || self.shared.settings.operations);

@@ -28,8 +28,8 @@ use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, Store, World};
 use crate::model::mcp::Exchange;
 use crate::model::token::Token;
 use crate::model::{
-    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Protocol,
-    Service, ServiceId, Settings, Severity, TenantId, TenantTable, Unseen, Verdict, Workload, WorkloadId,
+    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Protocol, Service,
+    ServiceId, Settings, Severity, TenantId, TenantTable, Unseen, Verdict, Workload, WorkloadId,
 };
 
 /// Most names (tables, settings, workloads …) told apart.

@@ -34,7 +34,15 @@ pub(super) struct Search {
 impl Search {
     /// Starts; `owed` replies are outstanding, `client_inside`: the client's last bytes did not end a segment.
     pub(super) fn new(owed: usize, client_inside: bool) -> Self {
-        Self { ready: None, owed: owed.min(MAX_OWED), tail: [0; 6], n_tail: 0, client_inside, candidate: Vec::new(), joined: false }
+        Self {
+            ready: None,
+            owed: owed.min(MAX_OWED),
+            tail: [0; 6],
+            n_tail: 0,
+            client_inside,
+            candidate: Vec::new(),
+            joined: false,
+        }
     }
 
     /// Starts on a connection that was joined late.

@@ -181,7 +181,9 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
             Act::Commit if call.tag == b"ROLLBACK" && call.outcome == Outcome::Ok => run.undone(),
             Act::Commit => run.say(OpKind::Control, Sym::EMPTY, Effect::Commit),
             Act::Rollback
-                if call.tag == b"ROLLBACK" && call.outcome == Outcome::Ok && &*template.verb == "PREPARE TRANSACTION" =>
+                if call.tag == b"ROLLBACK"
+                    && call.outcome == Outcome::Ok
+                    && &*template.verb == "PREPARE TRANSACTION" =>
             {
                 run.undone();
             }
