@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use common::{SALT, Segments, Suite};
-use monitor_core::decode::infer;
+use monitor_core::decode::{Appetite, infer};
 use monitor_core::detect::FindingEvent;
-use monitor_core::engine::{Engine, OperationView, Output};
+use monitor_core::engine::{Engine, OperationView, Output, Wanted};
 use monitor_core::model::settings::ServiceSpec;
 use monitor_core::model::{
     BindPolicy, Direction, Event, Finding, HeaderPolicy, Nanos, Protocol, Role, Segment, Settings, Side, SocketCookie,
@@ -49,8 +49,8 @@ impl Output for Seen {
         self.operations.insert((o.verb.to_owned(), o.target.to_owned(), o.op.begun.0 / STEP));
         self.protocols.insert(o.protocol.name());
     }
-    fn capture(&mut self, _: SocketCookie, tx: monitor_core::decode::Appetite, _: monitor_core::decode::Appetite) {
-        self.all_wanted += usize::from(tx == monitor_core::decode::Appetite::Everything);
+    fn capture(&mut self, _: SocketCookie, wanted: Wanted) {
+        self.all_wanted += usize::from(wanted.sent == Appetite::Everything);
     }
 }
 
@@ -119,10 +119,6 @@ fn play(segments: &Segments, skip: usize, settings: Settings, before: &[(Side, V
     p.end()
 }
 
-fn quiet_settings() -> Settings {
-    Settings::default()
-}
-
 /// The rest of a long reply, in full segments and a last one: nothing in it begins anything.
 fn rest_of_a_reply() -> Vec<(Side, Vec<u8>)> {
     let full = |_| (Side::Server, vec![b'\x07'; 1448]);
@@ -133,12 +129,12 @@ fn rest_of_a_reply() -> Vec<(Side, Vec<u8>)> {
 fn found(suite: &Suite, before: &[(Side, Vec<u8>)]) -> (usize, usize) {
     let (mut n, mut all) = (0, 0);
     for (name, segments) in suite.recordings() {
-        let want = play(&segments, 0, quiet_settings(), &[], 5432);
+        let want = play(&segments, 0, Settings::default(), &[], 5432);
         for skip in 1..segments.len() {
             if segments[skip].0 != Side::Client || segments[skip - 1].0 == Side::Client {
                 continue;
             }
-            let got = play(&segments, skip, quiet_settings(), before, 5432);
+            let got = play(&segments, skip, Settings::default(), before, 5432);
             assert!(got.n_findings <= want.n_findings, "{name} from {skip}");
             assert!(got.protocols.is_subset(&want.protocols), "{name} from {skip}: {:?}", got.protocols);
             let later = || want.operations.iter().filter(|o| o.2 > skip as u64);
@@ -179,7 +175,7 @@ const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
 
 /// A connection seen from its start, in which the client says `first` and then asks six times.
 fn after(first: &[&[u8]], answers: &[u8]) -> Seen {
-    let mut p = Play::new(quiet_settings(), true, 6379);
+    let mut p = Play::new(Settings::default(), true, 6379);
     for bytes in first {
         p.at += 1;
         p.say(Side::Client, bytes);
@@ -224,7 +220,7 @@ fn no_beginning_blinds() {
 
 #[test]
 fn what_both_ends_encrypt_is_asked_for_no_more() {
-    let mut p = Play::new(quiet_settings(), true, 443);
+    let mut p = Play::new(Settings::default(), true, 443);
     for i in 0..2000 {
         p.at += 1;
         p.say(if i % 2 == 0 { Side::Client } else { Side::Server }, b"\x17\x03\x03\0\x10aaaaaaaaaaaaaaaa");
@@ -278,7 +274,7 @@ fn a_declared_protocol_decides_at_once_unless_the_bytes_say_otherwise() {
 #[test]
 fn mqtt_joined_late_is_known_with_one_packet_in_each_segment() {
     let publish = |id: u8| [b"\x32\x08\0\x03a/b\0".as_slice(), &[id], b"x"].concat();
-    let mut p = Play::new(quiet_settings(), false, 1883);
+    let mut p = Play::new(Settings::default(), false, 1883);
     for id in 1..20 {
         p.at += 1;
         p.say(Side::Client, &publish(id));
@@ -294,8 +290,8 @@ fn a_beginning_is_known_where_the_handshake_was_not_seen() {
     let suites = [suite!("postgres", Postgres), suite!("amqp", Amqp), suite!("mqtt", Mqtt)];
     for suite in suites {
         for (name, segments) in suite.recordings() {
-            let want = play(&segments, 0, quiet_settings(), &[], 5432);
-            let mut p = Play::new(quiet_settings(), false, 5432);
+            let want = play(&segments, 0, Settings::default(), &[], 5432);
+            let mut p = Play::new(Settings::default(), false, 5432);
             for (i, (from, bytes)) in segments.iter().enumerate() {
                 p.at = i as u64 + 1;
                 p.say(*from, bytes);
@@ -308,14 +304,13 @@ fn a_beginning_is_known_where_the_handshake_was_not_seen() {
 
 #[test]
 fn postgres_joined_late_tells_the_first_exchange_without_its_outcome() {
-    let segments = vec![
+    let mut segments = vec![
         (Side::Client, b"Q\0\0\0\x18select a from orders\0".to_vec()),
         (Side::Server, b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I".to_vec()),
     ];
-    let mut segments = segments;
     let n = segments[0].1.len() as u8 - 1;
     segments[0].1[4] = n;
-    let mut p = Play::new(quiet_settings(), false, 5432);
+    let mut p = Play::new(Settings::default(), false, 5432);
     for (from, bytes) in &segments {
         p.at += 1;
         p.say(*from, bytes);

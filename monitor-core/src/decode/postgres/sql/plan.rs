@@ -433,7 +433,7 @@ impl Run<'_> {
             marker: Claim::Neutral,
             credential: None,
             proved: None,
-            key: None,
+            tables: None,
         };
         self.sink.done(&told);
         let verb = self.sink.intern("ROLLBACK");
