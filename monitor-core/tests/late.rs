@@ -318,3 +318,20 @@ fn postgres_joined_late_tells_the_first_exchange_without_its_outcome() {
     let seen = p.end();
     assert_eq!(seen.operations.len(), 1, "{:?}", seen.operations);
 }
+
+#[test]
+fn what_waits_is_told_as_what_it_was_after_an_upgrade() {
+    let mut p = Play::new(Settings::default(), true, 80);
+    p.at = 1;
+    p.say(Side::Client, b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    p.say(Side::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    p.at = 2;
+    p.say(Side::Client, b"GET /b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
+    p.say(Side::Server, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
+    p.at = 3;
+    p.say(Side::Client, &[7; 100]);
+    assert_eq!(p.engine.stats().flows_opaque, 1);
+    let seen = p.end();
+    assert_eq!(seen.operations.len(), 2, "{:?}", seen.operations);
+    assert_eq!(seen.protocols, BTreeSet::from(["http"]));
+}

@@ -126,7 +126,7 @@ impl Conn {
                 Told::Nothing => {}
             }
         }
-        if matches!(decided, None) && matches!(unreadable, None | Some("unknown")) {
+        if decided.is_none() && matches!(unreadable, None | Some("unknown")) {
             // What the operator says decides at once, where the bytes do not say otherwise.
             decided = self.declared(shared).map(|(protocol, client)| (protocol, client, None));
         }
