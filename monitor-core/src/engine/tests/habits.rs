@@ -60,7 +60,8 @@ fn the_first_use_of_a_new_connection_is_told_where_all_others_are_bound() {
 fn nothing_is_told_of_a_new_connection_that_is_bound_or_read_first_of_all() {
     let settings = |_: u32| -> Work { vec![("SELECT value FROM settings".into(), "SELECT 1", b'I')] };
     let version = |_: u32| -> Work { vec![("SELECT version FROM schema_migrations".into(), "SELECT 1", b'I')] };
-    let cases: [(&str, &dyn Fn(&mut Scene)); 5] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Scene));
+    let cases: [Case<'_>; 5] = [
         ("bound at once", &|scene| {
             let new = scene.grows();
             scene.request(1, new, &[&globex]);
