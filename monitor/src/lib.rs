@@ -5,6 +5,7 @@
 //! - [`pipeline`]: capture → core → export; the only place that spawns tasks or owns channels
 //! - [`tools`]: tools of MCP servers as they were approved
 //! - [`export`], [`metrics`]: where findings, operations and counters go
+//! - [`private`]: files and memory that nobody else reads
 //! - [`config`], [`cli`], [`logging`], [`doctor`]: the edge towards the operator
 //!
 //! Everything between an event and a finding is in `monitor-core`.
@@ -18,6 +19,7 @@ pub mod identity;
 pub mod logging;
 pub mod metrics;
 pub mod pipeline;
+pub mod private;
 pub mod tools;
 
 #[cfg(test)]

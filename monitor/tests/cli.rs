@@ -132,3 +132,39 @@ fn log_lines_can_be_json() {
         assert_eq!(value["level"], "INFO", "{line}");
     }
 }
+
+#[test]
+fn no_command_leaves_a_core_and_what_it_writes_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (findings, operations) = (dir.path().join("findings"), dir.path().join("operations"));
+    for (path, mode) in [(&findings, 0o666), (&operations, 0o644)] {
+        std::fs::write(path, "old").unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leasewarden"))
+        .arg("replay")
+        .arg(&pipe)
+        .arg("--findings")
+        .arg(&findings)
+        .arg("--operations")
+        .arg(&operations)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Whoever opens the pipe waits for the one that reads it: the command is at work.
+    let mut input = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    input.write_all(&EMPTY_PCAP).unwrap();
+    drop(input);
+    assert!(child.wait().unwrap().success());
+    for path in [&findings, &operations] {
+        let found = std::fs::metadata(path).unwrap();
+        assert_eq!((found.permissions().mode() & 0o7777, found.len()), (0o600, 0), "{}", path.display());
+    }
+}

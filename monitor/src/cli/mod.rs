@@ -82,6 +82,10 @@ pub fn main() -> ExitCode {
     // Wrong usage exits with 2 in here, help and version with 0.
     let cli = Cli::parse();
     logging::start(cli.log_format);
+    // Every command that reads a capture, a recording or the kernel holds payload.
+    if let Err(error) = crate::private::close_memory() {
+        tracing::warn!("others may read this process's memory: {error}");
+    }
     let done = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Replay(args) => replay::run(args),

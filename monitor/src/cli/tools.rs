@@ -9,7 +9,9 @@ use monitor_core::engine::ToolView;
 use serde::Serialize;
 
 use super::{Failure, complain, load, print};
+use crate::export::sink::Existing;
 use crate::pipeline::{self, Replay};
+use crate::private::{self, How};
 use crate::tools::compare::{self, Row};
 use crate::tools::fetch;
 use crate::tools::lock::{self, Lock};
@@ -109,7 +111,9 @@ fn lock(args: &LockArgs) -> Result<ExitCode, Failure> {
     }
     let text = lock.render();
     let Some(out) = &args.out else { return print(&text) };
-    std::fs::write(out, text).map_err(|e| Failure::CouldNot(format!("cannot write {}: {e}", out.display())))?;
+    private::open(out, How { existing: Existing::Replace, follow: true })
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|e| Failure::CouldNot(format!("cannot write {}: {e}", out.display())))?;
     let signed = if key.is_some() { ", signed" } else { "" };
     complain(&format!("{} tools locked in {}{signed}", lock.tools.len(), out.display()));
     Ok(ExitCode::SUCCESS)

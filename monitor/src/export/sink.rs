@@ -1,6 +1,5 @@
 //! Lines to a file or to standard output.
 
-use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use monitor_core::model::Finding;
 
 use super::human::{self, Style};
 use super::json;
+use crate::private::{self, How};
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,12 +89,7 @@ impl LineSink {
 
     fn file(path: &Path, existing: Existing, live: bool) -> Result<Self, SinkError> {
         let what = path.display().to_string();
-        let file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(existing == Existing::Append)
-            .truncate(existing == Existing::Replace)
-            .open(path)
+        let file = private::open(path, How { existing, follow: true })
             .map_err(|source| SinkError::Failed { what: what.clone(), source })?;
         Ok(Self { writer: Box::new(BufWriter::with_capacity(1 << 16, file)), what, style: None, live })
     }

@@ -1,8 +1,6 @@
 //! Writes a recording: events into blocks, each block compressed and written in one piece.
 
-use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
@@ -12,6 +10,8 @@ use super::checksum::crc32;
 use super::codec;
 use super::header::RecordingInfo;
 use super::{BLOCK_HEADER, BLOCK_TARGET};
+use crate::export::sink::Existing;
+use crate::private::{self, How};
 
 /// A block is written at the latest when it spans so much time: what an agent that is killed loses of its recording.
 const BLOCK_SPAN: Nanos = Nanos::secs(1);
@@ -64,7 +64,7 @@ impl Recorder {
     /// [`RecordingError::Create`], or [`RecordingError::Write`] for the header.
     pub fn create(path: &Path, info: &RecordingInfo) -> Result<Self, RecordingError> {
         let name = path.display().to_string();
-        match create_private(path) {
+        match private::open(path, How { existing: Existing::Replace, follow: false }) {
             Ok(file) => Self::new(Box::new(file), name, info),
             Err(source) => Err(RecordingError::Create { name, source }),
         }
@@ -184,21 +184,4 @@ fn block_header(out: &mut Vec<u8>, a: u32, b: u32, c: u32) {
     }
     let sum = crc32(out.get(begin..).unwrap_or_default());
     out.extend_from_slice(&sum.to_le_bytes());
-}
-
-fn create_private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        // Not before its permissions are known to be right.
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY)
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        // It may have existed, with other permissions.
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.set_len(0)?;
-    }
-    Ok(file)
 }
