@@ -113,6 +113,8 @@ pub struct Replay {
     pub findings: Option<Target>,
     /// Where operations go.
     pub operations: Option<Target>,
+    /// Read to the end even when whoever reads standard output has gone: more than the output rests on it.
+    pub to_the_end: bool,
 }
 
 /// What a replay came to.
@@ -120,6 +122,8 @@ pub struct Replay {
 pub struct Replayed {
     /// The most severe finding.
     pub worst: Option<Severity>,
+    /// What was not read and why, and what was; `None`: all of the input was read.
+    pub unread: Option<String>,
     /// Tools that servers were seen to list.
     pub tools: Vec<ToolView>,
 }
@@ -378,12 +382,14 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
     settings.salt = REPLAY_SALT;
     settings.operations = replay.operations.is_some();
     let mut agent = Agent::new(settings, replay.config.identity, outputs);
-    while !stop.load(Ordering::Relaxed) && !agent.out.reader_gone && agent.out.failure.is_none() {
-        let progress = source.poll(Duration::ZERO, &mut |event| agent.event(&event))?;
+    let mut whole = false;
+    while !stop.load(Ordering::Relaxed)
+        && (replay.to_the_end || !agent.out.reader_gone)
+        && agent.out.failure.is_none()
+        && !whole
+    {
+        whole = source.poll(Duration::ZERO, &mut |event| agent.event(&event))? == Progress::End;
         agent.out.wanted.clear();
-        if progress == Progress::End {
-            break;
-        }
     }
     agent.finish();
     for warning in source.warnings() {
@@ -391,10 +397,29 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
     }
     summary(&agent);
     runtime.shutdown_background();
+    let unread = match source.unread() {
+        Some(why) => Some(why.to_owned()),
+        None if !whole && stop.load(Ordering::Relaxed) => Some("a signal ended it".to_owned()),
+        None => None,
+    };
+    let unread = unread.map(|why| {
+        let [sent, received] = source.stats().segments;
+        let (operations, findings) = (n_operations(&agent), agent.out.n_findings);
+        format!("{why}. Read were {} segments: operations {operations}, findings {findings}", sent + received)
+    });
     match agent.out.failure {
         Some(failure) => Err(PipelineError::Incomplete(failure)),
-        None => Ok(Replayed { worst: agent.out.worst, tools: agent.engine.tools() }),
+        None => Ok(Replayed {
+            worst: agent.out.worst,
+            unread,
+            tools: agent.engine.tools(),
+        }),
     }
+}
+
+/// Judged operations, whoever asked for them.
+fn n_operations(agent: &Agent) -> u64 {
+    agent.engine.stats().operations.values().sum()
 }
 
 /// Says what was read and, as silence is not safety, what was not.
@@ -411,7 +436,7 @@ fn summary(agent: &Agent) {
         .sum();
     tracing::info!(
         findings = agent.out.n_findings,
-        operations = s.operations.values().sum::<u64>(),
+        operations = n_operations(agent),
         indeterminate,
         bytes_decoded = s.bytes_decoded,
         bytes_opaque = s.bytes_opaque,

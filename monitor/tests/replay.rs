@@ -95,9 +95,104 @@ fn a_cut_recording_is_read_up_to_the_cut_and_says_so() {
     let cut = dir.path().join("cut.lwr");
     std::fs::write(&cut, &whole[..whole.len() - 100]).unwrap();
     let out = leasewarden(&["replay", cut.to_str().unwrap()]);
-    assert!(out.status.success());
+    assert_eq!(out.status.code(), Some(1));
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(said.contains("WARN") && said.contains("cut.lwr"), "{said}");
+}
+
+/// The exit code of a replay of these bytes, and what it says last.
+fn judged(bytes: &[u8], args: &[&str]) -> (i32, String, Vec<Value>) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("input");
+    std::fs::write(&file, bytes).unwrap();
+    let out = leasewarden(&[&["replay", file.to_str().unwrap()], args].concat());
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    (out.status.code().unwrap(), said.lines().last().unwrap_or_default().to_owned(), lines(&out.stdout))
+}
+
+/// Bytes of the last block header: the end mark that a stopped agent writes and a killed one does not.
+const END_MARK: usize = 16;
+
+#[test]
+fn what_was_not_read_is_no_pass_whatever_was_found() {
+    let fail_on = ["--fail-on", "critical"];
+    for name in ["pooled-session-set.lwr", "pooled-transaction-local.lwr"] {
+        let whole = std::fs::read(fixture(name)).unwrap();
+        let found = name.contains("session");
+        let (code, _, all) = judged(&whole, &fail_on);
+        assert_eq!(code, if found { 3 } else { 0 });
+        // What an agent leaves that is killed while it records: everything is there but the end mark.
+        let killed = &whole[..whole.len() - END_MARK];
+        let (code, said, findings) = judged(killed, &fail_on);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("not all of it could be read") && said.contains("without its end mark"), "{said}");
+        assert!(!said.contains("operations 0,"), "what was read is told: {said}");
+        assert_eq!(said.contains("--fail-on critical: there are such findings in what was read"), found, "{said}");
+        assert_eq!(said.contains("--fail-on critical: none in what was read"), !found, "{said}");
+        assert_eq!(!findings.is_empty(), found, "findings of what was read are written");
+        // Cut anywhere behind the header, or with any byte of it changed: never 0, never 3.
+        for at in (100..whole.len()).step_by(whole.len() / 40) {
+            let (code, said, _) = judged(&whole[..at], &fail_on);
+            assert_eq!(code, 1, "cut after {at}: {said}");
+            let mut corrupt = whole.clone();
+            corrupt[at] ^= 0x10;
+            let (code, said, findings) = judged(&corrupt, &fail_on);
+            // One that unpacks to the same bytes does no harm: the same text may stand at two distances.
+            let harmless = code == i32::from(found) * 3 && findings == all;
+            assert!(code == 1 || harmless, "byte {at} is another: {code}, {said}");
+        }
+        let (code, said, _) = judged(&whole[..whole.len() / 2], &[]);
+        assert!(code == 1 && !said.contains("--fail-on"), "without --fail-on, too: {said}");
+        let mut more = whole.clone();
+        more.push(0);
+        assert_eq!(judged(&more, &fail_on).0, 1, "bytes behind the end are not read either");
+    }
+}
+
+/// A capture of one frame on a link layer of this number; `len` more bytes than are there.
+fn pcap(link: u32, len: u32) -> Vec<u8> {
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0];
+    file.extend(link.to_le_bytes());
+    // An ARP request, which is read and of no interest.
+    let frame = [[0xff; 12].as_slice(), &[8, 6], &[0; 28]].concat();
+    for field in [0, 0, frame.len() as u32 + len, frame.len() as u32 + len] {
+        file.extend(field.to_le_bytes());
+    }
+    file.extend(frame);
+    file
+}
+
+#[test]
+fn captures_are_judged_alike() {
+    let fail_on = ["--fail-on", "low"];
+    assert_eq!(judged(&pcap(1, 0), &fail_on).0, 0);
+    for (file, part) in [
+        (pcap(1, 1), "ends inside a packet record"),
+        (pcap(1, 60 << 20), "is damaged at byte 24"),
+        (pcap(147, 0), "link type 147 is not supported"),
+    ] {
+        let (code, said, _) = judged(&file, &fail_on);
+        assert!(code == 1 && said.contains(part) && said.contains("--fail-on low"), "{said}");
+    }
+    // A section, then a packet of an interface that it does not describe.
+    let section = [0x0a0d_0d0a_u32, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28];
+    let packet = [6_u32, 36, 5, 0, 0, 4, 4, 0, 36];
+    let file: Vec<u8> = section.iter().chain(&packet).flat_map(|n| n.to_le_bytes()).collect();
+    let (code, said, _) = judged(&file, &fail_on);
+    assert!(code == 1 && said.contains("does not describe"), "{said}");
+}
+
+#[test]
+fn a_verdict_is_of_the_whole_file_also_when_nobody_reads_the_findings() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leasewarden"))
+        .args(["replay", fixture("pooled-session-set.lwr").to_str().unwrap(), "--fail-on", "critical"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
 #[test]

@@ -85,13 +85,13 @@ fn locked_signed_and_verified() {
 
     // Whoever changes a lock, or signs it with another key, is found out.
     let (code, _, err) = leasewarden(dir, &["tools", "verify", "l.json", &then, "--key", "other.pub"]);
-    assert!(code == 1 && err.contains("signature: of another key"), "{err}");
+    assert!(code == 2 && err.contains("signature: of another key"), "{err}");
     let changed = std::fs::read_to_string(dir.join("l.json")).unwrap().replace(&"01".repeat(32), &"09".repeat(32));
     std::fs::write(dir.join("changed.json"), &changed).unwrap();
     let (code, _, err) = leasewarden(dir, &["tools", "verify", "changed.json", &now, "--key", "lock-key.pub"]);
-    assert!(code == 1 && err.contains("changed.json: signature: bad"), "{err}");
+    assert!(code == 2 && err.contains("changed.json: signature: bad"), "{err}");
     let (code, out, err) = leasewarden(dir, &["tools", "verify", "l.json", &then, "--key", "lock-key.key"]);
-    assert!(code == 1 && out.is_empty() && err.contains("a private key"), "{err}");
+    assert!(code == 2 && out.is_empty() && err.contains("a private key"), "{err}");
     std::fs::write(dir.join("c.yaml"), "version: 1\nlocks: [changed.json]\nlock_keys: [lock-key.pub]\n").unwrap();
     let (code, _, err) = leasewarden(dir, &["check", "c.yaml"]);
     assert!(
@@ -112,11 +112,43 @@ fn nothing_to_lock_is_no_lock() {
     for (args, part) in [
         (&["tools", "lock", "missing.lwr"][..], "missing.lwr"),
         (&["tools", "lock", "--sign", "missing.key", "x.lwr"], "cannot read missing.key"),
-        (&["tools", "verify", "missing.json", "x.lwr"], "cannot read missing.json"),
         (&["tools", "lock", "https://127.0.0.1:1"], "expected the address of an agent"),
     ] {
         let (code, _, err) = leasewarden(dir, args);
         assert!(code == 1 && err.contains(part), "{args:?}: {err}");
     }
     assert_eq!(leasewarden(dir, &["tools"]).0, 2);
+}
+
+/// As diff has it: 1 is a difference, 2 is that nothing could be compared.
+#[test]
+fn what_could_not_be_compared_is_no_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (code, _, err) = leasewarden(dir, &["tools", "lock", "--out", "l.json", &agent(&[("search", 1)])]);
+    assert_eq!(code, 0, "{err}");
+    std::fs::write(dir.join("broken.json"), "{").unwrap();
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/replay/pooled-session-set.lwr");
+    let bytes = std::fs::read(&recording).unwrap();
+    std::fs::write(dir.join("cut.lwr"), &bytes[..bytes.len() / 2]).unwrap();
+    let gone = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    for (args, part) in [
+        (&["missing.json", "x.lwr"][..], "cannot read missing.json"),
+        (&["broken.json", "x.lwr"], "broken.json:1:"),
+        (&["l.json", "missing.lwr"], "missing.lwr"),
+        (&["l.json", "cut.lwr"], "not all of it could be read"),
+        (&["l.json", recording.to_str().unwrap()], "no server was seen to list its tools"),
+        (&["l.json", &agent(&[])], "no server was seen to list its tools"),
+        (&["l.json", &gone], "cannot ask the agent"),
+        (&["l.json", "x.lwr", "--key", "missing.pub"], "cannot read missing.pub"),
+    ] {
+        let (code, out, err) = leasewarden(dir, &[&["tools", "verify"], args].concat());
+        assert!(code == 2 && out.is_empty() && err.contains(part), "{args:?}: {code}: {err}");
+    }
+    let (code, out, err) = leasewarden(dir, &["tools", "lock", "cut.lwr"]);
+    assert!(code == 1 && out.is_empty() && err.contains("not all of it could be read"), "no lock of a part: {err}");
+    assert_eq!(leasewarden(dir, &["tools", "verify", "l.json", &agent(&[("other", 1)])]).0, 1);
 }

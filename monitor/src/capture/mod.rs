@@ -36,6 +36,13 @@ pub trait Source {
     fn warnings(&mut self) -> Vec<String> {
         Vec::new()
     }
+
+    /// The first thing of a file that could not be read, in words: it is cut, damaged, or of a form that is not known.
+    /// `None` as long as everything was read. What is read and cannot be understood (encrypted payload, a tunnel that is
+    /// not followed) is none: it is counted.
+    fn unread(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What [`Source::poll`] found.

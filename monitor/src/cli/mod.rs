@@ -32,7 +32,8 @@ const FOUND: u8 = 3;
 #[derive(Debug, Parser)]
 #[command(name = "leasewarden", version, propagate_version = true)]
 #[command(after_help = "\
-Exit codes: 0 done, 1 could not do it, 2 wrong usage or configuration, 3 `replay --fail-on` found something.
+Exit codes: 0 done, 1 could not do it (of a file: not all of it could be read), 2 wrong usage or configuration,
+3 `replay --fail-on` found something. `tools verify`, as diff: 0 the same, 1 it differs, 2 it could not be compared.
 RUST_LOG chooses what is logged (default `info`); NO_COLOR switches colours off.")]
 struct Cli {
     /// How log lines on standard error look.
@@ -63,6 +64,8 @@ enum Failure {
     CouldNot(String),
     /// Exit code 2.
     Usage(String),
+    /// Exit code 2 of a comparison that could not be made: 1 means that something differs.
+    Uncompared(String),
 }
 
 impl From<ConfigError> for Failure {
@@ -102,7 +105,7 @@ pub fn main() -> ExitCode {
             complain(&message);
             ExitCode::FAILURE
         }
-        Err(Failure::Usage(message)) => {
+        Err(Failure::Usage(message) | Failure::Uncompared(message)) => {
             complain(&message);
             ExitCode::from(USAGE)
         }

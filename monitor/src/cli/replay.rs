@@ -13,7 +13,8 @@ use crate::pipeline::{self, Replay};
 /// Run a packet capture or a recording through the same pipeline.
 ///
 /// Reads .pcap, .pcapng and .lwr files (told apart by their content) and needs no root. The same input gives the same
-/// output, byte for byte. A damaged file is read up to the damage.
+/// output, byte for byte. A damaged file is read up to the damage, what was found in it is written, and the exit code
+/// is 1: what could not be read, nobody can vouch for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +35,7 @@ pub(super) struct Args {
     /// Write every decoded operation to this file as JSON lines; `-` is standard output.
     #[arg(long, value_name = "FILE|-")]
     operations: Option<String>,
-    /// Exit with 3 when a finding of at least this severity was made.
+    /// Exit with 3 when a finding of at least this severity was made; with 1 when not all of the input could be read.
     #[arg(long, value_name = "SEVERITY", value_parser = PossibleValuesParser::new(Severity::ALL.map(Severity::name)))]
     fail_on: Option<String>,
 }
@@ -50,7 +51,23 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         None => (operations != Some(Target::Stdout)).then_some(Target::Stdout),
     };
     let fail_on = args.fail_on.and_then(|name| Severity::ALL.into_iter().find(|s| s.name() == name));
-    let replayed = pipeline::replay(Replay { input: args.input, config, findings, operations })?;
+    let name = args.input.display().to_string();
+    let to_the_end = fail_on.is_some();
+    let replayed = pipeline::replay(Replay { input: args.input, config, findings, operations, to_the_end })?;
     let found = fail_on.is_some_and(|limit| replayed.worst.is_some_and(|worst| worst >= limit));
+    if let Some(unread) = &replayed.unread {
+        let verdict = fail_on.map_or_else(String::new, |limit| verdict(limit, found));
+        return Err(Failure::CouldNot(format!("{name}: not all of it could be read: {unread}{verdict}")));
+    }
     Ok(if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+}
+
+/// What `--fail-on` can say of a file that was not read whole.
+fn verdict(limit: Severity, found: bool) -> String {
+    let limit = limit.name();
+    if found {
+        format!(". --fail-on {limit}: there are such findings in what was read")
+    } else {
+        format!(". --fail-on {limit}: none in what was read, which says nothing of the rest")
+    }
 }

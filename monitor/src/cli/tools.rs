@@ -57,7 +57,7 @@ struct LockArgs {
     config: Option<PathBuf>,
 }
 
-/// Compare the tools seen with a lock. Exits with 1 if anything differs.
+/// Compare the tools seen with a lock. Exits as diff does: with 1 if anything differs, with 2 if it could not compare.
 #[derive(Debug, clap::Args)]
 struct VerifyArgs {
     /// The lock file.
@@ -86,8 +86,16 @@ struct KeygenArgs {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.command {
         Command::Lock(args) => lock(&args),
-        Command::Verify(args) => verify(&args),
+        Command::Verify(args) => verify(&args).map_err(uncompared),
         Command::Keygen(args) => keygen(&args.out),
+    }
+}
+
+/// A comparison that fails must not look like one that finds a difference.
+fn uncompared(failure: Failure) -> Failure {
+    match failure {
+        Failure::CouldNot(message) => Failure::Uncompared(message),
+        other => other,
     }
 }
 
@@ -145,7 +153,8 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     }
     let seen = Lock::of(&seen(&args.from, args.config.as_deref())?);
     if seen.tools.is_empty() {
-        complain(&format!("warning: no server was seen to list its tools in {}", args.from));
+        // Nothing seen is nothing removed.
+        return Err(Failure::CouldNot(format!("no server was seen to list its tools in {}", args.from)));
     }
     let rows = compare::compare(&locked, &seen);
     let same = compare::all_same(&rows);
@@ -199,7 +208,12 @@ fn seen(from: &str, config: Option<&Path>) -> Result<Vec<ToolView>, Failure> {
         return fetch::fetch(from).map_err(Failure::CouldNot);
     }
     let config = load(config)?;
-    Ok(pipeline::replay(Replay { input: from.into(), config, findings: None, operations: None })?.tools)
+    let replay = Replay { input: from.into(), config, findings: None, operations: None, to_the_end: true };
+    let replayed = pipeline::replay(replay)?;
+    match replayed.unread {
+        Some(unread) => Err(Failure::CouldNot(format!("{from}: not all of it could be read: {unread}"))),
+        None => Ok(replayed.tools),
+    }
 }
 
 fn key_file<K>(path: &Path, parse: impl Fn(&str) -> Result<K, &'static str>) -> Result<K, Failure> {

@@ -49,6 +49,8 @@ struct State {
     last_tick: Option<Nanos>,
     /// What could not be read: how much of each kind, and where the first stands.
     unread: BTreeMap<Unread, (u64, u64)>,
+    /// The first thing that is wrong with the file itself, or of a form that is not known.
+    faulty: Option<String>,
 }
 
 /// Most kinds of it told apart.
@@ -70,6 +72,7 @@ impl<R: Read> PcapSource<R> {
                 now: Nanos(0),
                 last_tick: None,
                 unread: BTreeMap::new(),
+                faulty: None,
             },
             tally: Tally::default(),
             ended: false,
@@ -137,6 +140,10 @@ impl<R: Read> Source for PcapSource<R> {
     fn warnings(&mut self) -> Vec<String> {
         self.state.warnings.take()
     }
+
+    fn unread(&self) -> Option<&str> {
+        self.state.faulty.as_deref()
+    }
 }
 
 impl State {
@@ -167,13 +174,18 @@ impl State {
                 lost(at, "system_drop", system, sink);
             }
             Item::Homeless => {
-                self.warnings
-                    .push(format!("the packet at byte {offset} is of an interface the file does not describe"));
+                self.fault(format!("the packet at byte {offset} is of an interface the file does not describe"));
                 lost(self.now, "interface_unknown", 1, sink);
             }
             Item::Unknown(kind) => self.skip(Unread::Block(kind), offset),
             Item::Nothing => {}
         }
+    }
+
+    /// The file is not as it should be, or not of a form that is known.
+    fn fault(&mut self, message: String) {
+        self.faulty.get_or_insert_with(|| message.clone());
+        self.warnings.push(message);
     }
 
     /// Something at `offset` cannot be read.
@@ -200,20 +212,25 @@ impl State {
         // Packets nobody could read belong to no flow that is followed: one count at the end, as warning of what is
         // missing, must not make every flow before it doubtful.
         let (mut links, mut others) = (0, 0);
-        for (kind, (n, first)) in &self.unread {
+        for (kind, (n, first)) in std::mem::take(&mut self.unread) {
             let what = if matches!(kind, Unread::Block(_)) { "blocks" } else { "packets" };
-            self.warnings.push(format!("{kind}; {what} skipped: {n}, from byte {first} on"));
+            let message = format!("{kind}; {what} skipped: {n}, from byte {first} on");
             match kind {
-                Unread::Link(_) => links += n,
+                Unread::Link(_) => {
+                    links += n;
+                    self.fault(message);
+                    continue;
+                }
                 // Most blocks hold no packets.
                 Unread::Block(_) => {}
                 _ => others += n,
             }
+            self.warnings.push(message);
         }
         lost(self.now, "link_type", links, sink);
         lost(self.now, "unreadable_packet", others, sink);
         if let Some((message, reason)) = damage {
-            self.warnings.push(message);
+            self.fault(message);
             lost(self.now, reason, 1, sink);
         }
         self.flows.finish(self.now, sink);

@@ -26,6 +26,8 @@ pub struct RecordingSource<R> {
     now: Nanos,
     ended: bool,
     warnings: Warnings,
+    /// Why not all of it was read.
+    unread: Option<String>,
     tally: Tally,
 }
 
@@ -62,6 +64,7 @@ impl<R: Read> RecordingSource<R> {
             now,
             ended: false,
             warnings: Warnings::default(),
+            unread: None,
             tally: Tally::default(),
         })
     }
@@ -238,6 +241,7 @@ impl<R: Read> Source for RecordingSource<R> {
             Ok(()) => return Ok(Progress::Busy),
             Err(Stop::Whole) => {}
             Err(Stop::Damaged(message, reason)) => {
+                self.unread = Some(message.clone());
                 self.warnings.push(message);
                 let lost = Event::Lost { at: self.now, stage: LossStage::Capture, reason, count: 1 };
                 self.tally.note(&lost);
@@ -254,5 +258,9 @@ impl<R: Read> Source for RecordingSource<R> {
 
     fn warnings(&mut self) -> Vec<String> {
         self.warnings.take()
+    }
+
+    fn unread(&self) -> Option<&str> {
+        self.unread.as_deref()
     }
 }
