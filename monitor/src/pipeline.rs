@@ -409,11 +409,7 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
     });
     match agent.out.failure {
         Some(failure) => Err(PipelineError::Incomplete(failure)),
-        None => Ok(Replayed {
-            worst: agent.out.worst,
-            unread,
-            tools: agent.engine.tools(),
-        }),
+        None => Ok(Replayed { worst: agent.out.worst, unread, tools: agent.engine.tools() }),
     }
 }
 

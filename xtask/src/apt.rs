@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -168,7 +169,7 @@ impl PrivateApt {
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() < 24 * 3600));
         if !(fresh && same) {
             sh::note(&format!("reading package lists of {}", suites.join(", ")));
-            sh::quiet(apt.command("apt-get").arg("update"))?;
+            patiently(apt.command("apt-get").arg("update"), &PATIENCE)?;
             fs::write(&stamp, "")?;
         }
         Ok(apt)
@@ -236,7 +237,7 @@ impl PrivateApt {
         let _ = fs::remove_dir_all(&downloads);
         fs::create_dir_all(&downloads)?;
         fs::create_dir_all(into)?;
-        sh::quiet(self.command("apt-get").args(["download", package]).current_dir(&downloads))?;
+        patiently(self.command("apt-get").args(["download", package]).current_dir(&downloads), &PATIENCE)?;
         let deb = fs::read_dir(&downloads)?
             .flatten()
             .map(|entry| entry.path())
@@ -266,9 +267,8 @@ impl PrivateApt {
     /// # Errors
     /// When apt fails.
     pub(crate) fn install(&self, suite: &str, packages: &[&str]) -> Result<()> {
-        sh::quiet(
-            self.command("apt-get").args(["install", "-y", "--no-install-recommends", "-t", suite]).args(packages),
-        )
+        let arguments = ["install", "-y", "--no-install-recommends", "-t", suite];
+        patiently(self.command("apt-get").args(arguments).args(packages), &PATIENCE)
     }
 }
 
@@ -279,13 +279,64 @@ impl PrivateApt {
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let _quiet_services = NoServices::begin()?;
     let arguments = ["install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"];
-    let install = || sh::quiet(system("apt-get").args(arguments).args(packages));
+    let install = || patiently(system("apt-get").args(arguments).args(packages), &PATIENCE);
     if install().is_ok() {
         return Ok(());
     }
     sh::note("reading the package lists first");
-    sh::quiet(system("apt-get").args(["update", "-o", "Acquire::Retries=3"]))?;
+    patiently(system("apt-get").args(["update", "-o", "Acquire::Retries=3"]), &PATIENCE)?;
     install()
+}
+
+/// How long to wait for somebody else's package manager.
+struct Patience {
+    at_most: Duration,
+    between: Duration,
+}
+
+/// A cloud machine that has just begun updates itself for minutes.
+const PATIENCE: Patience = Patience { at_most: Duration::from_secs(15 * 60), between: Duration::from_secs(5) };
+
+/// Runs a command of apt's, again and again while another one holds the locks that it needs. apt itself waits
+/// (`DPkg::Lock::Timeout`) for dpkg's lock alone: those of lists and archives it gives up at once.
+///
+/// # Errors
+/// When it fails for another reason, or the lock is not given back.
+fn patiently(command: &mut Command, patience: &Patience) -> Result<()> {
+    let began = Instant::now();
+    let mut told = String::new();
+    loop {
+        let Err(error) = sh::quiet(command) else { return Ok(()) };
+        let said = format!("{error:#}");
+        let Some(holder) = held_by(&said) else { return Err(error) };
+        let waited = began.elapsed();
+        if waited >= patience.at_most {
+            let minutes = waited.as_secs() / 60;
+            return Err(error.context(format!("another package manager has held its lock for {minutes} min")));
+        }
+        // Once for each holder, then once a minute: somebody watches and wonders.
+        let line = format!("{holder}, minute {}", waited.as_secs() / 60 + 1);
+        if line != told {
+            sh::note(&format!(
+                "waiting for the package manager: {holder} ({:.0} s so far, at most {} min)",
+                waited.as_secs_f32(),
+                patience.at_most.as_secs() / 60
+            ));
+            told = line;
+        }
+        std::thread::sleep(patience.between);
+    }
+}
+
+/// Who holds the lock that apt or dpkg wanted, in its own words; `None`: it failed for another reason.
+fn held_by(said: &str) -> Option<&str> {
+    let lock = |line: &&str| {
+        line.contains("Could not get lock")
+            || line.contains("was locked by another process")
+            || line.contains("Unable to acquire the dpkg")
+    };
+    let line = said.lines().find(lock)?.trim().trim_start_matches("E: ");
+    Some(line.split_once(". It is held by ").map_or(line, |(_, holder)| holder))
 }
 
 /// Whether installing `packages` from the machine's own sources would remove something, or is impossible.
@@ -370,6 +421,47 @@ mod tests {
         assert_eq!(sources.len(), 2);
         assert_eq!(sources[0].components, ["main", "contrib"]);
         assert_eq!(sources[1].signed_by.as_deref(), Some("/k"));
+    }
+
+    /// A command that says this and fails until it has been called so often.
+    fn busy(dir: &Path, times: u32, said: &str) -> Command {
+        let script = format!(
+            "n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) > n; [ $n -ge {times} ] || {{ echo '{said}' >&2; exit 100; }}"
+        );
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).current_dir(dir);
+        command
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_waited_for() {
+        let patience = Patience { at_most: Duration::from_secs(600), between: Duration::ZERO };
+        for (i, said) in [
+            "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812 (unattended-upgr)\nE: Unable to acquire",
+            "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)",
+            "dpkg: error: dpkg frontend lock was locked by another process with pid 812",
+            "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let dir = std::env::temp_dir().join(format!("leasewarden-apt-{}-{i}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            patiently(&mut busy(&dir, 3, said), &patience).unwrap();
+            assert_eq!(fs::read_to_string(dir.join("n")).unwrap().trim(), "4", "{said}");
+            let _ = fs::remove_file(dir.join("n"));
+            let never = Patience { at_most: Duration::ZERO, between: Duration::ZERO };
+            let error = patiently(&mut busy(&dir, 3, said), &never).unwrap_err();
+            assert!(format!("{error:#}").contains("has held its lock"), "{error:#}");
+            // Whatever else fails, fails at once.
+            let _ = fs::remove_file(dir.join("n"));
+            let error = patiently(&mut busy(&dir, 3, "E: Unable to locate package nothing"), &patience).unwrap_err();
+            assert!(format!("{error:#}").contains("Unable to locate"), "{error:#}");
+            assert_eq!(fs::read_to_string(dir.join("n")).unwrap().trim(), "1");
+            fs::remove_dir_all(dir).unwrap();
+        }
+        let said = "`apt-get` failed:\n    E: Could not get lock /x/lock. It is held by process 812 (unattended-upgr)";
+        assert_eq!(held_by(said), Some("process 812 (unattended-upgr)"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use super::{Config, ReadFile};
 mod attribution;
 mod export;
 mod identity;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod services;
 mod tokens;
 mod tools;

@@ -100,7 +100,7 @@ pub(super) enum SocketNames {
 #[serde(deny_unknown_fields)]
 pub(super) struct Kubernetes {
     /// Whether to ask one; `auto` (the default): in a pod with a service account.
-    pub(super) enabled: Option<SwitchName>,
+    pub(super) enabled: Option<Located<SwitchName>>,
     /// The node whose pods these are. Default: the environment variable `NODE_NAME`, else the host's name.
     pub(super) node: Option<Located<String>>,
     /// A kubeconfig, where the agent is no pod. Default: `$KUBECONFIG`, else `~/.kube/config`.
@@ -468,6 +468,7 @@ pub(super) struct Export {
 /// Findings as OpenTelemetry logs, to a collector.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "such a build reads none of it"))]
 pub(super) struct Otlp {
     /// URL of a collector that takes OTLP over HTTP in protobuf, such as `http://collector:4318`. Without a path,
     /// `/v1/logs` is added.
@@ -486,6 +487,7 @@ pub(super) struct Otlp {
 /// Where a header's value comes from: exactly one of these keys. The value itself is never in the configuration.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "such a build reads none of it"))]
 pub(super) struct HeaderFrom {
     /// A file that holds the value and nothing else (a line's end after it does not count).
     pub(super) file: Option<Located<String>>,
@@ -496,6 +498,7 @@ pub(super) struct HeaderFrom {
 /// What may wait for the collector. Where there is no room, the oldest findings are dropped and counted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "such a build reads none of it"))]
 pub(super) struct OtlpQueue {
     /// Most findings. Default 8192.
     #[schemars(range(min = 1, max = 1_000_000))]

@@ -43,6 +43,9 @@ fn closed(path: &Path) -> Option<String> {
 
 fn cluster() -> Check {
     let config = KubernetesConfig::default();
+    if cfg!(not(feature = "kubernetes")) {
+        return Check::new("kubernetes", State::Info, "this build has no Kubernetes: no API server is asked");
+    }
     if !kubernetes::wanted(&config) {
         return Check::new("kubernetes", State::Info, "not in a pod with a service account: no API server is asked");
     }

@@ -4,6 +4,7 @@ pub mod http;
 pub mod human;
 pub mod json;
 pub mod operations;
+#[cfg_attr(not(feature = "otlp"), path = "otlp/absent.rs")]
 pub mod otlp;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -12,10 +12,12 @@ use monitor_core::engine::{AddressFact, WorkloadFact};
 use monitor_core::model::ServiceRole;
 
 pub mod cgroup_path;
+#[cfg(feature = "kubernetes")]
 pub mod cri;
 pub mod docker;
 pub mod facts;
 mod glob;
+#[cfg_attr(not(feature = "kubernetes"), path = "kubernetes/absent.rs")]
 pub mod kubernetes;
 mod path;
 mod pattern;

@@ -158,6 +158,7 @@ impl Default for KubernetesConfig {
     }
 }
 
+#[cfg_attr(not(feature = "kubernetes"), allow(dead_code, reason = "for Kubernetes alone"))]
 impl KubernetesConfig {
     /// The tenant that a pod's own labels and annotations name.
     pub(super) fn of_pod(
@@ -190,6 +191,7 @@ impl KubernetesConfig {
 }
 
 /// What stands between `before` and `after` in the key of the label with the largest number.
+#[cfg_attr(not(feature = "kubernetes"), allow(dead_code, reason = "for Kubernetes alone"))]
 fn root(labels: &BTreeMap<String, String>, before: &str, after: &str) -> Option<String> {
     let depth = |(key, value): (&String, &String)| {
         let name = key.strip_prefix(before)?.strip_suffix(after)?.to_owned();
@@ -211,6 +213,13 @@ impl Default for WaitConfig {
     fn default() -> Self {
         Self { at_most: Nanos::secs(2), bytes: 4 << 20 }
     }
+}
+
+/// The node whose pods are this agent's.
+pub fn node_name(config: &KubernetesConfig) -> Option<String> {
+    let given = config.node.clone().or_else(|| std::env::var("NODE_NAME").ok());
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_lowercase());
+    given.filter(|n| !n.is_empty()).or_else(host).filter(|n| !n.is_empty())
 }
 
 #[cfg(test)]

@@ -8,10 +8,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::facts::{Fact, SourceId, SourceKind, SourceState};
-use super::kubernetes::{self, Place};
 use super::registry::SourceInfo;
-use super::settings::{CRI_SOCKETS, DOCKER_SOCKETS};
-use super::{IdentityConfig, cri, docker};
+use super::settings::DOCKER_SOCKETS;
+use super::{IdentityConfig, docker};
+#[cfg(feature = "kubernetes")]
+use super::{
+    cri,
+    kubernetes::{self, Place},
+    settings::CRI_SOCKETS,
+};
 
 /// A fact, and who told it.
 pub type Told = (SourceId, Fact);
@@ -55,6 +60,7 @@ impl Backoff {
         Self(BACKOFF.0)
     }
 
+    #[cfg(feature = "kubernetes")]
     pub(super) fn most() -> Duration {
         BACKOFF.1
     }
@@ -70,6 +76,7 @@ impl Iterator for Backoff {
     }
 }
 
+#[cfg(feature = "kubernetes")]
 impl kube::runtime::utils::Backoff for Backoff {
     fn reset(&mut self) {
         self.0 = BACKOFF.0;
@@ -95,11 +102,15 @@ pub fn plan(config: &IdentityConfig, out: &mpsc::Sender<Told>) -> (Vec<SourceInf
         let teller = add(SourceKind::Docker, shown(&path), named);
         jobs.push(Box::pin(docker::watch(path, config.containers.labels.clone(), teller)));
     }
-    let (paths, named) = config.containers.cri.paths(&CRI_SOCKETS);
-    for path in paths {
-        let teller = add(SourceKind::Cri, shown(&path), named);
-        jobs.push(Box::pin(cri::watch(path, config.containers.labels.clone(), teller)));
+    #[cfg(feature = "kubernetes")]
+    {
+        let (paths, named) = config.containers.cri.paths(&CRI_SOCKETS);
+        for path in paths {
+            let teller = add(SourceKind::Cri, shown(&path), named);
+            jobs.push(Box::pin(cri::watch(path, config.containers.labels.clone(), teller)));
+        }
     }
+    #[cfg(feature = "kubernetes")]
     if kubernetes::wanted(&config.kubernetes) {
         let tellers = Place::all(&config.kubernetes)
             .map(|place| (place, add(SourceKind::Kubernetes, place.name().to_owned(), true)))

@@ -122,7 +122,7 @@ pub(super) fn budget(appetite: Appetite) -> Budget {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "otlp"))]
 mod tests {
     use super::*;
     use crate::export::otlp::{Bounds, Origin, OtlpConfig};

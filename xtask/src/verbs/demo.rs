@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.with_prometheus {
         setup::prometheus()?;
     }
-    let binary = agent(Profile::Dev)?;
+    let binary = agent(Profile::Lean)?;
     let stop = Stop::listen()?;
     let mut stage = Stage::build(&binary, args.with_prometheus)?;
     let result = stage.play(args.time, &stop);

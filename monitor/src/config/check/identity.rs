@@ -15,6 +15,8 @@ use crate::identity::{
 
 /// Longest wait for a label: all events wait behind the one that does.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Whoever asks for what this build cannot do must not believe that it is done.
+const NOT_BUILT_IN: &str = "this build can ask neither CRI runtimes nor Kubernetes (the feature `kubernetes` is off)";
 
 impl Check<'_> {
     pub(super) fn identity(&mut self, identity: file::Identity) {
@@ -46,7 +48,11 @@ impl Check<'_> {
             self.config.identity.containers.docker = self.sockets(docker, &format!("{path}.docker"));
         }
         if let Some(cri) = &c.cri {
-            self.config.identity.containers.cri = self.sockets(cri, &format!("{path}.cri"));
+            let sockets = self.sockets(cri, &format!("{path}.cri"));
+            if cfg!(not(feature = "kubernetes")) && matches!(sockets, Sockets::These(_)) {
+                self.problem(cri.at, format!("{path}.cri"), NOT_BUILT_IN);
+            }
+            self.config.identity.containers.cri = sockets;
         }
         for (labels, key) in [(&c.tenant_labels, "tenant_labels"), (&c.role_labels, "role_labels")] {
             for (i, label) in labels.iter().flatten().enumerate() {
@@ -124,14 +130,21 @@ impl Check<'_> {
                 }
             }
         }
+        let enabled = match &k.enabled {
+            None => Switch::Auto,
+            Some(switch) => match switch.value {
+                file::SwitchName::Auto => Switch::Auto,
+                file::SwitchName::On => Switch::On,
+                file::SwitchName::Off => Switch::Off,
+            },
+        };
+        if let Some(switch) = k.enabled.filter(|_| cfg!(not(feature = "kubernetes")) && enabled == Switch::On) {
+            self.problem(switch.at, format!("{path}.enabled"), NOT_BUILT_IN);
+        }
         let text = |t: Option<Located<String>>| t.map(|t| t.value).filter(|t| !t.is_empty());
         let default = KubernetesConfig::default();
         self.config.identity.kubernetes = KubernetesConfig {
-            enabled: match k.enabled {
-                None | Some(file::SwitchName::Auto) => Switch::Auto,
-                Some(file::SwitchName::On) => Switch::On,
-                Some(file::SwitchName::Off) => Switch::Off,
-            },
+            enabled,
             node: text(k.node),
             kubeconfig: text(k.kubeconfig).map(PathBuf::from),
             remote_pods: k.remote_pods,

@@ -22,10 +22,11 @@ mod queue;
 mod record;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod work;
 
 pub use client::{OtlpError, roots};
-pub use queue::{Bounds, Totals};
+pub use totals::{Bounds, Totals};
 
 use client::Client;
 use queue::Queue;

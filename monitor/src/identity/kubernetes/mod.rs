@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::facts::Fact;
+pub use super::settings::node_name;
 use super::settings::{KubernetesConfig, LabelRules, Switch};
 use super::sources::{Backoff, Teller};
 
@@ -74,13 +75,6 @@ pub fn wanted(config: &KubernetesConfig) -> bool {
         Switch::Off => false,
         Switch::Auto => std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).exists(),
     }
-}
-
-/// The node whose pods are this agent's.
-pub fn node_name(config: &KubernetesConfig) -> Option<String> {
-    let given = config.node.clone().or_else(|| std::env::var("NODE_NAME").ok());
-    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_lowercase());
-    given.filter(|n| !n.is_empty()).or_else(host).filter(|n| !n.is_empty())
 }
 
 /// Follows everything that `rules` ask for.
