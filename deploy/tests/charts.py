@@ -43,7 +43,15 @@ EVERYTHING = {
     "priorityClass": {"create": False, "name": "system-node-critical"},
     "serviceAccount": {"annotations": {"k": "v"}},
     "networkPolicy": {"namespaces": ["monitoring", "prometheus"]},
-    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "cluster": "east",
+                   "relabelings": [{"targetLabel": "region", "replacement": "eu"}],
+                   "metricRelabelings": [{"action": "drop", "regex": "leasewarden_bpf_.*", "sourceLabels": ["__name__"]}]},
+    "livenessProbe": {"periodSeconds": 33},
+    "readinessProbe": None,
+    "startupProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "failureThreshold": 30},
+    "dnsPolicy": "Default",
+    "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+    "runbooks": "https://wiki.example.com/leasewarden",
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "scrapeAnnotations": True,
     "dashboards": {"namespace": "monitoring"},
@@ -63,6 +71,21 @@ REFUSED = [
     ({"port": 80}, "port"),
     ({"port": "9464"}, "port"),
     ({"config": {"identiti": {}}}, "identiti"),
+    # The agent would refuse these, too; on the node, one after the other.
+    ({"config": {"limits": {"flowz": 5}}}, "flowz"),
+    ({"config": {"limits": {"flows": "many"}}}, "flows"),
+    ({"config": {"limits": {"flows": 1}}}, "flows"),
+    ({"config": {"identity": {"kubernetes": {"tenant": [{"pod_labl": "x"}]}}}}, "pod_labl"),
+    ({"config": {"services": [{"name": "a", "match": {"port": "http"}}]}}, "port"),
+    ({"config": {"services": [{"name": "a", "match": {"port": 1}, "protocol": "postgress"}]}}, "protocol"),
+    ({"config": {"suppress": [{"rule": "r", "untill": "2030-01-01"}]}}, "untill"),
+    ({"config": {"rules": {"pool-stale-binding": {"severity": "worst"}}}}, "severity"),
+    ({"config": {"export": {"otlp": {"endpoint": "http://c", "headers": {"a": {"fil": "x"}}}}}}, "fil"),
+    ({"config": {"version": 2}}, "version"),
+    ({"livenessProbe": "no"}, "livenessProbe"),
+    ({"dnsPolicy": "default"}, "dnsPolicy"),
+    ({"runbooks": "docs/runbooks.md"}, "runbooks"),
+    ({"podMonitor": {"relabelings": {"targetLabel": "x"}}}, "relabelings"),
     ({"securityContext": {"capabilities": ["ALL"]}}, "capabilities"),
     ({"securityContext": {"privileged": True}}, "privileged"),
     ({"podMonitor": {"enabled": "yes"}}, "enabled"),
@@ -156,6 +179,56 @@ def test_everything_at_once():
     assert config["identity"] == {"patterns": ["tenant-{tenant}"]}
     assert one(documents, "NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == 9999
     assert one(documents, "PodMonitor")["metadata"]["labels"]["release"] == "prometheus"
+    endpoint = one(documents, "PodMonitor")["spec"]["podMetricsEndpoints"][0]
+    assert {"targetLabel": "cluster", "replacement": "east"} in endpoint["relabelings"]
+    assert {"targetLabel": "region", "replacement": "eu"} == endpoint["relabelings"][-1]
+    assert endpoint["metricRelabelings"][0]["regex"] == "leasewarden_bpf_.*"
+    assert agent["livenessProbe"]["periodSeconds"] == 33 and agent["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert "readinessProbe" not in agent and agent["startupProbe"]["failureThreshold"] == 30
+    pod = daemon["spec"]["template"]["spec"]
+    assert pod["dnsPolicy"] == "Default" and pod["dnsConfig"]["options"][0]["name"] == "ndots"
+
+
+def test_runbooks_are_where_the_values_say():
+    ours = "https://github.com/leasewarden/leasewarden/blob/main/docs/runbooks.md"
+    for values, base in ((None, ours), ({"runbooks": "https://wiki.example.com/lw"}, "https://wiki.example.com/lw")):
+        documents, _ = render(values, operator=True)
+        rules = [r for d in documents if d["kind"] == "PrometheusRule" for g in d["spec"]["groups"] for r in g["rules"]]
+        alerts = [r for r in rules if "alert" in r]
+        for alert in alerts:
+            assert alert["annotations"]["runbook_url"] == f"{base}#{alert['alert'].lower()}", alert
+        assert len(alerts) > 5
+        texts = [t for d in documents if d["kind"] == "ConfigMap" for t in d["data"].values()]
+        assert base == ours or not any(ours in t for t in texts)
+        assert any(f"{base}#" in t for t in texts), "a dashboard leads to the runbooks"
+
+
+def test_a_cluster_is_named_only_by_whoever_has_several():
+    documents, _ = render(operator=True)
+    labels = {r["targetLabel"] for r in one(documents, "PodMonitor")["spec"]["podMetricsEndpoints"][0]["relabelings"]}
+    assert labels == {"node"}, "a label of the scrape would beat an external label"
+
+
+def test_notes_name_the_label_that_pod_security_wants():
+    for values in (None, EVERYTHING):
+        notes = render(values, operator=True)[1]
+        assert "kubectl label namespace leasewarden pod-security.kubernetes.io/enforce=privileged" in notes, notes
+
+
+def test_configurations_of_the_documentation_are_accepted():
+    files = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
+    assert files
+    for file in files:
+        render({"config": yaml.safe_load(file.read_text())})
+
+
+def test_every_value_is_in_the_readme():
+    names = set(yaml.safe_load((ROOT / "deploy/helm/leasewarden/values.yaml").read_text()))
+    text = (ROOT / "deploy/helm/leasewarden/README.md").read_text()
+    unnamed = {n for n in names if f"`{n}" not in text} - {"nameOverride", "fullnameOverride", "commonLabels", "podLabels",
+                                                           "podAnnotations", "scrapeAnnotations", "minReadySeconds",
+                                                           "terminationGracePeriodSeconds"}
+    assert not unnamed, unnamed
 
 
 def config_of(documents):

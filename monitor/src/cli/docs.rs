@@ -6,7 +6,11 @@ use super::{Failure, print};
 
 /// Print the JSON schema of the configuration.
 #[derive(Debug, clap::Args)]
-pub(super) struct Schema {}
+pub(super) struct Schema {
+    /// Instead this schema of a chart's values, with the configuration's as a part of it.
+    #[arg(long, value_name = "FILE")]
+    inside: Option<std::path::PathBuf>,
+}
 
 /// Print every metric as JSON.
 #[derive(Debug, clap::Args)]
@@ -16,8 +20,14 @@ pub(super) struct Metrics {
     markdown: bool,
 }
 
-pub(super) fn schema(_: &Schema) -> Result<ExitCode, Failure> {
-    print(&crate::config::schema())
+pub(super) fn schema(args: &Schema) -> Result<ExitCode, Failure> {
+    let Some(file) = &args.inside else { return print(&crate::config::schema()) };
+    let values = std::fs::read_to_string(file)
+        .map_err(|e| Failure::CouldNot(format!("cannot read {}: {e}", file.display())))?;
+    match crate::config::chart_schema(&values) {
+        Some(text) => print(&text),
+        None => Err(Failure::CouldNot(format!("{} has no place for it", file.display()))),
+    }
 }
 
 pub(super) fn metrics(args: &Metrics) -> Result<ExitCode, Failure> {

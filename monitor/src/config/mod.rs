@@ -20,7 +20,7 @@ mod schema;
 mod tree;
 
 pub use problem::{ConfigError, Pos, Problem};
-pub use schema::schema;
+pub use schema::{chart_schema, schema};
 
 use crate::export::otlp::OtlpConfig;
 use crate::identity::IdentityConfig;

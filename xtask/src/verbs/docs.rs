@@ -10,9 +10,12 @@ use super::build::{Profile, agent};
 use super::setup::{Need, ensure};
 use crate::{paths, sh};
 
+/// The schema of the chart's values, of which the configuration's is a part.
+const VALUES: &str = "deploy/helm/leasewarden/values.schema.json";
 /// Each document and the hidden command of the binary that prints it.
 const DOCUMENTS: &[(&str, &[&str])] = &[
     ("docs/config.schema.json", &["schema"]),
+    (VALUES, &["schema", "--inside", VALUES]),
     ("docs/metrics.md", &["metrics", "--markdown"]),
     ("docs/rules.md", &["rules", "--markdown"]),
 ];
@@ -29,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let binary = agent(Profile::Dev)?;
     let mut stale = 0;
     for (path, command) in DOCUMENTS {
-        let generated = sh::capture(Command::new(&binary).args(*command))?;
+        let generated = sh::capture(Command::new(&binary).args(*command).current_dir(paths::root()))?;
         let file = paths::root().join(path);
         if fs::read_to_string(&file).is_ok_and(|committed| committed == generated) {
             println!("{path}: current");

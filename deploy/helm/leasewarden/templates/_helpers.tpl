@@ -68,3 +68,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if $root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $kind) -}}true{{- end -}}
 {{- else if $value -}}true{{- end -}}
 {{- end -}}
+
+{{/* Alerts or a dashboard with the runbooks that the values name: [root, text]. */}}
+{{- define "leasewarden.runbooks" -}}
+{{- $root := index . 0 -}}{{- $text := index . 1 -}}
+{{- $ours := "https://github.com/leasewarden/leasewarden/blob/main/docs/runbooks.md" -}}
+{{- replace $ours (default $ours $root.Values.runbooks) $text -}}
+{{- end -}}

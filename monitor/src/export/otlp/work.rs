@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, Outcome, Trouble};
-use super::queue::{Bounds, Queue};
+use super::queue::Queue;
+use super::totals::Bounds;
 use super::record::Head;
 
 /// How long the first record waits for others.
