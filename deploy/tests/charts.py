@@ -6,12 +6,16 @@ chart's archive and the manifests, the dashboards' too.
 Needs no cluster: the real Helm engine works against a scripted API server.
 """
 
+import gzip
+import hashlib
+import io
 import json
 import pathlib
 import re
 import sys
 import tarfile
 import tempfile
+import time
 import tomllib
 
 import kubernetes_validate
@@ -323,6 +327,35 @@ def test_schemas_of_kubernetes():
     print(f"      {n} validations, Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}")
 
 
+def package(folder):
+    """The chart's archive, the same bytes each time: Helm's engine writes the present time into it."""
+    with tempfile.TemporaryDirectory() as made:
+        archive = pathlib.Path(helm.package(made))
+        with tarfile.open(archive) as tar:
+            files = sorted((m.name, tar.extractfile(m).read()) for m in tar.getmembers() if m.isfile())
+    out = pathlib.Path(folder) / archive.name
+    with open(out, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for name, content in files:
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(content), 0o644
+                tar.addfile(info, io.BytesIO(content))
+    return out
+
+
+def test_the_package_is_the_same_each_time():
+    digests = set()
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            digests.add(hashlib.sha256(package(folder).read_bytes()).hexdigest())
+        time.sleep(1.1)
+    assert len(digests) == 1, digests
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(package(folder)) as tar:
+            assert {(m.mtime, m.uid, m.mode) for m in tar.getmembers()} == {(0, 0, 0o644)}
+            assert any(m.name == "leasewarden/README.md" for m in tar.getmembers())
+
+
 NAMESPACE = """\
 apiVersion: v1
 kind: Namespace
@@ -400,7 +433,7 @@ def main():
         return 0
     if "--package" in sys.argv[1:]:
         folder = pathlib.Path(sys.argv[-1])
-        helm.package(folder)
+        package(folder)
         for name, text in manifests().items():
             (folder / name).write_text(text)
         return 0

@@ -112,6 +112,8 @@ fn source_line(sources: &[Source], codename: &str, suite: &str) -> Option<String
 pub(crate) struct PrivateApt {
     dir: PathBuf,
     status: PathBuf,
+    /// Another kind of machine than this one, whose packages are meant.
+    foreign: Option<&'static str>,
 }
 
 impl PrivateApt {
@@ -121,7 +123,15 @@ impl PrivateApt {
     /// # Errors
     /// When a suite's address cannot be derived or its lists cannot be read.
     pub(crate) fn open(suites: &[&str], against_machine: bool) -> Result<Self> {
-        Self::open_lists(suites, against_machine, false)
+        Self::open_lists(suites, against_machine, false, None)
+    }
+
+    /// As [`Self::open`], for packages of another kind of machine (`arm64`), to be unpacked.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_foreign(suite: &str, architecture: &'static str) -> Result<Self> {
+        Self::open_lists(&[suite], false, false, Some(architecture))
     }
 
     /// As [`Self::open`], for source packages of one suite, too: see [`Self::source`].
@@ -129,13 +139,19 @@ impl PrivateApt {
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn open_with_source(suite: &str) -> Result<Self> {
-        Self::open_lists(&[suite], false, true)
+        Self::open_lists(&[suite], false, true, None)
     }
 
-    fn open_lists(suites: &[&str], against_machine: bool, with_source: bool) -> Result<Self> {
+    fn open_lists(
+        suites: &[&str],
+        against_machine: bool,
+        with_source: bool,
+        foreign: Option<&'static str>,
+    ) -> Result<Self> {
         let codename = codename()?;
         let sources = machine_sources();
         let name = suites.join("+") + if with_source { "+source" } else { "" };
+        let name = foreign.map_or_else(|| name.clone(), |architecture| format!("{name}+{architecture}"));
         let dir = crate::paths::cache().join("apt").join(name);
         for sub in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(sub)).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -162,7 +178,7 @@ impl PrivateApt {
         let same = fs::read_to_string(&list_file).is_ok_and(|old| old == list);
         fs::write(&list_file, list)?;
         let status = if against_machine { PathBuf::from("/var/lib/dpkg/status") } else { empty };
-        let apt = Self { dir, status };
+        let apt = Self { dir, status, foreign };
         let stamp = apt.dir.join("updated");
         let fresh = fs::metadata(&stamp)
             .and_then(|m| m.modified())
@@ -191,6 +207,11 @@ impl PrivateApt {
             "APT::Sandbox::User=root".to_owned(),
         ] {
             command.arg("-o").arg(option);
+        }
+        if let Some(architecture) = self.foreign {
+            for key in ["Architecture", "Architectures"] {
+                command.arg("-o").arg(format!("APT::{key}={architecture}"));
+            }
         }
         command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
         command

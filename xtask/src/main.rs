@@ -3,8 +3,8 @@
 mod apt;
 mod cpio;
 mod kernels;
-mod licences;
 mod paths;
+mod sbom;
 mod sh;
 mod tidy;
 mod verbs;

@@ -22,8 +22,8 @@ pub(super) struct Metrics {
 
 pub(super) fn schema(args: &Schema) -> Result<ExitCode, Failure> {
     let Some(file) = &args.inside else { return print(&crate::config::schema()) };
-    let values = std::fs::read_to_string(file)
-        .map_err(|e| Failure::CouldNot(format!("cannot read {}: {e}", file.display())))?;
+    let values =
+        std::fs::read_to_string(file).map_err(|e| Failure::CouldNot(format!("cannot read {}: {e}", file.display())))?;
     match crate::config::chart_schema(&values) {
         Some(text) => print(&text),
         None => Err(Failure::CouldNot(format!("{} has no place for it", file.display()))),

@@ -61,6 +61,28 @@ mod tests {
         crate::testing::assert_current("docs/config.schema.json", &super::schema());
     }
 
+    /// A key that nobody describes is a key that nobody uses.
+    #[test]
+    fn every_key_is_described() {
+        let page = std::fs::read_to_string(crate::testing::repository("docs/configuration.md")).unwrap();
+        let words: std::collections::HashSet<&str> =
+            page.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').collect();
+        let schema: serde_json::Value = serde_json::from_str(&super::schema()).unwrap();
+        let definitions = schema["$defs"].as_object().unwrap();
+        for (name, part) in definitions.iter().map(|(n, p)| (n.as_str(), p)).chain([("the file", &schema)]) {
+            for key in part["properties"].as_object().into_iter().flat_map(|p| p.keys()) {
+                assert!(words.contains(key.as_str()), "docs/configuration.md does not describe `{key}` of {name}");
+            }
+        }
+        let headers = monitor_core::model::HeaderPolicy::default();
+        for header in [headers.tenant, headers.credential, headers.trace, headers.baggage].concat() {
+            assert!(
+                page.contains(&format!("`{header}`")),
+                "docs/configuration.md does not name the default `{header}`"
+            );
+        }
+    }
+
     #[test]
     fn the_charts_schema_holds_the_configurations() {
         let path = "deploy/helm/leasewarden/values.schema.json";
@@ -68,8 +90,11 @@ mod tests {
         crate::testing::assert_current(path, &super::chart_schema(&committed).unwrap());
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         let (chart, alone) = (read(&committed), read(&super::schema()));
-        let [inside, outside] = ["/definitions", "/$defs"].map(|p| if p == "/definitions" { &chart } else { &alone }.pointer(p));
-        let names = |v: Option<&serde_json::Value>| -> Vec<String> { v.unwrap().as_object().unwrap().keys().cloned().collect() };
+        let [inside, outside] =
+            ["/definitions", "/$defs"].map(|p| if p == "/definitions" { &chart } else { &alone }.pointer(p));
+        let names = |v: Option<&serde_json::Value>| -> Vec<String> {
+            v.unwrap().as_object().unwrap().keys().cloned().collect()
+        };
         assert_eq!(names(inside), names(outside));
         assert_eq!(chart.pointer("/properties/config/additionalProperties"), Some(&false.into()));
         assert!(!committed.contains("$defs"), "draft 7 knows no $defs");

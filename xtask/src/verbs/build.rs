@@ -53,7 +53,7 @@ pub(crate) fn bpf_cargo(verb: &str) -> Command {
         ])
         .arg(paths::target().join("bpf"))
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf")
+        .env("RUSTFLAGS", format!("-C debuginfo=2 -C link-arg=--btf {}", without_paths()))
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     if let Some(dir) = paths::find_program("bpf-linker").and_then(|p| p.parent().map(PathBuf::from)) {
         // cargo's bin directory is not on everybody's PATH.
@@ -62,6 +62,30 @@ pub(crate) fn bpf_cargo(verb: &str) -> Command {
         command.env("PATH", joined);
     }
     command
+}
+
+/// Flags without which a build holds this machine's paths, in messages of panics and in the probes' type information: the
+/// same source and compiler give the same bytes elsewhere. The last that fits counts, so the narrower ones come later.
+pub(crate) fn without_paths() -> String {
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+    // With the component rust-src there, the standard library's own paths are the local ones.
+    let sysroot = sh::capture(&mut sh::cmd("rustc", ["--print", "sysroot"])).map(|s| PathBuf::from(s.trim())).ok();
+    let library = sysroot.map(|s| s.join("lib/rustlib/src/rust"));
+    // Where that is a link, the compiler follows it.
+    let followed = library.as_ref().and_then(|l| l.canonicalize().ok()).filter(|real| Some(real) != library.as_ref());
+    [
+        (Some(paths::root()), "/leasewarden"),
+        (Some(paths::target()), "/leasewarden/target"),
+        (home, "/cargo"),
+        (library, "/rust"),
+        (followed, "/rust"),
+    ]
+    .into_iter()
+    .filter_map(|(from, to)| Some(format!("--remap-path-prefix={}={to}", from?.display())))
+    .collect::<Vec<_>>()
+    .join(" ")
 }
 
 /// Builds the probes; gives the object file.
@@ -76,6 +100,39 @@ pub(crate) fn probes() -> Result<PathBuf> {
         bail!("the build made no {}", object.display());
     }
     Ok(object)
+}
+
+/// The target of 64-bit ARM, and what links and assembles for it.
+const ARM64: (&str, &str) = ("aarch64-unknown-linux-gnu", "aarch64-linux-gnu-gcc");
+
+/// Builds the agent and the first process of a test machine for 64-bit ARM, static; gives both. The probes inside are those
+/// of every machine. `given`: this agent instead.
+///
+/// # Errors
+/// When a build fails.
+pub(crate) fn arm64(given: Option<&std::path::Path>) -> Result<(PathBuf, PathBuf)> {
+    let object = probes()?;
+    let (target, gcc) = ARM64;
+    let build = |package: &str, program: &str, features: &[&str]| -> Result<PathBuf> {
+        sh::step(&format!("building {program} for 64-bit ARM"));
+        let mut command = sh::cargo();
+        command
+            .args(["build", "--package", package, "--bin", program, "--target", target])
+            .args(features)
+            .env("LEASEWARDEN_BPF_OBJECT", &object)
+            .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", gcc)
+            .env("CC_aarch64_unknown_linux_gnu", gcc)
+            .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static")
+            .env_remove("RUSTFLAGS");
+        sh::run(&mut command)?;
+        Ok(paths::target().join(target).join("debug").join(program))
+    };
+    let lean = ["--no-default-features", "--config", "profile.dev.package.sqlparser.opt-level=0"];
+    let agent = match given {
+        Some(binary) => binary.to_owned(),
+        None => build("monitor", "leasewarden", &lean)?,
+    };
+    Ok((agent, build("tests", "vm-init", &[])?))
 }
 
 /// Builds the agent with the real probes inside; gives the binary.

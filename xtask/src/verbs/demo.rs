@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !sh::is_root() {
         bail!("the demo needs root for cgroups and probes: run `sudo -E cargo xtask demo`");
     }
+    sh::note(&how_long());
     ensure(Need::Demo)?;
     if args.with_prometheus {
         setup::prometheus()?;
@@ -60,6 +61,34 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         result?;
     }
     outcome
+}
+
+/// Processor time that compiling takes from nothing, in seconds, as `cargo build --timings` has it on the machine of
+/// docs/benchmarks.md: the agent without Kubernetes and OTLP, the probes, and bpf-linker where it is missing.
+const AGENT: u64 = 300;
+const PROBES: u64 = 35;
+const LINKER: u64 = 110;
+
+/// What somebody who waits wants to know. Another machine is another matter: a rough word is better than none.
+fn how_long() -> String {
+    let built = paths::target().join("debug/leasewarden").exists();
+    let probes = paths::target().join("bpf").exists();
+    let linker = paths::find_program("bpf-linker").is_some();
+    let work =
+        [(built, AGENT), (probes, PROBES), (linker, LINKER)].iter().filter(|(there, _)| !there).map(|(_, s)| s).sum();
+    expected(work, std::thread::available_parallelism().map_or(1, |n| n.get() as u64))
+}
+
+fn expected(work: u64, processors: u64) -> String {
+    if work == 0 {
+        return "everything is compiled already: this takes seconds, unless the source has changed".to_owned();
+    }
+    // Beyond four, one crate waits for another.
+    let minutes = work.div_ceil(processors.clamp(1, 4)).div_ceil(60);
+    format!(
+        "the first time compiles for about {minutes} min with {processors} processors, beside what packages take that have \
+         yet to be installed; later ones take seconds"
+    )
 }
 
 /// Everything that runs. Fields are dropped in this order: first who uses, then who is used.
@@ -255,4 +284,18 @@ fn findings(port: u16) -> Result<Vec<String>> {
         *counts.entry(rule).or_insert(0) += 1;
     }
     Ok(counts.into_iter().map(|(rule, n)| format!("{n} {rule}")).collect())
+}
+
+// Not `tests`: that is the lab's crate.
+#[cfg(test)]
+mod waiting {
+    use super::*;
+
+    #[test]
+    fn says_how_long_it_takes() {
+        assert!(expected(0, 2).contains("seconds"));
+        assert!(expected(AGENT + PROBES + LINKER, 2).contains("about 4 min with 2 processors"));
+        assert!(expected(AGENT, 64).contains("about 2 min"), "{}", expected(AGENT, 64));
+        assert!(expected(PROBES, 1).contains("about 1 min"));
+    }
 }

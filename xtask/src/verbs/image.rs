@@ -69,7 +69,7 @@ pub(crate) fn static_agent(profile: Profile) -> Result<PathBuf> {
         .env("RUSTFLAGS", rust_flags())
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     let folder = match profile {
-        Profile::Dev => "debug",
+        Profile::Dev | Profile::Lean => "debug",
         Profile::Release => {
             if let Ok(revision) = git(&["rev-parse", "--short=12", "HEAD"]) {
                 command.env("LEASEWARDEN_REVISION", revision);
@@ -82,17 +82,9 @@ pub(crate) fn static_agent(profile: Profile) -> Result<PathBuf> {
     Ok(dir.join(target).join(folder).join("leasewarden"))
 }
 
-/// Static, and without this machine's paths: the same source and compiler give the same bytes elsewhere.
+/// Static, and without this machine's paths.
 fn rust_flags() -> String {
-    let mut flags =
-        format!("-C target-feature=+crt-static --remap-path-prefix={}=/leasewarden", paths::root().display());
-    let home = std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
-    if let Some(home) = home {
-        flags.push_str(&format!(" --remap-path-prefix={}=/cargo", home.display()));
-    }
-    flags
+    format!("-C target-feature=+crt-static {}", super::build::without_paths())
 }
 
 /// Packs a static agent; gives the image's digest.
@@ -121,14 +113,12 @@ pub(crate) fn write(binary: &Path, name: &str, out: &Path) -> Result<String> {
     if let Ok(revision) = git(&["rev-parse", "HEAD"]) {
         labels.push(("org.opencontainers.image.revision", revision));
     }
-    // The commit's time, not this moment's: building again gives the same image.
-    let created = git(&["show", "-s", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "HEAD"]);
     let image = Image {
         name: name.to_owned(),
         entrypoint: vec!["/leasewarden".to_owned()],
         command: vec!["run".to_owned()],
         labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-        created: created.unwrap_or_else(|_| "1970-01-01T00:00:00Z".to_owned()),
+        created: created(),
         entries,
     };
     let file = fs::File::create(out).with_context(|| format!("cannot write {}", out.display()))?;
@@ -142,6 +132,20 @@ pub(crate) fn write(binary: &Path, name: &str, out: &Path) -> Result<String> {
 pub(crate) fn strip(binary: &Path, to: &Path) -> Result<()> {
     require_static(binary)?;
     sh::quiet(Command::new("strip").arg("-o").arg(to).arg(binary))
+}
+
+/// The time that everything bears (RFC 3339): `SOURCE_DATE_EPOCH` (reproducible-builds.org), else the commit's. Never this
+/// moment's: building again gives the same bytes.
+pub(crate) fn created() -> String {
+    let given =
+        std::env::var("SOURCE_DATE_EPOCH").ok().filter(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit()));
+    let time = match given {
+        Some(seconds) => sh::capture(
+            sh::cmd("date", ["--utc", "--date", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"]).env("TZ", "UTC"),
+        ),
+        None => git(&["show", "-s", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ", "HEAD"]),
+    };
+    time.map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.trim().to_owned())
 }
 
 fn git(args: &[&str]) -> Result<String> {

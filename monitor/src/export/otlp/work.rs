@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::client::{Client, Outcome, Trouble};
 use super::queue::Queue;
-use super::totals::Bounds;
 use super::record::Head;
+use super::totals::Bounds;
 
 /// How long the first record waits for others.
 const LINGER: Duration = Duration::from_millis(200);

@@ -57,7 +57,7 @@ pub(crate) fn play(programs: &Programs, agent: &Path, name: &str) -> Result<()> 
         apt::install(&["qemu-system-x86"])?;
     }
     let series = MATRIX.iter().find(|series| series.name == KERNEL).context("the matrix has no such kernel")?;
-    let kernel = kernels::fetch(series)?;
+    let kernel = kernels::fetch(series, kernels::Arch::Amd64)?;
     let work = paths::lab().join("cluster/guest");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(work.join("images"))?;
