@@ -1,6 +1,7 @@
 //! The dashboards, alerts and recording rules of `dashboards/` against what the agent has: every metric, label and label
 //! value that an expression names exists, and every panel says what it shows and what it means when it is empty.
 
+mod clusters;
 mod promql;
 
 use std::collections::{BTreeMap, BTreeSet};

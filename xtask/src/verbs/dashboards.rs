@@ -16,17 +16,32 @@ use anyhow::{Context, Result, bail};
 use self::panel::{Dashboard, Variable};
 use crate::{paths, sh};
 
-/// Colours of severities.
+/// Colours of severities. Each is another colour, not another shade: two reds are one to whoever is woken by them.
 const SEVERITIES: &[(&str, &str)] =
-    &[("critical", "dark-red"), ("high", "red"), ("medium", "orange"), ("low", "yellow"), ("info", "blue")];
+    &[("critical", "purple"), ("high", "red"), ("medium", "orange"), ("low", "yellow"), ("info", "blue")];
 /// The same in a table.
 const SEVERITY_WORDS: &[(&str, &str, &str)] = &[
-    ("critical", "critical", "dark-red"),
+    ("critical", "critical", "purple"),
     ("high", "high", "red"),
     ("medium", "medium", "orange"),
     ("low", "low", "yellow"),
     ("info", "info", "blue"),
 ];
+/// What somebody who looks at findings opens next: what to do about those that page and about the others, and what the
+/// agents wrote in the chosen time (each finding with its evidence, a line of JSON).
+const NEXT: &[(&str, &str)] = &[
+    (
+        "Runbook: findings to act on",
+        "https://github.com/leasewarden/leasewarden/blob/main/docs/runbooks.md#leasewardencrosstenantuse",
+    ),
+    (
+        "Runbook: findings to review",
+        "https://github.com/leasewarden/leasewarden/blob/main/docs/runbooks.md#leasewardenfindingtoreview",
+    ),
+    ("Log of the agents", LOG),
+];
+const LOG: &str = "/explore?left=%7B%22datasource%22:%22${log}%22,%22queries%22:%5B%7B%22refId%22:%22A%22,%22expr%22:%22%7Bapp_kubernetes_io_name%3D%5C%22leasewarden%5C%22%7D%20%7C%3D%20%5C%22evidence_class%5C%22%22%7D%5D,%22range%22:%7B%22from%22:%22${__from}%22,%22to%22:%22${__to}%22%7D%7D";
+
 /// Colours of verdicts: green is proved, blue was never shared, grey is not known.
 const VERDICTS: &[(&str, &str)] = &[
     ("revalidated", "green"),

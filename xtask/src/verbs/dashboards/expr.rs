@@ -25,6 +25,11 @@ pub(super) fn total(by: &str, metric: &str, limits: &[&str]) -> String {
     format!("sum by ({by}) ((increase({m}[$__range]) + {began}) or increase({m}[$__range]) or {began})")
 }
 
+/// Different findings of the chosen time, one series each, as far as their labels tell them apart: not how often they hit.
+pub(super) fn findings(limits: &[&str]) -> String {
+    format!("{} > 0", total("cluster, node, rule, service, tenant", "leasewarden_findings_total", limits))
+}
+
 /// Nought, as long as an agent is there to say so: a figure that is missing means that nobody looked.
 pub(super) fn or_nought(expr: &str) -> String {
     format!("({expr}) or (0 * count({}))", of("leasewarden_build_info", &[]))

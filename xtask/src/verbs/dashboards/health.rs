@@ -5,7 +5,7 @@ use super::panel::{Dashboard, Draw, Panel};
 use super::places_of_agents;
 
 /// Which lines belong to which agent.
-const AGENT: &str = "{{node}}";
+const AGENT: &str = "{{node}} {{cluster}}";
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -25,7 +25,9 @@ pub(super) fn dashboard() -> Dashboard {
 
 /// A metric of the agents' own process. Its name is every program's: the agents' are those that also say who they are.
 fn process(expr: &str) -> String {
-    format!("sum by (node) ({expr} * on (job, instance) group_left (node) {})", of("leasewarden_build_info", &[]))
+    // Each once, whatever versions it has just had; and two clusters may have the same addresses and names of nodes.
+    let agents = format!("max by (cluster, node, job, instance) ({})", of("leasewarden_build_info", &[]));
+    format!("sum by (cluster, node) ({expr} * on (cluster, job, instance) group_left (node) {agents})")
 }
 
 fn fill() -> String {

@@ -1,8 +1,8 @@
 //! The overview: what was found, where, and how much of the traffic could be looked at.
 
-use super::expr::{PAGES, UNPROVED, of, or_nought, rate, total};
+use super::expr::{PAGES, UNPROVED, findings as findings_of, of, or_nought, rate, total};
 use super::panel::{Dashboard, Draw, Panel};
-use super::{CLASSES, FIGURES, SEVERITIES, places};
+use super::{CLASSES, FIGURES, NEXT, SEVERITIES, places};
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -21,7 +21,7 @@ pub(super) fn dashboard() -> Dashboard {
 }
 
 fn now() -> Vec<Panel> {
-    let pages = total("", "leasewarden_findings_total", &[PAGES, "service=~\"$service\"", "tenant=~\"$tenant\""]);
+    let pages = format!("count({})", findings_of(&[PAGES, "service=~\"$service\"", "tenant=~\"$tenant\""]));
     let used = of("leasewarden_tenant_operations_total", &["tenant!=\"\"", "service=~\"$service\""]);
     let shared = format!("count((count by (cluster, service) (sum by (cluster, service, tenant) ({used}) > 0)) > 1)");
     let risk = total("cluster, service", "leasewarden_tenant_switches_total", &[UNPROVED, "service=~\"$service\""]);
@@ -36,11 +36,12 @@ fn now() -> Vec<Panel> {
             "Findings to act on",
             "short",
             (4, 4),
-            "Hits of severity high or critical whose evidence is on the wire or in the endpoints' labels, in the chosen time. \
-             These page; inference alone never does.",
+            "Different findings of severity high or critical whose evidence is on the wire or in the endpoints' labels, in the \
+             chosen time. These page; inference alone never does.",
             "no agent is scraped",
         )
-        .query(or_nought(&format!("round({pages})")), "")
+        .query(or_nought(&pages), "")
+        .beside(NEXT)
         .steps(&[(0.0, "green"), (1.0, "red")]),
         Panel::new(
             Draw::Stat,
@@ -113,7 +114,7 @@ fn findings() -> Vec<Panel> {
     vec![
         Panel::new(
             Draw::Lines,
-            "Findings by severity",
+            "Hits by severity",
             "cpm",
             (12, 8),
             "Hits of rules per minute, by severity. One finding that happens again and again is counted each time.",
@@ -126,11 +127,11 @@ fn findings() -> Vec<Panel> {
             "Findings by tenant",
             "short",
             (12, 8),
-            "Hits in the chosen time, by the tenant for whom the connection was used. Hits that are of no single tenant are in \
-             the table below.",
+            "Different findings of the chosen time, by the tenant for whom the connection was used. Those that are of no single \
+             tenant are in the table below.",
             "no rule hit in this time",
         )
-        .query(format!("round({}) > 0", total("tenant", "leasewarden_findings_total", &[chosen[0], chosen[1], "tenant!=\"\""])), "{{tenant}}")
+        .query(format!("count by (tenant) ({})", findings_of(&[chosen[0], chosen[1], "tenant!=\"\""])), "{{tenant}}")
         .steps(&[(0.0, "orange")]),
         Panel::new(
             Draw::Table,
@@ -153,7 +154,8 @@ fn findings() -> Vec<Panel> {
         ])
         .words(super::SEVERITY_WORDS)
         .leads_to("Service", "leasewarden-shared-service", "service")
-        .leads_to("Tenant", "leasewarden-tenant", "tenant"),
+        .leads_to("Tenant", "leasewarden-tenant", "tenant")
+        .beside(NEXT),
     ]
 }
 

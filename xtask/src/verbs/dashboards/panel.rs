@@ -53,6 +53,8 @@ pub(crate) struct Panel {
     range: Option<(f64, f64)>,
     /// A field and where its values lead.
     links: Vec<(&'static str, &'static str, String)>,
+    /// What else to look at: name, address.
+    beside: Vec<(&'static str, &'static str)>,
 }
 
 impl Panel {
@@ -79,6 +81,7 @@ impl Panel {
             words: &[],
             range: None,
             links: Vec::new(),
+            beside: Vec::new(),
         }
     }
 
@@ -110,6 +113,12 @@ impl Panel {
 
     pub(crate) fn range(mut self, low: f64, high: f64) -> Self {
         self.range = Some((low, high));
+        self
+    }
+
+    /// Something else to look at, from the panel's corner.
+    pub(crate) fn beside(mut self, pages: &[(&'static str, &'static str)]) -> Self {
+        self.beside.extend(pages);
         self
     }
 
@@ -188,7 +197,12 @@ impl Panel {
             Draw::Lines => (8, 2, "none"),
             Draw::Stack => (35, 1, "normal"),
             Draw::Share => (60, 1, "percent"),
-            Draw::Table => return json!({ "align": "auto", "cellOptions": { "type": "auto" }, "inspect": false }),
+            // Names are long: what does not fit goes on in a second line, and nothing is cut.
+            Draw::Table => {
+                return json!({
+                    "align": "auto", "cellOptions": { "type": "auto" }, "inspect": false, "minWidth": 90, "wrapText": true,
+                });
+            }
             Draw::Stat | Draw::Gauge => return json!({}),
         };
         json!({
@@ -310,10 +324,15 @@ impl Panel {
             "targets": self.targets(),
         });
         let steps = self.transformations();
-        if !steps.is_empty()
-            && let Some(map) = panel.as_object_mut()
-        {
-            map.insert("transformations".to_owned(), json!(steps));
+        let links: Vec<Value> =
+            self.beside.iter().map(|(title, url)| json!({
+                    "title": title, "url": url, "targetBlank": true, "type": "link", "icon": "external link", "tooltip": "",
+                    "tags": [], "asDropdown": false, "includeVars": false, "keepTime": false,
+                })).collect();
+        for (key, list) in [("transformations", steps), ("links", links)] {
+            if let (false, Some(map)) = (list.is_empty(), panel.as_object_mut()) {
+                map.insert(key.to_owned(), json!(list));
+            }
         }
         panel
     }
@@ -373,7 +392,17 @@ impl Dashboard {
             "name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus", "refresh": 1,
             "hide": 0, "includeAll": false, "multi": false, "options": [], "regex": "",
         });
-        let variables: Vec<Value> = std::iter::once(source).chain(self.variables.iter().map(Variable::json)).collect();
+        // Where the agents' log is, for links; whoever has no Loki sees an empty list.
+        let log = json!({
+            "name": "log", "label": "Log", "type": "datasource", "query": "loki", "refresh": 1,
+            "hide": 0, "includeAll": false, "multi": false, "options": [], "regex": "",
+        });
+        let mut panels = self.rows.iter().flat_map(|(_, panels)| panels);
+        let linked = panels.any(|p| p.beside.iter().any(|(_, url)| url.contains("${log}")));
+        let variables: Vec<Value> = std::iter::once(source)
+            .chain(linked.then_some(log))
+            .chain(self.variables.iter().map(Variable::json))
+            .collect();
         let value = json!({
             "uid": format!("leasewarden-{}", self.name),
             "title": format!("leasewarden / {}", self.title),

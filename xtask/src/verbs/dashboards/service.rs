@@ -1,8 +1,8 @@
 //! One shared service: who uses it, what proves their tenants, and where nothing does.
 
-use super::expr::{PAGES, UNPROVED, of, or_nought, rate, total};
+use super::expr::{PAGES, UNPROVED, findings as findings_of, of, or_nought, rate, total};
 use super::panel::{Dashboard, Draw, Panel};
-use super::{FIGURES, SEVERITIES, SEVERITY_WORDS, VERDICTS, places};
+use super::{FIGURES, NEXT, SEVERITIES, SEVERITY_WORDS, VERDICTS, places};
 
 /// The service that the dashboard is about.
 const THIS: &str = "service=\"$service\"";
@@ -25,7 +25,7 @@ fn now() -> Vec<Panel> {
     let unproved = format!("({} or vector(0)) / ({} > 0)", sum(&[THIS, UNPROVED]), sum(&[THIS]));
     let unknown = sum(&[THIS, "verdict=\"indeterminate\""]);
     let unknown = format!("({unknown} or vector(0)) / ({} > 0)", sum(&[THIS]));
-    let pages = total("", "leasewarden_findings_total", &[PAGES, THIS]);
+    let pages = format!("count({})", findings_of(&[PAGES, THIS]));
     let switches = total("", "leasewarden_tenant_switches_total", &[THIS]);
     vec![
         Panel::new(
@@ -83,10 +83,11 @@ fn now() -> Vec<Panel> {
             "Findings to act on",
             "short",
             (4, 4),
-            "Hits of severity high or critical with wire or endpoint evidence, in the chosen time.",
+            "Different findings of severity high or critical with wire or endpoint evidence, in the chosen time.",
             "no agent is scraped",
         )
-        .query(or_nought(&format!("round({pages})")), "")
+        .query(or_nought(&pages), "")
+        .beside(NEXT)
         .steps(&[(0.0, "green"), (1.0, "red")]),
     ]
 }
@@ -196,10 +197,11 @@ fn findings() -> Vec<Panel> {
             ("node", "Node"),
             ("Value", "Hits"),
         ])
-        .words(SEVERITY_WORDS),
+        .words(SEVERITY_WORDS)
+        .beside(NEXT),
         Panel::new(
             Draw::Lines,
-            "Findings by severity",
+            "Hits by severity",
             "cpm",
             (24, 6),
             "Hits of rules at this service per minute.",

@@ -1,8 +1,8 @@
 //! One tenant: what it uses, with whom it shares that, and what was found.
 
-use super::expr::{PAGES, UNPROVED, of, or_nought, rate, total};
+use super::expr::{PAGES, UNPROVED, findings as findings_of, of, or_nought, rate, total};
 use super::panel::{Dashboard, Draw, Panel};
-use super::{SEVERITY_WORDS, VERDICTS, places};
+use super::{NEXT, SEVERITY_WORDS, VERDICTS, places};
 
 /// The tenant that the dashboard is about.
 const THIS: &str = "tenant=\"$tenant\"";
@@ -39,7 +39,7 @@ fn now() -> Vec<Panel> {
     let shared = format!("count(count by (cluster, service) ({beside}))");
     let others = format!("count(count by (tenant) ({beside}))");
     let unproved = total("", USES, &[THIS, UNPROVED]);
-    let pages = total("", "leasewarden_findings_total", &[PAGES, THIS]);
+    let pages = format!("count({})", findings_of(&[PAGES, THIS]));
     vec![
         Panel::new(
             Draw::Stat,
@@ -84,11 +84,12 @@ fn now() -> Vec<Panel> {
             "Findings to act on",
             "short",
             (6, 4),
-            "Hits of severity high or critical with wire or endpoint evidence where a connection was used for this tenant, \
-             in the chosen time.",
+            "Different findings of severity high or critical with wire or endpoint evidence where a connection was used for this \
+             tenant, in the chosen time.",
             "no agent is scraped",
         )
-        .query(or_nought(&format!("round({pages})")), "")
+        .query(or_nought(&pages), "")
+        .beside(NEXT)
         .steps(&[(0.0, "green"), (1.0, "red")]),
     ]
 }
@@ -181,6 +182,7 @@ fn findings() -> Vec<Panel> {
             ("Value", "Hits"),
         ])
         .words(SEVERITY_WORDS)
-        .leads_to("Service", "leasewarden-shared-service", "service"),
+        .leads_to("Service", "leasewarden-shared-service", "service")
+        .beside(NEXT),
     ]
 }
