@@ -1,5 +1,6 @@
 //! From the engine's and the source's counters to metrics, about once a second.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -17,6 +18,18 @@ const OTHER: &str = "_other";
 
 /// Most pairs of service and tenant told apart.
 const MAX_PAIRS: usize = 4_096;
+
+/// A reason as a label's value: in matchers, legends and links a space is a nuisance (`no tenant` is `no_tenant`). Names that
+/// others have given stay as they are.
+fn word(reason: &str) -> Cow<'_, str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+    if reason.chars().all(fits) {
+        return Cow::Borrowed(reason);
+    }
+    // What belongs to a word goes, what stands between words becomes one stroke.
+    let parts = reason.split(|c: char| !fits(c) && c != '\'').filter(|part| !part.is_empty());
+    Cow::Owned(parts.map(|part| part.replace('\'', "")).collect::<Vec<_>>().join("_"))
+}
 
 /// How far back a tenant counts as using a service.
 const RECENT: Nanos = Nanos::secs(3600);
@@ -206,11 +219,9 @@ impl Updater {
         }
         self.set_all(Metric::TenantSwitchesTotal, &sums);
 
-        let mut sums = Sums::new();
         for (&(basis, result), &n) in &stats.bases {
-            *sums.entry([basis.name(), result]).or_default() += count(n);
+            self.metrics.set(Metric::AttributionBasesTotal, &[basis.name(), &word(result)], count(n));
         }
-        self.set_all(Metric::AttributionBasesTotal, &sums);
 
         let mut sums = Sums::new();
         for (&(rule, severity, class, service, tenant), &n) in &stats.findings {
@@ -231,11 +242,11 @@ impl Updater {
         let (suppressed, forgotten) = engine.unreported();
         self.counts(Metric::FindingsUnreportedTotal, [("suppressed", suppressed), ("table_full", forgotten)]);
         for (&(protocol, kind), &n) in &stats.decode_errors {
-            self.metrics.set(Metric::DecodeErrorsTotal, &[protocol.name(), kind], count(n));
+            self.metrics.set(Metric::DecodeErrorsTotal, &[protocol.name(), &word(kind)], count(n));
         }
         self.counts(Metric::FlowDisturbancesTotal, stats.disturbances.iter().map(|(kind, n)| (*kind, *n)));
         for (&(rule, reason), &n) in &stats.insufficient {
-            self.metrics.set(Metric::RuleInsufficientTotal, &[rule, reason], count(n));
+            self.metrics.set(Metric::RuleInsufficientTotal, &[rule, &word(reason)], count(n));
         }
         let flows = [
             ("decoded", stats.flows_decoded),
@@ -318,6 +329,19 @@ mod tests {
     use crate::capture::{HookStatus, LossCount};
     use monitor_core::engine::TenantView;
     use monitor_core::model::Settings;
+
+    #[test]
+    fn reasons_are_single_words() {
+        for (reason, is) in [
+            ("no tenant", "no_tenant"),
+            ("no other tenant's work on this connection", "no_other_tenants_work_on_this_connection"),
+            ("argument (of a tool), cut", "argument_of_a_tool_cut"),
+            ("mid_stream", "mid_stream"),
+            ("", ""),
+        ] {
+            assert_eq!(word(reason), is);
+        }
+    }
 
     #[test]
     fn label_values_are_bounded() {
