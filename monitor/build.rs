@@ -19,5 +19,11 @@ fn main() {
         }
         _ => Vec::new(),
     };
+    // What `--version` says.
+    println!("cargo::rerun-if-env-changed=LEASEWARDEN_REVISION");
+    let revision = env::var("LEASEWARDEN_REVISION").ok().filter(|r| !r.is_empty());
+    println!("cargo::rustc-env=LEASEWARDEN_REVISION={}", revision.as_deref().unwrap_or("unknown"));
+    let probes = if object.is_empty() { "without probes" } else { "with probes" };
+    println!("cargo::rustc-env=LEASEWARDEN_PROBES={probes}");
     fs::write(&out, object).expect("OUT_DIR is writable");
 }

@@ -7,17 +7,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use aya::maps::MapType;
+use aya::programs::ProgramType;
+use aya::sys::{is_map_supported, is_program_supported};
 use serde::Serialize;
 
 use crate::capture::CaptureError;
-use crate::capture::cgroups::{Hierarchy, path_of_process};
+use crate::capture::cgroups::{Hierarchy, PART, PART_REMEDY, path_of_process};
 use crate::capture::ebpf::{self, BTF_PATH, Btf, CaptureConfig, HOOKS, Probes, SENDER_THREAD, SENDER_THREAD_LOST};
 
 mod identity;
-
-/// Oldest kernel the probes are tested on; the ring buffer came with 5.8.
-const OLDEST: (u32, u32) = (5, 8);
-const TESTED_FROM: (u32, u32) = (5, 10);
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -94,7 +93,7 @@ pub fn preflight() -> Result<(), CaptureError> {
         return Err(CaptureError::StubObject);
     }
     let missing: Vec<Check> =
-        [kernel(), privileges(), cgroup_mount()].into_iter().filter(|c| c.state == State::Missing).collect();
+        [privileges(), cgroup_mount()].into_iter().chain(features()).filter(|c| c.state == State::Missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -107,6 +106,7 @@ pub fn preflight() -> Result<(), CaptureError> {
 
 fn examine() -> Report {
     let mut checks = vec![probes(), kernel(), privileges(), cgroup_mount(), own_cgroup()];
+    checks.extend(features());
     let ready = checks.iter().all(|c| c.state != State::Missing);
     if ready {
         checks.extend(hooks());
@@ -134,27 +134,25 @@ fn probes() -> Check {
 
 fn kernel() -> Check {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    judge_kernel(release.trim())
+    Check::new("kernel", State::Info, release.trim())
 }
 
-fn judge_kernel(release: &str) -> Check {
-    let found = format!("kernel {release}");
-    match version(release) {
-        Some(v) if v < OLDEST => {
-            Check::new("kernel", State::Missing, format!("{found} is older than {}.{}", OLDEST.0, OLDEST.1))
-                .lost("BPF ring buffers, and with them everything")
-                .remedy(format!("use a kernel from {}.{} on", TESTED_FROM.0, TESTED_FROM.1))
-        }
-        Some(v) if v < TESTED_FROM => Check::new("kernel", State::Limited, found)
-            .lost(format!("certainty: older than {}.{}, the oldest that is tested", TESTED_FROM.0, TESTED_FROM.1)),
-        Some(_) => Check::new("kernel", State::Ok, found),
-        None => Check::new("kernel", State::Limited, format!("a release name that says no version: {release:?}")),
-    }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+/// What the kernel must be able to do, each tried: a distribution's kernel has more, or less, than its version says.
+/// Nothing is said of what could not be tried.
+fn features() -> Vec<Check> {
+    let wanted = [
+        ("feature_ring_buffer", is_map_supported(MapType::RingBuf).ok(), "BPF ring buffers"),
+        ("feature_cgroup_skb", is_program_supported(ProgramType::CgroupSkb).ok(), "BPF programs of cgroups' sockets"),
+    ];
+    let judge = |(name, there, what): (&'static str, Option<bool>, &str)| {
+        Some(match there? {
+            true => Check::new(name, State::Ok, what),
+            false => Check::new(name, State::Missing, format!("this kernel has no {what}"))
+                .lost("everything")
+                .remedy("a kernel with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF, from 5.8 on or with these backported"),
+        })
+    };
+    wanted.into_iter().filter_map(judge).collect()
 }
 
 /// Names and bits of the capabilities that matter (include/uapi/linux/capability.h).
@@ -195,12 +193,22 @@ fn judge_privileges(bits: u64) -> Check {
 
 fn cgroup_mount() -> Check {
     match Hierarchy::find() {
-        Ok(h) => Check::new("cgroup_v2", State::Ok, format!("mounted at {}", h.mount().display())),
+        Ok(h) => judge_mount(&h),
         Err(CaptureError::Unsupported { missing, remedy }) => {
             Check::new("cgroup_v2", State::Missing, missing).lost("everything: workloads are cgroups").remedy(remedy)
         }
         Err(e) => Check::new("cgroup_v2", State::Missing, e.to_string()).lost("everything: workloads are cgroups"),
     }
+}
+
+fn judge_mount(hierarchy: &Hierarchy) -> Check {
+    let found = format!("mounted at {}", hierarchy.mount().display());
+    if hierarchy.is_whole() {
+        return Check::new("cgroup_v2", State::Ok, found);
+    }
+    Check::new("cgroup_v2", State::Limited, format!("{found}: {PART}"))
+        .lost("every container outside of it")
+        .remedy(PART_REMEDY)
 }
 
 fn own_cgroup() -> Check {
@@ -346,16 +354,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_kernel_versions() {
-        assert_eq!(version("5.10.0-33-cloud-amd64"), Some((5, 10)));
-        assert_eq!(version("6.18.44-fc"), Some((6, 18)));
-        assert_eq!(version("7.2+unstable"), Some((7, 2)));
-        assert_eq!(version("custom"), None);
-        let state = |r| judge_kernel(r).state;
-        assert_eq!(
-            [state("4.19.0"), state("5.8.1"), state("5.10.0"), state("x")],
-            [State::Missing, State::Limited, State::Ok, State::Limited]
-        );
+    fn a_part_of_the_tree_is_not_taken_for_the_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy::at(dir.path().to_owned());
+        assert_eq!(judge_mount(&hierarchy).state, State::Ok);
+        // As the kernel has it in every directory but the root.
+        fs::write(dir.path().join("cgroup.events"), "populated 1\n").unwrap();
+        let part = judge_mount(&hierarchy);
+        assert_eq!(part.state, State::Limited);
+        assert!(part.found.contains("containers outside of it are not seen"), "{}", part.found);
+        assert!(part.remedy.unwrap().contains("--cgroupns=host"));
     }
 
     #[test]
@@ -374,7 +382,7 @@ mod tests {
 
     #[test]
     fn the_table_says_what_is_lost_and_what_to_do() {
-        let report = Report { usable: false, checks: vec![judge_privileges(0), judge_kernel("6.18.0")] };
+        let report = Report { usable: false, checks: vec![judge_privileges(0), kernel()] };
         let text = table(&report);
         assert!(text.contains("MISSING  privileges  no CAP_BPF"), "{text}");
         assert!(text.contains("without it: nothing can be loaded"), "{text}");

@@ -6,10 +6,13 @@
 //! - [`tools`]: tools of MCP servers as they were approved
 //! - [`export`], [`metrics`]: where findings, operations and counters go
 //! - [`private`]: files and memory that nobody else reads
+//! - [`privileges`]: what the agent may do, and how it gives up what it no longer needs
+//! - [`about`]: which agent this is
 //! - [`config`], [`cli`], [`logging`], [`doctor`]: the edge towards the operator
 //!
 //! Everything between an event and a finding is in `monitor-core`.
 
+pub mod about;
 pub mod capture;
 pub mod cli;
 pub mod config;
@@ -20,6 +23,7 @@ pub mod logging;
 pub mod metrics;
 pub mod pipeline;
 pub mod private;
+pub mod privileges;
 pub mod tools;
 
 #[cfg(test)]

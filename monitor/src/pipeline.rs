@@ -3,8 +3,7 @@
 //! One thread polls the source and runs the engine. A small runtime beside it answers HTTP and waits for signals. They
 //! share [`Shared`], which the engine's thread touches once per finding and once a second.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,23 +15,25 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::about;
 use crate::capture::ebpf::{CaptureConfig, LiveSource};
 use crate::capture::recording::{Recorder, RecordingError};
-use crate::capture::{CaptureError, Progress, Source, file};
+use crate::capture::{CaptureError, HookStatus, Progress, Source, file};
 use crate::config::Config;
-use crate::export::http::{self, ListenError};
+use crate::export::http::{ListenError, Server};
 use crate::export::otlp::{Exporter, OtlpError};
 use crate::export::sink::Existing;
 use crate::export::{LineSink, Readiness, Shared, SinkError, Target, services, tools};
 use crate::identity::{self, Told};
 use crate::metrics::{Metrics, Sources, Updater};
+use crate::privileges::{self, PrivilegeError, Sandbox};
 
 mod agent;
 mod host;
 mod outputs;
 
 use agent::Agent;
-use host::{origin, random_salt, recording_info, set_build_info};
+use host::{kernel_release, origin, random_salt, recording_info, set_build_info};
 use outputs::{Outputs, now};
 
 /// How long the engine's thread sleeps at most while nothing happens.
@@ -71,6 +72,9 @@ pub enum PipelineError {
     /// The OpenTelemetry collector.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
+    /// The user to run as.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The system refused something the agent cannot do without.
     #[error("{what}: {source}")]
     System {
@@ -133,8 +137,11 @@ pub struct Replayed {
 /// # Errors
 /// [`PipelineError`]: it could not begin, or capture ended by itself.
 pub fn run(run: Run) -> Result<(), PipelineError> {
+    let sandbox = run.config.privileges.sandbox;
+    // Before there is a second thread, or a file that would belong to another user.
+    privileges::begin(&run.config.privileges)?;
     // What can clash is taken first, before anything is attached to the kernel.
-    let listener = run.config.listen.map(http::listen).transpose()?;
+    let server = Server::bind(&run.config.http)?;
     let origin = origin(&run.config.identity.kubernetes);
     let otlp = run.config.otlp.as_ref().map(|config| Exporter::new(config, &origin)).transpose()?;
     let sinks = run
@@ -151,7 +158,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     let updater = Updater::new(metrics, limits.tenants, limits.services);
     set_build_info(&shared);
 
-    let runtime = runtime()?;
+    let runtime = runtime(sandbox)?;
     let stop = stop_on_signal(&runtime)?;
     let mut settings = run.config.settings;
     let bases = settings.bases;
@@ -162,7 +169,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
         flows: u32::try_from(limits.flows).unwrap_or(u32::MAX),
         scope_cgroup: run.cgroup,
         // Whoever scrapes the agent is no finding of the agent's.
-        own_listeners: listener.iter().filter_map(|l| l.local_addr().ok()).collect(),
+        own_listeners: server.address().into_iter().collect(),
         threads: bases.thread,
         ..CaptureConfig::default()
     };
@@ -175,7 +182,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     for job in jobs {
         runtime.spawn(job);
     }
-    let server = listener.map(|listener| serve(&runtime, listener, shared.clone()));
+    let server = serve(&runtime, server, shared.clone());
     if let Some(config) = &run.config.otlp {
         tracing::info!("findings as OpenTelemetry logs to {}", config.endpoint);
     }
@@ -186,9 +193,10 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
             // The engine is made where it lives: it is one thread's own and cannot move.
             let agent = Agent::with_sources(settings, identity, sources, outputs);
             let known = Known { facts, pokes };
-            Live { agent, known, updater, shared, recorder, stop, duration: run.duration }.watch(config)
+            Live { agent, known, updater, shared, recorder, stop, duration: run.duration, sandbox }.watch(config)
         })
         .map_err(|source| PipelineError::System { what: "cannot start the engine's thread", source })?;
+    privileges::thread_begins(sandbox);
     let result = engine.join().unwrap_or(Err(PipelineError::Panicked));
     // Dropping the sender asks the server to end.
     drop(server);
@@ -214,16 +222,17 @@ struct Live {
     recorder: Option<Recorder>,
     stop: Arc<AtomicBool>,
     duration: Option<Duration>,
+    sandbox: Sandbox,
 }
 
 impl Live {
     fn watch(mut self, config: CaptureConfig) -> Result<(), PipelineError> {
         self.identity_first();
         let mut source = LiveSource::open(config, Box::new(crate::identity::watch))?;
+        privileges::confine(self.sandbox);
         let began = Instant::now();
         let mut next_publish = began;
         let mut result = Ok(());
-        tracing::info!("watching");
         while !self.stopping(began) {
             let timeout = if self.agent.waiting() { EAGER } else { IDLE };
             match self.poll(&mut source, timeout) {
@@ -274,6 +283,21 @@ impl Live {
         }
     }
 
+    /// The first lines that somebody reads who wonders why nothing is found.
+    fn say_what_is_watched(&mut self, root: &Path, hooks: &[HookStatus]) {
+        let Some(tenants) = self.agent.first_tenants.take() else { return };
+        let hooks: Vec<&str> = hooks.iter().filter(|h| h.attached).map(|h| h.hook).collect();
+        let tenants: Vec<String> = tenants.into_iter().collect();
+        tracing::info!(
+            version = about::VERSION,
+            kernel = %kernel_release(),
+            cgroup_root = %root.display(),
+            hooks = %hooks.join(","),
+            tenants = if tenants.is_empty() { "none known yet".to_owned() } else { tenants.join(",") },
+            "watching"
+        );
+    }
+
     /// Takes in what sources of identity have told, asks them if somebody waits.
     fn hear(&mut self) {
         let facts = &mut self.known.facts;
@@ -309,10 +333,12 @@ impl Live {
 
     fn publish(&mut self, source: &mut LiveSource) {
         self.shared.beat();
+        self.agent.out.retry();
         for warning in source.warnings() {
             tracing::warn!("{warning}");
         }
         let stats = source.stats();
+        self.say_what_is_watched(source.root(), &stats.hooks);
         let lost = stats
             .hooks
             .iter()
@@ -352,6 +378,7 @@ impl Live {
             identity: sources.iter().all(|s| s.synced || !s.required),
             lost,
             stale: sources.iter().filter_map(shown).collect(),
+            unwritten: self.agent.out.failing().map(str::to_owned).collect(),
         });
     }
 
@@ -376,7 +403,7 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
         operations: replay.operations.as_ref().map(open).transpose()?,
         ..Outputs::default()
     };
-    let runtime = runtime()?;
+    let runtime = runtime(Sandbox::Off)?;
     let stop = stop_on_signal(&runtime)?;
     let mut settings = replay.config.settings;
     settings.salt = REPLAY_SALT;
@@ -444,10 +471,12 @@ fn summary(agent: &Agent) {
     );
 }
 
-fn runtime() -> Result<Runtime, PipelineError> {
+/// The runtime beside the engine: nothing that its threads do needs what loading the probes needs.
+fn runtime(sandbox: Sandbox) -> Result<Runtime, PipelineError> {
     Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("http")
+        .on_thread_start(move || privileges::thread_begins(sandbox))
         .enable_all()
         .build()
         .map_err(|source| PipelineError::System { what: "cannot start the runtime", source })
@@ -476,13 +505,14 @@ fn stop_on_signal(runtime: &Runtime) -> Result<Arc<AtomicBool>, PipelineError> {
 }
 
 /// Serves HTTP until the sender is dropped.
-fn serve(runtime: &Runtime, listener: TcpListener, shared: Arc<Shared>) -> oneshot::Sender<()> {
+fn serve(runtime: &Runtime, server: Server, shared: Arc<Shared>) -> oneshot::Sender<()> {
     let (stop, stopped) = oneshot::channel::<()>();
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!("metrics on http://{address}/metrics, findings on http://{address}/findings");
+    if let Some(address) = server.address() {
+        let scheme = server.scheme();
+        tracing::info!("metrics on {scheme}://{address}/metrics, findings on {scheme}://{address}/findings");
     }
     runtime.spawn(async move {
-        let result = http::serve(listener, shared, async {
+        let result = server.serve(shared, async {
             // Nothing is ever sent: the sender's end is the message.
             let _ = stopped.await;
         });

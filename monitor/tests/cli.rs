@@ -49,6 +49,9 @@ fn usage_errors_exit_with_2_and_help_with_0() {
     }
     let help = text(&leasewarden(&["replay", "--help"]).stdout);
     assert!(help.contains("Examples:") && help.contains("--fail-on <SEVERITY>"), "{help}");
+    let version = text(&leasewarden(&["--version"]).stdout);
+    assert!(version.starts_with(concat!("leasewarden ", env!("CARGO_PKG_VERSION"), " (revision ")), "{version}");
+    assert!(version.ends_with("probes)\n"), "{version}");
     let commands = text(&leasewarden(&["--help"]).stdout);
     assert!(commands.contains("doctor") && !commands.contains("schema"), "{commands}");
 }

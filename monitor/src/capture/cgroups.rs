@@ -14,6 +14,12 @@ use rustc_hash::FxHashMap;
 
 use super::CaptureError;
 
+/// What is wrong with a hierarchy that is not whole, and what that costs.
+pub const PART: &str = "only a part of the machine's cgroup tree: containers outside of it are not seen";
+/// What to do about that.
+pub const PART_REMEDY: &str = "start the agent in the host's cgroup namespace (`--cgroupns=host`) with the host's \
+                               /sys/fs/cgroup mounted, or on the host itself";
+
 /// Decides by a cgroup's path below the root whether it is watched.
 pub type WatchPolicy = Box<dyn Fn(&str) -> bool + Send>;
 
@@ -72,6 +78,12 @@ impl Hierarchy {
         self.mount = mount;
         self.scope = self.path_of(&dir).unwrap_or_else(|| "/".to_owned());
         Ok(self)
+    }
+
+    /// Whether this is the whole hierarchy of the machine. What a container with a cgroup namespace of its own, or with a
+    /// part of the tree mounted, takes for the root is some directory to the kernel, and has what only those have.
+    pub fn is_whole(&self) -> bool {
+        !self.mount.join("cgroup.events").exists()
     }
 
     /// Where the hierarchy is mounted.

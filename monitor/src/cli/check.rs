@@ -41,13 +41,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 fn summary(config: &Config) -> String {
     let s = &config.settings;
     let off = s.rules.iter().filter(|r| !r.enabled).count();
-    let listen = config.listen.map_or_else(|| "off".to_owned(), |a| a.to_string());
+    let listen = config.http.listen.map_or_else(|| "off".to_owned(), |a| a.to_string());
+    let tls = if config.http.tls.is_some() { " with TLS" } else { "" };
+    let socket = config.http.socket.as_ref().map_or_else(String::new, |s| format!(" and {}", s.display()));
     let findings = config.findings.as_ref().map_or_else(String::new, |f| format!(", findings to {}", f.display()));
     let otlp = config.otlp.as_ref().map_or_else(String::new, |o| format!(", OTLP to {}", o.endpoint));
     format!(
         "  identity  {} static, {} path patterns\n  tenants   {}\n  services  {}\n  rules     {} changed, {off} of them off\n  \
          suppress  {}\n  \
-         tokens    {} keys, {} entitlements, {} canaries, {} locked tools\n  limits    {} flows, {} MiB\n  export    http {listen}{findings}{otlp}\n",
+         tokens    {} keys, {} entitlements, {} canaries, {} locked tools\n  limits    {} flows, {} MiB\n  export    http {listen}{tls}{socket}{findings}{otlp}\n",
         config.identity.statics.len(),
         config.identity.patterns.len(),
         s.tenants.len(),

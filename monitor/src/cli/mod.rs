@@ -3,12 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
-use monitor_core::model::Nanos;
 
 use crate::config::{Config, ConfigError};
+use crate::export::time::now;
 use crate::logging::{self, LogFormat};
 
 mod check;
@@ -30,7 +29,7 @@ const FOUND: u8 = 3;
 /// pooled connection has proved about the tenant it is used for, and reports where one is used for another tenant with
 /// nothing on the wire that re-validates it.
 #[derive(Debug, Parser)]
-#[command(name = "leasewarden", version, propagate_version = true)]
+#[command(name = "leasewarden", version = crate::about::VERSION, propagate_version = true)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 could not do it (of a file: not all of it could be read), 2 wrong usage or configuration,
 3 `replay --fail-on` found something. `tools verify`, as diff: 0 the same, 1 it differs, 2 it could not be compared.
@@ -135,11 +134,6 @@ fn load(path: Option<&Path>) -> Result<Config, Failure> {
         tracing::warn!("{}", warning.render(&path.display().to_string()));
     }
     Ok(config)
-}
-
-fn now() -> Nanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Whether standard output is a terminal, that is, whether somebody reads along.

@@ -44,7 +44,7 @@ enum Command {
 /// Write a lock of every tool seen.
 #[derive(Debug, clap::Args)]
 struct LockArgs {
-    /// Where the tools come from: a .pcap, .pcapng or .lwr file, or a running agent such as `http://127.0.0.1:9464`.
+    /// Where the tools come from: a .pcap, .pcapng or .lwr file, or a running agent such as `http://127.0.0.1:9464` or `unix:/run/leasewarden/agent.sock`.
     from: String,
     /// Write the lock to this file; standard output if left out.
     #[arg(long, value_name = "FILE")]
@@ -62,7 +62,7 @@ struct LockArgs {
 struct VerifyArgs {
     /// The lock file.
     lock: PathBuf,
-    /// Where the tools come from: a .pcap, .pcapng or .lwr file, or a running agent such as `http://127.0.0.1:9464`.
+    /// Where the tools come from: a .pcap, .pcapng or .lwr file, or a running agent such as `http://127.0.0.1:9464` or `unix:/run/leasewarden/agent.sock`.
     from: String,
     /// The lock must be signed by this Ed25519 public key (PEM).
     #[arg(long, value_name = "KEYFILE")]

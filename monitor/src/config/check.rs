@@ -19,6 +19,7 @@ mod export;
 mod identity;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod privileges;
 mod services;
 mod tokens;
 mod tools;
@@ -58,6 +59,7 @@ pub(super) fn check(file: File, now: Nanos, whole: bool, files: ReadFile<'_>) ->
     if let Some(export) = file.export {
         this.export(export);
     }
+    this.privileges(file.user.as_ref(), file.group.as_ref(), file.sandbox);
     Checked { config: this.config, problems: this.problems }
 }
 

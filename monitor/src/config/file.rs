@@ -48,6 +48,36 @@ pub(super) struct File {
     pub(super) limits: Option<Limits>,
     /// Where findings and metrics go.
     pub(super) export: Option<Export>,
+    /// The user to run as, by name or number, instead of the one who started it, who must be root. It keeps the
+    /// capabilities that it needs.
+    pub(super) user: Option<Located<PrincipalName>>,
+    /// The group to run as, by name or number. Default: that of `user`.
+    pub(super) group: Option<Located<PrincipalName>>,
+    /// What is given up once the probes are attached. A kubeconfig that gets its credentials from a program (`exec`) needs
+    /// `off`: no program can be started from within.
+    pub(super) sandbox: Option<SandboxName>,
+}
+
+/// A user or a group, by name or number.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a name or a number")]
+pub(super) enum PrincipalName {
+    /// By number.
+    Id(u32),
+    /// By name.
+    Name(String),
+}
+
+/// What is given up once the probes are attached.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SandboxName {
+    /// All capabilities and system calls that are no longer needed. The default.
+    On,
+    /// Capabilities; other system calls are written to the kernel's audit log, and allowed.
+    Log,
+    /// Nothing.
+    Off,
 }
 
 /// Who is behind a cgroup or an address.
@@ -457,12 +487,34 @@ pub(super) struct Limits {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Export {
-    /// Address and port of the HTTP server, or `off`. Default `127.0.0.1:9464`.
+    /// Address and port of the HTTP server, or `off`. Default `127.0.0.1:9464`. `[::]` is every address, IPv4 ones too.
+    /// `/metrics`, `/healthz` and `/readyz` are for whoever reaches it; `/findings`, `/services` and `/tools` only over
+    /// loopback, or with `tls` and what `token_file` or `tls.client_ca` asks for.
     pub(super) listen: Option<Located<String>>,
+    /// Path of a Unix socket with all of the same, for whoever may open it: the agent's user and group.
+    pub(super) socket: Option<Located<String>>,
+    /// HTTPS instead of HTTP on `listen`. Files are read again when they change.
+    pub(super) tls: Option<HttpTls>,
+    /// File with tokens, one a line, of at least 16 bytes each: with `tls`, who shows one of them
+    /// (`Authorization: Bearer`) may read everything. Read again when it changes.
+    pub(super) token_file: Option<Located<String>>,
     /// File that findings are appended to, as JSON lines.
     pub(super) findings: Option<Located<String>>,
     /// Findings as OpenTelemetry logs, to a collector. Off unless it is here. Only `run` sends.
     pub(super) otlp: Option<Otlp>,
+}
+
+/// HTTPS instead of HTTP. Every file is PEM.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpTls {
+    /// File with the server's certificate, and those that lead from it to its root.
+    pub(super) certificate: Located<String>,
+    /// File with its private key.
+    pub(super) key: Located<String>,
+    /// File with the authorities whose clients may read everything. Who has no certificate still gets `/metrics`,
+    /// `/healthz` and `/readyz`.
+    pub(super) client_ca: Option<Located<String>>,
 }
 
 /// Findings as OpenTelemetry logs, to a collector.

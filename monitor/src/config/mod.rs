@@ -22,8 +22,10 @@ mod tree;
 pub use problem::{ConfigError, Pos, Problem};
 pub use schema::{chart_schema, schema};
 
+use crate::export::http::HttpConfig;
 use crate::export::otlp::OtlpConfig;
 use crate::identity::IdentityConfig;
+use crate::privileges::PrivilegesConfig;
 
 /// Reads a file that a configuration names, up to so many bytes.
 type ReadFile<'r> = &'r dyn Fn(&Path, u64) -> std::io::Result<Vec<u8>>;
@@ -41,14 +43,16 @@ pub struct Config {
     pub settings: Settings,
     /// Who is behind a cgroup or an address.
     pub identity: IdentityConfig,
-    /// Where the HTTP server listens; `None`: nowhere.
-    pub listen: Option<SocketAddr>,
+    /// Where the HTTP server listens, and to whom it answers.
+    pub http: HttpConfig,
     /// File that findings are appended to.
     pub findings: Option<PathBuf>,
     /// The collector that findings are sent to; `None`: nowhere.
     pub otlp: Option<OtlpConfig>,
     /// Size of each ring buffer in KiB, if configured.
     pub ring_kb: Option<u32>,
+    /// Who the agent is, and what it may do.
+    pub privileges: PrivilegesConfig,
     /// What is not wrong, but should be known: expired suppressions, rules of other versions.
     pub warnings: Vec<Problem>,
 }
@@ -59,10 +63,11 @@ impl Default for Config {
         Self {
             settings: Settings::default(),
             identity: IdentityConfig::default(),
-            listen: Some(DEFAULT_LISTEN),
+            http: HttpConfig { listen: Some(DEFAULT_LISTEN), ..HttpConfig::default() },
             findings: None,
             otlp: None,
             ring_kb: None,
+            privileges: PrivilegesConfig::default(),
             warnings: Vec::new(),
         }
     }

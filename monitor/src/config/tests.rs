@@ -177,12 +177,12 @@ fn every_example_is_valid() {
 fn the_default_is_what_an_empty_version_1_says() {
     let parsed = Config::parse("version: 1\n", NOW).unwrap();
     assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
-    assert_eq!(parsed.listen, Some(DEFAULT_LISTEN));
+    assert_eq!(parsed.http.listen, Some(DEFAULT_LISTEN));
 }
 
 #[test]
 fn off_switches_the_server_off() {
-    assert_eq!(Config::parse("version: 1\nexport: { listen: off }\n", NOW).unwrap().listen, None);
+    assert_eq!(Config::parse("version: 1\nexport: { listen: off }\n", NOW).unwrap().http.listen, None);
 }
 
 #[test]

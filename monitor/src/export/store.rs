@@ -1,9 +1,11 @@
 //! What the HTTP server shows: written by the engine's thread at most once a second or per finding, read by requests.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
 use monitor_core::model::{Finding, Nanos, Severity};
 
 use crate::metrics::Metrics;
@@ -25,12 +27,15 @@ pub struct Readiness {
     /// Sources of identity that cannot be asked now, in words: what they told last still holds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stale: Vec<String>,
+    /// Where findings cannot be written now, in words: they are here, and nowhere else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unwritten: Vec<String>,
 }
 
 impl Readiness {
     /// Whether it is ready.
     pub fn ready(&self) -> bool {
-        self.hooks && self.identity
+        self.hooks && self.identity && self.unwritten.is_empty()
     }
 }
 
@@ -41,8 +46,16 @@ pub struct Filter {
     pub rule: Option<String>,
     /// Only with this tenant, as user or as bound.
     pub tenant: Option<String>,
+    /// Only of this service.
+    pub service: Option<String>,
     /// Only of this severity.
     pub severity: Option<Severity>,
+    /// Only of this severity, or worse.
+    pub min_severity: Option<Severity>,
+    /// Only those that were seen then or later.
+    pub since: Option<Nanos>,
+    /// Only those that were seen then or earlier.
+    pub until: Option<Nanos>,
 }
 
 impl Filter {
@@ -50,7 +63,11 @@ impl Filter {
         let tenants = [f.tenants.used.as_deref(), f.tenants.bound.as_deref()];
         self.rule.as_ref().is_none_or(|r| *r == f.rule)
             && self.tenant.as_ref().is_none_or(|t| tenants.contains(&Some(t.as_str())))
+            && self.service.as_ref().is_none_or(|n| f.service.as_ref().is_some_and(|s| s.name == *n))
             && self.severity.is_none_or(|s| s == f.severity)
+            && self.min_severity.is_none_or(|s| s <= f.severity)
+            && self.since.is_none_or(|at| f.last_seen >= at)
+            && self.until.is_none_or(|at| f.first_seen <= at)
     }
 }
 
@@ -73,8 +90,13 @@ impl Findings {
         }
     }
 
-    fn newest(&self, filter: &Filter, limit: usize) -> Vec<Arc<Finding>> {
-        let all = self.by_time.iter().rev().filter_map(|(_, id)| self.by_id.get(id));
+    fn newest(&self, filter: &Filter, after: Option<&(Nanos, String)>, limit: usize) -> Vec<Arc<Finding>> {
+        let upto = after.map_or(Bound::Unbounded, |place| Bound::Excluded(place));
+        let all = self
+            .by_time
+            .range::<(Nanos, String), _>((Bound::Unbounded, upto))
+            .rev()
+            .filter_map(|(_, id)| self.by_id.get(id));
         all.filter(|f| filter.passes(f)).take(limit).cloned().collect()
     }
 }
@@ -84,8 +106,8 @@ impl Findings {
 pub struct Shared {
     metrics: Arc<Metrics>,
     findings: Mutex<Findings>,
-    services: Mutex<Arc<str>>,
-    tools: Mutex<Arc<str>>,
+    services: Mutex<Bytes>,
+    tools: Mutex<Bytes>,
     readiness: Mutex<Readiness>,
     /// When the engine's thread last came by.
     beat: Mutex<Instant>,
@@ -102,8 +124,8 @@ impl Shared {
         Self {
             metrics,
             findings: Mutex::default(),
-            services: Mutex::new("[]".into()),
-            tools: Mutex::new("[]".into()),
+            services: Mutex::new(Bytes::from_static(b"[]\n")),
+            tools: Mutex::new(Bytes::from_static(b"[]\n")),
             readiness: Mutex::default(),
             beat: Mutex::new(Instant::now()),
         }
@@ -130,28 +152,33 @@ impl Shared {
         }
     }
 
-    /// Findings, newest first.
-    pub fn findings(&self, filter: &Filter, limit: usize) -> Vec<Arc<Finding>> {
-        locked(&self.findings).newest(filter, limit)
+    /// Findings, newest first; `after`: only those behind the one with this time of last sight and id.
+    pub fn findings(&self, filter: &Filter, after: Option<&(Nanos, String)>, limit: usize) -> Vec<Arc<Finding>> {
+        locked(&self.findings).newest(filter, after, limit)
+    }
+
+    /// The finding with this id.
+    pub fn finding(&self, id: &str) -> Option<Arc<Finding>> {
+        locked(&self.findings).by_id.get(id).cloned()
     }
 
     /// Replaces the service map (a JSON array).
     pub fn set_services(&self, json: String) {
-        *locked(&self.services) = json.into();
+        *locked(&self.services) = (json + "\n").into();
     }
 
     /// Replaces the tools that servers list (a JSON array).
     pub fn set_tools(&self, json: String) {
-        *locked(&self.tools) = json.into();
+        *locked(&self.tools) = (json + "\n").into();
     }
 
-    /// The tools that servers list, as JSON.
-    pub fn tools(&self) -> Arc<str> {
+    /// The tools that servers list, as a line of JSON. Shared with all who ask, however slowly they read.
+    pub fn tools(&self) -> Bytes {
         locked(&self.tools).clone()
     }
 
-    /// The service map as JSON.
-    pub fn services(&self) -> Arc<str> {
+    /// The service map, as a line of JSON. Shared like [`Self::tools`].
+    pub fn services(&self) -> Bytes {
         locked(&self.services).clone()
     }
 
@@ -197,7 +224,7 @@ mod tests {
         all.put(&again);
         assert_eq!(all.by_id.len(), MAX_FINDINGS);
         assert_eq!(all.by_time.len(), MAX_FINDINGS);
-        let newest = all.newest(&Filter::default(), 2);
+        let newest = all.newest(&Filter::default(), None, 2);
         assert_eq!(newest.iter().map(|f| (f.id.as_str(), f.count)).collect::<Vec<_>>(), [("7", 9), ("10004", 3)]);
         assert!(!all.by_id.contains_key("4"), "the oldest went first");
     }
@@ -206,11 +233,19 @@ mod tests {
     fn filters_are_exact() {
         let mut all = Findings::default();
         all.put(&sample::finding());
-        let count = |filter: Filter| all.newest(&filter, 10).len();
+        let count = |filter: Filter| all.newest(&filter, None, 10).len();
         assert_eq!(count(Filter { tenant: Some("acme".into()), ..Filter::default() }), 1);
         assert_eq!(count(Filter { tenant: Some("globex".into()), ..Filter::default() }), 1);
         assert_eq!(count(Filter { tenant: Some("acm".into()), ..Filter::default() }), 0);
         assert_eq!(count(Filter { rule: Some("pool-stale-binding".into()), ..Filter::default() }), 1);
         assert_eq!(count(Filter { severity: Some(Severity::High), ..Filter::default() }), 0);
+        assert_eq!(count(Filter { min_severity: Some(Severity::High), ..Filter::default() }), 1);
+        assert_eq!(count(Filter { service: Some("orders-db".into()), ..Filter::default() }), 1);
+        assert_eq!(count(Filter { service: Some("orders".into()), ..Filter::default() }), 0);
+        let f = sample::finding();
+        let later = |at: Nanos| Some(Nanos(at.0 + 1));
+        assert_eq!(count(Filter { since: Some(f.last_seen), until: Some(f.first_seen), ..Filter::default() }), 1);
+        assert_eq!(count(Filter { since: later(f.last_seen), ..Filter::default() }), 0);
+        assert_eq!(count(Filter { until: Some(Nanos(f.first_seen.0 - 1)), ..Filter::default() }), 0);
     }
 }

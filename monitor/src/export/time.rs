@@ -1,7 +1,15 @@
 //! Times as the outside reads them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use jiff::Timestamp;
 use monitor_core::model::Nanos;
+
+/// The wall clock, as events carry it.
+pub fn now() -> Nanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
 
 /// RFC 3339 in UTC, with microseconds: `2026-11-20T10:00:00.123456Z`.
 pub fn rfc3339(at: Nanos) -> String {

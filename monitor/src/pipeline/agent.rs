@@ -1,6 +1,8 @@
 //! One engine with its identity and outputs, whichever source feeds it.
 
-use monitor_core::engine::Engine;
+use std::collections::BTreeSet;
+
+use monitor_core::engine::{Engine, WorkloadFact};
 use monitor_core::model::{CgroupId, Event, Nanos, Settings};
 
 use super::outputs::{Outputs, budget};
@@ -14,10 +16,15 @@ pub(super) struct Agent {
     pub(super) identity: Resolver,
     /// A source of identity should be asked now.
     pub(super) wanted: bool,
+    /// Tenants of cgroups and addresses that were there at the start; none once that was said.
+    pub(super) first_tenants: Option<BTreeSet<String>>,
     pending: Pending,
     wait: WaitConfig,
     last: Nanos,
 }
+
+/// Most tenants that the first log line names.
+const FIRST_TENANTS: usize = 50;
 
 impl Agent {
     /// An agent whose identity comes from the configuration and paths alone.
@@ -38,7 +45,8 @@ impl Agent {
         }
         let wait = identity.wait;
         let identity = Resolver::new(identity, sources);
-        Self { engine, out, identity, wanted: false, pending: Pending::default(), wait, last: Nanos(0) }
+        let first_tenants = Some(BTreeSet::new());
+        Self { engine, out, identity, wanted: false, first_tenants, pending: Pending::default(), wait, last: Nanos(0) }
     }
 
     /// Handles one event, or keeps it while an earlier one waits for a label.
@@ -112,9 +120,19 @@ impl Agent {
         }
     }
 
+    /// Notes whose a cgroup or an address is, until the start is over.
+    fn note(&mut self, fact: &WorkloadFact) {
+        let Some(first) = &mut self.first_tenants else { return };
+        let room = FIRST_TENANTS.saturating_sub(first.len());
+        first.extend(fact.tenants.iter().take(room).cloned());
+    }
+
     fn learn(&mut self, updates: Vec<Update>) {
         let at = self.last;
         for update in updates {
+            if let Update::Cgroup(_, fact) | Update::Address(_, Some(fact)) = &update {
+                self.note(fact);
+            }
             match update {
                 Update::Cgroup(id, fact) => self.engine.learn_cgroup(at, id, &fact),
                 Update::Address(ip, Some(fact)) => self.engine.learn_address(at, ip, &fact),
@@ -130,6 +148,7 @@ impl Agent {
         match *event {
             Event::CgroupSeen { at, id, path } => {
                 if let Some(fact) = self.identity.seen(id, path) {
+                    self.note(&fact);
                     self.engine.learn_cgroup(at, id, &fact);
                 }
             }

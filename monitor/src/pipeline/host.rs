@@ -31,8 +31,7 @@ pub(super) fn recording_info() -> RecordingInfo {
 }
 
 pub(super) fn set_build_info(shared: &Shared) {
-    let revision = option_env!("LEASEWARDEN_REVISION").unwrap_or("unknown");
-    let labels = [env!("CARGO_PKG_VERSION"), revision, &kernel_release()];
+    let labels = [env!("CARGO_PKG_VERSION"), crate::about::REVISION, &kernel_release()];
     shared.metrics().set(Metric::BuildInfo, &labels, 1.0);
 }
 

@@ -1,7 +1,7 @@
 //! What the engine hands out, to wherever it goes: sinks, a collector, the HTTP server's store, the capture budget.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use monitor_core::decode::Appetite;
 use monitor_core::detect::FindingEvent;
@@ -10,14 +10,9 @@ use monitor_core::model::{Finding, Nanos, Severity, SocketCookie};
 
 use crate::capture::Budget;
 use crate::export::otlp::Exporter;
+pub(super) use crate::export::time::now;
 use crate::export::{LineSink, Shared, SinkError, operations};
 use crate::metrics::Metric;
-
-/// The wall clock, as events carry it.
-pub(super) fn now() -> Nanos {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-}
 
 /// Receives the engine's results.
 #[derive(Debug, Default)]
@@ -46,27 +41,57 @@ pub(super) struct Outputs {
     pub(super) unwritten: u64,
     /// The first reason why.
     pub(super) failure: Option<String>,
+    /// Sinks that cannot be written to now, and why.
+    pub(super) failing: BTreeMap<Option<usize>, String>,
 }
 
 impl Outputs {
     /// Writes out what is buffered.
     pub(super) fn flush(&mut self) {
-        let results: Vec<_> = self.findings.iter_mut().chain(&mut self.operations).map(LineSink::flush).collect();
-        for result in results {
-            self.settle(result);
+        self.write_each(LineSink::flush);
+        if let Some(result) = self.operations.as_mut().map(LineSink::flush) {
+            self.settle(None, result);
         }
     }
 
-    fn settle(&mut self, result: Result<(), SinkError>) {
+    /// Writes out what could not be written before, if there is room again.
+    pub(super) fn retry(&mut self) {
+        if !self.failing.is_empty() {
+            self.write_each(LineSink::flush);
+        }
+    }
+
+    /// Where findings cannot be written now, and why.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &str> {
+        self.failing.values().map(String::as_str)
+    }
+
+    /// Writes to every sink of findings.
+    fn write_each(&mut self, mut write: impl FnMut(&mut LineSink) -> Result<(), SinkError>) {
+        for i in 0..self.findings.len() {
+            if let Some(result) = self.findings.get_mut(i).map(&mut write) {
+                self.settle(Some(i), result);
+            }
+        }
+    }
+
+    /// `sink`: which one of findings; none: operations.
+    fn settle(&mut self, sink: Option<usize>, result: Result<(), SinkError>) {
         match result {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(why) = self.failing.remove(&sink) {
+                    tracing::info!("written again after: {why}");
+                }
+            }
             Err(SinkError::ReaderGone) => self.reader_gone = true,
             Err(error @ SinkError::Failed { .. }) => {
                 self.unwritten += 1;
-                if self.failure.is_none() {
-                    tracing::error!("{error}; further failures are counted, not logged");
-                    self.failure = Some(error.to_string());
+                // Each time that it begins: what was mended and fails again is news.
+                if !self.failing.contains_key(&sink) {
+                    tracing::error!("{error}; further failures are counted, not logged, until it works again");
+                    self.failing.insert(sink, error.to_string());
                 }
+                self.failure.get_or_insert_with(|| error.to_string());
             }
         }
     }
@@ -91,10 +116,7 @@ impl Output for Outputs {
         if self.reader_gone {
             return;
         }
-        let results: Vec<_> = self.findings.iter_mut().map(|sink| sink.finding(finding, event)).collect();
-        for result in results {
-            self.settle(result);
-        }
+        self.write_each(|sink| sink.finding(finding, event));
     }
 
     fn operation(&mut self, op: &OperationView<'_>) {
@@ -104,7 +126,7 @@ impl Output for Outputs {
         }
         if let Some(sink) = &mut self.operations {
             let result = sink.line(&operations::operation(op));
-            self.settle(result);
+            self.settle(None, result);
         }
     }
 

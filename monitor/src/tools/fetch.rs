@@ -1,7 +1,9 @@
-//! Asks a running agent for the tools it has seen: one plain HTTP request, mostly over the loopback.
+//! Asks a running agent for the tools it has seen: one plain HTTP request, over loopback or its Unix socket.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use monitor_core::engine::ToolView;
@@ -15,16 +17,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether `from` names an agent and not a file.
 pub fn is_address(from: &str) -> bool {
-    from.contains("://")
+    from.contains("://") || socket(from).is_some()
 }
 
-/// The tools that the agent at `url` (`http://HOST:PORT`) has seen.
+/// The path of an agent's socket: `unix:PATH`.
+fn socket(from: &str) -> Option<&Path> {
+    from.strip_prefix("unix:").map(|path| Path::new(path.strip_prefix("//").unwrap_or(path)))
+}
+
+/// The tools that the agent at `url` (`http://HOST:PORT`, `unix:PATH`) has seen.
 ///
 /// # Errors
 /// In words: the address, the connection, or the answer.
 pub fn fetch(url: &str) -> Result<Vec<ToolView>, String> {
-    let host = authority(url)?;
-    let text = get(host).map_err(|e| format!("cannot ask the agent at {url}: {e}"))?;
+    let asked = match socket(url) {
+        Some(path) => over_socket(path),
+        None => get(authority(url)?),
+    };
+    let text = asked.map_err(|e| format!("cannot ask the agent at {url}: {e}"))?;
     let body = body(&text).map_err(|e| format!("the agent at {url} {e}"))?;
     tools::parse(body).map_err(|e| format!("the agent at {url} answered with something else than tools: {e}"))
 }
@@ -46,20 +56,31 @@ fn get(host: &str) -> std::io::Result<String> {
     let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "it has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(mut stream) => {
+            Ok(stream) => {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                let request = format!("GET /tools HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
-                // In one piece: who answers early and leaves must not break the rest of it.
-                stream.write_all(request.as_bytes())?;
-                let mut text = String::new();
-                stream.take(MAX_ANSWER).read_to_string(&mut text)?;
-                return Ok(text);
+                return converse(stream, host);
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn over_socket(path: &Path) -> std::io::Result<String> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    converse(stream, "localhost")
+}
+
+fn converse(mut stream: impl Read + Write, host: &str) -> std::io::Result<String> {
+    let request = format!("GET /tools HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
+    // In one piece: who answers early and leaves must not break the rest of it.
+    stream.write_all(request.as_bytes())?;
+    let mut text = String::new();
+    stream.take(MAX_ANSWER).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The body of a good answer.
@@ -69,6 +90,10 @@ fn body(answer: &str) -> Result<&str, String> {
     let status = line.strip_prefix("HTTP/1.").and_then(|l| l.split(' ').nth(1)).ok_or("does not answer in HTTP")?;
     let length = head.lines().filter_map(|l| l.split_once(':')).find(|(n, _)| n.eq_ignore_ascii_case("content-length"));
     match (status, length) {
+        ("403", _) => {
+            Err("does not tell this over such a connection: ask over loopback, or `unix:PATH` of its `export.socket`"
+                .to_owned())
+        }
         ("404", _) => Err("does not know /tools: it is another program, or an older version".to_owned()),
         ("200", Some((_, n))) if n.trim().parse() != Ok(body.len()) => Err("broke off its answer".to_owned()),
         ("200", _) => Ok(body),
@@ -96,6 +121,7 @@ mod tests {
         {
             assert!(authority(wrong).unwrap_err().contains("http://127.0.0.1:9464"), "{wrong}");
         }
+        assert!(is_address("unix:/run/a.sock") && socket("unix:///run/a.sock") == Some(Path::new("/run/a.sock")));
         assert!(is_address("http://x") && !is_address("x.lwr") && !is_address("./http"));
     }
 

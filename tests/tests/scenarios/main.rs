@@ -11,6 +11,7 @@ mod loss;
 mod mcp;
 mod opaque;
 mod prepared;
+mod privileges;
 mod prometheus;
 mod queue;
 mod roles;

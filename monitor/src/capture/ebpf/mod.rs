@@ -27,7 +27,7 @@ pub use btf::{Btf, PATH as BTF_PATH};
 pub use load::{HOOKS, Hook, Probes, SENDER_THREAD, SENDER_THREAD_LOST};
 pub use object::is_real;
 
-use super::cgroups::{Hierarchy, Known, WatchPolicy, path_of_process};
+use super::cgroups::{self, Hierarchy, Known, WatchPolicy, path_of_process};
 use super::{Budget, CaptureError, HookStatus, LossCount, ProgramStats, Progress, Source, SourceStats, TableFill};
 use clock::Clock;
 use convert::{Converter, Kernel};
@@ -95,6 +95,7 @@ pub struct LiveSource {
     seen: [[u64; LossReason::COUNT]; MAX_SHARDS as usize],
     hooks: Vec<HookStatus>,
     warnings: Vec<String>,
+    root: PathBuf,
     limits: CaptureConfig,
     /// A ring was more than half full at the last batch.
     pressed: bool,
@@ -116,7 +117,7 @@ impl LiveSource {
         if let Some(scope) = &config.scope_cgroup {
             hierarchy = hierarchy.narrowed(scope)?;
         }
-        let dir = hierarchy.dir();
+        let (dir, whole) = (hierarchy.dir(), hierarchy.is_whole());
         let mut probes = Probes::load(&config)?;
         let rings = probes.rings()?;
         let waiter = Waiter::new(&rings).map_err(|source| CaptureError::System { what: "epoll", source })?;
@@ -145,7 +146,7 @@ impl LiveSource {
             let problem = probes.sender_problem().map(str::to_owned);
             hooks.push(HookStatus { hook: SENDER_THREAD, attached: problem.is_none(), problem });
         }
-        let warnings = hooks
+        let mut warnings: Vec<String> = hooks
             .iter()
             .filter_map(|h| h.problem.as_ref().map(|p| (h.hook, p)))
             .map(|(name, problem)| {
@@ -153,6 +154,9 @@ impl LiveSource {
                 format!("hook {name} is not attached: {lost} ({problem})")
             })
             .collect();
+        if !whole {
+            warnings.push(format!("{}: {}; {}", dir.display(), cgroups::PART, cgroups::PART_REMEDY));
+        }
         let now = Clock::monotonic();
         Ok(Self {
             rings,
@@ -163,6 +167,7 @@ impl LiveSource {
             seen: Default::default(),
             hooks,
             warnings,
+            root: dir,
             limits: config,
             pressed: false,
             last_record: 0,
@@ -170,6 +175,11 @@ impl LiveSource {
             last_sweep: now,
             probes,
         })
+    }
+
+    /// The directory at which the probes are attached: what lives below it is seen.
+    pub fn root(&self) -> &std::path::Path {
+        &self.root
     }
 
     /// Hands over what is in the rings now, by time. `true`: there was something.

@@ -1,29 +1,20 @@
 //! Checks of `export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Check;
 use crate::config::file;
+use crate::config::located::Located;
+use crate::export::http::{self, TlsFiles};
+
+/// Largest file of certificates or keys that is read, in bytes.
+const MAX_PEM: u64 = 4 << 20;
+/// Largest file of tokens that is read, in bytes.
+const MAX_TOKENS: u64 = 64 << 10;
 
 impl Check<'_> {
     pub(super) fn export(&mut self, export: file::Export) {
-        if let Some(listen) = export.listen {
-            if listen.eq_ignore_ascii_case("off") {
-                self.config.listen = None;
-            } else {
-                match listen.parse() {
-                    Ok(address) => self.config.listen = Some(address),
-                    Err(_) => self.problem(
-                        listen.at,
-                        "export.listen",
-                        format!(
-                            "expected an address with a port such as `127.0.0.1:9464`, or `off`, found `{}`",
-                            listen.value
-                        ),
-                    ),
-                }
-            }
-        }
+        self.http(&export);
         if let Some(findings) = export.findings {
             if findings.is_empty() {
                 self.problem(findings.at, "export.findings", "expected the path of a file, found empty text");
@@ -39,5 +30,79 @@ impl Check<'_> {
             let message = "this build cannot send findings to a collector (the feature `otlp` is off)";
             self.problem(otlp.endpoint.at, "export.otlp", message);
         }
+    }
+    /// Where it is listened, and who may read what there.
+    fn http(&mut self, export: &file::Export) {
+        if let Some(listen) = &export.listen {
+            if listen.eq_ignore_ascii_case("off") {
+                self.config.http.listen = None;
+            } else {
+                match listen.parse() {
+                    Ok(address) => self.config.http.listen = Some(address),
+                    Err(_) => self.problem(
+                        listen.at,
+                        "export.listen",
+                        format!(
+                            "expected an address with a port such as `127.0.0.1:9464`, or `off`, found `{}`",
+                            listen.value
+                        ),
+                    ),
+                }
+            }
+        }
+        if let Some(socket) = &export.socket {
+            // As much as an address of a Unix socket holds, with the zero at its end.
+            if !socket.starts_with('/') || socket.len() > 107 {
+                let message = "expected the absolute path of a socket, of at most 107 bytes";
+                self.problem(socket.at, "export.socket", message);
+            }
+            self.config.http.socket = Some(PathBuf::from(&socket.value));
+        }
+        if let Some(tls) = &export.tls {
+            self.tls(tls);
+        }
+        if let Some(file) = &export.token_file {
+            if let Some(Err(why)) = self.text_of(file, "export.token_file", MAX_TOKENS).map(|t| http::check_tokens(&t))
+            {
+                self.problem(file.at, "export.token_file", format!("{}: {why}", file.value));
+            }
+            self.config.http.token_file = Some(PathBuf::from(&file.value));
+            if export.tls.is_none() {
+                let message =
+                    "has no effect: a token counts only where `export.tls` keeps it from being read on the way";
+                self.warn(file.at, "export.token_file", message);
+            }
+        }
+        if let (Some(listen), Some(address)) = (&export.listen, self.config.http.listen)
+            && !address.ip().to_canonical().is_loopback()
+            && !self.config.http.opens_to_others()
+        {
+            let message = format!(
+                "`{address}` is not loopback: `/findings`, `/services` and `/tools` are refused to whoever comes from \
+                 elsewhere; to open them, give `tls` with `token_file` or `tls.client_ca`"
+            );
+            self.warn(listen.at, "export.listen", message);
+        }
+    }
+
+    fn tls(&mut self, tls: &file::HttpTls) {
+        let path = |file: &Located<String>| PathBuf::from(&file.value);
+        let files = TlsFiles {
+            certificate: path(&tls.certificate),
+            key: path(&tls.key),
+            client_ca: tls.client_ca.as_ref().map(path),
+        };
+        let read = |path: &Path| (self.files)(path, MAX_PEM).map_err(|e| format!("cannot be read: {e}"));
+        if let Err((file, why)) = http::check_tls(&files, &read) {
+            let of = [
+                ("certificate", Some(&tls.certificate)),
+                ("key", Some(&tls.key)),
+                ("client_ca", tls.client_ca.as_ref()),
+            ];
+            let wrong = of.into_iter().find_map(|(key, at)| at.filter(|at| path(at) == file).map(|at| (key, at.at)));
+            let (key, at) = wrong.unwrap_or(("certificate", tls.certificate.at));
+            self.problem(at, format!("export.tls.{key}"), format!("{}: {why}", file.display()));
+        }
+        self.config.http.tls = Some(files);
     }
 }

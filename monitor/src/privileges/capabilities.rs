@@ -1,0 +1,102 @@
+//! Capabilities belong to threads: each gives up its own.
+
+use std::fmt;
+use std::io;
+
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities,
+};
+
+/// What loading and attaching needs. `SYS_RESOURCE`: before Linux 5.11 BPF memory counts against a limit that is raised
+/// with it. `SYS_NICE`: the priority of the thread that reads. A hook that needs more adds it here.
+pub const LOADING: CapabilitySet = CapabilitySet::BPF
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::SYS_RESOURCE)
+    .union(CapabilitySet::SYS_NICE);
+
+/// What a running agent needs. Programs are attached at the root of the hierarchy once, and hold for every cgroup that
+/// comes: nothing is attached later. `BPF`: reading and writing maps, before Linux 5.19 and where unprivileged BPF is
+/// off. `DAC_READ_SEARCH`: the path of a new cgroup by its id; the configuration's files when they are read again.
+pub const KEPT: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::DAC_READ_SEARCH);
+
+/// Names for people, as far as they can be held at all.
+const NAMES: [(CapabilitySet, &str); 7] = [
+    (CapabilitySet::BPF, "BPF"),
+    (CapabilitySet::NET_ADMIN, "NET_ADMIN"),
+    (CapabilitySet::PERFMON, "PERFMON"),
+    (CapabilitySet::DAC_READ_SEARCH, "DAC_READ_SEARCH"),
+    (CapabilitySet::SYS_RESOURCE, "SYS_RESOURCE"),
+    (CapabilitySet::SYS_NICE, "SYS_NICE"),
+    (CapabilitySet::SYS_ADMIN, "SYS_ADMIN"),
+];
+
+/// Capabilities as text.
+pub(super) struct Held(CapabilitySet);
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = NAMES.iter().filter(|(set, _)| self.0.contains(*set)).map(|(_, name)| *name).collect();
+        if names.is_empty() { f.write_str("none") } else { f.write_str(&names.join(",")) }
+    }
+}
+
+/// What this thread may use now.
+pub(super) fn held() -> Held {
+    Held(capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective))
+}
+
+/// Of `wanted`, what can be kept of `permitted`. Who was given `SYS_ADMIN` instead of the finer ones keeps that.
+fn kept(wanted: CapabilitySet, permitted: CapabilitySet) -> CapabilitySet {
+    let coarse = (wanted & (CapabilitySet::BPF | CapabilitySet::PERFMON)) - permitted;
+    let instead = if coarse.is_empty() { CapabilitySet::empty() } else { CapabilitySet::SYS_ADMIN };
+    (wanted | instead) & permitted
+}
+
+/// Gives up, in this thread and those that it starts, every capability but `wanted`. `ambient`: what was ambient stays
+/// so; else nothing is inheritable.
+pub(super) fn keep(wanted: CapabilitySet, ambient: bool) -> io::Result<()> {
+    let now = capabilities(None)?;
+    let kept = kept(wanted, now.permitted);
+    // The bounding set first: changing it needs a capability that goes. Where that is not there, it is no loss either.
+    for bit in 0..u64::BITS {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if !kept.contains(one) {
+            let _ = remove_capability_from_bounding_set(one);
+        }
+    }
+    let inheritable = if ambient { now.inheritable & kept } else { CapabilitySet::empty() };
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
+    Ok(())
+}
+
+/// Makes `wanted`, as far as it is permitted, effective and ambient.
+pub(super) fn raise(wanted: CapabilitySet) -> io::Result<()> {
+    let now = capabilities(None)?;
+    let all = kept(wanted, now.permitted);
+    set_capabilities(None, CapabilitySets { effective: all, permitted: all, inheritable: all })?;
+    for one in all.iter() {
+        configure_capability_in_ambient_set(one, true)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_wanted_and_there_is_kept() {
+        let all = CapabilitySet::from_bits_retain(u64::MAX);
+        assert_eq!(kept(KEPT, all), KEPT);
+        assert_eq!(kept(KEPT, CapabilitySet::empty()), CapabilitySet::empty());
+        let coarse = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+        assert_eq!(kept(LOADING, coarse), coarse);
+        assert_eq!(kept(KEPT, coarse), CapabilitySet::SYS_ADMIN);
+        assert!(LOADING.contains(KEPT));
+        assert_eq!(Held(KEPT).to_string(), "BPF,DAC_READ_SEARCH");
+        assert_eq!(Held(CapabilitySet::empty()).to_string(), "none");
+    }
+}
