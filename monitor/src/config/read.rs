@@ -113,7 +113,11 @@ impl<'de> Deserializer<'de> for De<'_> {
         match &self.0.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(b) => visitor.visit_bool(*b),
-            Value::Int(n) => visitor.visit_i128(*n),
+            // What may be one of several kinds is kept in between, in a form that knows no wider numbers.
+            Value::Int(n) => match i64::try_from(*n) {
+                Ok(n) => visitor.visit_i64(n),
+                Err(_) => visitor.visit_i128(*n),
+            },
             Value::Float(n) => visitor.visit_f64(*n),
             Value::Str(s) => visitor.visit_str(s),
             Value::List(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),

@@ -55,29 +55,34 @@ fn kept(wanted: CapabilitySet, permitted: CapabilitySet) -> CapabilitySet {
     (wanted | instead) & permitted
 }
 
-/// Gives up, in this thread and those that it starts, every capability but `wanted`. `ambient`: what was ambient stays
-/// so; else nothing is inheritable.
-pub(super) fn keep(wanted: CapabilitySet, ambient: bool) -> io::Result<()> {
-    let now = capabilities(None)?;
-    let kept = kept(wanted, now.permitted);
-    // The bounding set first: changing it needs a capability that goes. Where that is not there, it is no loss either.
+/// No program that this thread starts can ever have more than what a running agent keeps. Before anything else: it takes
+/// a capability that goes. Where that is not there, there is nothing to gain either.
+pub(super) fn bound() {
+    let Ok(now) = capabilities(None) else { return };
+    let kept = kept(KEPT, now.permitted);
     for bit in 0..u64::BITS {
         let one = CapabilitySet::from_bits_retain(1 << bit);
         if !kept.contains(one) {
             let _ = remove_capability_from_bounding_set(one);
         }
     }
-    let inheritable = if ambient { now.inheritable & kept } else { CapabilitySet::empty() };
+}
+
+/// Gives up, in this thread and those that it starts, every capability but `wanted`.
+pub(super) fn keep(wanted: CapabilitySet) -> io::Result<()> {
+    let now = capabilities(None)?;
+    let kept = kept(wanted, now.permitted);
+    let inheritable = now.inheritable & kept;
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
     Ok(())
 }
 
-/// Makes `wanted`, as far as it is permitted, effective and ambient.
-pub(super) fn raise(wanted: CapabilitySet) -> io::Result<()> {
+/// After the user has changed: what loading needs becomes effective again, and what a running agent keeps ambient.
+pub(super) fn raise() -> io::Result<()> {
     let now = capabilities(None)?;
-    let all = kept(wanted, now.permitted);
-    set_capabilities(None, CapabilitySets { effective: all, permitted: all, inheritable: all })?;
-    for one in all.iter() {
+    let (all, ambient) = (kept(LOADING, now.permitted), kept(KEPT, now.permitted));
+    set_capabilities(None, CapabilitySets { effective: all, permitted: all, inheritable: ambient })?;
+    for one in ambient.iter() {
         configure_capability_in_ambient_set(one, true)?;
     }
     Ok(())

@@ -77,6 +77,9 @@ pub enum PrivilegeError {
 /// [`PrivilegeError`]. What cannot be given up is in the log, and no error.
 pub fn begin(config: &PrivilegesConfig) -> Result<(), PrivilegeError> {
     let user = User::wanted(config.user.as_ref(), config.group.as_ref())?;
+    if config.sandbox != Sandbox::Off {
+        capabilities::bound();
+    }
     if let Some(user) = user {
         user::become_user(&user).map_err(|source| PrivilegeError::Refused { who: user.clone(), source })?;
         tracing::info!("running as {user}");
@@ -84,7 +87,7 @@ pub fn begin(config: &PrivilegesConfig) -> Result<(), PrivilegeError> {
     if config.sandbox == Sandbox::Off {
         return Ok(());
     }
-    given_up("capabilities", capabilities::keep(LOADING, config.user.is_some()));
+    given_up("capabilities", capabilities::keep(LOADING));
     // From here on no program that is started gains anything: setuid bits and file capabilities do not count.
     given_up("new privileges", set_no_new_privs(true).map_err(io::Error::from));
     Ok(())
@@ -93,7 +96,7 @@ pub fn begin(config: &PrivilegesConfig) -> Result<(), PrivilegeError> {
 /// Keeps, in this thread, only what a running agent needs.
 pub fn thread_begins(sandbox: Sandbox) {
     if sandbox != Sandbox::Off {
-        given_up("capabilities", capabilities::keep(KEPT, true));
+        given_up("capabilities", capabilities::keep(KEPT));
     }
 }
 

@@ -15,13 +15,12 @@ use seccompiler::{
 /// `bpf()`: elements of maps (one by one and in batches), and what is known of a program.
 const BPF_COMMANDS: [u64; 9] = [1, 2, 3, 4, 15, 21, 24, 25, 26];
 /// `prctl()`: names of threads and of memory, and asking.
-const PRCTL_OPTIONS: [c_long; 7] = [
+const PRCTL_OPTIONS: [c_long; 6] = [
     libc::PR_SET_NAME as c_long,
     libc::PR_GET_NAME as c_long,
     0x5356_4d41, // PR_SET_VMA
     libc::PR_GET_DUMPABLE as c_long,
     libc::PR_CAPBSET_READ as c_long,
-    libc::PR_CAPBSET_DROP as c_long,
     libc::PR_GET_NO_NEW_PRIVS as c_long,
 ];
 /// `ioctl()`: is it a terminal and how wide, and what sockets are asked.
@@ -185,6 +184,7 @@ pub fn runtime_profile() -> String {
     let plain = PLAIN.iter().chain(OLDER).map(|(name, _)| name.trim_start_matches("SYS_"));
     let mut names: Vec<&str> = plain.chain(AT_START.iter().copied()).collect();
     names.sort_unstable();
+    names.dedup();
     let equal = |index: u8, value: i64| serde_json::json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" });
     let masked = |index: u8, mask: i64, value: i64| serde_json::json!({ "index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" });
     let allow = |names: &[&str], args: serde_json::Value| serde_json::json!({ "names": names, "action": "SCMP_ACT_ALLOW", "args": args });

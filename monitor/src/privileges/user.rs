@@ -9,7 +9,7 @@ use rustix::process::{Gid, Uid, getegid, geteuid};
 use rustix::thread::{set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::PrivilegeError;
-use super::capabilities::{LOADING, raise};
+use super::capabilities::raise;
 
 /// A user or a group as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
-/// Becomes this user for good, and keeps what loading needs as ambient capabilities.
+/// Becomes this user for good, and keeps the capabilities that loading needs.
 ///
 /// # Errors
 /// What the system says.
@@ -137,7 +137,7 @@ pub(super) fn become_user(user: &User) -> io::Result<()> {
     set_thread_groups(&groups)?;
     set_thread_res_gid(Some(gid), Some(gid), Some(gid))?;
     set_thread_res_uid(Some(uid), Some(uid), Some(uid))?;
-    raise(LOADING)
+    raise()
 }
 
 #[cfg(test)]

@@ -41,7 +41,9 @@ fn holds_little_and_still_sees(stage: &mut Stage, user: Option<u32>) -> Result<(
         let bits = |key: &str| -> Result<u64> { Ok(u64::from_str_radix(field(key)?, 16)?) };
         ensure!(field("Seccomp:")? == "2" && field("NoNewPrivs:")? == "1", "not confined:\n{status}");
         ensure!(bits("CapEff:")? == KEPT && bits("CapPrm:")? == KEPT, "holds more or less than it needs:\n{status}");
-        ensure!(bits("CapBnd:")? & !KEPT == 0 || user.is_some(), "could get more:\n{status}");
+        ensure!(bits("CapBnd:")? & !KEPT == 0, "could get more:\n{status}");
+        let ambient = if user.is_some() { KEPT } else { 0 };
+        ensure!(bits("CapAmb:")? == ambient, "a program would inherit something else:\n{status}");
         let ids: BTreeSet<&str> = field("Uid:")?.split_whitespace().collect();
         let wanted = user.unwrap_or(0).to_string();
         ensure!(ids.len() == 1 && ids.contains(wanted.as_str()), "is somebody else: {ids:?}");

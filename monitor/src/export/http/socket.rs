@@ -15,12 +15,12 @@ const MASK: Mode = Mode::from_raw_mode(0o117);
 #[derive(Debug)]
 pub(super) struct Unlink {
     path: PathBuf,
-    inode: u64,
+    made: (u64, i64, i64),
 }
 
 impl Drop for Unlink {
     fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| made(&m) == self.made) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -47,8 +47,13 @@ pub(super) fn listen(path: &Path) -> io::Result<(UnixListener, Unlink)> {
     umask(before);
     let listener = bound?;
     listener.set_nonblocking(true)?;
-    let inode = std::fs::symlink_metadata(path)?.ino();
-    Ok((listener, Unlink { path: path.to_owned(), inode }))
+    let made = made(&std::fs::symlink_metadata(path)?);
+    Ok((listener, Unlink { path: path.to_owned(), made }))
+}
+
+/// What tells one file from another at the same place. The number alone is given to the next one at once.
+fn made(file: &std::fs::Metadata) -> (u64, i64, i64) {
+    (file.ino(), file.ctime(), file.ctime_nsec())
 }
 
 #[cfg(test)]
