@@ -151,6 +151,42 @@ mod tests {
     use crate::export::sample;
 
     #[test]
+    fn a_disk_that_is_full_again_is_news_again() {
+        let full = || SinkError::Failed { what: "f".into(), source: std::io::ErrorKind::StorageFull.into() };
+        let mut out = Outputs::default();
+        let said = |out: &Outputs| out.failing().count();
+        out.settle(Some(0), Err(full()));
+        out.settle(Some(1), Ok(()));
+        out.settle(Some(0), Err(full()));
+        assert_eq!((said(&out), out.unwritten), (1, 2));
+        out.settle(Some(0), Ok(()));
+        assert_eq!(said(&out), 0, "written again");
+        out.settle(Some(0), Err(full()));
+        assert_eq!((said(&out), out.unwritten), (1, 3));
+        // A replay is incomplete all the same.
+        assert!(out.failure.is_some());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again() {
+        let mut out = Outputs {
+            findings: vec![
+                LineSink::open(
+                    &crate::export::Target::File("/dev/full".into()),
+                    crate::export::sink::Existing::Append,
+                    true,
+                )
+                .unwrap(),
+            ],
+            ..Outputs::default()
+        };
+        out.finding(&sample::finding(), FindingEvent::New);
+        assert_eq!(out.failing().count(), 1);
+        out.retry();
+        assert_eq!((out.failing().count(), out.unwritten), (1, 2), "still full");
+    }
+
+    #[test]
     fn findings_go_to_the_collector_whoever_has_left() {
         let config = OtlpConfig {
             endpoint: "http://127.0.0.1:4318/v1/logs".parse().unwrap(),
