@@ -36,7 +36,7 @@ EVERYTHING = {
     "commonLabels": {"team": "platform"},
     "podLabels": {"x": "y"},
     "podAnnotations": {"a": "b"},
-    "config": {"identity": {"patterns": ["tenant-{tenant}"]}, "export": {"listen": "ignored", "findings": "/dev/stdout"}},
+    "config": {"identity": {"patterns": ["tenant-{tenant}"]}, "export": {"listen": "0.0.0.0:9998", "findings": "/dev/stdout"}},
     "port": 9999,
     "env": [{"name": "A", "value": "b"}],
     "extraVolumes": [{"name": "keys", "secret": {"secretName": "keys"}}],
@@ -73,6 +73,8 @@ LITTLE = {
 REFUSED = [
     ({"imagee": {}}, "imagee"),
     ({"port": 80}, "port"),
+    ({"config": {"export": {"tls": {"certificate": "/tls.crt"}}}}, "key"),
+    ({"openshift": {"scc": "yes"}}, "scc"),
     ({"port": "9464"}, "port"),
     ({"config": {"identiti": {}}}, "identiti"),
     # The agent would refuse these, too; on the node, one after the other.
@@ -98,9 +100,9 @@ REFUSED = [
 ]
 
 
-def render(values=None, operator=False):
+def render(values=None, operator=False, openshift=False):
     """What the engine makes of the chart: (documents, notes)."""
-    api = ScriptedApi(operator=operator)
+    api = ScriptedApi(operator=operator, openshift=openshift)
     try:
         helm.install(api.kubeconfig(), values)
         release = helm.newest_release(api)
@@ -176,12 +178,12 @@ def test_everything_at_once():
     agent = daemon["spec"]["template"]["spec"]["containers"][0]
     assert agent["image"].endswith("@sha256:" + "0" * 64)
     assert agent["securityContext"]["capabilities"]["add"][-1] == "SYS_RESOURCE"
-    assert agent["ports"][0]["containerPort"] == 9999
+    assert agent["ports"][0]["containerPort"] == 9998, "where it is listened is the configuration's to say"
     config = yaml.safe_load(config_of(documents))
     assert config["version"] == 1
-    assert config["export"] == {"listen": "0.0.0.0:9999", "findings": "/dev/stdout"}, config
+    assert config["export"] == {"listen": "0.0.0.0:9998", "findings": "/dev/stdout"}, config
     assert config["identity"] == {"patterns": ["tenant-{tenant}"]}
-    assert one(documents, "NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == 9999
+    assert one(documents, "NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == 9998
     assert one(documents, "PodMonitor")["metadata"]["labels"]["release"] == "prometheus"
     endpoint = one(documents, "PodMonitor")["spec"]["podMetricsEndpoints"][0]
     assert {"targetLabel": "cluster", "replacement": "east"} in endpoint["relabelings"]
@@ -233,6 +235,78 @@ def test_every_value_is_in_the_readme():
                                                            "podAnnotations", "scrapeAnnotations", "minReadySeconds",
                                                            "terminationGracePeriodSeconds"}
     assert not unnamed, unnamed
+
+
+def agent_of(documents):
+    return one(documents, "DaemonSet")["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_it_listens_where_the_configuration_says():
+    def of(listen, **more):
+        values = {"config": {"export": {**({"listen": listen} if listen else {}), **more}}, "service": {"create": True},
+                  "scrapeAnnotations": True}
+        return render(values, operator=True)
+
+    # Nothing said: both families, so that clusters of IPv6 alone work.
+    for listen, port in ((None, 9464), ("[::]:9000", 9000), ("0.0.0.0:9001", 9001), ("10.0.0.7:9002", 9002)):
+        documents, notes = of(listen)
+        export = yaml.safe_load(config_of(documents))["export"]
+        assert export["listen"] == (listen or "[::]:9464"), export
+        agent = agent_of(documents)
+        assert agent["ports"] == [{"name": "http", "containerPort": port, "protocol": "TCP"}]
+        for probe in ("livenessProbe", "readinessProbe"):
+            # No host and no family: kubelet asks the pod's address, whichever it is.
+            assert agent[probe]["httpGet"]["port"] == "http" and set(agent[probe]["httpGet"]) == {"path", "port"}, agent[probe]
+        service = one(documents, "Service")["spec"]
+        assert (service["ipFamilyPolicy"], service["clusterIP"], service["ports"][0]["port"]) == ("PreferDualStack", "None", port)
+        assert one(documents, "NetworkPolicy")["spec"]["ingress"][0]["ports"] == [{"port": port, "protocol": "TCP"}]
+        meta = one(documents, "DaemonSet")["spec"]["template"]["metadata"]
+        assert meta["annotations"]["prometheus.io/port"] == str(port)
+        assert f"port-forward daemonset/leasewarden {port}" in notes, notes
+    # What nobody outside of the pod reaches is neither probed nor scraped.
+    for listen in ("127.0.0.1:9464", "[::1]:9464", "off"):
+        documents, notes = of(listen)
+        agent = agent_of(documents)
+        assert not {"livenessProbe", "readinessProbe"} & set(agent), agent
+        assert not {"Service", "PodMonitor"} & set(kinds(documents)), kinds(documents)
+        assert one(documents, "NetworkPolicy")["spec"]["ingress"] == []
+        assert ("ports" in agent) == (listen != "off") and "nobody outside of the pod" in notes, notes
+
+
+def test_with_tls_everybody_asks_in_tls():
+    tls = {"certificate": "/tls/tls.crt", "key": "/tls/tls.key"}
+    documents, _ = render({"config": {"export": {"tls": tls}}, "scrapeAnnotations": True}, operator=True)
+    agent = agent_of(documents)
+    assert {agent[p]["httpGet"]["scheme"] for p in ("livenessProbe", "readinessProbe")} == {"HTTPS"}
+    endpoint = one(documents, "PodMonitor")["spec"]["podMetricsEndpoints"][0]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", {"insecureSkipVerify": True})
+    meta = one(documents, "DaemonSet")["spec"]["template"]["metadata"]
+    assert meta["annotations"]["prometheus.io/scheme"] == "https"
+
+
+def test_security_of_openshift_and_selinux():
+    assert "SecurityContextConstraints" not in kinds(render()[0])
+    assert "SecurityContextConstraints" not in kinds(render({"openshift": {"scc": False}}, openshift=True)[0])
+    values = {"securityContext": {"seLinuxOptions": {"type": "spc_t"},
+              "seccompProfile": {"type": "Localhost", "localhostProfile": "profiles/leasewarden.json"}}}
+    documents, _ = render(values, openshift=True)
+    agent = agent_of(documents)["securityContext"]
+    assert agent["seLinuxOptions"] == {"type": "spc_t"}
+    assert agent["seccompProfile"] == {"type": "Localhost", "localhostProfile": "profiles/leasewarden.json"}
+    scc = one(documents, "SecurityContextConstraints")
+    assert scc["allowedCapabilities"] == agent["capabilities"]["add"]
+    assert scc["users"] == ["system:serviceaccount:leasewarden:leasewarden"]
+    assert scc["seccompProfiles"] == ["localhost/profiles/leasewarden.json"]
+    allowed = [k for k, v in scc.items() if k.startswith("allow") and v is True]
+    assert allowed == ["allowHostDirVolumePlugin"], allowed
+
+
+def test_the_profile_of_runtimes_allows_what_it_must_only():
+    profile = json.loads((ROOT / "deploy/seccomp/leasewarden.json").read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    names = {n for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for n in rule["names"]}
+    assert {"bpf", "execve", "seccomp", "open_by_handle_at"} <= names
+    assert not names & {"ptrace", "mount", "umount2", "unshare", "setns", "init_module", "finit_module", "keyctl"}, names
 
 
 def config_of(documents):

@@ -18,6 +18,7 @@ KINDS = {
         ("namespaces", "Namespace", False),
         ("secrets", "Secret", True),
         ("serviceaccounts", "ServiceAccount", True),
+        ("services", "Service", True),
     ],
     "apps/v1": [("daemonsets", "DaemonSet", True)],
     "networking.k8s.io/v1": [("networkpolicies", "NetworkPolicy", True)],
@@ -33,15 +34,16 @@ OPERATOR = {
         ("prometheusrules", "PrometheusRule", True),
     ]
 }
+OPENSHIFT = {"security.openshift.io/v1": [("securitycontextconstraints", "SecurityContextConstraints", False)]}
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
 
 class ScriptedApi:
     """Serves on a port of its own until `close`."""
 
-    def __init__(self, version="v1.33.0", operator=False):
+    def __init__(self, version="v1.33.0", operator=False, openshift=False):
         self.version = version
-        self.kinds = {**KINDS, **(OPERATOR if operator else {})}
+        self.kinds = {**KINDS, **(OPERATOR if operator else {}), **(OPENSHIFT if openshift else {})}
         self.objects = {}
         self.lock = threading.Lock()
         self.revision = 0

@@ -54,9 +54,40 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* The agent's configuration file. The port is the chart's: probes, policy and PodMonitor name it too. */}}
+{{/* Where the agent listens: as the configuration says, else on every address of the pod, IPv4 and IPv6. */}}
+{{- define "leasewarden.listen" -}}
+{{- $export := default (dict) .Values.config.export -}}
+{{- default (printf "[::]:%v" (int .Values.port)) $export.listen -}}
+{{- end -}}
+
+{{/* The port of that; empty: it does not listen. */}}
+{{- define "leasewarden.port" -}}
+{{- regexFind "[0-9]+$" (include "leasewarden.listen" .) -}}
+{{- end -}}
+
+{{/* Whether anybody outside of the pod gets there: kubelet, Prometheus. */}}
+{{- define "leasewarden.reachable" -}}
+{{- $listen := include "leasewarden.listen" . -}}
+{{- if not (regexMatch "^(off$|OFF$|Off$|127\\.|\\[::1\\]|\\[::ffff:127\\.)" $listen) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether that is HTTPS. */}}
+{{- define "leasewarden.tls" -}}
+{{- if (default (dict) .Values.config.export).tls -}}true{{- end -}}
+{{- end -}}
+
+{{/* The seccomp profile as a security context constraint names it. */}}
+{{- define "leasewarden.seccomp" -}}
+{{- $profile := .Values.securityContext.seccompProfile -}}
+{{- if eq $profile.type "Localhost" -}}localhost/{{ $profile.localhostProfile }}
+{{- else if eq $profile.type "RuntimeDefault" -}}runtime/default
+{{- else -}}unconfined
+{{- end -}}
+{{- end -}}
+
+{{/* The agent's configuration file. */}}
 {{- define "leasewarden.config" -}}
-{{- $export := merge (dict "listen" (printf "0.0.0.0:%v" (int .Values.port))) (default (dict) .Values.config.export) -}}
+{{- $export := merge (dict "listen" (include "leasewarden.listen" .)) (default (dict) .Values.config.export) -}}
 {{- $config := merge (dict "version" 1 "export" $export) .Values.config -}}
 {{- toYaml $config -}}
 {{- end -}}
