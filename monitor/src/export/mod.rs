@@ -6,6 +6,8 @@ pub mod json;
 pub mod operations;
 #[cfg_attr(not(feature = "otlp"), path = "otlp/absent.rs")]
 pub mod otlp;
+#[cfg(any(feature = "otlp", feature = "tls"))]
+pub mod roots;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod services;

@@ -18,11 +18,12 @@ mod connections;
 mod query;
 mod routes;
 mod socket;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod watched;
 
 pub use access::{MIN_TOKEN, check_tokens};
-pub use tls::{TlsFiles, check as check_tls};
+pub use tls::check as check_tls;
 
 use super::store::Shared;
 use access::{Gate, Who};
@@ -35,6 +36,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(1);
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
+
+/// The files of TLS, all PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, and those that lead from it to a root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities whose clients may read everything; `None`: certificates are not asked for.
+    pub client_ca: Option<PathBuf>,
+}
 
 /// Where and to whom it answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -192,9 +204,7 @@ impl Talk {
                 let (router, ended) = (self.router.clone(), self.ended.clone());
                 tokio::spawn(async move {
                     // Who does not get through it in time loses his seat.
-                    let Some(done) = seat.while_held(handshake).await else { return };
-                    let Ok(stream) = done else { return };
-                    let certified = stream.get_ref().1.peer_certificates().is_some_and(|c| !c.is_empty());
+                    let Some(Some((stream, certified))) = seat.while_held(handshake).await else { return };
                     let who = if here { Who::Here } else { Who::encrypted(certified) };
                     connections::converse(stream, router, who, seat, ended).await;
                 });

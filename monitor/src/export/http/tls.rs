@@ -9,23 +9,14 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use super::TlsFiles;
 use super::watched::Watched;
-use crate::export::otlp;
+use crate::export::roots::roots;
 
 /// Largest file of certificates or keys, in bytes.
 const MAX_FILE: u64 = 4 << 20;
-
-/// The files, all PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The server's certificate, and those that lead from it to a root.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// Authorities whose clients may read everything; `None`: certificates are not asked for.
-    pub client_ca: Option<PathBuf>,
-}
 
 /// A file, and why it cannot be used.
 type Trouble = (PathBuf, String);
@@ -46,8 +37,11 @@ impl Acceptor {
         Ok(Self { config: Watched::new(watched, config), files })
     }
 
-    /// The handshake, which ends when the client does.
-    pub(super) fn accept(&self, stream: TcpStream) -> tokio_rustls::Accept<TcpStream> {
+    /// The handshake, which ends when the client does; and whether he has shown a certificate that is trusted.
+    pub(super) fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> impl Future<Output = Option<(TlsStream<TcpStream>, bool)>> + Send + use<> {
         let config = self.config.get(|| {
             let read = |path: &Path| crate::config::read_file(path, MAX_FILE).map_err(|e| e.to_string());
             match check(&self.files, &read) {
@@ -58,7 +52,12 @@ impl Acceptor {
                 }
             }
         });
-        TlsAcceptor::from(config).accept(stream)
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        async {
+            let stream = handshake.await.ok()?;
+            let certified = stream.get_ref().1.peer_certificates().is_some_and(|c| !c.is_empty());
+            Some((stream, certified))
+        }
     }
 }
 
@@ -93,12 +92,12 @@ pub fn check(
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let roots: Result<RootCertStore, String> = read(path)
+            let trusted: Result<RootCertStore, String> = read(path)
                 .and_then(|pem| String::from_utf8(pem).map_err(|_| "it is no text".to_owned()))
-                .and_then(|pem| otlp::roots(&pem));
-            let verifier = roots.and_then(|roots| {
+                .and_then(|pem| roots(&pem));
+            let verifier = trusted.and_then(|trusted| {
                 // Not everybody has one: metrics and health are for all.
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), provider)
                     .allow_unauthenticated()
                     .build()
                     .map_err(|e| e.to_string())

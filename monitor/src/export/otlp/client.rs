@@ -14,8 +14,6 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use prost::Message;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::OtlpConfig;
@@ -36,19 +34,6 @@ pub enum OtlpError {
     /// The library refuses its own default.
     #[error("export.otlp: TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
-}
-
-/// Certificates in a PEM text.
-///
-/// # Errors
-/// There is none, or one is broken; in words.
-pub fn roots(pem: &str) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|e| format!("it is no PEM: {e}"))?;
-        roots.add(certificate).map_err(|e| format!("certificate {}: {e}", roots.len() + 1))?;
-    }
-    if roots.is_empty() { Err("there is no certificate (PEM) in it".to_owned()) } else { Ok(roots) }
 }
 
 /// Why a request may be tried again.
@@ -186,6 +171,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::roots::roots;
 
     #[test]
     fn retry_after_is_seconds_or_a_moment() {

@@ -25,7 +25,8 @@ mod tests;
 mod totals;
 mod work;
 
-pub use client::{OtlpError, roots};
+pub use super::roots::roots;
+pub use client::OtlpError;
 pub use totals::{Bounds, Totals};
 
 use client::Client;
