@@ -125,11 +125,28 @@ pub struct FlowState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Handshake {
-    /// Tag of the socket (its cookie, or a hash of its addresses) XOR `cgroup`: when two CPUs write the same slot at
-    /// once, the mixture matches neither tag.
+    /// Tag of the socket (its cookie, or a hash of its addresses) XOR `cgroup` XOR `start`: when two CPUs write the
+    /// same slot at once, the mixture matches neither tag.
     pub mixed: u64,
     /// The cgroup of the socket.
     pub cgroup: u64,
+    /// Sequence number of the first byte that the client will send, as its SYN tells; only for listeners.
+    pub start: u64,
+}
+
+impl Handshake {
+    /// A handshake that has begun.
+    pub const fn new(tag: u64, cgroup: u64, start: u32) -> Self {
+        Self { mixed: tag ^ cgroup ^ start as u64, cgroup, start: start as u64 }
+    }
+
+    /// An entry that is nobody's.
+    pub const EMPTY: Self = Self { mixed: 0, cgroup: 0, start: 0 };
+
+    /// Whether it is the handshake of this tag.
+    pub const fn is_of(&self, tag: u64) -> bool {
+        self.cgroup != 0 && self.mixed ^ self.cgroup ^ self.start == tag
+    }
 }
 
 /// Shared switches that change at run time.
@@ -193,7 +210,7 @@ const _: () = {
     assert!(core::mem::offset_of!(FlowState, cgroup) == 8);
     assert!(core::mem::offset_of!(FlowState, last) == 16);
     assert!(core::mem::offset_of!(FlowState, flags) == 24);
-    assert!(size_of::<Handshake>() == 16 && size_of::<CachedFlow>() == 16);
+    assert!(size_of::<Handshake>() == 24 && size_of::<CachedFlow>() == 16);
     assert!(size_of::<CachedReader>() == 16 && READER_SLOTS.is_power_of_two());
     assert!(size_of::<Control>() == 4);
     assert!(size_of::<LostCounters>() == 8 * LossReason::COUNT);

@@ -1,7 +1,9 @@
 //! What egress and ingress share: a segment of a watched socket, on its way to the ring.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_socket_cookie, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sk_fullsock,
+};
 use monitor_common::maps::{BUDGET_FULL, BUDGET_SILENT, FLOW_UNTRACKED, FlowState, TELL_READS};
 use monitor_common::records::{
     FLOW_CLIENT, FLOW_LISTENER, FLOW_NO_CLOSE, FLOW_TX_START, Kind, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX,
@@ -21,6 +23,8 @@ const MAX_PIECES: u32 = 8;
 
 /// `BPF_TCP_LISTEN`.
 const LISTEN: u32 = 10;
+/// `SOCK_STREAM`.
+const STREAM: u32 = 1;
 
 /// Both hooks. `RX`: the socket receives.
 #[inline(always)]
@@ -171,6 +175,21 @@ fn listens(skb: *mut __sk_buff) -> bool {
     }
 }
 
+/// Whether the packet's socket is one that TCP runs: a raw socket sends segments of connections that are none.
+/// `bpf_sk_fullsock`: 5.1.
+#[inline(always)]
+fn is_tcp(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a field of the context; the verifier wants each pointer compared with null before it is used.
+    unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return false;
+        }
+        let full = bpf_sk_fullsock(sk);
+        !full.is_null() && (*full).type_ == STREAM
+    }
+}
+
 /// SYN, FIN and RST.
 #[inline(never)]
 fn control<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32 {
@@ -181,11 +200,11 @@ fn control<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) 
         if RX {
             let mut tuple = Tuple::EMPTY;
             if tuple.read(skb, segment, true) {
-                flow::handshake_begins(tuple.tag(), cgroup);
+                flow::handshake_begins(tuple.tag(), cgroup, segment.seq.wrapping_add(1));
             }
         } else {
             // SAFETY: the context as the kernel gave it.
-            flow::handshake_begins(unsafe { bpf_get_socket_cookie(skb.cast()) }, cgroup);
+            flow::handshake_begins(unsafe { bpf_get_socket_cookie(skb.cast()) }, cgroup, 0);
         }
         return 0;
     }
@@ -201,7 +220,7 @@ fn control<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) 
 #[inline(always)]
 fn first_seen<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, segment: &Segment) -> bool {
     let mut tuple = Tuple::EMPTY;
-    if !tuple.read(skb, segment, RX) {
+    if !is_tcp(skb) || !tuple.read(skb, segment, RX) {
         return false;
     }
     let syn = !RX && segment.flags & SYN != 0;
@@ -217,7 +236,8 @@ fn first_seen<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, seg
 }
 
 /// Payload that reaches the listener before the connection has a socket: its addresses, then the payload, under a tag
-/// instead of a cookie. The agent joins it with the connection when that is announced.
+/// instead of a cookie. The agent joins it with the connection when that is announced. Only what continues a SYN that
+/// was seen: anybody who may send raw packets can send the rest.
 #[inline(never)]
 fn handshake_payload(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32 {
     let mut tuple = Tuple::EMPTY;
@@ -225,6 +245,10 @@ fn handshake_payload(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32
         return 0;
     }
     let tag = tuple.tag();
+    let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
+    if !flow::completes_handshake(tag, seq) {
+        return 0;
+    }
     let what = Announcement { cookie: tag, cgroup, flags: FLOW_LISTENER, tx_start: 0, rx_start: 0 };
     if !flow::announce(&tuple, &what, None) {
         return 0;
@@ -235,7 +259,7 @@ fn handshake_payload(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32
         flags: SEGMENT_RX | SEGMENT_LISTENER | if segment.flags & ACK != 0 { SEGMENT_ACK } else { 0 },
         len: segment.len,
         captured: 0,
-        seq: segment.seq.wrapping_add((segment.flags & SYN != 0) as u32),
+        seq,
         ack: segment.ack,
         cookie: tag,
         // SAFETY: the time has no preconditions.

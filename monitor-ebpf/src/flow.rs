@@ -78,12 +78,13 @@ fn mix(h: u64, word: u64) -> u64 {
     x ^ x >> 29
 }
 
-/// Notes that a watched socket has begun a handshake: `tag` is its cookie, or for a listener the tag of the addresses.
+/// Notes that a watched socket has begun a handshake: `tag` is its cookie, or for a listener the tag of the addresses;
+/// `start` is where the client's payload will begin.
 #[inline(always)]
-pub(crate) fn handshake_begins(tag: u64, cgroup: u64) {
+pub(crate) fn handshake_begins(tag: u64, cgroup: u64, start: u32) {
     if let Some(slot) = HANDSHAKES.get_ptr_mut(tag as u32 & (HANDSHAKE_SLOTS - 1)) {
         // SAFETY: array elements live as long as the map; a torn write is found out by `mixed`.
-        unsafe { slot.write(Handshake { mixed: tag ^ cgroup, cgroup }) };
+        unsafe { slot.write(Handshake::new(tag, cgroup, start)) };
     }
 }
 
@@ -93,13 +94,23 @@ pub(crate) fn handshake_of(tag: u64) -> Option<u64> {
     let slot = HANDSHAKES.get_ptr_mut(tag as u32 & (HANDSHAKE_SLOTS - 1))?;
     // SAFETY: array elements live as long as the map.
     let found = unsafe { slot.read() };
-    if found.cgroup == 0 || found.mixed ^ found.cgroup != tag {
+    if !found.is_of(tag) {
         return None;
     }
     // Used up: an old tag must not vouch for a later connection.
     // SAFETY: as above.
-    unsafe { slot.write(Handshake { mixed: 0, cgroup: 0 }) };
+    unsafe { slot.write(Handshake::EMPTY) };
     Some(found.cgroup)
+}
+
+/// Whether payload that begins at `seq` can complete the handshake of this tag: the SYN came, and nothing since took its
+/// slot. Whatever else reaches a listener (a stale segment, a forged one) the kernel answers with a reset.
+#[inline(always)]
+pub(crate) fn completes_handshake(tag: u64, seq: u32) -> bool {
+    let Some(slot) = HANDSHAKES.get_ptr(tag as u32 & (HANDSHAKE_SLOTS - 1)) else { return false };
+    // SAFETY: array elements live as long as the map.
+    let found = unsafe { slot.read() };
+    found.is_of(tag) && found.start == u64::from(seq)
 }
 
 /// What an announcement says beyond the addresses.

@@ -421,6 +421,52 @@ print('%s:%d' % c.getsockname())";
     Ok(())
 }
 
+/// Anybody with CAP_NET_RAW, which every Docker container has, can send to a listener what belongs to no connection, and
+/// so does a client whose server has closed at once. None of it is of the next connection between the same addresses.
+#[test]
+fn a_segment_to_the_listener_is_never_of_the_next_connection() -> Result<()> {
+    let _alone = alone();
+    let tree = Tree::new("lw-live-forged")?;
+    let dir = tree.dir("tenants/acme")?;
+    let mut source = open(&tree, CaptureConfig::default())?;
+    let mut log = Log::default();
+    // Before each connection a raw segment from its port: of an older connection, or one that acknowledges anything.
+    // Then one that a SYN announces and whose handshake is never completed: the right place, the wrong acknowledgement.
+    let program = "\
+import struct
+def total(b): s=sum(struct.unpack('!%dH'%(len(b)//2), b)); s=(s>>16)+(s&0xffff); return ~(s+(s>>16))&0xffff
+l=socket.create_server(('127.0.0.1',0)); port=l.getsockname()[1]
+r=socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+lo=socket.inet_aton('127.0.0.1')
+def raw(src, seq, ack, flags, data=b''):
+  data+=b'\\0'*(len(data)%2)
+  def head(c): return struct.pack('!HHIIBBHHH', src, port, seq, ack, 5<<4, flags, 8192, c, 0)
+  pseudo=lo+lo+struct.pack('!BBH', 0, 6, 20+len(data))
+  r.sendto(head(total(pseudo+head(0)+data))+data, ('127.0.0.1', 0))
+first=0
+for i in range(16):
+  c=socket.socket(); c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); c.bind(('127.0.0.1', first and first+i))
+  src=c.getsockname()[1]; first=first or src
+  raw(src, 0x10000000*i+7, 99, 0x18, b'forged %04d!' % i)
+  raw(src, 5000, 0, 0x02); raw(src, 5001, 99, 0x18, b'announced %03d' % i)
+  c.connect(l.getsockname()); c.sendall(b'the true words')
+  s,_=l.accept(); assert s.recv(100)==b'the true words'
+  for x in (s, c): x.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); x.close()
+print('127.0.0.1:%d' % first)";
+    let first = python(&dir, program)?;
+    settle(&mut source, &mut log)?;
+    let mut n = 0;
+    for (cookie, open) in log.opened.iter().filter(|(_, o)| o.role == Role::Server) {
+        ensure!(open.peer.port() >= first.port(), "{open:?}");
+        let start = open.rx_start.context("start")?;
+        assert_eq!(log.stream(*cookie, Direction::Rx, start)?, b"the true words");
+        n += 1;
+    }
+    assert_eq!((n, log.unannounced), (16, 0));
+    assert!(log.lost.is_empty(), "{:?}", log.lost);
+    Ok(())
+}
+
 #[test]
 fn extension_headers_are_skipped() -> Result<()> {
     let _alone = alone();

@@ -138,6 +138,8 @@ const MAX_LOOKED_AT: usize = 1024;
 const MAX_LEFT: usize = 16;
 /// How long an answered request may still turn out to be an origin, should events come slightly out of order.
 const GRACE: Nanos = Nanos::millis(250);
+/// Most relays of which something was lost that are told apart; one more, and it counts as lost anywhere.
+const MAX_DISTRUSTED: usize = 1_024;
 /// How long an outbound request waits for its answer to be passed on.
 const PATIENCE: Nanos = Nanos::secs(2);
 
@@ -157,6 +159,8 @@ pub struct Forwarding {
     n_forgotten: u64,
     /// Requests that went out before this may be ones whose way in was lost.
     trusted_from: Nanos,
+    /// The same of one relay; at most [`MAX_DISTRUSTED`].
+    distrusted: FxHashMap<Relay, Nanos>,
 }
 
 impl Forwarding {
@@ -165,7 +169,7 @@ impl Forwarding {
         if self.open.len() + self.n_passed_on >= MAX_ENTERED {
             // What is not remembered is as good as lost.
             self.n_forgotten += 1;
-            self.disturbed_all(inbound.begun);
+            self.distrusts(relay, inbound.begun);
             return;
         }
         self.open.insert(((relay, print), inbound.id()), inbound);
@@ -199,7 +203,7 @@ impl Forwarding {
             }
         }
         // After a loss it may have come in unseen: then it stays unsettled.
-        if !candidates.is_empty() && outbound.begun >= self.trusted_from {
+        if !candidates.is_empty() && outbound.begun >= self.trusted_from(relay) {
             candidates.sort_unstable();
             let left = self.left.entry(relay).or_default().entry(print).or_default();
             left.push(Left { outbound, candidates });
@@ -296,6 +300,23 @@ impl Forwarding {
     /// Something of what passes through `relay` was lost: who still waits cannot be settled by elimination.
     pub fn disturbed(&mut self, relay: Relay) {
         self.left.remove(&relay);
+    }
+
+    /// Something that came in at `relay` was lost. For a while, what goes out there may have come in unseen.
+    pub fn distrusts(&mut self, relay: Relay, at: Nanos) {
+        self.disturbed(relay);
+        if self.distrusted.len() >= MAX_DISTRUSTED && !self.distrusted.contains_key(&relay) {
+            self.distrusted.retain(|_, until| *until > at);
+        }
+        if self.distrusted.len() >= MAX_DISTRUSTED && !self.distrusted.contains_key(&relay) {
+            return self.disturbed_all(at);
+        }
+        self.distrusted.insert(relay, at + PATIENCE);
+    }
+
+    /// From when on what goes out of `relay` has been seen coming in.
+    fn trusted_from(&self, relay: Relay) -> Nanos {
+        self.distrusted.get(&relay).map_or(self.trusted_from, |own| self.trusted_from.max(*own))
     }
 
     /// Events were lost, and nobody can say whose. For a while, what goes out may have come in unseen.

@@ -14,6 +14,7 @@ mod index;
 mod jobs;
 mod judging;
 mod lookups;
+mod lost;
 mod messages;
 mod open_jobs;
 mod output;
@@ -75,14 +76,9 @@ impl Engine {
                 self.table.opened(&opened, &mut self.shared, out);
             }
             Event::Closed { at, cookie, .. } => self.table.closed(at, cookie, &mut self.shared, out),
-            Event::Lost { at, stage, reason, count } => {
+            Event::Lost { at, stage, reason, count, of } => {
                 *self.shared.stats.lost.entry((stage, reason)).or_default() += count;
-                // Somebody's request may be among it: nobody can be singled out by elimination now.
-                self.shared.forwarding.disturbed_all(at);
-                self.shared.missed.anywhere(at);
-                for place in self.shared.places.values_mut() {
-                    place.miss(at);
-                }
+                self.shared.lost(at, of);
             }
             Event::Reader { cookie, thread, .. } => self.table.read_by(cookie, thread, &mut self.shared, out),
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.

@@ -259,7 +259,9 @@ impl Sink for Session<'_> {
         self.goes_out(request, at);
         if self.core.open.len() >= MAX_OPEN {
             // What is not remembered is as good as lost.
-            self.shared.forwarding.disturbed_all(at);
+            if let Some(relay) = self.core.enters {
+                self.shared.forwarding.distrusts(relay, at);
+            }
             return;
         }
         let mut entered = false;

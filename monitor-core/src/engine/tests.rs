@@ -280,13 +280,13 @@ fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, los
             Step::Read { cookie, thread } => {
                 Event::Reader { at, cookie: SocketCookie(*cookie), thread: crate::model::ThreadId(*thread) }
             }
-            Step::Lost => Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1 },
+            Step::Lost => Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1, of: None },
             Step::Close { cookie } => Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed },
         };
         engine.handle(&event, &mut seen);
     }
     if lossy {
-        engine.handle(&Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1 }, &mut seen);
+        engine.handle(&Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1, of: None }, &mut seen);
     }
     engine.handle(&Event::Tick { at: at + Nanos::secs(4) }, &mut seen);
     engine.finish(at + Nanos::secs(5), &mut seen);

@@ -129,7 +129,7 @@ pub enum Event<'a> {
         /// Why.
         reason: CloseReason,
     },
-    /// Events were lost and nobody can say whose. Losses inside a connection also show as gaps in its stream.
+    /// Events were lost. Losses inside a connection also show as gaps in its stream.
     Lost {
         /// When this was noticed.
         at: Nanos,
@@ -139,6 +139,8 @@ pub enum Event<'a> {
         reason: &'static str,
         /// Events lost since the last such event.
         count: u64,
+        /// Whose they were: something that the sockets of this cgroup received. `None`: nobody can say.
+        of: Option<CgroupId>,
     },
     /// Nothing happened, but time has passed: lets timeouts end. A live source sends these about once a second.
     Tick {

@@ -21,6 +21,11 @@ const EXIST: u64 = 2;
 /// Cgroup ids that could not be resolved, remembered so that each is tried once.
 const MAX_NAMELESS: usize = 1024;
 
+/// A record that the agent could not read.
+const MALFORMED: &str = "malformed_record";
+/// Payload that completed a handshake and found no room until its connection was announced.
+const DROPPED: &str = "handshake_payload_dropped";
+
 /// The maps and handles that conversion needs.
 pub(super) struct Kernel {
     pub(super) flows: HashMap<MapData, u64, FlowState>,
@@ -91,8 +96,8 @@ pub(super) struct Converter {
     unsettled_flows: Vec<u64>,
     lot: Lot,
     malformed: u64,
-    unclaimed: u64,
-    reported: [u64; 2],
+    dropped: u64,
+    reported: u64,
     /// Delivered segments: sent, received.
     pub(super) segments: [u64; 2],
     /// Delivered payload bytes: sent, received.
@@ -114,8 +119,8 @@ impl Converter {
             unsettled_flows: Vec::new(),
             lot: Lot::default(),
             malformed: 0,
-            unclaimed: 0,
-            reported: [0; 2],
+            dropped: 0,
+            reported: 0,
             segments: [0; 2],
             bytes: [0; 2],
         }
@@ -239,7 +244,7 @@ impl Converter {
             tx_start: f.tx_start,
             rx_start: f.rx_start,
         });
-        for s in self.lot.claim(f) {
+        if let Some(s) = self.lot.claim(f) {
             self.segment(
                 &SegmentRecord {
                     at: s.at,
@@ -371,21 +376,26 @@ impl Converter {
 
     /// Drops payload whose connection never came.
     pub(super) fn sweep_parked(&mut self) {
-        self.unclaimed += self.lot.sweep(Clock::monotonic());
+        self.lot.sweep(Clock::monotonic());
     }
 
-    /// Events lost on this side since last asked.
-    pub(super) fn take_lost(&mut self) -> Vec<(&'static str, u64)> {
-        let total = self.lost_in_total();
-        let news = total.iter().zip(self.reported).map(|((name, n), old)| (*name, n - old)).filter(|(_, n)| *n > 0);
-        let news = news.collect();
-        self.reported = total.map(|(_, n)| n);
+    /// Events lost on this side since last asked, and of which cgroup's sockets, where that is known.
+    pub(super) fn take_lost(&mut self) -> Vec<(&'static str, u64, Option<CgroupId>)> {
+        let mut news = Vec::new();
+        let malformed = self.malformed - std::mem::replace(&mut self.reported, self.malformed);
+        if malformed > 0 {
+            news.push((MALFORMED, malformed, None));
+        }
+        for (cgroup, n) in self.lot.take_dropped() {
+            self.dropped += n;
+            news.push((DROPPED, n, cgroup.map(CgroupId)));
+        }
         news
     }
 
     /// Events lost on this side in total.
     pub(super) fn lost_in_total(&self) -> [(&'static str, u64); 2] {
-        [("malformed_record", self.malformed), ("handshake_payload_unclaimed", self.unclaimed)]
+        [(MALFORMED, self.malformed), (DROPPED, self.dropped)]
     }
 
     pub(super) fn open_flows(&self) -> usize {

@@ -277,14 +277,14 @@ impl LiveSource {
                 continue;
             }
             lost_closes |= *reason == LossReason::RING_CLOSE;
-            sink(Event::Lost { at, stage: LossStage::Kernel, reason: name, count });
+            sink(Event::Lost { at, stage: LossStage::Kernel, reason: name, count, of: None });
         }
         self.seen = now;
         if lost_closes {
             self.convert.close_what_is_gone(sink);
         }
-        for (reason, count) in self.convert.take_lost() {
-            sink(Event::Lost { at, stage: LossStage::Agent, reason, count });
+        for (reason, count, of) in self.convert.take_lost() {
+            sink(Event::Lost { at, stage: LossStage::Agent, reason, count, of });
         }
     }
 

@@ -239,6 +239,6 @@ impl State {
 
 fn lost(at: Nanos, reason: &'static str, count: u64, sink: &mut dyn FnMut(Event<'_>)) {
     if count > 0 {
-        sink(Event::Lost { at, stage: LossStage::Capture, reason, count });
+        sink(Event::Lost { at, stage: LossStage::Capture, reason, count, of: None });
     }
 }

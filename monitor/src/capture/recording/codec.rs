@@ -90,7 +90,8 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
                 CloseReason::EndOfInput => 1,
             });
         }
-        Event::Lost { at, stage, reason, count } => {
+        // Whose it was is not written: replayed, it is anybody's, which is never less careful.
+        Event::Lost { at, stage, reason, count, of: _ } => {
             head(out, kind::LOST, at);
             out.push(match stage {
                 LossStage::Kernel => 0,
@@ -237,7 +238,7 @@ pub(super) fn decode(version: u16, record: &[u8]) -> Result<Event<'_>, &'static 
                 return Err("its reason is not a name");
             }
             let reason = std::str::from_utf8(reason).map_err(|_| "its reason is not a name")?;
-            Event::Lost { at, stage, reason: NAMES.constant(reason), count }
+            Event::Lost { at, stage, reason: NAMES.constant(reason), count, of: None }
         }
         kind::TICK => Event::Tick { at },
         kind::READER if version > 1 => {

@@ -243,7 +243,7 @@ impl<R: Read> Source for RecordingSource<R> {
             Err(Stop::Damaged(message, reason)) => {
                 self.unread = Some(message.clone());
                 self.warnings.push(message);
-                let lost = Event::Lost { at: self.now, stage: LossStage::Capture, reason, count: 1 };
+                let lost = Event::Lost { at: self.now, stage: LossStage::Capture, reason, count: 1, of: None };
                 self.tally.note(&lost);
                 sink(lost);
             }
