@@ -286,7 +286,8 @@ fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, los
         engine.handle(&event, &mut seen);
     }
     if lossy {
-        engine.handle(&Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1, of: None }, &mut seen);
+        engine
+            .handle(&Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1, of: None }, &mut seen);
     }
     engine.handle(&Event::Tick { at: at + Nanos::secs(4) }, &mut seen);
     engine.finish(at + Nanos::secs(5), &mut seen);

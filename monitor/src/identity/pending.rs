@@ -27,9 +27,7 @@ impl Held {
             }
             Event::Reader { at, cookie, thread } => Self::Other(Event::Reader { at, cookie, thread }),
             Event::Closed { at, cookie, reason } => Self::Other(Event::Closed { at, cookie, reason }),
-            Event::Lost { at, stage, reason, count, of } => {
-                Self::Other(Event::Lost { at, stage, reason, count, of })
-            }
+            Event::Lost { at, stage, reason, count, of } => Self::Other(Event::Lost { at, stage, reason, count, of }),
             Event::Tick { at } => Self::Other(Event::Tick { at }),
         }
     }

@@ -170,7 +170,13 @@ impl Flows {
             sink(Event::Closed { at, cookie, reason: CloseReason::EndOfInput });
         }
         if !lost.is_empty() {
-            sink(Event::Lost { at, stage: LossStage::Agent, reason: "capture_flows_full", count: lost.len() as u64, of: None });
+            sink(Event::Lost {
+                at,
+                stage: LossStage::Agent,
+                reason: "capture_flows_full",
+                count: lost.len() as u64,
+                of: None,
+            });
         }
     }
 }
