@@ -166,7 +166,8 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     let outputs = Outputs { findings: sinks, otlp: otlp.clone(), shared: Some(shared.clone()), ..Outputs::default() };
     let identity = run.config.identity;
     let mut config = CaptureConfig {
-        flows: u32::try_from(limits.flows).unwrap_or(u32::MAX),
+        // Of a connection between two watched workloads both sockets are seen.
+        flows: u32::try_from(limits.flows).unwrap_or(u32::MAX).saturating_mul(2),
         scope_cgroup: run.cgroup,
         // Whoever scrapes the agent is no finding of the agent's.
         own_listeners: server.address().into_iter().collect(),
@@ -417,6 +418,7 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
     {
         whole = source.poll(Duration::ZERO, &mut |event| agent.event(&event))? == Progress::End;
         agent.out.wanted.clear();
+        agent.out.forgotten.clear();
     }
     agent.finish();
     for warning in source.warnings() {
@@ -465,6 +467,9 @@ fn summary(agent: &Agent) {
         bytes_opaque = s.bytes_opaque,
         bytes_truncated = s.bytes_truncated,
         bytes_lost = s.bytes_lost,
+        bytes_unfollowed = s.bytes_unfollowed,
+        connections_evicted = s.flows_evicted,
+        segments_unfollowed = s.orphans,
         events_lost = s.lost.values().sum::<u64>(),
         decode_errors = s.decode_errors.values().sum::<u64>(),
         "done"

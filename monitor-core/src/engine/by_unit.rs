@@ -24,6 +24,11 @@ impl<T> ByUnit<T> {
         self.n += 1;
     }
 
+    /// Bytes held, about: a unit's entry in the tree, and room for what is of it.
+    pub(super) fn memory(&self) -> usize {
+        self.units.len() * 64 + self.n * size_of::<T>() * 3 / 2
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.n

@@ -307,6 +307,28 @@ impl Core {
         }
     }
 
+    /// Bytes held beyond the struct itself, about.
+    pub(super) fn memory(&self) -> usize {
+        fn spilled<T, const N: usize>(v: &SmallVec<[T; N]>) -> usize
+        where
+            [T; N]: smallvec::Array<Item = T>,
+        {
+            if v.spilled() { v.capacity() * size_of::<T>() } else { 0 }
+        }
+        self.ledger.memory()
+            + self.follows.memory()
+            + spilled(&self.open)
+            + spilled(&self.users)
+            + spilled(&self.earlier)
+            + self.pending.memory()
+            + self.exchanges.memory()
+            + self.posts.memory()
+            + self.jobs.memory()
+            + self.units.capacity() * size_of::<KnownUnit>()
+            + self.borrows.capacity() * size_of::<Lent>()
+            + self.through.capacity() * size_of::<(UnitNo, Through)>()
+    }
+
     /// For whom unit `no` was, if that is known: all its requests that were settled say the same, and the others can
     /// have come in on the same connection.
     pub(super) fn attribution_of(&self, no: UnitNo) -> Option<Attribution> {

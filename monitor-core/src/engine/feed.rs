@@ -354,10 +354,10 @@ impl Conn {
     pub(super) fn memory(&self) -> usize {
         let app = match &self.app {
             App::Undecided(u) => u.held,
-            App::Decoding(d) => d.memory(),
+            App::Decoding(d) => size_of_val(&**d) + d.memory(),
             App::Opaque(again) => again.as_ref().map_or(0, |a| size_of::<Again>() + a.kept.held),
         };
-        app + self.stream.memory() + self.core.ledger.memory() + self.core.follows.memory()
+        app + self.stream.memory() + self.core.memory()
     }
 }
 
@@ -376,6 +376,7 @@ struct Delivery<'a> {
 impl Deliver for Delivery<'_> {
     fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
         let n = bytes.len() as u64;
+        self.shared.stats.bytes_seen += n;
         match &mut self.conn.app {
             App::Decoding(_) => {
                 self.shared.stats.bytes_decoded += n;
@@ -405,6 +406,7 @@ impl Deliver for Delivery<'_> {
     }
 
     fn missing(&mut self, from: Side, at: Nanos, n: u64, kind: Missing) {
+        self.shared.stats.bytes_seen += n;
         match kind {
             Missing::Gap => self.shared.stats.bytes_lost += n,
             // An opaque connection's bytes are cut because nobody wants them.

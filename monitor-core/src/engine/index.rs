@@ -49,6 +49,11 @@ impl Index {
         self.0.get(&party).map(|all| walk(all).copied().collect()).unwrap_or_default()
     }
 
+    /// Whether `party` takes part in any.
+    pub(super) fn has(&self, party: Party) -> bool {
+        self.0.contains_key(&party)
+    }
+
     /// `id` had these parties `before`, and has others `now`.
     pub(super) fn update(&mut self, id: ConnId, before: &Parties, now: &Parties) {
         for gone in before.iter().filter(|p| !now.contains(p)) {

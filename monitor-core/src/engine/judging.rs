@@ -51,6 +51,16 @@ fn is_of_connection(slot: Slot) -> bool {
 }
 
 impl Session<'_> {
+    /// A request has been answered: where each proves itself anew and the connection is one tenant's own, what was missed
+    /// before can hide neither another's use nor a binding, and what comes is known as on a new connection.
+    pub(super) fn may_begin_again(&mut self, op: &Operation) {
+        let Some(service) = self.core.service else { return };
+        let certain = op.kind == OpKind::Data && op.outcome != Outcome::Unknown;
+        if certain && self.core.endpoint.is_some() && !self.shared.binds_sessions(self.core.client_workload, service) {
+            self.core.ledger.begins_again();
+        }
+    }
+
     /// Several tenants are served with this credential.
     fn is_shared(&self, bound: &Bound) -> bool {
         match bound.claim {

@@ -8,6 +8,7 @@ mod elsewhere;
 mod exchanges;
 mod feed;
 mod follows;
+mod gone;
 mod habits;
 mod held;
 mod index;
@@ -30,6 +31,7 @@ mod through;
 mod tools;
 mod undecided;
 mod upkeep;
+mod weight;
 
 pub use downstream::{DownstreamView, Habit};
 pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, ToolView, Wanted, WorkloadFact};
@@ -103,18 +105,20 @@ impl Engine {
         self.shared.release(now, false, out);
         if now.since(self.last_tick) >= Nanos::secs(1) {
             self.last_tick = now;
+            self.forget_gone(now);
             self.shared.detect(&RuleEvent::Tick(now), out);
             self.shared.store.flush(now, false, &mut |f, e| out.finding(f, e));
         }
     }
 
     /// Identity found out who lives in a cgroup, or found out more.
-    pub fn learn_cgroup(&mut self, _at: Nanos, id: CgroupId, fact: &WorkloadFact) {
+    pub fn learn_cgroup(&mut self, at: Nanos, id: CgroupId, fact: &WorkloadFact) {
         let before = self.shared.directory.of_cgroup(id);
         let tenant = |s: &Shared, w| s.directory.get(w).and_then(|w| w.tenant);
         let labelled = before.and_then(|w| tenant(&self.shared, w));
         let workload = self.shared.workload(fact);
-        self.shared.directory.learn_cgroup(id, workload);
+        let left = self.shared.directory.learn_cgroup(id, workload);
+        self.leaves(at, left);
         self.table.identified(id, &mut self.shared);
         if let Some(before) = before
             && (before != workload || labelled != tenant(&self.shared, workload))
@@ -124,19 +128,21 @@ impl Engine {
     }
 
     /// A cgroup is gone.
-    pub fn forget_cgroup(&mut self, _at: Nanos, id: CgroupId) {
+    pub fn forget_cgroup(&mut self, at: Nanos, id: CgroupId) {
         if let Some(workload) = self.shared.directory.forget_cgroup(id) {
             self.shared.forget_listeners(workload);
+            self.leaves(at, Some(workload));
         }
     }
 
     /// Identity found out who has an address.
-    pub fn learn_address(&mut self, _at: Nanos, ip: IpAddr, fact: &WorkloadFact) {
+    pub fn learn_address(&mut self, at: Nanos, ip: IpAddr, fact: &WorkloadFact) {
         let before = self.shared.directory.at_ip(ip);
         let tenant = |s: &Shared, w| s.directory.get(w).and_then(|w| w.tenant);
         let labelled = before.and_then(|w| tenant(&self.shared, w));
         let workload = self.shared.workload(fact);
-        self.shared.directory.learn_address(ip, workload);
+        let left = self.shared.directory.learn_address(ip, workload);
+        self.leaves(at, left);
         if let Some(bare) = self.shared.forget_bare(ip) {
             // Connections that were there first knew only the address.
             self.table.named_late(ip, bare, &mut self.shared);
@@ -147,8 +153,9 @@ impl Engine {
     }
 
     /// Whoever had an address has it no more.
-    pub fn forget_address(&mut self, _at: Nanos, ip: IpAddr) {
-        self.shared.directory.forget_address(ip);
+    pub fn forget_address(&mut self, at: Nanos, ip: IpAddr) {
+        let left = self.shared.directory.forget_address(ip);
+        self.leaves(at, left);
     }
 
     /// Identity found out the name of the service at an address.
@@ -188,7 +195,7 @@ impl Engine {
         let level = |table, (entries, limit)| TableLevel { table, entries, limit };
         vec![
             TableLevel { table: "flows", entries: self.table.len(), limit: s.settings.limits.flows },
-            TableLevel { table: "stream_bytes", entries: self.table.memory(), limit: s.settings.limits.memory },
+            TableLevel { table: "memory_bytes", entries: self.table.memory(), limit: s.settings.limits.memory },
             TableLevel { table: "names", entries: s.names.len(), limit: s.names.limit() },
             TableLevel { table: "workloads", entries: s.directory.len(), limit: Directory::limit() },
             TableLevel { table: "findings", entries: s.store.len(), limit: s.store.limit() },

@@ -28,6 +28,11 @@ impl OpenJobs {
         self.jobs.len()
     }
 
+    /// Bytes held, about: trees are filled by two thirds.
+    pub(super) fn memory(&self) -> usize {
+        self.jobs.len() * (size_of::<(u64, OpenJob)>() + size_of::<(u64, u64)>()) * 3 / 2
+    }
+
     /// One more.
     pub(super) fn push(&mut self, job: OpenJob) {
         self.jobs.insert(job.no, job);

@@ -22,6 +22,11 @@ pub trait Output {
     fn capture(&mut self, cookie: SocketCookie, wanted: Wanted) {
         let _ = (cookie, wanted);
     }
+
+    /// A socket is not followed any more, to make room. Announced again, it is followed from there on.
+    fn forgotten(&mut self, cookie: SocketCookie) {
+        let _ = cookie;
+    }
 }
 
 /// What is wanted of one socket.

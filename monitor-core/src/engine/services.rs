@@ -32,6 +32,12 @@ pub(super) enum ServiceKey {
 #[derive(Debug, Default)]
 pub(super) struct Servers(FxHashSet<WorkloadId>);
 
+impl Servers {
+    pub(super) fn forget(&mut self, gone: &FxHashSet<WorkloadId>) {
+        self.0.retain(|w| !gone.contains(w));
+    }
+}
+
 impl ServerSet for Servers {
     fn serves(&self, workload: WorkloadId) -> bool {
         self.0.contains(&workload)
@@ -95,6 +101,7 @@ impl Shared {
         {
             s.workload = Some(workload);
             s.name = w.name;
+            self.names.keep(w.name);
             self.service_keys.insert(key, id);
         }
     }
@@ -162,7 +169,10 @@ impl Shared {
             }
             (None, _) if named.is_some() => named.unwrap_or(Sym::OTHER),
             // A bare address is named with its port: several services may live there.
-            (None, Some(w)) if !w.bare => w.name,
+            (None, Some(w)) if !w.bare => {
+                self.names.keep(w.name);
+                w.name
+            }
             _ => self.names.intern(&addr.to_string()),
         };
         let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));

@@ -323,6 +323,7 @@ impl Sink for Session<'_> {
         if !blind {
             self.apply(op);
         }
+        self.may_begin_again(op);
         let keys = std::mem::take(&mut self.core.keys);
         let pending = Pending { unit: self.unit_of(op.request), protocol: self.core.protocol, op: *op, view, keys };
         let asks = op.effect == Effect::Check;

@@ -110,6 +110,8 @@ pub(super) struct Shared {
     pub(super) missed: Missed,
     /// Hits that wait until it would have shown that something was missed.
     pub(super) held_hits: Held,
+    /// Workloads without a place, and since when, oldest first.
+    pub(super) gone: VecDeque<(Nanos, WorkloadId)>,
     /// The time of the event that is being handled.
     pub(super) now: Nanos,
 }
@@ -176,6 +178,7 @@ impl Shared {
             tenant_values,
             missed: Missed::default(),
             held_hits: Held::default(),
+            gone: VecDeque::new(),
             now: Nanos(0),
             settings,
         }
@@ -191,9 +194,23 @@ impl Shared {
             }
             _ => None,
         };
-        let (name, cgroup) = (self.names.intern(&fact.name), self.names.intern(&fact.cgroup));
+        // Workloads come and go, and their names with them.
+        let (name, cgroup) = (self.names.intern_passing(&fact.name), self.names.intern_passing(&fact.cgroup));
         let conflicting = fact.tenants.len() > 1;
-        self.directory.workload(Workload { name, cgroup, tenant, conflicting, bare: false, role: fact.role })
+        let known = self.directory.len();
+        let workload = Workload { name, cgroup, tenant, conflicting, bare: false, role: fact.role };
+        let id = self.directory.workload(workload);
+        if self.directory.len() > known {
+            self.names.hold(name);
+            self.names.hold(cgroup);
+        }
+        id
+    }
+
+    /// Forgets relays that are not `there` any more, and what they bind.
+    pub(super) fn forget_relays(&mut self, there: &dyn Fn(&Relay) -> bool) {
+        self.relays.retain(|(relay, _)| there(relay));
+        self.binds_sessions.retain(|(client, _)| client.is_none_or(|w| there(&Relay::Workload(w))));
     }
 
     /// `relay` opens connections of `protocol` itself.

@@ -44,8 +44,12 @@ pub struct Stats {
     pub bytes_lost: u64,
     /// Connections dropped because a bound was reached.
     pub flows_evicted: u64,
-    /// Events whose flow was never announced.
+    /// Segments and reads of sockets that are not followed: never announced, or dropped to make room.
     pub orphans: u64,
+    /// Bytes of those segments.
+    pub bytes_unfollowed: u64,
+    /// Bytes of streams that were followed: of each a decoder has read them, nobody can, they were cut, or lost.
+    pub bytes_seen: u64,
 }
 
 /// A bounded table: entries and limit, for the metric.

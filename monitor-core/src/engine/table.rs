@@ -50,10 +50,10 @@ pub(super) struct Table {
     pub(super) holes: BTreeSet<(Nanos, ConnId)>,
     /// All of them, by when they were active; put right when room is needed.
     pub(super) idle: BTreeSet<(Nanos, ConnId)>,
-    /// Those that were fed since memory was last counted.
-    pub(super) touched: Vec<ConnId>,
-    /// Bytes held, as counted.
+    /// Bytes held by connections, as counted.
     pub(super) held: usize,
+    /// Bytes held by what they share, as of the last turn.
+    pub(super) held_by_all: usize,
     next: u32,
     pub(super) limits: Limits,
     stream_limits: StreamLimits,
@@ -79,8 +79,8 @@ impl Table {
             index: Index::default(),
             holes: BTreeSet::new(),
             idle: BTreeSet::new(),
-            touched: Vec::new(),
             held: 0,
+            held_by_all: 0,
             next: 0,
             limits,
             stream_limits: StreamLimits::default(),
@@ -88,9 +88,14 @@ impl Table {
         }
     }
 
-    /// Sockets followed.
+    /// Connections followed.
     pub(super) fn len(&self) -> usize {
-        self.by_cookie.len()
+        self.conns.len()
+    }
+
+    /// Whether somebody takes part in any connection.
+    pub(super) fn has(&self, party: Party) -> bool {
+        self.index.has(party)
     }
 
     pub(super) fn opened(&mut self, o: &Opened, shared: &mut Shared, out: &mut dyn Output) {
@@ -99,10 +104,10 @@ impl Table {
             self.change(id, |conn| conn.learn(usize::from(end), o, shared));
             return;
         }
-        if self.by_cookie.len() >= self.limits.flows.max(2) {
+        let joined = self.other_half(o);
+        if joined.is_none() && self.conns.len() >= self.limits.flows.max(2) {
             self.evict(o.at, shared, out);
         }
-        let joined = self.other_half(o);
         let (id, end) = match joined {
             Some(found) => found,
             None => {
@@ -144,6 +149,8 @@ impl Table {
                 conn.ask(shared, out);
             }
         });
+        self.count(id);
+        self.keep_within(o.at, shared, out);
     }
 
     /// Changes a connection in a way that others may come to take part in it.
@@ -206,6 +213,7 @@ impl Table {
     pub(super) fn segment(&mut self, s: &Segment<'_>, shared: &mut Shared, out: &mut dyn Output) {
         let Some(&(id, end)) = self.by_cookie.get(&s.cookie) else {
             shared.stats.orphans += 1;
+            shared.stats.bytes_unfollowed += u64::from(s.len);
             // Of a connection that is not followed, or not any more: nobody reads it.
             shared.missed.anywhere(s.at);
             return;
@@ -221,6 +229,7 @@ impl Table {
         let incoming = Incoming { from, at: s.at, seq: s.seq, ack: s.ack, len: s.len, bytes: s.bytes };
         self.feed(id, s.bytes.len(), shared, out, |stream, deliver| stream.segment(incoming, deliver));
         self.enter_late(shared, out);
+        self.keep_within(s.at, shared, out);
     }
 
     /// A thread has read what a socket received.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::*;
+mod bounds;
 mod cookies;
 mod flat;
 mod habits;
@@ -53,6 +54,51 @@ enum Step {
     },
     /// The source says that it has lost something.
     Lost,
+    /// And that it was for the sockets of this cgroup.
+    LostOf {
+        cgroup: u64,
+    },
+}
+
+impl Step {
+    /// What the engine is told at `at`.
+    fn event(&self, at: Nanos) -> Event<'_> {
+        match self {
+            Step::Open { cookie, cgroup, local, peer, role, starts } => Event::Opened {
+                at,
+                cookie: SocketCookie(*cookie),
+                cgroup: (*cgroup != 0).then_some(CgroupId(*cgroup)),
+                local: *local,
+                peer: *peer,
+                role: *role,
+                tx_start: starts.map(|s| s.0),
+                rx_start: starts.map(|s| s.1),
+            },
+            Step::Segment { cookie, dir, seq, ack, bytes } => Event::Segment(Segment {
+                at,
+                cookie: SocketCookie(*cookie),
+                dir: *dir,
+                seq: *seq,
+                ack: Some(*ack),
+                len: bytes.len() as u32,
+                bytes,
+                thread: None,
+            }),
+            Step::Wait { .. } => Event::Tick { at },
+            Step::Read { cookie, thread } => {
+                Event::Reader { at, cookie: SocketCookie(*cookie), thread: crate::model::ThreadId(*thread) }
+            }
+            Step::LostOf { cgroup } => Event::Lost {
+                at,
+                stage: LossStage::Agent,
+                reason: "handshake_payload_dropped",
+                count: 1,
+                of: Some(CgroupId(*cgroup)),
+            },
+            Step::Lost => Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1, of: None },
+            Step::Close { cookie } => Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed },
+        }
+    }
 }
 
 const ACME: u64 = 11;
@@ -252,37 +298,10 @@ fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, los
         if !keep(i) {
             continue;
         }
-        let event = match step {
-            Step::Open { cookie, cgroup, local, peer, role, starts } => Event::Opened {
-                at,
-                cookie: SocketCookie(*cookie),
-                cgroup: (*cgroup != 0).then_some(CgroupId(*cgroup)),
-                local: *local,
-                peer: *peer,
-                role: *role,
-                tx_start: starts.map(|s| s.0),
-                rx_start: starts.map(|s| s.1),
-            },
-            Step::Segment { cookie, dir, seq, ack, bytes } => Event::Segment(Segment {
-                at,
-                cookie: SocketCookie(*cookie),
-                dir: *dir,
-                seq: *seq,
-                ack: Some(*ack),
-                len: bytes.len() as u32,
-                bytes,
-                thread: None,
-            }),
-            Step::Wait { millis } => {
-                at = at + Nanos::millis(*millis);
-                Event::Tick { at }
-            }
-            Step::Read { cookie, thread } => {
-                Event::Reader { at, cookie: SocketCookie(*cookie), thread: crate::model::ThreadId(*thread) }
-            }
-            Step::Lost => Event::Lost { at, stage: LossStage::Kernel, reason: "ring_full", count: 1, of: None },
-            Step::Close { cookie } => Event::Closed { at, cookie: SocketCookie(*cookie), reason: CloseReason::Closed },
-        };
+        if let Step::Wait { millis } = step {
+            at = at + Nanos::millis(*millis);
+        }
+        let event = step.event(at);
         engine.handle(&event, &mut seen);
     }
     if lossy {

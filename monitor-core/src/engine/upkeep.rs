@@ -2,19 +2,38 @@
 //!
 //! None of it walks over all connections: those with a hole, those that were fed, and the idlest are kept in order.
 
+use std::net::SocketAddr;
+
+use smallvec::SmallVec;
+
 use super::conn::Conn;
 use super::output::Output;
 use super::session::Session;
 use super::shared::Shared;
 use super::table::Table;
 use crate::model::steps::{step, walk};
-use crate::model::{ConnId, Nanos};
+use crate::model::{ConnId, Nanos, SocketCookie};
 
-/// How often holes and memory are looked at.
+/// How often holes are looked at, and what is shared is counted.
 const TURN: Nanos = Nanos::secs(1);
-/// A connection's memory is counted anew when it has been fed so much of what it held: decoders walk over what they
-/// hold to tell.
+/// A connection's memory is counted anew when it has been fed so much of what it held: some decoders walk over what
+/// they hold to tell.
 const PART: usize = 64;
+
+/// About what an entry of a hash table takes: between a half and seven eighths of its places are used.
+const fn entry<T>() -> usize {
+    (size_of::<T>() + 1) * 8 / 5
+}
+
+/// Bytes that a connection takes whatever it holds: itself, and its entries in the table's maps.
+const PER_CONNECTION: usize = size_of::<Conn>()
+    + entry::<(ConnId, Box<Conn>)>()
+    + 2 * entry::<(SocketCookie, (ConnId, u8))>()
+    + entry::<((SocketAddr, SocketAddr), SmallVec<[ConnId; 1]>)>()
+    + entry::<((u32, u32), ConnId)>()
+    // In order of their idleness, and by who takes part in it.
+    + 2 * size_of::<(Nanos, ConnId)>()
+    + 5 * 2 * size_of::<ConnId>();
 
 /// What upkeep remembers of one connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,8 +46,6 @@ pub(super) struct Kept {
     pub(super) held: usize,
     /// Bytes it was fed since.
     fed: usize,
-    /// It is among those that were fed since memory was last looked at.
-    touched: bool,
 }
 
 impl Kept {
@@ -39,9 +56,25 @@ impl Kept {
 }
 
 impl Table {
-    /// Bytes held in streams and decoders, as of the last turn.
+    /// Bytes held by connections and by what they share.
     pub(super) fn memory(&self) -> usize {
-        self.held + self.conns.len() * size_of::<Conn>()
+        self.held + self.held_by_all
+    }
+
+    /// Counts what a connection holds.
+    pub(super) fn count(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let held = PER_CONNECTION + conn.memory();
+        self.held = self.held.saturating_sub(conn.kept.held).saturating_add(held);
+        (conn.kept.held, conn.kept.fed) = (held, 0);
+    }
+
+    /// Over the bound: the idlest go first. What is shared has bounds of its own and never takes more than half.
+    pub(super) fn keep_within(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+        let most = self.limits.memory.saturating_sub(self.held_by_all).max(self.limits.memory / 2);
+        while self.held > most && !self.conns.is_empty() {
+            self.evict(at, shared, out);
+        }
     }
 
     /// A connection was fed `n` bytes: its holes may be others, and what it holds.
@@ -54,8 +87,8 @@ impl Table {
             conn.kept.hole = hole;
         }
         conn.kept.fed = conn.kept.fed.saturating_add(n).saturating_add(PART);
-        if !std::mem::replace(&mut conn.kept.touched, true) {
-            self.touched.push(id);
+        if conn.kept.fed >= conn.kept.held / PART {
+            self.count(id);
         }
     }
 
@@ -78,6 +111,8 @@ impl Table {
                 continue;
             }
             shared.stats.flows_evicted += 1;
+            // Its next segment begins it anew.
+            conn.ends.iter().filter_map(|e| e.cookie).for_each(|cookie| out.forgotten(cookie));
             self.remove(id, at, shared, out);
             return;
         }
@@ -108,18 +143,7 @@ impl Table {
         for id in walk(due) {
             self.feed(id, 0, shared, out, |stream, deliver| stream.expire(now, deliver));
         }
-        for id in walk(std::mem::take(&mut self.touched)) {
-            let Some(conn) = self.conns.get_mut(&id) else { continue };
-            conn.kept.touched = false;
-            if conn.kept.fed >= conn.kept.held / PART {
-                let held = conn.memory();
-                self.held = self.held.saturating_sub(conn.kept.held).saturating_add(held);
-                (conn.kept.held, conn.kept.fed) = (held, 0);
-            }
-        }
-        // Over the bound: the idlest go first.
-        while self.memory() > self.limits.memory && !self.conns.is_empty() {
-            self.evict(now, shared, out);
-        }
+        self.held_by_all = shared.memory();
+        self.keep_within(now, shared, out);
     }
 }

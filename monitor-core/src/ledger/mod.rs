@@ -114,6 +114,15 @@ impl Ledger {
         self.failed = false;
     }
 
+    /// A request was answered that nothing before it can bear upon: what was missed before matters no more, where every
+    /// request proves itself anew. The caller knows that the connection serves one alone and that its client does not
+    /// authenticate connections as a whole.
+    pub fn begins_again(&mut self) {
+        if self.per_request && self.known == Known::SinceBinding {
+            self.known = Known::Fully;
+        }
+    }
+
     /// Applies what an acknowledged operation of unit `unit` changed.
     pub fn apply(&mut self, effect: &Effect, at: Nanos, unit: UnitNo) {
         match *effect {

@@ -70,8 +70,16 @@ fn same_prefix(a: u128, b: u128, bits: u8) -> bool {
 /// Most addresses, and most service names, kept beside the configuration's.
 const MAX_LEARNED: usize = 65_536;
 
-/// Most workloads told apart over the agent's life. Beyond, whoever is new is nobody.
+/// Most workloads known at a time. Beyond, whoever is new is nobody.
 const MAX_WORKLOADS: usize = 1 << 20;
+
+/// A workload and where it is.
+#[derive(Debug)]
+struct Resident {
+    workload: Workload,
+    /// Cgroups and addresses that it has now; `Some(0)`: it had some, and they are gone.
+    places: Option<u32>,
+}
 
 /// All that is known of who is where.
 ///
@@ -79,9 +87,8 @@ const MAX_WORKLOADS: usize = 1 << 20;
 /// a pod at its predecessor's address, is a workload of its own; connections keep the one that they were opened by.
 #[derive(Debug, Default)]
 pub struct Directory {
-    workloads: Vec<Workload>,
-    /// Cgroups and addresses that each workload has now; `Some(0)`: it had some, and they are gone.
-    places: Vec<Option<u32>>,
+    workloads: FxHashMap<WorkloadId, Resident>,
+    next: u32,
     by_cgroup: FxHashMap<CgroupId, WorkloadId>,
     by_identity: FxHashMap<(Sym, Sym), WorkloadId>,
     addresses: Vec<AddressRule>,
@@ -98,7 +105,7 @@ impl Directory {
         let known =
             self.by_identity.get(&(new.name, new.cgroup)).copied().filter(|id| named && !self.replaced(*id, &new));
         if let Some(id) = known {
-            if let Some(old) = self.workloads.get_mut(id.0 as usize) {
+            if let Some(Resident { workload: old, .. }) = self.workloads.get_mut(&id) {
                 if old.conflicting || new.conflicting || (old.tenant.is_some() && old.tenant != new.tenant) {
                     old.conflicting = true;
                     old.tenant = None;
@@ -110,28 +117,41 @@ impl Directory {
             return id;
         }
         let nobody = WorkloadId(u32::MAX);
-        if self.workloads.len() >= MAX_WORKLOADS {
+        if self.workloads.len() >= MAX_WORKLOADS || self.next == u32::MAX {
             return nobody;
         }
-        let id = u32::try_from(self.workloads.len()).map_or(nobody, WorkloadId);
+        let id = WorkloadId(self.next);
+        self.next += 1;
         if named {
             self.by_identity.insert((new.name, new.cgroup), id);
         }
-        self.workloads.push(new);
-        self.places.push(None);
+        self.workloads.insert(id, Resident { workload: new, places: None });
         id
+    }
+
+    /// Forgets a workload that has no place any more; gives it, so that others forget it, too.
+    pub fn forget(&mut self, id: WorkloadId) -> Option<Workload> {
+        if self.workloads.get(&id)?.places != Some(0) {
+            return None;
+        }
+        let Resident { workload, .. } = self.workloads.remove(&id)?;
+        let identity = (workload.name, workload.cgroup);
+        if self.by_identity.get(&identity) == Some(&id) {
+            self.by_identity.remove(&identity);
+        }
+        Some(workload)
     }
 
     /// Whether `id` is gone, and `new` in its place is another's: a restart for the same tenant goes on as the same.
     fn replaced(&self, id: WorkloadId, new: &Workload) -> bool {
-        self.places.get(id.0 as usize) == Some(&Some(0))
+        self.workloads.get(&id).is_some_and(|r| r.places == Some(0))
             && self.get(id).is_some_and(|old| old.conflicting || old.tenant != new.tenant)
     }
 
-    /// A cgroup belongs to `workload` from now on.
-    pub fn learn_cgroup(&mut self, cgroup: CgroupId, workload: WorkloadId) {
+    /// A cgroup belongs to `workload` from now on. Gives whoever had it before, if that was his last place.
+    pub fn learn_cgroup(&mut self, cgroup: CgroupId, workload: WorkloadId) -> Option<WorkloadId> {
         let before = self.by_cgroup.insert(cgroup, workload);
-        self.moved(before, workload);
+        self.moved(before, workload)
     }
 
     /// The cgroup is gone: its id may come back as another's. Gives the workload if this was its last place.
@@ -140,12 +160,14 @@ impl Directory {
         self.leaves(id)
     }
 
-    /// Whoever has this address now, by orchestration rather than configuration.
-    pub fn learn_address(&mut self, ip: IpAddr, workload: WorkloadId) {
-        if self.by_address.len() < MAX_LEARNED || self.by_address.contains_key(&ip) {
-            let before = self.by_address.insert(ip, workload);
-            self.moved(before, workload);
+    /// Whoever has this address now, by orchestration rather than configuration. Gives whoever had it before, if that
+    /// was his last place.
+    pub fn learn_address(&mut self, ip: IpAddr, workload: WorkloadId) -> Option<WorkloadId> {
+        if self.by_address.len() >= MAX_LEARNED && !self.by_address.contains_key(&ip) {
+            return None;
         }
+        let before = self.by_address.insert(ip, workload);
+        self.moved(before, workload)
     }
 
     /// Nobody known has this address any more. Gives the workload if this was its last place.
@@ -154,21 +176,19 @@ impl Directory {
         self.leaves(id)
     }
 
-    fn moved(&mut self, before: Option<WorkloadId>, now: WorkloadId) {
+    fn moved(&mut self, before: Option<WorkloadId>, now: WorkloadId) -> Option<WorkloadId> {
         if before == Some(now) {
-            return;
+            return None;
         }
-        if let Some(n) = self.places.get_mut(now.0 as usize) {
-            *n = Some(n.unwrap_or(0).saturating_add(1));
+        if let Some(Resident { places, .. }) = self.workloads.get_mut(&now) {
+            *places = Some(places.unwrap_or(0).saturating_add(1));
         }
-        if let Some(before) = before {
-            self.leaves(before);
-        }
+        before.and_then(|before| self.leaves(before))
     }
 
     /// One place less.
     fn leaves(&mut self, id: WorkloadId) -> Option<WorkloadId> {
-        let n = self.places.get_mut(id.0 as usize)?;
+        let n = &mut self.workloads.get_mut(&id)?.places;
         let left = n.unwrap_or(0).saturating_sub(1);
         *n = Some(left);
         (left == 0).then_some(id)
@@ -218,15 +238,10 @@ impl Directory {
 
     /// The workload behind `id`.
     pub fn get(&self, id: WorkloadId) -> Option<&Workload> {
-        self.workloads.get(id.0 as usize)
+        self.workloads.get(&id).map(|r| &r.workload)
     }
 
-    /// All workloads.
-    pub fn iter(&self) -> impl Iterator<Item = (WorkloadId, &Workload)> {
-        (0u32..).zip(&self.workloads).map(|(i, w)| (WorkloadId(i), w))
-    }
-
-    /// Workloads told apart so far.
+    /// Workloads known now.
     pub fn len(&self) -> usize {
         self.workloads.len()
     }
@@ -236,7 +251,7 @@ impl Directory {
         self.workloads.is_empty()
     }
 
-    /// Most workloads told apart.
+    /// Most workloads known at a time.
     pub fn limit() -> usize {
         MAX_WORKLOADS
     }
@@ -287,6 +302,24 @@ mod tests {
             "connections of the first keep their tenant"
         );
         assert_eq!(d.get(second).and_then(|w| w.tenant), Some(TenantId(1)));
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten_and_no_id_comes_twice() {
+        let mut d = Directory::default();
+        let mut ids = Vec::new();
+        for n in 0..1000 {
+            let id = d.workload(workload(100 + n, Some(0)));
+            d.learn_cgroup(CgroupId(1), id);
+            assert!(d.forget(id).is_none(), "it is there");
+            assert_eq!(d.forget_cgroup(CgroupId(1)), Some(id));
+            assert_eq!(d.forget(id).map(|w| w.name), Some(Sym(100 + n)));
+            assert!(d.get(id).is_none() && !ids.contains(&id));
+            ids.push(id);
+        }
+        assert_eq!((d.len(), d.by_identity.len(), d.by_cgroup.len()), (0, 0, 0));
+        let made_up = d.workload(workload(9, None));
+        assert!(d.forget(made_up).is_none(), "it never had a place to lose");
     }
 
     #[test]

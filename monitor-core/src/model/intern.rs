@@ -19,7 +19,11 @@ impl Sym {
 #[derive(Debug)]
 pub struct Interner {
     by_name: FxHashMap<Arc<str>, Sym>,
-    names: Vec<Arc<str>>,
+    /// Symbols are never given twice: one whose name was forgotten shows as [`Sym::OTHER`] does.
+    names: FxHashMap<Sym, Arc<str>>,
+    next: u32,
+    /// Names that only those have who come and go, with how many of them.
+    passing: FxHashMap<Sym, u32>,
     limit: usize,
     n_overflowed: u64,
 }
@@ -30,33 +34,81 @@ pub const MAX_NAME: usize = 256;
 impl Interner {
     /// An interner for at most `limit` names.
     pub fn new(limit: usize) -> Self {
-        let mut this = Self { by_name: FxHashMap::default(), names: Vec::new(), limit: limit.max(2), n_overflowed: 0 };
+        let mut this = Self {
+            by_name: FxHashMap::default(),
+            names: FxHashMap::default(),
+            next: 0,
+            passing: FxHashMap::default(),
+            limit: limit.max(2),
+            n_overflowed: 0,
+        };
         for reserved in ["_other", ""] {
             this.intern(reserved);
         }
         this
     }
 
-    /// The symbol of `name`, new or known.
+    /// The symbol of `name`, new or known, for as long as the interner lives.
     pub fn intern(&mut self, name: &str) -> Sym {
+        let (sym, _) = self.find(name);
+        self.keep(sym);
+        sym
+    }
+
+    /// The symbol of `name` for somebody who comes and goes. It counts once he holds it ([`Self::hold`]), and is
+    /// forgotten with the last who does ([`Self::release`]), unless it was interned for good.
+    pub fn intern_passing(&mut self, name: &str) -> Sym {
+        let (sym, new) = self.find(name);
+        if new && sym != Sym::OTHER {
+            self.passing.insert(sym, 0);
+        }
+        sym
+    }
+
+    /// One more holds a name that comes and goes.
+    pub fn hold(&mut self, sym: Sym) {
+        if let Some(n) = self.passing.get_mut(&sym) {
+            *n = n.saturating_add(1);
+        }
+    }
+
+    /// A name is needed for good.
+    pub fn keep(&mut self, sym: Sym) {
+        self.passing.remove(&sym);
+    }
+
+    /// One of those who hold a name has gone, or never came to hold it.
+    pub fn release(&mut self, sym: Sym) {
+        let Some(n) = self.passing.get_mut(&sym) else { return };
+        *n = n.saturating_sub(1);
+        if *n == 0 {
+            self.passing.remove(&sym);
+            if let Some(name) = self.names.remove(&sym) {
+                self.by_name.remove(&name);
+            }
+        }
+    }
+
+    /// The symbol of a name, and whether it is new.
+    fn find(&mut self, name: &str) -> (Sym, bool) {
         let name = cut(name, MAX_NAME);
         if let Some(&sym) = self.by_name.get(name) {
-            return sym;
+            return (sym, false);
         }
-        if self.names.len() >= self.limit {
+        if self.names.len() >= self.limit || self.next == u32::MAX {
             self.n_overflowed += 1;
-            return Sym::OTHER;
+            return (Sym::OTHER, false);
         }
-        let Ok(index) = u32::try_from(self.names.len()) else { return Sym::OTHER };
-        let name: Arc<str> = name.into();
-        self.names.push(name.clone());
-        self.by_name.insert(name, Sym(index));
-        Sym(index)
+        let (sym, name): (Sym, Arc<str>) = (Sym(self.next), name.into());
+        self.next += 1;
+        self.names.insert(sym, name.clone());
+        self.by_name.insert(name, sym);
+        (sym, true)
     }
 
     /// The name behind `sym`.
     pub fn name(&self, sym: Sym) -> &str {
-        self.names.get(sym.0 as usize).map_or("_other", |n| n)
+        self.names.get(&sym).map_or("_other", |n| n)
     }
 
     /// Names held.
@@ -103,6 +155,28 @@ mod tests {
         assert_eq!(names.name(orders), "orders");
         assert_eq!(names.intern("one too many"), Sym::OTHER);
         assert_eq!(names.n_overflowed(), 1);
+    }
+
+    #[test]
+    fn names_of_those_who_go_are_forgotten_and_no_symbol_comes_twice() {
+        let mut names = Interner::new(4);
+        for n in 0..1000 {
+            let pod = names.intern_passing(&format!("pod-{n}"));
+            names.hold(pod);
+            names.hold(pod);
+            assert_eq!(names.intern_passing(&format!("pod-{n}")), pod);
+            names.release(pod);
+            assert_eq!(names.name(pod), format!("pod-{n}"), "another holds it");
+            names.release(pod);
+            assert_eq!(names.name(pod), "_other");
+        }
+        assert_eq!((names.len(), names.n_overflowed()), (2, 0));
+        // What is needed for good stays, whoever had it first.
+        let orders = names.intern_passing("orders");
+        names.hold(orders);
+        assert_eq!(names.intern("orders"), orders);
+        names.release(orders);
+        assert_eq!(names.name(orders), "orders");
     }
 
     #[test]

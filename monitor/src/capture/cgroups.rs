@@ -251,6 +251,11 @@ impl Known {
         Some(watched)
     }
 
+    /// All that are known.
+    pub fn ids(&self) -> Vec<CgroupId> {
+        self.by_id.keys().copied().collect()
+    }
+
     /// Forgets the cgroup last known at `path` unless it is still there.
     pub fn forget(&mut self, path: &str) -> Option<CgroupId> {
         let id = *self.by_path.get(path)?;

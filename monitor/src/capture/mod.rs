@@ -27,6 +27,11 @@ pub trait Source {
         let _ = (cookie, tx, rx, reads);
     }
 
+    /// A connection is not followed any more, to make room. A source that can tells it anew when it goes on.
+    fn forget(&mut self, cookie: SocketCookie) {
+        let _ = cookie;
+    }
+
     /// What the source has seen and lost so far. May ask the kernel: call it about once a second, not per event.
     fn stats(&mut self) -> SourceStats {
         SourceStats::default()

@@ -185,6 +185,7 @@ impl Resolver {
                 all.retain(|other| *other != id);
                 if all.is_empty() {
                     self.by_id.remove(name);
+                    self.given_up.remove(name);
                 }
             }
         }

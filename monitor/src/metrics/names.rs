@@ -65,7 +65,7 @@ metrics! {
     SharedServiceTenants = "shared_service_tenants" Gauge ["service", "protocol"];
     /// Connections followed, by what can be read of them.
     Flows = "flows" Gauge ["state"];
-    /// Payload bytes, by what became of them: decoded, opaque (TLS, unknown protocol), truncated at capture, lost.
+    /// Payload bytes, by what became of them: decoded, opaque (TLS, unknown protocol), truncated at capture, lost, of connections not followed (dropped to make room).
     CoverageBytesTotal = "coverage_bytes_total" Counter ["class"];
     /// Captured TCP segments, as the watched socket sees them.
     CaptureSegmentsTotal = "capture_segments_total" Counter ["direction"];

@@ -260,6 +260,7 @@ impl Updater {
             ("opaque", stats.bytes_opaque),
             ("truncated", stats.bytes_truncated),
             ("lost", stats.bytes_lost),
+            ("unfollowed", stats.bytes_unfollowed),
         ];
         self.counts(Metric::CoverageBytesTotal, bytes);
     }

@@ -170,6 +170,9 @@ impl Agent {
         for (cookie, wanted) in self.out.wanted.drain(..) {
             source.set_budget(cookie, budget(wanted.sent), budget(wanted.received), wanted.reads);
         }
+        for cookie in self.out.forgotten.drain(..) {
+            source.forget(cookie);
+        }
     }
 
     /// The input has ended.

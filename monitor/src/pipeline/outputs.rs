@@ -27,6 +27,8 @@ pub(super) struct Outputs {
     pub(super) shared: Option<Arc<Shared>>,
     /// What was asked for of sockets since the last time it was passed on.
     pub(super) wanted: Vec<(SocketCookie, Wanted)>,
+    /// Sockets that are not followed any more, since the last time that was passed on.
+    pub(super) forgotten: Vec<SocketCookie>,
     /// Kernel time of the bytes that are being handled; none while only time passes.
     pub(super) bytes_at: Option<Nanos>,
     /// Different findings made.
@@ -132,6 +134,10 @@ impl Output for Outputs {
 
     fn capture(&mut self, cookie: SocketCookie, wanted: Wanted) {
         self.wanted.push((cookie, wanted));
+    }
+
+    fn forgotten(&mut self, cookie: SocketCookie) {
+        self.forgotten.push(cookie);
     }
 }
 

@@ -26,6 +26,9 @@ pub static INFO: RuleInfo = RuleInfo {
 /// Fewest operations on a shared service before the lack of a label means anything.
 const ENOUGH: u64 = 3;
 
+/// From so many on, those that are gone are forgotten.
+const MAX_REPORTED: usize = 4_096;
+
 /// The rule.
 #[derive(Debug, Default)]
 pub struct TenantLabelMissing {
@@ -40,6 +43,9 @@ impl Rule for TenantLabelMissing {
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let (RuleEvent::Tick(now) | RuleEvent::End(now)) = *event else { return Outcome::Clear };
         let before = hits.len();
+        if self.reported.len() > MAX_REPORTED {
+            self.reported.retain(|(_, w)| world.directory.get(*w).is_some());
+        }
         for (index, service) in (0u32..).zip(world.services) {
             let mut unlabelled: Vec<_> = service.unlabelled.iter().filter(|(_, n)| **n >= ENOUGH).collect();
             unlabelled.sort();

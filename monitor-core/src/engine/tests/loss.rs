@@ -72,7 +72,7 @@ fn conn(step: &Step) -> Option<u64> {
         | Step::Segment { cookie, .. }
         | Step::Close { cookie }
         | Step::Read { cookie, .. } => Some(cookie / 2),
-        Step::Wait { .. } | Step::Lost => None,
+        Step::Wait { .. } | Step::Lost | Step::LostOf { .. } => None,
     }
 }
 

@@ -12,6 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::clock::Clock;
 use super::handle::ByHandle;
 use super::parked::Lot;
+use super::rounds::Rounds;
 use super::wire::{self, Flow, Record, SegmentRecord, Sender};
 use super::{FLOW_UNTRACKED, FlowState, IGNORED, WATCHED};
 use crate::capture::cgroups::Known;
@@ -95,6 +96,11 @@ pub(super) struct Converter {
     unsettled_cgroups: Vec<(CgroupId, bool)>,
     unsettled_flows: Vec<u64>,
     lot: Lot,
+    /// Connections whose end may have been lost.
+    ends: Rounds<u64>,
+    /// Cgroups whose end may have been lost, and what the probes noted by themselves.
+    removals: Rounds<CgroupId>,
+    noted: Rounds<u64>,
     malformed: u64,
     dropped: u64,
     reported: u64,
@@ -118,6 +124,9 @@ impl Converter {
             unsettled_cgroups: Vec::new(),
             unsettled_flows: Vec::new(),
             lot: Lot::default(),
+            ends: Rounds::default(),
+            removals: Rounds::default(),
+            noted: Rounds::default(),
             malformed: 0,
             dropped: 0,
             reported: 0,
@@ -324,8 +333,7 @@ impl Converter {
 
     fn removed(&mut self, at: u64, path: Option<&str>, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(id) = path.and_then(|p| self.known.forget(p)) else { return };
-        self.kernel.undecide(id);
-        sink(Event::CgroupGone { at: self.clock.unix(at), id });
+        self.gone(id, self.clock.unix(at), sink);
     }
 
     /// Tells the probes another budget for one connection.
@@ -348,14 +356,62 @@ impl Converter {
         }
     }
 
-    /// Close records were lost: closes what the probes no longer know.
+    /// Close records were lost: each connection is to be asked after.
+    pub(super) fn closes_were_lost(&mut self) {
+        self.ends.want();
+    }
+
+    /// Closes what the probes no longer know, if closes were lost: so many a tick, as each is a question to the kernel.
     pub(super) fn close_what_is_gone(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        let gone: Vec<u64> =
-            self.open.keys().chain(&self.muted).copied().filter(|c| self.kernel.flows.get(c, 0).is_err()).collect();
+        let (open, muted) = (&self.open, &self.muted);
+        let asked = self.ends.turn(|| open.keys().chain(muted).copied().collect());
         let now = Clock::monotonic();
-        for cookie in gone {
-            self.close(now, cookie, sink);
+        for cookie in asked {
+            if self.kernel.flows.get(&cookie, 0).is_err() {
+                self.close(now, cookie, sink);
+            }
         }
+    }
+
+    /// A connection is not followed any more, to make room: its next segment announces it anew.
+    pub(super) fn forget_flow(&mut self, cookie: u64) {
+        if self.open.remove(&cookie).is_some() {
+            let _ = self.kernel.flows.remove(&cookie);
+            self.kernel.refresh(cookie);
+            self.unsettled_flows.push(cookie);
+        }
+    }
+
+    /// From now on every cgroup that is known is to be asked after: its removal may not have been told.
+    pub(super) fn look_for_removed(&mut self) {
+        self.removals.want();
+        self.noted.want();
+    }
+
+    /// Forgets cgroups that are gone without a word, and what the probes noted of ones that were never told of: so many
+    /// a tick.
+    pub(super) fn forget_removed(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        let known = &self.known;
+        for id in self.removals.turn(|| known.ids()) {
+            let path = self.known.get(id).map(|(path, _)| path.to_owned());
+            if let Some(id) = path.and_then(|path| self.known.forget(&path)) {
+                self.gone(id, self.now(), sink);
+            }
+        }
+        let Some(by_handle) = &self.kernel.by_handle else { return };
+        let decisions = &self.kernel.decisions;
+        let noted = self.noted.turn(|| decisions.keys().flatten().collect());
+        let gone = |id: &u64| self.known.get(CgroupId(*id)).is_none() && by_handle.is_gone(*id);
+        let gone: Vec<u64> = noted.into_iter().filter(gone).collect();
+        for id in gone {
+            self.kernel.undecide(CgroupId(id));
+        }
+    }
+
+    fn gone(&mut self, id: CgroupId, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) {
+        self.kernel.undecide(id);
+        self.nameless.remove(&id.0);
+        sink(Event::CgroupGone { at, id });
     }
 
     /// Forgets connections whose close nobody tells and that were silent for `older` ns.

@@ -26,6 +26,11 @@ impl ByHandle {
         Ok(Self { mount: File::open(mount)? })
     }
 
+    /// Whether there is no cgroup with this id any more, for certain.
+    pub(super) fn is_gone(&self, id: u64) -> bool {
+        self.path(id).is_err_and(|e| e.raw_os_error() == Some(libc::ESTALE))
+    }
+
     /// The directory of the cgroup with this id. Needs `CAP_DAC_READ_SEARCH`.
     pub(super) fn path(&self, id: u64) -> io::Result<PathBuf> {
         let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id };

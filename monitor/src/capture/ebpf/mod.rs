@@ -21,6 +21,7 @@ mod load;
 mod object;
 mod parked;
 mod ring;
+mod rounds;
 mod wire;
 
 pub use btf::{Btf, PATH as BTF_PATH};
@@ -53,7 +54,7 @@ const STALE_WHEN_FULL: u64 = 60_000_000_000;
 /// What to capture, and how much memory it may take.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
-    /// Most connections captured at a time. A connection takes about 128 bytes of kernel memory while it lives.
+    /// Most sockets captured at a time. A socket takes about 128 bytes of kernel memory while it lives.
     pub flows: u32,
     /// Most cgroups known at a time; about 96 bytes of kernel memory each.
     pub cgroups: u32,
@@ -102,6 +103,7 @@ pub struct LiveSource {
     last_record: u64,
     last_housekeeping: u64,
     last_sweep: u64,
+    last_removed: u64,
     /// Holds the programs; dropping it detaches them.
     probes: Probes,
 }
@@ -173,6 +175,7 @@ impl LiveSource {
             last_record: 0,
             last_housekeeping: now,
             last_sweep: now,
+            last_removed: now,
             probes,
         })
     }
@@ -277,11 +280,14 @@ impl LiveSource {
                 continue;
             }
             lost_closes |= *reason == LossReason::RING_CLOSE;
+            if *reason == LossReason::RING_CGROUP {
+                self.convert.look_for_removed();
+            }
             sink(Event::Lost { at, stage: LossStage::Kernel, reason: name, count, of: None });
         }
         self.seen = now;
         if lost_closes {
-            self.convert.close_what_is_gone(sink);
+            self.convert.closes_were_lost();
         }
         for (reason, count, of) in self.convert.take_lost() {
             sink(Event::Lost { at, stage: LossStage::Agent, reason, count, of });
@@ -297,6 +303,12 @@ impl LiveSource {
         self.convert.settle();
         self.convert.sweep_parked();
         self.report_loss(sink);
+        self.convert.close_what_is_gone(sink);
+        if now.saturating_sub(self.last_removed) >= SWEEP {
+            self.last_removed = now;
+            self.convert.look_for_removed();
+        }
+        self.convert.forget_removed(sink);
         let full = self.convert.open_flows() >= usize::try_from(self.limits.flows / 4 * 3).unwrap_or(usize::MAX);
         if now.saturating_sub(self.last_sweep) >= if full { HOUSEKEEPING * 5 } else { SWEEP } {
             self.last_sweep = now;
@@ -338,6 +350,10 @@ impl Source for LiveSource {
     fn set_budget(&mut self, cookie: SocketCookie, tx: Budget, rx: Budget, reads: bool) {
         let told = if reads { TELL_READS } else { 0 };
         self.convert.set_budget(cookie.0, [encode(tx) | told, encode(rx)]);
+    }
+
+    fn forget(&mut self, cookie: SocketCookie) {
+        self.convert.forget_flow(cookie.0);
     }
 
     fn stats(&mut self) -> SourceStats {
