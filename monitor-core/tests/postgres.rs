@@ -551,3 +551,14 @@ proptest! {
         fuzz_sql(text.as_bytes());
     }
 }
+
+/// What the fuzzer starts from: the beginnings of all recordings, and some joined late, with holes.
+#[test]
+fn the_fuzz_target_holds_on_its_corpus() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/postgres");
+    let seeds: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect();
+    assert!(seeds.len() >= 20, "the corpus is there");
+    for data in seeds {
+        monitor_core::decode::postgres::fuzz_postgres(&data);
+    }
+}

@@ -33,7 +33,7 @@ mod host;
 mod outputs;
 
 use agent::Agent;
-use host::{kernel_release, origin, random_salt, recording_info, set_build_info};
+use host::{kernel_release, origin, random_salt, recording_info, set_build_info, take_precedence};
 use outputs::{Outputs, now};
 
 /// How long the engine's thread sleeps at most while nothing happens.
@@ -177,6 +177,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     if let Some(kb) = run.config.ring_kb {
         config.ring_bytes = kb.saturating_mul(1024);
     }
+    let nice = run.config.nice;
     let (tell, facts) = mpsc::channel(FACTS);
     let (sources, jobs, pokes) = identity::plan(&identity, &tell);
     drop(tell);
@@ -191,6 +192,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     let engine = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
+            take_precedence(nice);
             // The engine is made where it lives: it is one thread's own and cannot move.
             let agent = Agent::with_sources(settings, identity, sources, outputs);
             let known = Known { facts, pokes };

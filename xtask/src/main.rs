@@ -55,6 +55,8 @@ enum Verb {
     Bench(verbs::bench::Args),
     /// Regenerate the documents that come from the binary.
     Docs(verbs::docs::Args),
+    /// Mixed load with faults for a long time: memory must stay flat.
+    Soak(verbs::soak::Args),
     /// Run the fuzz targets.
     Fuzz(verbs::fuzz::Args),
 }
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Verb::Accuracy(args) => verbs::accuracy::run(&args),
         Verb::Bench(args) => verbs::bench::run(&args),
         Verb::Docs(args) => verbs::docs::run(&args),
+        Verb::Soak(args) => verbs::soak::run(&args),
         Verb::Fuzz(args) => verbs::fuzz::run(&args),
     };
     match result {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::*;
 mod bounds;
 mod cookies;
+mod faults;
 mod flat;
 mod habits;
 mod jobs;
@@ -58,9 +59,37 @@ enum Step {
     LostOf {
         cgroup: u64,
     },
+    /// A segment of which only the beginning was captured.
+    Cut {
+        cookie: u64,
+        dir: Direction,
+        seq: u32,
+        ack: u32,
+        len: u32,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Step {
+    /// The same of another socket, from a port so much higher.
+    fn renumbered(&self, by: u64, ports: u16) -> Self {
+        let mut step = self.clone();
+        match &mut step {
+            Step::Open { cookie, local, peer, .. } => {
+                *cookie += by;
+                for addr in [local, peer].into_iter().filter(|addr| addr.port() >= 40_000) {
+                    addr.set_port(addr.port() + ports);
+                }
+            }
+            Step::Segment { cookie, .. }
+            | Step::Cut { cookie, .. }
+            | Step::Close { cookie }
+            | Step::Read { cookie, .. } => *cookie += by,
+            Step::Wait { .. } | Step::Lost | Step::LostOf { .. } => {}
+        }
+        step
+    }
+
     /// What the engine is told at `at`.
     fn event(&self, at: Nanos) -> Event<'_> {
         match self {
@@ -88,6 +117,16 @@ impl Step {
             Step::Read { cookie, thread } => {
                 Event::Reader { at, cookie: SocketCookie(*cookie), thread: crate::model::ThreadId(*thread) }
             }
+            Step::Cut { cookie, dir, seq, ack, len, bytes } => Event::Segment(Segment {
+                at,
+                cookie: SocketCookie(*cookie),
+                dir: *dir,
+                seq: *seq,
+                ack: Some(*ack),
+                len: *len,
+                bytes,
+                thread: None,
+            }),
             Step::LostOf { cgroup } => Event::Lost {
                 at,
                 stage: LossStage::Agent,
@@ -266,7 +305,11 @@ impl Output for Seen {
 }
 
 fn engine() -> Engine {
-    let mut engine = Engine::new(Settings { operations: true, ..Settings::default() });
+    engine_with(Settings { operations: true, ..Settings::default() })
+}
+
+fn engine_with(settings: Settings) -> Engine {
+    let mut engine = Engine::new(settings);
     for (id, name, tenant) in [
         (ACME, "acme-agent", Some("acme")),
         (GLOBEX, "globex-agent", Some("globex")),

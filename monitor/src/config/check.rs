@@ -247,6 +247,14 @@ impl Check<'_> {
             );
         }
         self.config.ring_kb = limits.ring_kb.as_ref().map(|kb| kb.value);
+        if let Some(nice) = &limits.nice {
+            if (-20..=19).contains(&nice.value) {
+                self.config.nice = nice.value;
+            } else {
+                let message = format!("expected a whole number from -20 to 19, found {}", nice.value);
+                self.problem(nice.at, "limits.nice", message);
+            }
+        }
         self.config.settings.limits = Limits {
             flows: flows.unwrap_or(default.flows),
             memory: memory.unwrap_or(default.memory),

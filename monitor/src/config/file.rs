@@ -478,6 +478,10 @@ pub(super) struct Limits {
     /// Most services told apart. Default 200.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) services: Option<Located<u32>>,
+    /// Niceness of the thread that takes what the kernel has captured, from -20 (before all others) to 19. Default -10:
+    /// on a busy machine more is lost by waiting for a processor than by anything else. Below 0 it needs CAP_SYS_NICE.
+    #[schemars(range(min = -20, max = 19))]
+    pub(super) nice: Option<Located<i32>>,
     /// Size of each ring buffer between kernel and agent, in KiB: a power of two. Chosen by the agent if left out.
     #[schemars(range(min = 4, max = 1_048_576))]
     pub(super) ring_kb: Option<Located<u32>>,

@@ -53,9 +53,14 @@ pub struct Config {
     pub ring_kb: Option<u32>,
     /// Who the agent is, and what it may do.
     pub privileges: PrivilegesConfig,
+    /// Niceness of the thread that takes what the kernel has captured.
+    pub nice: i32,
     /// What is not wrong, but should be known: expired suppressions, rules of other versions.
     pub warnings: Vec<Problem>,
 }
+
+/// Before what watched services do, behind what keeps the machine alive.
+const DEFAULT_NICE: i32 = -10;
 
 impl Default for Config {
     /// The embedded default policy: every key at its default.
@@ -68,6 +73,7 @@ impl Default for Config {
             otlp: None,
             ring_kb: None,
             privileges: PrivilegesConfig::default(),
+            nice: DEFAULT_NICE,
             warnings: Vec::new(),
         }
     }

@@ -41,3 +41,35 @@ pub(super) fn origin(config: &KubernetesConfig) -> Origin {
     let in_kubernetes = config.node.is_some() || std::env::var_os("NODE_NAME").is_some_and(|n| !n.is_empty());
     Origin { node: if in_kubernetes { host.clone() } else { String::new() }, host }
 }
+
+/// Gives the calling thread this niceness. Without the right to, it goes on with the one it has: more may be lost then,
+/// and that is counted as ever.
+pub(super) fn take_precedence(nice: i32) {
+    // Linux keeps niceness by thread; without a number it is the calling one's (setpriority(2)).
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
+        tracing::info!(
+            "the thread that reads from the kernel stays at the niceness it has, not {nice}: {error} (CAP_SYS_NICE)"
+        );
+    }
+}
+
+#[cfg(test)]
+mod niceness {
+    use super::*;
+
+    /// A thread of its own changes, and no other.
+    #[test]
+    fn belongs_to_the_thread_and_is_refused_gracefully() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let before = nice();
+        let changed = std::thread::spawn(move || {
+            take_precedence(19);
+            // Without the right to, it stays.
+            take_precedence(before.saturating_sub(3).max(-20));
+            nice()
+        });
+        let changed = changed.join().unwrap();
+        assert!(changed == 19 || changed < before || before == -20, "{changed}");
+        assert_eq!(nice(), before);
+    }
+}

@@ -67,3 +67,20 @@ fn targets() -> Result<Vec<String>> {
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fuzzer that begins with nothing finds little: every target is built, and has something to begin with.
+    #[test]
+    fn every_target_is_declared_and_has_a_corpus() {
+        let manifest = std::fs::read_to_string(paths::root().join("fuzz/Cargo.toml")).unwrap();
+        for target in targets().unwrap() {
+            assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target} is not declared");
+            let corpus = paths::root().join("fuzz/corpus").join(&target);
+            let n = std::fs::read_dir(&corpus).map_or(0, Iterator::count);
+            assert!(n >= 1, "{target} has no input");
+        }
+    }
+}

@@ -14,15 +14,19 @@ pub(crate) mod fuzz;
 pub(crate) mod image;
 pub(crate) mod run;
 pub(crate) mod setup;
+pub(crate) mod soak;
 pub(crate) mod test;
 pub(crate) mod tidy;
 pub(crate) mod vm;
 
-/// `90`, `90s`, `10m`: a duration on the command line.
+/// `90`, `90s`, `10m`, `1h`: a duration on the command line.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
     let (number, factor) = match text.strip_suffix('s') {
         Some(seconds) => (seconds, 1),
-        None => text.strip_suffix('m').map_or((text, 1), |minutes| (minutes, 60)),
+        None => match text.strip_suffix('h') {
+            Some(hours) => (hours, 3600),
+            None => text.strip_suffix('m').map_or((text, 1), |minutes| (minutes, 60)),
+        },
     };
     let whole: u64 = number.parse().map_err(|_| format!("`{text}` is no duration: try 20s or 2m"))?;
     Ok(std::time::Duration::from_secs(whole.saturating_mul(factor)))
@@ -34,6 +38,7 @@ mod tests {
     fn durations() {
         let seconds = |text| super::duration(text).map(|d| d.as_secs());
         assert_eq!((seconds("90"), seconds("20s"), seconds("2m")), (Ok(90), Ok(20), Ok(120)));
+        assert_eq!(seconds("1h"), Ok(3600));
         assert!(seconds("soon").is_err());
     }
 }

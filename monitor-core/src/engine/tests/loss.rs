@@ -9,7 +9,7 @@ use super::*;
 use crate::model::Severity;
 
 /// Findings by what they accuse of: the worst of each.
-type Worst = BTreeMap<(&'static str, String, String), Severity>;
+pub(super) type Worst = BTreeMap<(&'static str, String, String), Severity>;
 
 /// A finding that a part may show though the whole does not: one of the same cause.
 struct SameCause {
@@ -39,7 +39,7 @@ const SAME_CAUSE: &[SameCause] = &[
     },
 ];
 
-fn worst(seen: &Seen) -> Worst {
+pub(super) fn worst(seen: &Seen) -> Worst {
     let mut out = Worst::new();
     for f in &seen.latest {
         let name = |t: &Option<String>| t.clone().unwrap_or_default();
@@ -51,7 +51,7 @@ fn worst(seen: &Seen) -> Worst {
 }
 
 /// What `part` accuses of and `whole` does not, or not so badly.
-fn invented(whole: &Worst, part: &Worst) -> Vec<String> {
+pub(super) fn invented(whole: &Worst, part: &Worst) -> Vec<String> {
     let stands_in = |(rule, used, bound): &(&str, String, String), severity: Severity| {
         SAME_CAUSE.iter().filter(|same| same.part == *rule && !same.why.is_empty()).any(|same| {
             whole.iter().any(|((r, u, b), s)| {
@@ -70,6 +70,7 @@ fn conn(step: &Step) -> Option<u64> {
     match step {
         Step::Open { cookie, .. }
         | Step::Segment { cookie, .. }
+        | Step::Cut { cookie, .. }
         | Step::Close { cookie }
         | Step::Read { cookie, .. } => Some(cookie / 2),
         Step::Wait { .. } | Step::Lost | Step::LostOf { .. } => None,
@@ -77,7 +78,7 @@ fn conn(step: &Step) -> Option<u64> {
 }
 
 /// Where the segments are: each as the steps that show it, at one socket and at the other.
-fn segments(steps: &[Step]) -> Vec<Vec<usize>> {
+pub(super) fn segments(steps: &[Step]) -> Vec<Vec<usize>> {
     let mut out: Vec<Vec<usize>> = Vec::new();
     let mut latest: Option<(u64, u32, Vec<u8>)> = None;
     for (i, step) in steps.iter().enumerate() {
@@ -107,7 +108,7 @@ fn without(steps: &[Step], lost: &[usize]) -> (Vec<Step>, Option<usize>) {
 }
 
 /// What is seen by an agent that begins at step `from`: sockets that were open already are told by their next bytes.
-fn late(steps: &[Step], from: usize) -> Vec<Step> {
+pub(super) fn late(steps: &[Step], from: usize) -> Vec<Step> {
     let mut open: BTreeMap<u64, Step> = BTreeMap::new();
     for step in &steps[..from] {
         match step {
@@ -140,7 +141,7 @@ fn play_part(steps: &[Step], told: Option<usize>) -> Worst {
 }
 
 /// So many of `n`, spread evenly and always the same.
-fn spread(n: usize, of: usize) -> impl Iterator<Item = usize> {
+pub(super) fn spread(n: usize, of: usize) -> impl Iterator<Item = usize> {
     let step = n.div_ceil(of.max(1)).max(1);
     (0..n).step_by(step)
 }
@@ -214,7 +215,7 @@ fn whatever_is_lost_of_a_conversation_never_makes_a_finding() {
 }
 
 /// The recordings of all decoders, each played by two tenants beside each other at one server.
-fn recorded() -> Vec<(String, Vec<Step>)> {
+pub(super) fn recorded() -> Vec<(String, Vec<Step>)> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut files: Vec<_> = std::fs::read_dir(golden)
         .unwrap()

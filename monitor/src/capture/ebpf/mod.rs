@@ -76,7 +76,7 @@ impl Default for CaptureConfig {
         Self {
             flows: 100_000,
             cgroups: 16_384,
-            ring_bytes: 4 << 20,
+            ring_bytes: 16 << 20,
             shards: None,
             scope_cgroup: None,
             threads: true,
