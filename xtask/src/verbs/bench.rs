@@ -73,6 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             Part::Throughput => Bench::once(&mut bench).and_then(|bench| {
                 let mut lines = throughput(Load::Pgbench, bench, &binary, args)?;
                 lines.extend(throughput(Load::Redis, bench, &binary, args)?);
+                lines.extend(throughput(Load::Accept, bench, &binary, args)?);
                 Ok(lines)
             }),
             Part::Queue => queue::queue(&binary, args),

@@ -58,13 +58,14 @@ impl Bench {
             .finish(Duration::from_secs(300))
     }
 
-    /// Requests a second of `redis-benchmark`, and how many it made.
-    pub(super) fn commands_per_second(&self, time: Duration) -> Result<(f64, f64)> {
+    /// Requests a second of `redis-benchmark`, and how many it made; with a connection for each, if that is asked for.
+    pub(super) fn commands_per_second(&self, time: Duration, each_connects: bool) -> Result<(f64, f64)> {
         // It takes a number and no time: about so many fit.
-        let n = 40_000 * time.as_secs().max(1);
+        let n = if each_connects { 8_000 } else { 40_000 } * time.as_secs().max(1);
         let said = Launch::new("redis-benchmark", "redis-benchmark")
             .args(["-h", "127.0.0.1", "-p", &self.redis.port().to_string()])
             .args(["-c", "50", "-t", "get", "--csv", "-n", &n.to_string()])
+            .args(["-k", if each_connects { "0" } else { "1" }])
             .cgroup(&self.tenant)
             .start(&self.logs)?
             .finish(Duration::from_secs(300))?;

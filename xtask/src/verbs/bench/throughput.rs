@@ -16,6 +16,8 @@ pub(super) enum Load {
     Pgbench,
     /// GETs over 50 connections to Redis.
     Redis,
+    /// GETs to Redis, each over a connection of its own: how fast a watched service accepts them.
+    Accept,
 }
 
 impl Load {
@@ -23,6 +25,7 @@ impl Load {
         match self {
             Self::Pgbench => "pgbench -S -c 16",
             Self::Redis => "redis-benchmark -c 50 -t get",
+            Self::Accept => "redis-benchmark -c 50 -t get -k 0",
         }
     }
 
@@ -30,6 +33,7 @@ impl Load {
         match self {
             Self::Pgbench => "≥ 0.96",
             Self::Redis => "≥ 0.95",
+            Self::Accept => "≥ 0.8",
         }
     }
 
@@ -40,8 +44,8 @@ impl Load {
                 let rate = bench.transactions_per_second(time)?;
                 Ok((rate, rate * time.as_secs_f64(), time.as_secs_f64()))
             }
-            Self::Redis => {
-                let (rate, n) = bench.commands_per_second(time)?;
+            Self::Redis | Self::Accept => {
+                let (rate, n) = bench.commands_per_second(time, matches!(self, Self::Accept))?;
                 Ok((rate, n, n / rate))
             }
         }
