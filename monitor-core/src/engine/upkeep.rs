@@ -72,9 +72,7 @@ impl Table {
     /// Over the bound: the idlest go first. What is shared has bounds of its own and never takes more than half.
     pub(super) fn keep_within(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
         let most = self.limits.memory.saturating_sub(self.held_by_all).max(self.limits.memory / 2);
-        while self.held > most && !self.conns.is_empty() {
-            self.evict(at, shared, out);
-        }
+        while self.held > most && self.evict(at, shared, out) {}
     }
 
     /// A connection was fed `n` bytes: its holes may be others, and what it holds.
@@ -100,8 +98,8 @@ impl Table {
         self.held = self.held.saturating_sub(kept.held);
     }
 
-    /// Makes room: the longest idle goes.
-    pub(super) fn evict(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+    /// Makes room: the longest idle goes. `false`: there is none.
+    pub(super) fn evict(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) -> bool {
         while let Some((active, id)) = self.idle.pop_first() {
             step();
             let Some(conn) = self.conns.get_mut(&id) else { continue };
@@ -114,8 +112,9 @@ impl Table {
             // Its next segment begins it anew.
             conn.ends.iter().filter_map(|e| e.cookie).for_each(|cookie| out.forgotten(cookie));
             self.remove(id, at, shared, out);
-            return;
+            return true;
         }
+        false
     }
 
     /// Timeouts: holes in streams, and operations whose tenant never became known.
