@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use super::agent::{Agent, Finding};
 use super::cgroup::Tree;
+use super::node::{self, Modules};
 use super::postgres::Postgres;
 use super::process::Process;
 use super::python::{Packages, program, python};
 use super::scene::Outcome;
 use super::service::{TOKENS, listening, token};
 use super::talk::Talk;
-use super::{Scratch, node, target_dir};
+use super::{Scratch, target_dir};
 
 /// Until the last packet has become an event.
 const REST: Duration = Duration::from_millis(500);
@@ -154,7 +155,7 @@ impl Scene {
                 .args(["--tokens", &spec.tokens.to_string(), "--ways", &spec.ways])
                 .arg("--truth")
                 .arg(self.logs.join(format!("{name}-truth.jsonl"))),
-            Sdk::TypeScript(version) => node::program(name, "mcp_transport.js")?.arg(version),
+            Sdk::TypeScript(version) => node::program(name, Modules::Current, "mcp_transport.js")?.arg(version),
         };
         let launch = launch.args(&spec.args).cgroup(&self.tree.dir(&format!("shared/{name}"))?);
         let (process, port) = listening(launch, name, &self.logs)?;

@@ -20,6 +20,8 @@ pub mod python;
 pub mod queue;
 pub mod queue_cases;
 pub mod queue_truth;
+pub mod recipe_cases;
+pub mod recipes;
 pub mod redis;
 pub mod scene;
 pub mod service;

@@ -25,11 +25,14 @@ pub enum Packages {
     Mcp130,
     /// MCP's SDK 2.3.0, which speaks revision 2026-07-28.
     Mcp230,
+    /// What the recipes of frameworks need.
+    Recipes,
 }
 
 impl Packages {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Current, Self::Redis451, Self::Queue, Self::Mcp126, Self::Mcp130, Self::Mcp230];
+    pub const ALL: [Self; 7] =
+        [Self::Current, Self::Redis451, Self::Queue, Self::Mcp126, Self::Mcp130, Self::Mcp230, Self::Recipes];
 
     /// The environment's directory.
     #[must_use]
@@ -41,6 +44,7 @@ impl Packages {
             Self::Mcp126 => "venv-mcp-1.26.0",
             Self::Mcp130 => "venv-mcp-1.30.0",
             Self::Mcp230 => "venv-mcp-2.3.0",
+            Self::Recipes => "venv-recipes",
         })
     }
 
@@ -52,6 +56,7 @@ impl Packages {
             Self::Mcp126 => "requirements-mcp-1.26.0.txt",
             Self::Mcp130 => "requirements-mcp-1.30.0.txt",
             Self::Mcp230 => "requirements-mcp-2.3.0.txt",
+            Self::Recipes => "recipes/requirements.txt",
         })
     }
 

@@ -14,6 +14,7 @@ use super::agent::Agent;
 use super::brokers::{Broker, Kind};
 use super::cases::Twin;
 use super::cgroup::Tree;
+use super::node::{self, Modules};
 use super::postgres::{DATABASE, Postgres};
 use super::process::{Launch, Process};
 use super::python::Packages;
@@ -21,7 +22,7 @@ use super::queue_cases::{Consumer, Event, QueueCase};
 use super::queue_truth::{Done, Truth};
 use super::scene::Outcome;
 use super::talk::Talk;
-use super::{Scratch, net, node, python, service, target_dir};
+use super::{Scratch, net, python, service, target_dir};
 
 /// Jobs of each tenant, one at a time.
 const ALONE: u32 = 12;
@@ -142,9 +143,9 @@ impl Stage<'_> {
     fn launch(&self, name: &str, role: &str, queue: &str) -> Result<Launch> {
         let (script, variant) = self.case.program.script();
         let launch = if script.ends_with(".js") {
-            node::program(name, script)?
+            node::program(name, Modules::Current, script)?
         } else {
-            python::program(name, Packages::Queue, script)?
+            python::program(name, self.case.program.packages(), script)?
         };
         let broker = self.ground.broker.port().to_string();
         Ok(launch.args(["--role", role, "--variant", variant, "--broker", &broker, "--queue", queue]))

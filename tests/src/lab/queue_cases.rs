@@ -4,6 +4,7 @@
 use super::agent::Finding;
 use super::brokers::Kind;
 use super::cases::{Judged, Twin};
+use super::python::Packages;
 
 const QUEUE: &str = "queue-tenant-unrevalidated";
 const MISSING: &str = "queue-tenant-missing";
@@ -71,6 +72,12 @@ impl Program {
             Self::Paho => Kind::Mosquitto,
             Self::Confluent | Self::AioKafka | Self::KafkaJs => Kind::Kafka,
         }
+    }
+
+    /// What it is installed with, where it is written in Python.
+    #[must_use]
+    pub fn packages(self) -> Packages {
+        Packages::Queue
     }
 
     /// Its script and variant.

@@ -12,7 +12,7 @@ use super::client::{Client, Work};
 use super::containers::{Engine, Home, Runtime};
 use super::load::{How, Load};
 use super::pgbouncer::{PgBouncer, Pool};
-use super::postgres::Postgres;
+use super::postgres::{DATABASE, Postgres};
 use super::redis::Redis;
 use super::service::{Behind, Service, Spec, Upstream, token};
 use super::{Scratch, target_dir};
@@ -85,6 +85,14 @@ impl Scene {
 
     fn postgres(&self) -> Result<&Postgres> {
         self.postgres.as_ref().context("there is no database")
+    }
+
+    /// Carries out a script in the scene's database, as an administrator and from outside of the scene.
+    ///
+    /// # Errors
+    /// When there is none, or a statement fails.
+    pub fn prepare(&self, script: &str) -> Result<()> {
+        self.postgres()?.psql(DATABASE, script).map(drop)
     }
 
     /// The cache.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::containers::Home;
+use super::node::{self, Modules};
 use super::process::{Launch, Process};
 use super::python::{Packages, python};
-use super::{net, node, python as py, target_dir};
+use super::{net, python as py, target_dir};
 
 /// The two tenants' bearer tokens: opaque, so that nothing on the wire names anybody.
 pub const TOKENS: [(&str, &str); 2] = [("acme", "b7c1d8f02e6a49d3"), ("globex", "94e0aa5f1c7b42d6")];
@@ -44,10 +45,23 @@ pub enum Program {
     Tokio,
     /// aiohttp in front, httpx's pool of keep-alive connections behind.
     Gateway,
+    /// A framework's own recipe for tenancy.
+    Recipe(Recipe),
+}
+
+/// A framework, as its own documentation uses it for several tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Recipe {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// The program below `clients/recipes`.
+    pub script: &'static str,
+    /// What it works on.
+    pub behind: Behind,
 }
 
 /// What is behind a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Behind {
     /// PostgreSQL.
     Postgres,
@@ -71,6 +85,7 @@ impl Program {
             Self::Node => "Node.js + node-postgres",
             Self::Tokio => "axum + deadpool + tokio-postgres",
             Self::Gateway => "aiohttp + httpx",
+            Self::Recipe(recipe) => recipe.name,
         }
     }
 
@@ -80,6 +95,7 @@ impl Program {
         match self {
             Self::Redis451 | Self::Redis521 => Behind::Redis,
             Self::Gateway => Behind::Http,
+            Self::Recipe(recipe) => recipe.behind,
             _ => Behind::Postgres,
         }
     }
@@ -94,7 +110,15 @@ impl Program {
             Self::Redis451 => py::program("service", Packages::Redis451, "service_redis.py"),
             Self::Redis521 => python("service_redis.py", &[]),
             Self::Gateway => python("service_gateway.py", &[]),
-            Self::Node => node::program("service", "service_node.js"),
+            Self::Node => node::program("service", Modules::Current, "service_node.js"),
+            Self::Recipe(recipe) => {
+                let script = format!("recipes/{}", recipe.script);
+                if script.ends_with(".js") {
+                    node::program("service", Modules::Recipes, &script)
+                } else {
+                    py::program("service", Packages::Recipes, &script)
+                }
+            }
             Self::Tokio => Ok(Launch::new("service", tokio_service()?)),
         }
     }
@@ -243,6 +267,7 @@ pub fn versions() -> Result<Vec<(String, String)>> {
         ("Python packages", "requirements.txt"),
         ("and", "requirements-redis-4.5.1.txt"),
         ("for queues", "requirements-queue.txt"),
+        ("for recipes", "recipes/requirements.txt"),
     ] {
         let text = fs::read_to_string(super::clients_dir().join(file))?;
         all.push((name.to_owned(), text.split_whitespace().collect::<Vec<_>>().join(", ")));

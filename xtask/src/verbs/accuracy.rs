@@ -4,6 +4,7 @@
 
 mod mcp;
 mod queues;
+mod recipes;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -99,17 +100,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         if args.in_flight.is_empty() { queues::measure(&binary, args.case.as_deref(), args.quick) } else { Vec::new() };
     let called =
         if args.in_flight.is_empty() { mcp::measure(&binary, args.case.as_deref(), args.quick) } else { Vec::new() };
+    let built = recipes::measure(&binary, args.case.as_deref(), &args.in_flight, args.quick, args.keep);
     let whole = !args.quick && args.case.is_none() && args.in_flight.is_empty() && args.agent.is_none();
     if args.json {
-        let all: Vec<_> =
-            tables::json(&rows).into_iter().chain(queues::json(&queued)).chain(mcp::json(&called)).collect();
+        let all = tables::json(&rows).into_iter().chain(recipes::json(&built)).chain(queues::json(&queued));
+        let all: Vec<_> = all.chain(mcp::json(&called)).collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        println!("{}{}{}", tables::markdown(&rows), queues::markdown(&queued), mcp::markdown(&called));
+        let tables = if rows.is_empty() { String::new() } else { tables::markdown(&rows) };
+        println!("{tables}{}{}{}", recipes::markdown(&built), queues::markdown(&queued), mcp::markdown(&called));
     }
     if whole {
         let file = paths::root().join("docs/accuracy.md");
-        let others = queues::markdown(&queued) + &mcp::markdown(&called);
+        let others = recipes::markdown(&built) + &queues::markdown(&queued) + &mcp::markdown(&called);
         let date = sh::capture(&mut sh::cmd("date", ["-u", "+%F"]))?;
         fs::write(&file, tables::document(&rows, &others, date.trim(), &all_versions(&binary)?))
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -117,7 +120,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let failed =
         rows.iter().filter(|row| row.measured.is_err()).count() + queues::n_failed(&queued) + mcp::n_failed(&called);
-    let n = n + queued.len() + called.len();
+    let failed = failed + recipes::n_failed(&built);
+    let n = n + built.len() + queued.len() + called.len();
     if failed > 0 {
         sh::loud(&format!("{failed} of {n} could not be played: they are in the table as such"));
     }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use tests::lab::containers;
-use tests::lab::node;
+use tests::lab::node::Modules;
 use tests::lab::python::Packages;
 
 use crate::{apt, paths, sh};
@@ -57,7 +57,7 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Queues, name: "message brokers", missing: no_brokers, install: install_brokers },
     Item { need: Need::Queues, name: "Python environments", missing: no_venvs, install: install_venvs },
     Item { need: Need::Queues, name: "Node.js", missing: no_node, install: install_node },
-    Item { need: Need::Queues, name: "Node.js packages", missing: no_node_packages, install: node::make },
+    Item { need: Need::Queues, name: "Node.js packages", missing: no_node_packages, install: install_node_packages },
     Item { need: Need::Test, name: "newer PgBouncer", missing: no_new_pgbouncer, install: unpack_new_pgbouncer },
     Item { need: Need::Test, name: "container runtime", missing: no_containers, install: unpack_containers },
     Item { need: Need::Test, name: "Prometheus", missing: no_prometheus, install: install_prometheus },
@@ -373,7 +373,11 @@ fn install_node() -> Result<()> {
 }
 
 fn no_node_packages() -> Option<String> {
-    (!node::is_made()).then(|| "the lab's Node.js service".into())
+    Modules::ALL.iter().any(|modules| !modules.is_made()).then(|| "the lab's Node.js services".into())
+}
+
+fn install_node_packages() -> Result<()> {
+    Modules::ALL.iter().filter(|modules| !modules.is_made()).try_for_each(|modules| modules.make())
 }
 
 fn no_lint_tools() -> Option<String> {
