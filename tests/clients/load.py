@@ -27,7 +27,7 @@ class Worker:
         self.session = aiohttp.ClientSession(
             f"http://127.0.0.1:{options.port}",
             connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=300),
-            headers={"Authorization": f"Bearer {options.token}"},
+            headers={"Cookie": f"sid={options.token}"} if options.cookie else {"Authorization": f"Bearer {options.token}"},
         )
 
     def path(self, pattern):
@@ -69,6 +69,7 @@ async def main():
     parser.add_argument("token")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--trace", action="store_true", help="a traceparent header in each request")
+    parser.add_argument("--cookie", action="store_true", help="the token as a session's cookie")
     options = parser.parse_args()
     workers = [Worker(options, seed) for seed in range(options.workers)]
     print("READY", flush=True)

@@ -4,18 +4,31 @@ to the list of tenants whose rows it shows."""
 import argparse
 import asyncio
 import json
+import secrets
 
 from aiohttp import web
 from service_common import listening
 
 
 async def serve(tokens):
+    sessions = {}
+
+    def whose(request):
+        """By the session's cookie where there is one: it was given for a token, or is one."""
+        sid = request.cookies.get("sid")
+        return tokens.get(sessions.get(sid, sid) or request.headers.get("Authorization", "").removeprefix("Bearer "))
+
     async def answer(request):
-        tenants = tokens.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        tenants = whose(request)
         if tenants is None:
             return web.json_response({"error": "no such token"}, status=401)
         rows = [{"tenant": tenant, "item": f"item {n}"} for tenant in tenants for n in range(3)]
-        return web.json_response({"rows": rows, "path": request.path})
+        response = web.json_response({"rows": rows, "path": request.path})
+        if request.path == "/login":
+            sid = secrets.token_hex(16)
+            sessions[sid] = request.headers["Authorization"].removeprefix("Bearer ")
+            response.set_cookie("sid", sid, httponly=True)
+        return response
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)

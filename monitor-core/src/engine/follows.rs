@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 
 use super::conn::Pending;
+use super::lookups;
 use super::session::Session;
 use crate::ledger::Standing;
-use crate::model::{Bound, Claim, Nanos, Slot, TenantId, UnitNo};
+use crate::model::{Bound, Claim, Nanos, Slot, Sym, TenantId, UnitNo};
 
 /// Most reads that are held on one connection, and most that wait to be learned from. Who reads more than that before
 /// it binds does not look up whom to bind.
@@ -110,14 +111,21 @@ impl Follows {
     }
 
     /// Whether the use right before the one of this order said itself that it was for `tenant`: then this one may be in
-    /// the midst of its work.
-    pub(super) fn is_amid(&self, order: u32, tenant: TenantId) -> bool {
+    /// the midst of its work. `of` tells for whom a unit was: a value that names nobody is everybody's word, and the
+    /// last one of another tenant's work is not amid this one's.
+    pub(super) fn is_amid(&self, order: u32, tenant: TenantId, of: impl Fn(UnitNo) -> Option<TenantId>) -> bool {
         // A statement stands before its own use in the order.
         let last = self.all.iter().rev().find(|f| f.order + 1 < order);
         last.filter(|f| f.order + 2 == order).and_then(|f| f.bound).is_some_and(|b| {
             let stated = matches!(b.slot, Slot::Schema | Slot::Marker);
-            stated && (b.claim == Claim::Tenant(tenant) || matches!(b.claim, Claim::Chosen(_)))
+            let chosen = matches!(b.claim, Claim::Chosen(_)) && of(b.unit) == Some(tenant);
+            stated && (b.claim == Claim::Tenant(tenant) || chosen)
         })
+    }
+
+    /// Whether a read of `table` for `tenant` waits.
+    pub(super) fn holds_read_of(&self, table: Sym, tenant: TenantId) -> bool {
+        self.held.iter().any(|(reader, held)| *reader == tenant && held.op.target == table && lookups::reads(&held.op))
     }
 
     /// Bytes held beyond the struct itself, about.

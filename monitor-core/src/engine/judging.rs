@@ -256,7 +256,12 @@ impl Session<'_> {
     /// is known to be another's; the rest is given back, to be noted once the operation is judged.
     fn note_choices(&mut self, pending: &Pending, view: &View, a: Attribution) -> SmallVec<[(Bound, bool); 2]> {
         let mut later = SmallVec::new();
-        if a.class == EvidenceClass::Inferred || pending.op.outcome != Outcome::Ok {
+        if pending.op.outcome != Outcome::Ok {
+            return later;
+        }
+        if a.class == EvidenceClass::Inferred {
+            // No choice is learned from what is inferred; that a value is not one tenant's alone may be.
+            later.extend(view.chosen.iter().map(|b| (*b, false)));
             return later;
         }
         let service = self.service();
@@ -275,15 +280,24 @@ impl Session<'_> {
         later
     }
 
-    /// Whether an operation can only touch what is nobody's, on a service that is divided by schemas alone.
-    fn is_common(&self, op: &Operation, view: &View, a: Attribution) -> bool {
-        let service = self.service();
+    /// Whether an operation can only touch what is nobody's, on a service that is divided by schemas alone or by keys.
+    fn is_common(&self, pending: &Pending, view: &View, a: Attribution) -> bool {
+        let (service, op) = (self.service(), &pending.op);
+        let divided = |slot| self.shared.selectors.is_divided(service, slot);
+        if !pending.keys.is_empty() {
+            // Where connections carry nothing of a tenant's, only what a key holds can be somebody's, and that is told
+            // by what is handed over: a lock, a counter, a session under its own id are used by everybody in turn.
+            return !self.shared.lookups.binds_connections(service) && !divided(Slot::Database);
+        }
         let nobodys = |b: &Bound| {
             b.slot != Slot::Schema || self.shared.selectors.standing(service, b, a.tenant) == Standing::Nobody
         };
         let named = |claim: &Claim| matches!(claim, Claim::Tenant(_));
-        op.tables.is_some_and(|t| !t.unqualified && !t.schemas.iter().any(named))
-            && self.shared.lookups.by_schema_only(service)
+        // A name without a schema is in everybody's, where the path is nobody's.
+        let default =
+            || !self.shared.lookups.by_path(service) && view.chosen.iter().all(|b| b.slot != Slot::SearchPath);
+        op.tables.is_some_and(|t| !t.schemas.iter().any(named) && (!t.unqualified || default()))
+            && self.shared.lookups.by_schema_only(service, divided(Slot::Schema))
             && view.chosen.iter().all(nobodys)
     }
 
@@ -314,14 +328,20 @@ impl Session<'_> {
             Verdict::StaleBound => ruling.binding.is_some_and(left_behind),
             _ => false,
         };
+        // The look-up of a session notes that it was used: no use of what was left there either, but not sure to be none.
+        let touches = lookups::writes(op)
+            && (self.shared.lookups.is_looked_up(service, op) || self.core.follows.holds_read_of(op.target, a.tenant));
         if !lookups::reads(op) {
             if open_to_doubt && first && op.tables.is_some_and(|t| t.writes) {
                 self.shared.lookups.wrote_unbound(service, op);
             }
-            return Some(ruling);
+            if !touches {
+                return Some(ruling);
+            }
         }
-        let amid = self.core.follows.is_amid(view.order, a.tenant);
-        if amid && first {
+        let of = |unit| self.core.known_for(unit).map(|a| a.tenant);
+        let amid = touches || self.core.follows.is_amid(view.order, a.tenant, of);
+        if amid && first && !touches {
             self.shared.lookups.read_amid(service, op);
         }
         if !open_to_doubt || self.shared.lookups.is_no_look_up(service, op) {
@@ -338,10 +358,10 @@ impl Session<'_> {
                     self.shared.lookups.read_before(service, op, a.tenant);
                 }
                 Some(match self.shared.lookups.kind(service, op) {
-                    Kind::Directory => {
+                    Kind::Directory if !touches => {
                         Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned: None }
                     }
-                    Kind::Unknown => unknown,
+                    Kind::Directory | Kind::Unknown => unknown,
                     Kind::Data => ruling,
                 })
             }
@@ -381,7 +401,7 @@ impl Session<'_> {
     fn rule_on(&mut self, pending: &Pending, view: &View, a: Attribution, first: bool) -> (Ruling, Option<OtherUse>) {
         let service = self.service();
         let later = if first { self.note_choices(pending, view, a) } else { SmallVec::new() };
-        let common = self.is_common(&pending.op, view, a);
+        let common = self.is_common(pending, view, a);
         let other = self
             .core
             .users
@@ -446,8 +466,10 @@ impl Session<'_> {
         let service = self.service();
         for bound in &all {
             self.core.follows.bound(order, *bound, false);
-            // Whoever it was for: a statement that names a tenant shows how the service is divided.
-            if matches!(bound.claim, Claim::Tenant(_)) && op.outcome == Outcome::Ok {
+            // Whoever it was for: a statement that names a tenant shows how the service is divided, and so does a number
+            // in a tenant's column.
+            let names = matches!(bound.claim, Claim::Tenant(_)) || bound.slot == Slot::Marker;
+            if names && op.outcome == Outcome::Ok {
                 self.shared.lookups.bound_by(service, bound.slot);
             }
         }

@@ -59,6 +59,8 @@ struct Habits {
     binds: bool,
     /// … by schema.
     by_schema: bool,
+    /// … by the path that a name without a schema is looked for in.
+    by_path: bool,
     /// … by anything else that a connection is bound by.
     otherwise: bool,
     /// Times something was missed on a connection to it.
@@ -78,6 +80,12 @@ pub(super) struct Lookups {
 pub(super) fn reads(op: &Operation) -> bool {
     let reads = op.tables.is_some_and(|t| !t.writes && !t.more);
     reads && op.outcome == Outcome::Ok && op.target != Sym::EMPTY && op.target != Sym::OTHER
+}
+
+/// Whether an operation wrote what its text names, all of it.
+pub(super) fn writes(op: &Operation) -> bool {
+    let writes = op.tables.is_some_and(|t| t.writes && !t.more);
+    writes && op.outcome == Outcome::Ok && op.target != Sym::EMPTY && op.target != Sym::OTHER
 }
 
 /// The tables that an operation names.
@@ -145,6 +153,7 @@ impl Lookups {
     pub(super) fn bound_by(&mut self, service: ServiceId, slot: Slot) {
         let habits = self.services.entry(service).or_default();
         habits.binds = true;
+        habits.by_path |= slot == Slot::SearchPath;
         if matches!(slot, Slot::SearchPath | Slot::Schema) {
             habits.by_schema = true;
         } else if slot != Slot::Marker {
@@ -173,10 +182,28 @@ impl Lookups {
         never_binds || self.kind(service, op) == Kind::Data
     }
 
-    /// Whether a service is divided by schemas, and by nothing else.
-    pub(super) fn by_schema_only(&self, service: ServiceId) -> bool {
+    /// Whether a service is divided by schemas, and by nothing else. `schemas`: tenants were seen to go with schemas of
+    /// their own.
+    pub(super) fn by_schema_only(&self, service: ServiceId, schemas: bool) -> bool {
         let habits = self.habits(service);
-        habits.by_schema && !habits.otherwise
+        (habits.by_schema || schemas) && !habits.otherwise
+    }
+
+    /// Whether connections are bound for tenants there.
+    pub(super) fn binds_connections(&self, service: ServiceId) -> bool {
+        let habits = self.habits(service);
+        habits.by_schema || habits.otherwise
+    }
+
+    /// Whether tenants are bound by the path that a name without a schema is looked for in.
+    pub(super) fn by_path(&self, service: ServiceId) -> bool {
+        self.habits(service).by_path
+    }
+
+    /// Whether what an operation writes is looked up by others before they bind: it notes that it did (the time of a
+    /// session's last use), or keeps what is looked up.
+    pub(super) fn is_looked_up(&self, service: ServiceId, op: &Operation) -> bool {
+        targets(op).all(|name| self.tables.get(&(service, name)).is_some_and(|t| t.before > 0))
     }
 
     /// What an operation reads: the worst of its tables counts.

@@ -130,10 +130,14 @@ impl Selectors {
     /// Whose the value is, for an operation of `tenant`.
     pub(super) fn standing(&self, service: ServiceId, bound: &Bound, tenant: TenantId) -> Standing {
         let Some(id) = value(bound) else { return Standing::Nobody };
-        if !self.is_divided(service, bound.slot) {
-            return Standing::Nobody;
-        }
         let place = place(service, bound.slot);
+        if !self.is_divided(service, bound.slot) {
+            // Whose it is shows when tenants are seen to go with their own. What another went with is everybody's, and
+            // so is what a connection was opened with.
+            let others = self.values.get(&(place, id)).is_some_and(|uses| uses.iter().any(|u| u.tenant != tenant));
+            let may_be = bound.scope != Scope::Startup && !others;
+            return if may_be { Standing::Unsure } else { Standing::Nobody };
+        }
         if !self.values.contains_key(&(place, id)) {
             return Standing::Unsure;
         }
@@ -201,7 +205,9 @@ mod tests {
         let few = after(&[(A, 1, true, 1), (B, 2, true, 1)]);
         assert_eq!((of(&few, 1, A), of(&few, 1, B)), (Standing::Unsure, Standing::Unsure));
         let one = after(&[(A, 1, true, 9)]);
-        assert_eq!((of(&one, 1, A), of(&one, 1, B)), (Standing::Nobody, Standing::Nobody));
+        assert_eq!((of(&one, 1, A), of(&one, 1, B)), (Standing::Unsure, Standing::Nobody));
+        assert_eq!(of(&one, 2, B), Standing::Unsure, "it may turn out to be its own");
+        assert_eq!(one.standing(HERE, &db(1, Scope::Startup), A), Standing::Nobody);
         let both = after(&[(A, 1, true, 9), (B, 1, true, 9)]);
         assert_eq!(of(&both, 1, B), Standing::Nobody);
         // Two kinds of data, each in its own database, for everybody.

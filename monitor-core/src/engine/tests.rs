@@ -17,6 +17,7 @@ mod loss;
 mod recipes;
 mod scenes;
 mod shared_service;
+mod stores;
 mod stretches;
 mod succession;
 mod tokens;

@@ -110,6 +110,7 @@ pub fn judge(q: &Question<'_>) -> Ruling {
         return Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned };
     }
     // Something is bound and nobody knows whom it names, or what there is was seen to decide nothing here.
+    let unsure = unsure && q.other.is_some();
     if nobody.is_some() || unsure || aside || q.view.certainty == Certainty::None {
         return ruling(Verdict::Indeterminate, None, nobody);
     }

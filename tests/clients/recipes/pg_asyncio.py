@@ -76,7 +76,7 @@ class Tortoise:
         from tortoise import Tortoise as T
 
         url = f"asyncpg://app@127.0.0.1:{OPTIONS.upstream}/shop?minsize={OPTIONS.pool}&maxsize={OPTIONS.pool}"
-        await T.init(db_url=url, modules={"models": []})
+        await T.init(db_url=url, modules={"models": ["tortoise_models"]}, _enable_global_fallback=True)
 
     async def work(self, key, ref, forgot):
         from tortoise.transactions import in_transaction

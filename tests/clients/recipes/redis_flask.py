@@ -46,7 +46,7 @@ def work(kind, ref):
         found = store.get(key)
         if found is None:
             found = json.dumps([{"tenant": tenant, "item": ref}]).encode()
-            store.set(key, found, ex=60)
+            store.set(key, found, px=150)
         rows = json.loads(found)
     else:
         # LangChain's RedisChatMessageHistory keeps a list; the forgotten session id is everybody's.

@@ -67,6 +67,8 @@ pub struct How<'a> {
     pub workers: u32,
     /// A `traceparent` header in each request.
     pub traced: bool,
+    /// The token is the cookie of a session.
+    pub cookie: bool,
 }
 
 impl Load {
@@ -79,7 +81,8 @@ impl Load {
             .arg(how.port.to_string())
             .arg(how.token)
             .args(["--workers", &how.workers.to_string()])
-            .args(how.traced.then_some("--trace"));
+            .args(how.traced.then_some("--trace"))
+            .args(how.cookie.then_some("--cookie"));
         Ok(Self { talk: Talk::start(launch.home(home.into()), name, logs)?, got: Got::default() })
     }
 

@@ -29,6 +29,14 @@ pub enum Program {
     CeleryPrefork,
     /// Celery over Redis, threads.
     CeleryThreads,
+    /// Celery over Redis, threads, with all of its housekeeping.
+    CeleryWhole,
+    /// RQ.
+    Rq,
+    /// Dramatiq over Redis.
+    Dramatiq,
+    /// arq.
+    Arq,
     /// BullMQ on Node.js.
     BullMq,
     /// nats-py with a pull consumer.
@@ -53,6 +61,10 @@ impl Program {
             Self::Streams => "Redis streams, redis-py",
             Self::CeleryPrefork => "Celery over Redis, prefork",
             Self::CeleryThreads => "Celery over Redis, threads",
+            Self::CeleryWhole => "Celery over Redis, housekeeping",
+            Self::Rq => "RQ",
+            Self::Dramatiq => "Dramatiq over Redis",
+            Self::Arq => "arq",
             Self::BullMq => "BullMQ",
             Self::Nats => "NATS JetStream, nats-py",
             Self::Paho => "Mosquitto, paho",
@@ -67,7 +79,14 @@ impl Program {
     pub fn broker(self) -> Kind {
         match self {
             Self::Pika | Self::AioPika => Kind::RabbitMq,
-            Self::Streams | Self::CeleryPrefork | Self::CeleryThreads | Self::BullMq => Kind::Redis,
+            Self::Streams
+            | Self::CeleryPrefork
+            | Self::CeleryThreads
+            | Self::CeleryWhole
+            | Self::Rq
+            | Self::Dramatiq
+            | Self::Arq
+            | Self::BullMq => Kind::Redis,
             Self::Nats => Kind::Nats,
             Self::Paho => Kind::Mosquitto,
             Self::Confluent | Self::AioKafka | Self::KafkaJs => Kind::Kafka,
@@ -77,7 +96,10 @@ impl Program {
     /// What it is installed with, where it is written in Python.
     #[must_use]
     pub fn packages(self) -> Packages {
-        Packages::Queue
+        match self {
+            Self::Rq | Self::Dramatiq | Self::Arq => Packages::Recipes,
+            _ => Packages::Queue,
+        }
     }
 
     /// Its script and variant.
@@ -89,6 +111,10 @@ impl Program {
             Self::Streams => ("queue_streams.py", ""),
             Self::CeleryPrefork => ("queue_celery.py", "prefork"),
             Self::CeleryThreads => ("queue_celery.py", "threads"),
+            Self::CeleryWhole => ("queue_celery.py", "whole"),
+            Self::Rq => ("queue_rq.py", ""),
+            Self::Dramatiq => ("queue_dramatiq.py", ""),
+            Self::Arq => ("queue_arq.py", ""),
             Self::BullMq => ("queue_bullmq.js", ""),
             Self::Nats => ("queue_nats.py", ""),
             Self::Paho => ("queue_mqtt.py", ""),
@@ -300,6 +326,23 @@ pub const CASES: &[QueueCase] = &[
     QueueCase { name: "celery-prefork-bound", program: Program::CeleryPrefork, ..CLEAN },
     QueueCase { name: "celery-threads-unbound", program: Program::CeleryThreads, ..UNBOUND },
     QueueCase { name: "celery-threads-bound", program: Program::CeleryThreads, ..CLEAN },
+    QueueCase { name: "celery-whole-unbound", program: Program::CeleryWhole, in_flight: &[1], ..UNBOUND },
+    QueueCase { name: "celery-whole-bound", program: Program::CeleryWhole, ..CLEAN },
+    QueueCase {
+        name: "celery-whole-own-workers",
+        program: Program::CeleryWhole,
+        consumer: Consumer::Each,
+        in_flight: &[1],
+        ..CLEAN
+    },
+    QueueCase { name: "rq-unbound", program: Program::Rq, ..UNBOUND },
+    QueueCase { name: "rq-carried", program: Program::Rq, in_flight: &[1], ..CARRIED },
+    QueueCase { name: "rq-bound", program: Program::Rq, ..CLEAN },
+    QueueCase { name: "rq-own-workers", program: Program::Rq, consumer: Consumer::Each, in_flight: &[1], ..CLEAN },
+    QueueCase { name: "dramatiq-unbound", program: Program::Dramatiq, ..UNBOUND },
+    QueueCase { name: "dramatiq-bound", program: Program::Dramatiq, ..CLEAN },
+    QueueCase { name: "arq-unbound", program: Program::Arq, ..UNBOUND },
+    QueueCase { name: "arq-bound", program: Program::Arq, ..CLEAN },
     QueueCase { name: "bullmq-unbound", program: Program::BullMq, ..UNBOUND },
     QueueCase { name: "bullmq-carried", program: Program::BullMq, in_flight: &[1], ..CARRIED },
     QueueCase { name: "bullmq-bound", program: Program::BullMq, ..CLEAN },

@@ -31,6 +31,8 @@ pub struct Case {
     pub acme: &'static [&'static str],
     /// globex' requests.
     pub globex: &'static [&'static str],
+    /// Whose a request is stands in the cookie of a session, not in a token of its own.
+    pub cookie: bool,
     /// Somebody really gets rows of somebody else's.
     pub leaks: bool,
     /// One of these rules must speak, at medium or above, of this tenant's use; none: nothing at medium or above.
@@ -44,8 +46,18 @@ pub struct Case {
 }
 
 const ORDERS: &[&str] = &["GET /orders/{new}"];
-/// The forgotten path right after the other tenant, and the right one, which shows what is usual.
-const PEEK: &[&str] = &["GET /peek/{new}", "GET /orders/{new}"];
+/// The forgotten path right after the other tenant and right before it, and the right one, which shows what is usual.
+const PEEK: &[&str] = &["GET /peek/{new}", "GET /orders/{new}", "GET /peek/{new}"];
+
+/// The same, where a faulty use is the exception that it would be.
+const RARE: &[&str] = &[
+    "GET /peek/{new}",
+    "GET /orders/{new}",
+    "GET /orders/{new}",
+    "GET /orders/{new}",
+    "GET /orders/{new}",
+    "GET /orders/{new}",
+];
 
 const fn python(name: &'static str, script: &'static str) -> Recipe {
     Recipe { name, script, behind: Behind::Postgres }
@@ -80,6 +92,9 @@ const FLASK_REDIS: Recipe = redis("Flask, redis-py", "redis_flask.py");
 const FLASK_SESSION: Recipe = redis("Flask-Session", "redis_flask.py");
 const FLASK_LIMITER: Recipe = redis("Flask-Limiter", "redis_flask.py");
 
+const HAPROXY: Recipe = Recipe { name: "HAProxy", script: "http_haproxy.py", behind: Behind::Http };
+const HTTPX: Recipe = Recipe { name: "aiohttp, httpx", script: "http_jar.py", behind: Behind::Http };
+
 const fn clean(name: &'static str, recipe: Recipe, way: &'static str) -> Case {
     Case {
         name,
@@ -89,6 +104,7 @@ const fn clean(name: &'static str, recipe: Recipe, way: &'static str) -> Case {
         in_flight: &[1, 16],
         acme: ORDERS,
         globex: ORDERS,
+        cookie: false,
         leaks: false,
         must: &[],
         used: None,
@@ -127,7 +143,7 @@ pub const CASES: &[Case] = &[
     clean("recipe-flask-session", FLASK, "session"),
     faulty("recipe-sqlalchemy-translate-others", FLASK, "translate"),
     clean("recipe-sqlalchemy-translate", FLASK, "translate"),
-    faulty("recipe-sqlalchemy-translate-number-others", FLASK, "translate-number"),
+    Case { globex: RARE, ..faulty("recipe-sqlalchemy-translate-number-others", FLASK, "translate-number") },
     clean("recipe-sqlalchemy-translate-number", FLASK, "translate-number"),
     faulty("recipe-sqlalchemy-checkout-forgotten", FLASK, "checkout"),
     clean("recipe-sqlalchemy-checkout", FLASK, "checkout"),
@@ -164,7 +180,7 @@ pub const CASES: &[Case] = &[
     clean("recipe-knex-local", KNEX, "knex-local"),
     faulty("recipe-objection-schema-others", OBJECTION, "objection-schema"),
     clean("recipe-objection-schema", OBJECTION, "objection-schema"),
-    faulty("recipe-kysely-schema-others", KYSELY, "kysely-schema"),
+    Case { globex: RARE, ..faulty("recipe-kysely-schema-others", KYSELY, "kysely-schema") },
     clean("recipe-kysely-schema", KYSELY, "kysely-schema"),
     faulty("recipe-sequelize-schema-others", SEQUELIZE, "sequelize-schema"),
     clean("recipe-sequelize-schema", SEQUELIZE, "sequelize-schema"),
@@ -205,6 +221,11 @@ pub const CASES: &[Case] = &[
         ..faulty("recipe-flask-history-default-key", FLASK_REDIS, "history")
     },
     clean("recipe-flask-history", FLASK_REDIS, "history"),
+    // HTTP.
+    Case { globex: ORDERS, cookie: true, ..faulty("recipe-haproxy-one-cookie", HAPROXY, "one-cookie") },
+    Case { cookie: true, ..clean("recipe-haproxy-cookies", HAPROXY, "cookies") },
+    Case { globex: ORDERS, used: None, ..faulty("recipe-httpx-one-jar", HTTPX, "one-jar") },
+    clean("recipe-httpx-own-jar", HTTPX, "own-jar"),
 ];
 
 /// Whether a finding counts: what is below medium is a hint.

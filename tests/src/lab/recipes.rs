@@ -60,8 +60,8 @@ impl Stage {
             cache: None,
         })?;
         let workers = (self.in_flight / 2).max(1);
-        let mut acme = self.scene.load("acme", workers, false)?;
-        let mut globex = self.scene.load("globex", workers, false)?;
+        let mut acme = self.scene.load_as("acme", workers, false, case.cookie)?;
+        let mut globex = self.scene.load_as("globex", workers, false, case.cookie)?;
         self.ask(&mut acme, &mut globex)?;
         let (acme, globex) = (acme.finish()?, globex.finish()?);
         self.scene.end_service()?;

@@ -160,12 +160,20 @@ impl Scene {
     /// # Errors
     /// When it does not start.
     pub fn load(&self, tenant: &str, workers: u32, traced: bool) -> Result<Load> {
+        self.load_as(tenant, workers, traced, false)
+    }
+
+    /// Like [`Self::load`]; with `cookie`, whose a request is stands in the cookie of a session.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_as(&self, tenant: &str, workers: u32, traced: bool, cookie: bool) -> Result<Load> {
         let home: Home = match (&self.containers, tenant) {
             (Some(runtime), "acme") => runtime.container("one", &[("tenant", tenant)]).nested()?.into(),
             (Some(runtime), _) => runtime.container("two", &[("leasewarden.io/tenant", tenant)]).into(),
             (None, _) => (&self.tree.dir(&format!("tenants/{tenant}/agent"))?).into(),
         };
-        let how = How { port: self.service()?.port(), token: token(tenant)?, workers, traced };
+        let how = How { port: self.service()?.port(), token: token(tenant)?, workers, traced, cookie };
         Load::start(tenant, home, how, &self.logs)
     }
 

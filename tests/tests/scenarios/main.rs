@@ -14,6 +14,7 @@ mod prepared;
 mod privileges;
 mod prometheus;
 mod queue;
+mod recipes;
 mod roles;
 mod room;
 mod session_set;

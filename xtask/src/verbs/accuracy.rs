@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use ::tests::lab::cases::{CASES, Case, Judged};
-use ::tests::lab::service::versions;
+use ::tests::lab::service::{Program, versions};
 use ::tests::lab::shared::{Played, Stage};
 use ::tests::lab::truth::{Counts, Tally};
 use anyhow::{Context, Result, bail};
@@ -76,9 +76,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         Some(file) => file.clone(),
         None => agent(Profile::Dev)?,
     };
-    sh::step("building the lab's tokio service");
-    sh::run(sh::cargo().args(["build", "--quiet", "--package", "tests", "--example", "service_tokio"]))?;
     let chosen = chosen(args);
+    if chosen.iter().any(|case| case.program == Program::Tokio) {
+        sh::step("building the lab's tokio service");
+        sh::run(sh::cargo().args(["build", "--quiet", "--package", "tests", "--example", "service_tokio"]))?;
+    }
     let concurrencies = match &args.in_flight {
         some if !some.is_empty() => some.clone(),
         _ if args.quick => vec![1, 16],

@@ -140,7 +140,7 @@ impl Stage {
         for (tenant, cgroup) in tenants.into_iter().zip(&cgroups) {
             let work = Work { workers: 2, setup: vec![format!("SET app.tenant_id = '{tenant}'")], ..Work::default() };
             clients.push((tenant, Client::start(tenant, cgroup, pooler.port(), &work, &logs)?));
-            let how = How { port: service.port(), token: token(tenant)?, workers: 1, traced: false };
+            let how = How { port: service.port(), token: token(tenant)?, workers: 1, traced: false, cookie: false };
             callers.push((tenant, Load::start(&format!("{tenant}-http"), cgroup, how, &logs)?));
             cache_clients.push(
                 Launch::new(&format!("{tenant}-cache"), "redis-cli")

@@ -55,6 +55,7 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Demo, name: "Redis", missing: no_redis, install: install_redis },
     Item { need: Need::Demo, name: "Python environment", missing: no_venv, install: install_venv },
     Item { need: Need::Queues, name: "message brokers", missing: no_brokers, install: install_brokers },
+    Item { need: Need::Queues, name: "HAProxy", missing: no_haproxy, install: install_haproxy },
     Item { need: Need::Queues, name: "Python environments", missing: no_venvs, install: install_venvs },
     Item { need: Need::Queues, name: "Node.js", missing: no_node, install: install_node },
     Item { need: Need::Queues, name: "Node.js packages", missing: no_node_packages, install: install_node_packages },
@@ -329,6 +330,16 @@ fn install_brokers() -> Result<()> {
     // The packages would start servers of their own.
     let _quiet_services = apt::NoServices::begin()?;
     apt::install(&["rabbitmq-server", "nats-server", "mosquitto"])
+}
+
+fn no_haproxy() -> Option<String> {
+    missing_program("haproxy")
+}
+
+fn install_haproxy() -> Result<()> {
+    // The package would start a proxy of its own.
+    let _quiet_services = apt::NoServices::begin()?;
+    apt::install(&["haproxy"])
 }
 
 /// The Python environment of the scenario clients.

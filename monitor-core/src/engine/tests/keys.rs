@@ -11,7 +11,7 @@ const TOKENS: [&str; 2] = ["0b8f6a2e5d5d4c0e9f1f6f0f3a1b2c3d", "7c1d9a4be0f24b6c
 /// One exchange: who (`a` or `b`), the command, and the reply as the protocol has it, where `_` ends a line.
 type Said<'a> = (char, &'a str, &'a str);
 
-fn command(text: &str) -> Vec<u8> {
+pub(super) fn command(text: &str) -> Vec<u8> {
     let words: Vec<&str> = text.split(' ').collect();
     let mut out = format!("*{}\r\n", words.len()).into_bytes();
     for w in words {
@@ -21,7 +21,7 @@ fn command(text: &str) -> Vec<u8> {
 }
 
 /// `+OK`, `:1`, `nil`, a text, or `[a b c]`, which may nest.
-fn reply(text: &str) -> Vec<u8> {
+pub(super) fn reply(text: &str) -> Vec<u8> {
     match text.as_bytes().first() {
         Some(b'+' | b':' | b'-') => format!("{text}\r\n").into_bytes(),
         Some(b'[') => {

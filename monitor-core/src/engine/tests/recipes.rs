@@ -269,6 +269,64 @@ const RECIPES: &[Recipe] = &[
         &[&["SELECT id FROM orders"]],
     ),
     recipe(
+        "schema_translate_map, and a table of everybody's in the default schema",
+        &["SELECT tenant, item FROM {t}.shop_order WHERE item != 'i'", "INSERT INTO visits (ref) VALUES ('r')"],
+        &[&["SELECT tenant, item FROM {o}.shop_order WHERE item != 'i'"]],
+    ),
+    recipe(
+        "withSchema by number, and a table of everybody's in the default schema",
+        &["SELECT tenant, item FROM c_{n}.shop_order WHERE item != 'i'", "INSERT INTO visits (ref) VALUES ('r')"],
+        &[&["SELECT tenant, item FROM c_{m}.shop_order WHERE item != 'i'"]],
+    ),
+    recipe(
+        "a column by number, after an opaque key was looked up",
+        &[
+            "SELECT key, tenant_id FROM api_keys WHERE key = 'k'",
+            "SELECT id, item FROM docs WHERE tenant_id = {n} AND NOT (item = 'i') LIMIT 3",
+            "UPDATE docs SET item = 'i' WHERE tenant_id = {n} AND item = 'i'",
+        ],
+        &[
+            &[
+                "SELECT key, tenant_id FROM api_keys WHERE key = 'k'",
+                "SELECT id, item FROM docs WHERE NOT (item = 'i')",
+            ],
+            &["SELECT id, item FROM docs WHERE NOT (item = 'i') LIMIT 3"],
+        ],
+    ),
+    recipe(
+        "a column by number, and the name beside it in what is written",
+        &[
+            "BEGIN",
+            "SELECT docs.id FROM docs WHERE docs.item != 'i' AND docs.tenant_id = {n} LIMIT 3",
+            "INSERT INTO docs (tenant_id, tenant, item) VALUES ({n}, '{t}', 'i') RETURNING docs.id",
+            "COMMIT",
+        ],
+        &[&["BEGIN", "SELECT docs.id FROM docs WHERE docs.item != 'i' LIMIT 3", "ROLLBACK"]],
+    ),
+    recipe(
+        "a session that is looked up and notes its last use, before the binding",
+        &[
+            "BEGIN",
+            "SELECT tenant_id FROM sessions WHERE id = 's'",
+            "UPDATE sessions SET seen = now() WHERE id = 's'",
+            "SELECT name FROM tenants WHERE id = 7",
+            "SELECT set_config('app.tenant_id', '{t}', true)",
+            "SELECT item FROM orders",
+            "INSERT INTO visits (ref) VALUES ('r')",
+            "COMMIT",
+        ],
+        &[
+            &["BEGIN", "SELECT tenant_id FROM sessions WHERE id = 's'", "SELECT item FROM orders", "COMMIT"],
+            &[
+                "BEGIN",
+                "SELECT tenant_id FROM sessions WHERE id = 's'",
+                "INSERT INTO visits (ref) VALUES ('r')",
+                "SELECT set_config('app.tenant_id', '{t}', true)",
+                "COMMIT",
+            ],
+        ],
+    ),
+    recipe(
         "TypeORM, a role per tenant",
         &["SET ROLE {t}_rw", "SELECT id FROM orders", "RESET ROLE"],
         &[&["SELECT id FROM orders"], &["SET ROLE {o}_rw", "SELECT id FROM orders"]],

@@ -134,8 +134,30 @@ pub(super) fn markdown(rows: &[Row]) -> String {
             }
         };
     }
+    out.push_str(OTHERS);
     out
 }
+
+/// What stands in no table of this page.
+const OTHERS: &str = "
+### What was tried that nobody here wrote, and what is only scripted
+
+| What | How | Came to |
+|---|---|---|
+| the frameworks and libraries of the table above | released versions against real servers | the table above |
+| node-postgres: a client released without `ROLLBACK`; redis-py 4.5.1: a cancelled command; django-multitenant: a tenant \
+left behind; MCP SDKs 1.25.3 and 1.26.0; one cookie jar for all callers; a chat history under a default key | public bug \
+reports, with the released software that has the fault | cases `recipe-node-no-rollback`, `redis-cancelled-4.5.1`, \
+`…-carried`, `mcp-one-transport-1.25.3`, `mcp-session-of-another`, `recipe-httpx-one-jar`, `recipe-chat-default-key` |
+| Rails Apartment, acts_as_tenant, Hibernate, Ecto, PostgREST, Prisma, Supabase: runtimes or engines that are not installed \
+here | statements as their documentation has them, scripted (`monitor-core/src/engine/tests/recipes.rs`), through a pooler \
+and in an application, with any stretch lost | no false finding of medium or above, every faulty twin found |
+| texts of tools: legitimate ones with words of warning, and orders to a model | scripted \
+(`tool-description-poisoned`, `tool-output-injection`) | 37 legitimate: none above low; 29 orders: all found |
+| any event, two, or a stretch lost of every scripted conversation and every recording; late starts; one direction only | \
+scripted, a property over all of them (`monitor-core/src/engine/tests/loss.rs`, `monitor-core/tests/late.rs`) | no finding that the \
+whole does not have |
+";
 
 /// How many could not be played.
 pub(super) fn n_failed(rows: &[Row]) -> usize {

@@ -355,11 +355,16 @@ struct Run<'a> {
 impl Run<'_> {
     /// What the rows have in common that a statement touches.
     fn look_at_rows(&mut self, template: &Template) {
+        let mut all = Claim::Neutral;
         for predicate in &template.predicates {
-            let claim = self.predicate(predicate);
-            self.held |= claim != Claim::Neutral;
-            self.marker = both(self.marker, claim);
+            all = match (all, self.predicate(predicate)) {
+                // A tenant's number beside its name (`tenant_id`, `tenant_name`): the name says whose it is.
+                (name @ Claim::Tenant(_), Claim::Opaque(_)) | (Claim::Opaque(_), name @ Claim::Tenant(_)) => name,
+                (one, other) => both(one, other),
+            };
         }
+        self.held |= all != Claim::Neutral;
+        self.marker = both(self.marker, all);
     }
 
     /// The tables of a statement, and whom the schemas among their names speak of.
