@@ -52,6 +52,8 @@ pub(super) struct Follows {
     unused: Option<Follow>,
     /// The connection was bound for somebody by name at least once.
     pub(super) ever_bound: bool,
+    /// A statement named a schema that is, or may be, somebody's.
+    pub(super) names_schemas: bool,
     /// Reads whose verdict waits, oldest first.
     held: VecDeque<(TenantId, Pending)>,
     /// Reads that were judged and may still turn out to be look-ups, oldest first.
@@ -71,6 +73,7 @@ impl Follows {
     /// A value was set that names, or may name, somebody. Gives whether it counts already.
     pub(super) fn bound(&mut self, order: u32, bound: Bound, for_transaction: bool) -> bool {
         self.ever_bound |= !matches!(bound.claim, Claim::Chosen(_)) || bound.slot == Slot::Marker;
+        self.names_schemas |= bound.slot == Slot::Schema;
         let follow = Follow { order, bound: Some(bound) };
         if for_transaction {
             self.unused = Some(follow);
@@ -121,6 +124,11 @@ impl Follows {
             let chosen = matches!(b.claim, Claim::Chosen(_)) && of(b.unit) == Some(tenant);
             stated && (b.claim == Claim::Tenant(tenant) || chosen)
         })
+    }
+
+    /// The schema that a statement named last; `None` also where something was missed since.
+    pub(super) fn last_schema(&self) -> Option<Bound> {
+        self.all.iter().rev().find(|f| f.bound.is_none_or(|b| b.slot == Slot::Schema))?.bound
     }
 
     /// Whether a read of `table` for `tenant` waits.

@@ -10,7 +10,7 @@ use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
 use crate::ledger::{Owner, Question, Standing, View, judge};
 use crate::model::{
     Answer, Attribution, Bound, Claim, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Ruling, Scope,
-    Slot, Strength, UnitNo, Verdict,
+    Slot, Strength, TenantId, UnitNo, Verdict,
 };
 
 /// What an operation says of its tenant itself: credential and declared marker.
@@ -297,8 +297,14 @@ impl Session<'_> {
         let default =
             || !self.shared.lookups.by_path(service) && view.chosen.iter().all(|b| b.slot != Slot::SearchPath);
         op.tables.is_some_and(|t| !t.schemas.iter().any(named) && (!t.unqualified || default()))
-            && self.shared.lookups.by_schema_only(service, divided(Slot::Schema))
+            && self.shared.lookups.by_schema_only(service, divided(Slot::Schema) || self.may_name_own_schemas(a.tenant))
             && view.chosen.iter().all(nobodys)
+    }
+
+    /// Whether statements of this connection name schemas of which it has not shown yet whose they are.
+    fn may_name_own_schemas(&self, tenant: TenantId) -> bool {
+        let unsure = |b: Bound| self.shared.selectors.standing(self.service(), &b, tenant) == Standing::Unsure;
+        self.core.follows.names_schemas && self.core.follows.last_schema().is_none_or(unsure)
     }
 
     /// A read may be a look-up of the tenant that is bound next ([`super::lookups`]): then that settles its verdict.

@@ -351,7 +351,9 @@ fn clean_recipes_are_silent() {
         let seen = all(&play_requests(24, recipe.clean, None).steps);
         let last: Vec<_> = seen.operations.iter().rev().filter(|o| o.starts_with("data ")).take(8).collect();
         // What stands in everybody's schema is nobody's, and no verdict is sure.
-        let sure = |o: &String| o.ends_with("revalidated") || o.ends_with("single-tenant") || o.contains(" public.");
+        // So is what stands in the default schema beside theirs, and nobody can be sure of a session's note to itself.
+        let open = |o: &String| [" public.", "INSERT visits", " sessions "].iter().any(|name| o.contains(name));
+        let sure = |o: &String| o.ends_with("revalidated") || o.ends_with("single-tenant") || open(o);
         if !last.iter().all(|o| sure(o)) {
             wrong.push(format!("{}, in the end: {last:#?}", recipe.name));
         }
