@@ -9,8 +9,8 @@ use super::session::Session;
 use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
 use crate::ledger::{Owner, Question, Standing, View, judge};
 use crate::model::{
-    Answer, Attribution, Bound, Claim, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Ruling, Scope,
-    Slot, Strength, TenantId, UnitNo, Verdict,
+    Answer, Attribution, Bound, Claim, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Protocol, Ruling,
+    Scope, Slot, Strength, Sym, TenantId, UnitNo, Verdict,
 };
 
 /// What an operation says of its tenant itself: credential and declared marker.
@@ -284,7 +284,9 @@ impl Session<'_> {
     fn is_common(&self, pending: &Pending, view: &View, a: Attribution) -> bool {
         let (service, op) = (self.service(), &pending.op);
         let divided = |slot| self.shared.selectors.is_divided(service, slot);
-        if !pending.keys.is_empty() {
+        // A read that gives nothing has no use of a key to tell, and is one.
+        let names_key = pending.protocol == Protocol::Redis && op.target != Sym::EMPTY;
+        if names_key || !pending.keys.is_empty() {
             // Where connections carry nothing of a tenant's, only what a key holds can be somebody's, and that is told
             // by what is handed over: a lock, a counter, a session under its own id are used by everybody in turn.
             return !self.shared.lookups.binds_connections(service) && !divided(Slot::Database);
