@@ -26,6 +26,7 @@ pub mod values;
 
 use smallvec::SmallVec;
 
+use crate::model::cookies::Cookies;
 use crate::model::keys::KeyUses;
 use crate::model::mcp::{Exchange, Sender};
 use crate::model::queue::QueueEvent;
@@ -133,6 +134,11 @@ pub trait Sink {
     /// What the operation does with keys whose `done` comes next.
     fn keys(&mut self, uses: KeyUses) {
         let _ = uses;
+    }
+
+    /// Cookies of a request and its answer. Comes right before the request's first `done`.
+    fn cookies(&mut self, request: u64, cookies: Box<Cookies>) {
+        let _ = (request, cookies);
     }
 
     /// An operation of a request has ended (also: was skipped, or its reply was lost).

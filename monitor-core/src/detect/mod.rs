@@ -6,7 +6,7 @@
 
 mod caller;
 mod hit;
-mod recent;
+pub(crate) mod recent;
 pub mod rules;
 mod store;
 mod tools;
@@ -16,6 +16,7 @@ pub use store::{FindingEvent, Store};
 
 use smallvec::SmallVec;
 
+use crate::model::cookies::Crossing;
 use crate::model::keys::KeyUse;
 use crate::model::queue::{JobWork, Message, Settlement};
 use crate::model::{
@@ -103,6 +104,21 @@ pub struct KeyWork<'a> {
     pub whole: bool,
     /// What it did.
     pub uses: &'a [KeyUse],
+}
+
+/// A request that carries another tenant's session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionUse {
+    /// Where.
+    pub site: Site,
+    /// When its reply ended.
+    pub at: Nanos,
+    /// What.
+    pub verb: Sym,
+    /// About what.
+    pub target: Sym,
+    /// For whom it is, and whose the session is.
+    pub crossing: Crossing,
 }
 
 /// The call of a tool behind an operation.
@@ -219,6 +235,8 @@ pub struct Handed {
     pub origin: Option<Attribution>,
     /// It was handed out before.
     pub again: bool,
+    /// The broker waits for it to be confirmed.
+    pub awaits_ack: bool,
     /// It carries a key by which its second coming can be noticed.
     pub keyed: bool,
     /// How long it lay in the queue, where its publication was seen.
@@ -294,6 +312,8 @@ pub enum RuleEvent<'a> {
         /// When it showed.
         at: Nanos,
     },
+    /// A request carried another's session.
+    Session(&'a SessionUse),
     /// A binding without effect.
     Ineffective(&'a Ineffective),
     /// Replies out of step.
@@ -392,6 +412,7 @@ pub static RULES: &[&RuleInfo] = &[
     &rules::tenant_label_missing::INFO,
     &rules::response_desync::INFO,
     &rules::conn_auth_reuse::INFO,
+    &rules::http_session_cross_tenant::INFO,
     &rules::cache_key_unscoped::INFO,
     &rules::mcp_header_mismatch::INFO,
     &rules::mcp_token_weak::INFO,
@@ -428,6 +449,7 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::new(rules::tenant_label_missing::TenantLabelMissing::default()),
         Box::new(rules::response_desync::ResponseDesync::default()),
         Box::new(rules::conn_auth_reuse::ConnAuthReuse),
+        Box::new(rules::http_session_cross_tenant::HttpSessionCrossTenant),
         Box::new(rules::cache_key_unscoped::CacheKeyUnscoped::default()),
         Box::new(rules::mcp_header_mismatch::McpHeaderMismatch),
         Box::new(rules::mcp_token_weak::McpTokenWeak),

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 /// A map of at most `limit` entries. When it is full, the entry that was made first makes room.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     map: FxHashMap<K, (u64, V)>,
     /// Keys in the order of their making. A removed key stays until it is met, or until there are too many of them.
     order: VecDeque<(u64, K)>,
@@ -17,20 +17,20 @@ pub(super) struct Recent<K, V> {
 
 impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     /// An empty map for `limit` entries, at least one.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { map: FxHashMap::default(), order: VecDeque::new(), limit: limit.max(1), n_made: 0 }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.map.get(key).map(|(_, value)| value)
     }
 
-    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.map.get_mut(key).map(|(_, value)| value)
     }
 
     /// Puts `value` in; an entry that is there already keeps its age.
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if let Some((_, old)) = self.map.get_mut(&key) {
             *old = value;
             return;
@@ -42,24 +42,29 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     }
 
     /// The entry of `key`, made by `new` if there is none.
-    pub(super) fn entry(&mut self, key: K, new: impl FnOnce() -> V) -> Option<&mut V> {
+    pub(crate) fn entry(&mut self, key: K, new: impl FnOnce() -> V) -> Option<&mut V> {
         if !self.map.contains_key(&key) {
             self.insert(key, new());
         }
         self.get_mut(&key)
     }
 
-    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         self.map.remove(key).map(|(_, value)| value)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// Forgets what `keep` does not want.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
         self.map.retain(|key, (_, value)| keep(key, value));
     }
 
     /// Everything, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.map.iter().map(|(key, (_, value))| (key, value))
     }
 

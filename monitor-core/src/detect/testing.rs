@@ -207,6 +207,7 @@ pub(crate) fn handed_to(consumer: TenantId, origin: Option<TenantId>) -> Handed 
         consumer: by_label(consumer).attribution(),
         origin: origin.and_then(|t| by_label(t).attribution()),
         again: false,
+        awaits_ack: true,
         keyed: false,
         waited: None,
     }

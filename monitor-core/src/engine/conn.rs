@@ -16,6 +16,7 @@ use crate::attribute::forwarded::{Origins, Relay};
 use crate::attribute::through::{Borrow, Through};
 use crate::decode::{Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
+use crate::model::cookies::Cookies;
 use crate::model::keys::KeyUses;
 use crate::model::mcp::Exchange;
 use crate::model::queue::Message;
@@ -87,6 +88,8 @@ pub(super) struct Pending {
     pub(super) view: Option<View>,
     /// What it does with keys.
     pub(super) keys: KeyUses,
+    /// Cookies of its request and answer, if it is the request's first operation.
+    pub(super) cookies: Option<Box<Cookies>>,
 }
 
 /// Where a unit of work's requests may have come in through a relay.
@@ -248,6 +251,8 @@ pub(super) struct Core {
     pub(super) delivered_by: Sym,
     /// What the operation does with keys that is told next.
     pub(super) keys: KeyUses,
+    /// The cookies of the request whose operation is told next.
+    pub(super) cookies: Option<(u64, Box<Cookies>)>,
     /// Who sent the latest bytes: the client's thread, the server's.
     pub(super) threads: [Option<ThreadId>; 2],
     /// Who reads what the client sends, as last told.
@@ -299,6 +304,7 @@ impl Core {
             n_jobs: 0,
             delivered_by: Sym::EMPTY,
             keys: KeyUses::new(),
+            cookies: None,
             threads: [None; 2],
             reader: None,
             reply_read: UnitNo(0),

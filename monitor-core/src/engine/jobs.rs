@@ -175,6 +175,7 @@ impl Session<'_> {
             consumer,
             origin: origin.attribution(),
             again,
+            awaits_ack: d.awaits_ack,
             keyed: m.idempotency.is_some(),
             waited,
         };

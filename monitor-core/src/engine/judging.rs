@@ -114,6 +114,7 @@ impl Session<'_> {
             let answer = if of_queue { Answer::Unknown } else { self.answer(pending.unit, op.begun, &own, &own) };
             self.tell(pending, answer);
             self.tell_keys(pending, answer);
+            self.tell_cookies(pending, answer);
             self.tell_check(pending);
             return;
         };
@@ -224,6 +225,7 @@ impl Session<'_> {
         }
         self.shared.detect(&RuleEvent::Use(&event), self.out);
         self.tell_keys(pending, answer);
+        self.tell_cookies(pending, answer);
         self.tell_next(pending, answer);
     }
 

@@ -12,6 +12,7 @@ mod gone;
 mod habits;
 mod held;
 mod index;
+mod jars;
 mod jobs;
 mod judging;
 mod lookups;
@@ -209,6 +210,7 @@ impl Engine {
             TableLevel { table: "opaque_ids", entries: s.owners.len(), limit: owners::Owners::limit() },
             level("looked_up_tables", s.lookups.level()),
             level("chosen_values", s.selectors.level()),
+            level("cookies", s.jars.level()),
             TableLevel { table: "tokens", entries: s.tokens.len(), limit: Verifier::limit() },
             TableLevel { table: "messages", entries: s.messages.len(), limit: messages::Messages::limit() },
             TableLevel { table: "bound_tables", entries: s.habits.len(), limit: habits::Habits::limit() },

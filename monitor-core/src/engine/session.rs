@@ -9,6 +9,7 @@ use super::shared::Shared;
 use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
+use crate::model::cookies::Cookies;
 use crate::model::keys::KeyUses;
 use crate::model::mcp::{Exchange, Sender};
 use crate::model::queue::QueueEvent;
@@ -280,7 +281,14 @@ impl Sink for Session<'_> {
         self.core.keys = uses;
     }
 
+    fn cookies(&mut self, request: u64, cookies: Box<Cookies>) {
+        self.core.cookies = Some((request, cookies));
+    }
+
     fn done(&mut self, op: &Operation) {
+        let cookies = self.core.cookies.take_if(|(request, _)| *request == op.request).map(|(_, cookies)| cookies);
+        let with_cookies = cookies.as_deref().map(|cookies| self.with_cookies(op, cookies));
+        let op = with_cookies.as_ref().unwrap_or(op);
         if self.core.closing
             && op.outcome == Outcome::Unknown
             && let Some(open) = self.open_at(op.request).and_then(|at| self.core.open.get_mut(at))
@@ -292,6 +300,10 @@ impl Sink for Session<'_> {
         if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
             // What its sender was answered is not known.
             self.shared.missed.on(None, None, self.core.client_workload, op.ended);
+            if let (Protocol::Http, Some(service)) = (self.core.protocol, self.core.service) {
+                let tenant = self.core.endpoint.map(|a| a.tenant);
+                self.shared.missed.unanswered(service, tenant, op.ended);
+            }
         }
         if op.kind == OpKind::Deliver {
             self.core.delivered_by = op.verb;
@@ -325,10 +337,13 @@ impl Sink for Session<'_> {
         }
         self.may_begin_again(op);
         let keys = std::mem::take(&mut self.core.keys);
-        let pending = Pending { unit: self.unit_of(op.request), protocol: self.core.protocol, op: *op, view, keys };
+        let pending =
+            Pending { unit: self.unit_of(op.request), protocol: self.core.protocol, op: *op, view, keys, cookies };
         let asks = op.effect == Effect::Check;
         let posts = op.kind == OpKind::Publish;
-        let wait = !self.known() && op.request != 0 && (data || asks || posts || self.shared.settings.operations);
+        let wait = !self.known()
+            && op.request != 0
+            && (data || asks || posts || pending.cookies.is_some() || self.shared.settings.operations);
         if wait && self.core.pending.len() < MAX_PENDING {
             self.core.pending.push(pending.unit, pending);
         } else {

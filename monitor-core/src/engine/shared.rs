@@ -11,6 +11,7 @@ use super::downstream::Downstream;
 use super::elsewhere::Elsewhere;
 use super::habits::Habits;
 use super::held::Held;
+use super::jars::Jars;
 use super::lookups::Lookups;
 use super::messages::Messages;
 use super::output::{OperationView, Output};
@@ -75,6 +76,8 @@ pub(super) struct Shared {
     pub(super) owners: Owners,
     /// Whose the values of selectors are.
     pub(super) selectors: Selectors,
+    /// Which cookies are sessions, and whose.
+    pub(super) jars: Jars,
     /// What tables are read for.
     pub(super) lookups: Lookups,
     /// Connections with reads that are held, and until when, soonest first.
@@ -158,6 +161,7 @@ impl Shared {
             deserted: VecDeque::new(),
             owners: Owners::default(),
             selectors: Selectors::default(),
+            jars: Jars::default(),
             lookups: Lookups::default(),
             held: VecDeque::new(),
             aliases: FxHashMap::default(),

@@ -2,6 +2,7 @@
 
 pub mod attribution;
 pub mod claim;
+pub mod cookies;
 pub mod event;
 pub mod finding;
 pub mod identity;

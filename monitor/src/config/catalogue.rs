@@ -14,7 +14,7 @@ pub(super) enum Known {
 }
 
 /// The catalogue of the design, whether built or not.
-const CATALOGUE: [&str; 42] = [
+const CATALOGUE: [&str; 43] = [
     "action-off-allowlist",
     "blob-unscoped",
     "cache-key-unscoped",
@@ -22,6 +22,7 @@ const CATALOGUE: [&str; 42] = [
     "control-point-bypass",
     "downstream-scope-missing",
     "handle-cross-tenant",
+    "http-session-cross-tenant",
     "llm-cache-unscoped",
     "local-set-ineffective",
     "log-comingled",

@@ -5,13 +5,14 @@ use std::hash::Hasher;
 use httparse::Header;
 use siphasher::sip::SipHasher13;
 
-use super::Shared;
 use super::identity::{Carried, carried};
-use crate::decode::body::RequestHead;
+use super::{Shared, cookies};
+use crate::decode::body::{RequestHead, ResponseHead};
 use crate::decode::shape;
 use crate::decode::values::{Values, values};
 use crate::decode::{Mark, Sink};
 use crate::model::claim::Salt;
+use crate::model::cookies::Cookies;
 use crate::model::{
     Claim, Effect, Fingerprint, Nanos, OpKind, OpaqueId, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
 };
@@ -35,6 +36,8 @@ pub(super) struct Exchange {
     kind: OpKind,
     effect: Effect,
     carried: Carried,
+    /// Its path is one where somebody logs in.
+    logs_in: bool,
     pub(super) is_head: bool,
     pub(super) is_connect: bool,
     pub(super) read_on_top: bool,
@@ -76,6 +79,7 @@ impl Exchange {
             kind: if head.irregular { OpKind::Data } else { kind(head.method, path) },
             effect: if asks_policy(path) { Effect::Check } else { Effect::None },
             carried,
+            logs_in: cookies::logs_in(path),
             is_head: head.method == "HEAD",
             is_connect: head.method == "CONNECT",
             read_on_top: false,
@@ -94,13 +98,32 @@ impl Exchange {
             target: Sym::EMPTY,
             kind: OpKind::Data,
             effect: Effect::None,
-            carried: Carried { marker: Claim::Unreadable, credential: None, proved: None, connection: None },
+            carried: Carried::unreadable(),
+            logs_in: false,
             is_head: false,
             is_connect: false,
             read_on_top: false,
             irregular: true,
             status: 0,
         }
+    }
+
+    /// The head of its answer is there.
+    pub(super) fn answered(&mut self, head: &ResponseHead<'_>, salt: Salt) {
+        self.status = head.status;
+        let any = head.headers.iter().any(|h| h.name.eq_ignore_ascii_case("set-cookie"));
+        if any && head.status < 400 {
+            let credential = self.carried.credential;
+            let new = || Box::new(Cookies { credential, ..Cookies::default() });
+            let all = self.carried.cookies.get_or_insert_with(new);
+            cookies::set(salt, head.headers, all);
+            all.logs_in = self.logs_in;
+        }
+    }
+
+    /// The cookies of both.
+    pub(super) fn take_cookies(&mut self) -> Option<Box<Cookies>> {
+        self.carried.cookies.take().filter(|c| c.says())
     }
 
     /// The credential in its head.

@@ -2,9 +2,11 @@
 
 use std::hash::Hasher;
 
+use super::cookies;
 use crate::decode::body::RequestHead;
 use crate::decode::{Mark, Sink, trace};
 use crate::model::claim::Salt;
+use crate::model::cookies::Cookies;
 use crate::model::token::Verified;
 use crate::model::{Claim, Fingerprint, HeaderPolicy, MarkerPlace, Side, TenantId};
 
@@ -12,7 +14,7 @@ use crate::model::{Claim, Fingerprint, HeaderPolicy, MarkerPlace, Side, TenantId
 const MAX_VALUE: usize = 8192;
 
 /// What a request's headers carry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Carried {
     /// Whom its tenant headers name.
     pub(super) marker: Claim,
@@ -22,6 +24,19 @@ pub(super) struct Carried {
     pub(super) proved: Option<TenantId>,
     /// A credential that authenticates the connection (Negotiate, NTLM).
     pub(super) connection: Option<(&'static str, Fingerprint)>,
+    /// Cookies that may be sessions.
+    pub(super) cookies: Option<Box<Cookies>>,
+}
+
+impl Carried {
+    /// Nothing that could be read.
+    pub(super) fn unreadable() -> Self {
+        Self { marker: Claim::Unreadable, ..Self::nothing() }
+    }
+
+    fn nothing() -> Self {
+        Self { marker: Claim::Neutral, credential: None, proved: None, connection: None, cookies: None }
+    }
 }
 
 /// Reads the headers that the policy names. Trace ids go to the sink as marks of `request`.
@@ -32,8 +47,7 @@ pub(super) fn carried(
     salt: Salt,
     sink: &mut dyn Sink,
 ) -> Carried {
-    let mut out = Carried { marker: Claim::Neutral, credential: None, proved: None, connection: None };
-    let mut session = None;
+    let mut out = Carried::nothing();
     for h in head.headers {
         let is = |list: &[String]| list.iter().any(|n| n.eq_ignore_ascii_case(h.name));
         let Some(value) = std::str::from_utf8(h.value).ok().filter(|v| v.len() <= MAX_VALUE).map(str::trim) else {
@@ -65,7 +79,7 @@ pub(super) fn carried(
                 }
             }
         } else if h.name.eq_ignore_ascii_case("cookie") {
-            session = session.or_else(|| session_of(salt, value));
+            cookies::carried(salt, value, out.cookies.get_or_insert_default());
         } else if is(&policy.trace) {
             if let Some(id) = trace::trace_id(&h.name.to_ascii_lowercase(), value) {
                 sink.mark(request, Side::Client, Mark::Trace(trace::fingerprint(salt, id)));
@@ -80,44 +94,12 @@ pub(super) fn carried(
             }
         }
     }
+    let Some(mut all) = out.cookies.take().filter(|c| c.says()) else { return out };
     // A session is as good as the credential it was opened with; one that is presented beside it comes second.
-    out.credential = out.credential.or(session);
+    all.credential = out.credential;
+    out.credential = out.credential.or(all.carried.iter().find(|c| c.named).map(|c| c.value));
+    out.cookies = Some(all);
     out
-}
-
-/// Shortest value that nobody guesses: 64 bits in hexadecimal (OWASP, session management).
-const MIN_SESSION: usize = 16;
-
-/// The first cookie that is a session by its form: its name says so, and its value cannot be guessed. Cookies that hold a
-/// client to one server, or count visits, are called otherwise. Whether it is one tenant's is learned from its use.
-fn session_of(salt: Salt, cookies: &str) -> Option<Fingerprint> {
-    let all = cookies.split(';').filter_map(|c| c.split_once('=')).map(|(name, value)| (name.trim(), value.trim()));
-    let (name, value) = all.into_iter().find(|(name, value)| speaks_of_session(name) && is_secret(value))?;
-    Some(fingerprint(salt, &format!("cookie {name}"), value))
-}
-
-/// Whether a cookie's name is that of a session. What begins with an underscore is mostly set by scripts that count.
-fn speaks_of_session(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let bare = lower.strip_prefix("__host-").or_else(|| lower.strip_prefix("__secure-")).unwrap_or(&lower);
-    !bare.starts_with('_')
-        && (bare == "sid"
-            || ["sess", ".sid", "_sid", "-sid", "auth", "token", "jwt"].iter().any(|w| bare.contains(w))
-                && !["csrf", "xsrf", "affinity", "analytics", "anonymous", "visitor"].iter().any(|w| bare.contains(w)))
-}
-
-fn is_secret(value: &str) -> bool {
-    let value = value.trim_matches('"');
-    let mut kinds = [false; 128];
-    for b in value.bytes() {
-        if let Some(seen) = kinds.get_mut(usize::from(b)) {
-            *seen = true;
-        }
-    }
-    value.len() >= MIN_SESSION
-        && kinds.iter().filter(|seen| **seen).count() >= 6
-        && value.bytes().any(|b| b.is_ascii_digit())
-        && value.bytes().any(|b| b.is_ascii_alphabetic())
 }
 
 /// The part of a credential that stays the same from request to request: signatures do not.
@@ -138,7 +120,7 @@ fn lasting<'v>(scheme: &str, value: &'v str) -> &'v str {
 }
 
 /// Equal credentials give equal fingerprints; the header counts, so that one value in two headers is two credentials.
-fn fingerprint(salt: Salt, name: &str, value: &str) -> Fingerprint {
+pub(super) fn fingerprint(salt: Salt, name: &str, value: &str) -> Fingerprint {
     let mut h = salt.hasher();
     h.write(name.to_ascii_lowercase().as_bytes());
     h.write_u8(0);

@@ -82,7 +82,7 @@ impl Http {
             return;
         };
         self.unsure = false;
-        x.status = status;
+        x.answered(head, self.salt);
         if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
             reader.response(x.number, head, at, sink);
         }
@@ -160,7 +160,8 @@ impl Http {
             reader.end(x.number, Side::Server, at, sink);
         }
         let print = self.server.text.end(x.number, Side::Server, sink);
-        self.finish(&x, at, x.outcome(), sink);
+        let outcome = x.outcome();
+        self.finish(&mut x, at, outcome, sink);
         sink.answered(x.number, at, print);
         if self.open.is_empty() {
             sink.status(at, TxStatus::Idle);
@@ -182,12 +183,15 @@ impl Http {
         sink.begun(number, at, print);
     }
 
-    pub(super) fn finish(&mut self, x: &Exchange, at: Nanos, outcome: crate::model::Outcome, sink: &mut dyn Sink) {
+    pub(super) fn finish(&mut self, x: &mut Exchange, at: Nanos, outcome: crate::model::Outcome, sink: &mut dyn Sink) {
         // An operation of its own, and first: this very request is already served as whom it authenticates.
         if let Some(handshake) = x.authentication(at, outcome, sink) {
             sink.done(&handshake);
         }
         let op = x.operation(at, outcome);
+        if let Some(cookies) = x.take_cookies() {
+            sink.cookies(x.number, cookies);
+        }
         match self.reader.as_deref_mut().filter(|_| x.read_on_top) {
             Some(reader) => reader.done(x.number, op, sink),
             None => sink.done(&op),
@@ -196,11 +200,11 @@ impl Http {
 
     /// Who still waits will not be told.
     pub(super) fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        while let Some(x) = self.open.pop_front() {
+        while let Some(mut x) = self.open.pop_front() {
             if x.sent.is_none() {
                 sink.begun(x.number, at, None);
             }
-            self.finish(&x, at, crate::model::Outcome::Unknown, sink);
+            self.finish(&mut x, at, crate::model::Outcome::Unknown, sink);
             sink.answered(x.number, at, None);
         }
         self.sending = false;

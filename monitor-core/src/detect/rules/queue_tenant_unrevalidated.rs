@@ -5,17 +5,23 @@
 //! credential, no policy asked about it. Or the process acted for another tenant than the job's. Or the job reached
 //! another tenant's own consumer.
 //!
+//! What every worker tells every other, unconfirmed, is no job (heartbeats, gossip, orders to all), whatever library sends
+//! it: each message reaches several consumers, and each of their tenants publishes there, too.
+//!
 //! Findings wait a little: work is judged connection by connection, and the proof may be on another one.
 //!
 //! Source: domain document §1.6 and §2; seed 0, myth 5; django-multitenant #213.
 
+use std::collections::VecDeque;
+
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Checked, Detail, Handed, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, Use, World};
+use crate::detect::{Checked, Detail, Handed, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, Use, World};
 use crate::model::queue::JobWork;
 use crate::model::{
-    Answer, Attribution, Basis, Claim, ConnId, EvidenceClass, Nanos, Severity, Sym, TenantId, Unseen, Verdict, Where,
+    Answer, Attribution, Basis, Claim, ConnId, EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId,
+    Unseen, Verdict, Where, WorkloadId,
 };
 
 /// What is fixed about it.
@@ -42,6 +48,35 @@ const MAX_JOBS: usize = 16_384;
 /// Most findings that wait.
 const MAX_WAITING: usize = 1_024;
 
+/// How long a delivery that nobody confirms waits, until it has shown whether all workers get such messages.
+const BROADCAST: Nanos = Nanos::secs(30);
+/// Most places remembered, and most messages that reached somebody unconfirmed.
+const MAX_PLACES: usize = 4_096;
+/// Most tenants, and most consumers of one message, told apart.
+const MAX_TENANTS: usize = 8;
+
+/// Who publishes to one place, and who is handed what is published there.
+#[derive(Debug, Default)]
+struct Talk {
+    publishers: SmallVec<[TenantId; 2]>,
+    consumers: SmallVec<[TenantId; 2]>,
+    /// One message reached several consumers.
+    to_several: bool,
+}
+
+impl Talk {
+    /// Everybody is told by everybody.
+    fn is_among_workers(&self) -> bool {
+        self.to_several && self.publishers.len() > 1 && self.consumers.iter().all(|t| self.publishers.contains(t))
+    }
+}
+
+fn add(tenants: &mut SmallVec<[TenantId; 2]>, tenant: TenantId) {
+    if tenants.len() < MAX_TENANTS && !tenants.contains(&tenant) {
+        tenants.push(tenant);
+    }
+}
+
 /// What is known of the work on one job.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
@@ -66,11 +101,25 @@ struct Waiting {
 pub struct QueueTenantUnrevalidated {
     jobs: Recent<(ConnId, u64), Seen>,
     waiting: Vec<Waiting>,
+    talks: Recent<Place, Talk>,
+    /// Who was handed a message that nobody confirms.
+    handed: Recent<(Place, Fingerprint), Option<WorkloadId>>,
+    /// Deliveries of such messages to another tenant's consumer.
+    unconfirmed: VecDeque<(Place, Hit)>,
 }
+
+/// A broker, and where messages were published to.
+type Place = (ServiceId, Fingerprint);
 
 impl Default for QueueTenantUnrevalidated {
     fn default() -> Self {
-        Self { jobs: Recent::new(MAX_JOBS), waiting: Vec::new() }
+        Self {
+            jobs: Recent::new(MAX_JOBS),
+            waiting: Vec::new(),
+            talks: Recent::new(MAX_PLACES),
+            handed: Recent::new(MAX_PLACES),
+            unconfirmed: VecDeque::new(),
+        }
     }
 }
 
@@ -174,8 +223,33 @@ impl QueueTenantUnrevalidated {
         }
     }
 
+    fn posted(&mut self, p: &Posted<'_>) {
+        if let (Some(service), Some(by)) = (p.site.service, p.answer.attribution())
+            && let Some(talk) = self.talks.entry((service, p.message.place), Talk::default)
+        {
+            add(&mut talk.publishers, by.tenant);
+        }
+    }
+
+    /// A message that nobody confirms was handed to a consumer.
+    fn told(&mut self, place: Place, h: &Handed) {
+        let Some(talk) = self.talks.entry(place, Talk::default) else { return };
+        if let Some(consumer) = h.consumer {
+            add(&mut talk.consumers, consumer.tenant);
+        }
+        if let Some(id) = h.id
+            && let Some(first) = self.handed.entry((place, id), || h.site.workload)
+        {
+            talk.to_several |= *first != h.site.workload;
+        }
+    }
+
     /// A job that reached the consumer of another tenant.
-    fn handed(h: &Handed, hits: &mut Vec<Hit>) -> Outcome {
+    fn handed(&mut self, h: &Handed, hits: &mut Vec<Hit>) -> Outcome {
+        let place = h.site.service.map(|service| (service, h.place));
+        if let Some(place) = place.filter(|_| !h.awaits_ack) {
+            self.told(place, h);
+        }
         let Some(consumer) = h.consumer else { return Outcome::Clear };
         let Some(origin) = h.origin else { return Outcome::Insufficient("producer not known") };
         if consumer.tenant == origin.tenant {
@@ -189,7 +263,7 @@ impl QueueTenantUnrevalidated {
             basis: Some(a.basis),
         };
         let published = Nanos(h.at.0.saturating_sub(h.waited.unwrap_or_default().0));
-        hits.push(Hit {
+        let hit = Hit {
             rule: INFO.id,
             severity: Severity::Critical,
             class: origin.class.min(consumer.class),
@@ -203,13 +277,28 @@ impl QueueTenantUnrevalidated {
                 step(published, "publish", origin, Detail::Operation(h.queue, Sym::EMPTY)),
                 step(h.at, "deliver", consumer, Detail::Words("to another tenant's own consumer")),
             ],
-        });
-        Outcome::Found
+        };
+        match place.filter(|_| !h.awaits_ack) {
+            Some(place) if self.unconfirmed.len() < MAX_WAITING => {
+                self.unconfirmed.push_back((place, hit));
+                Outcome::Clear
+            }
+            Some(_) => Outcome::Insufficient("too many wait"),
+            None => {
+                hits.push(hit);
+                Outcome::Found
+            }
+        }
     }
 
     /// Tells what has waited long enough; `all`: everything.
     fn flush(&mut self, now: Nanos, all: bool, hits: &mut Vec<Hit>) -> Outcome {
         let before = hits.len();
+        while let Some((place, hit)) = self.unconfirmed.pop_front_if(|(_, h)| all || now.since(h.at) >= BROADCAST) {
+            if !self.talks.get(&place).is_some_and(Talk::is_among_workers) {
+                hits.push(hit);
+            }
+        }
         let (due, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|w| all || now.since(w.hit.at) >= WAIT);
         self.waiting = rest;
@@ -245,7 +334,11 @@ impl Rule for QueueTenantUnrevalidated {
                 self.checked(c);
                 Outcome::Clear
             }
-            RuleEvent::Handed(h) => Self::handed(h, hits),
+            RuleEvent::Posted(p) => {
+                self.posted(p);
+                Outcome::Clear
+            }
+            RuleEvent::Handed(h) => self.handed(h, hits),
             RuleEvent::Tick(now) => self.flush(*now, false, hits),
             RuleEvent::End(now) => self.flush(*now, true, hits),
             _ => Outcome::Clear,
@@ -284,7 +377,6 @@ impl Rule for QueueTenantUnrevalidated {
 mod tests {
     use super::*;
     use crate::detect::testing::*;
-    use crate::model::ServiceId;
     use crate::model::queue::Job;
 
     fn part_of(n: u64, class: EvidenceClass) -> JobWork {
@@ -364,6 +456,31 @@ mod tests {
             assert!(run(&mut rule, &work(Verdict::Unbound)).is_empty());
             assert_eq!(run_event(&mut rule, &RuleEvent::End(Nanos::secs(5))).len(), found);
         }
+    }
+
+    /// What is published by each of these, and handed to each of these of A's and B's workers; nobody confirms it.
+    fn talk(publishers: &[TenantId], consumers: &[(TenantId, WorkloadId)]) -> usize {
+        let mut rule = QueueTenantUnrevalidated::default();
+        for by in publishers {
+            let posted = Posted { site: SITE, message: &a_message(), answer: by_label(*by) };
+            run_event(&mut rule, &RuleEvent::Posted(&posted));
+            for (consumer, workload) in consumers.iter().filter(|(c, _)| c != by) {
+                let mut h = Handed { awaits_ack: false, ..handed_to(*consumer, Some(*by)) };
+                (h.site.workload, h.id) = (Some(*workload), Some(Fingerprint(u64::from(by.0))));
+                assert!(run_event(&mut rule, &RuleEvent::Handed(&h)).is_empty(), "it waits");
+            }
+        }
+        run_event(&mut rule, &RuleEvent::Tick(Nanos::secs(1))).len()
+            + 10 * run_event(&mut rule, &RuleEvent::Tick(Nanos::secs(31))).len()
+    }
+
+    #[test]
+    fn near_miss_what_all_workers_tell_all() {
+        let workers = [(A, LABELLED), (A, UNLABELLED), (B, SERVER), (B, REMOTE)];
+        assert_eq!(talk(&[A, B], &workers), 0);
+        // One who only listens, one who only tells, or one alone that is told: that is no talk among workers.
+        assert_eq!(talk(&[A], &workers), 20);
+        assert_eq!(talk(&[A, B], &[(A, LABELLED), (B, SERVER)]), 20);
     }
 
     #[test]

@@ -233,8 +233,45 @@ pub(super) fn all_scenes() -> Vec<Scene> {
         ("again and guilty", again(true)),
         ("cache", cache()),
         ("traced", traced()),
+        ("workers", workers()),
+        ("one jar", cookies::one_jar("sid", "; HttpOnly", ["", ""])),
+        ("sessions", cookies::sessions()),
         ("pooler session", story(SESSION_SET)),
         ("pooler local", story(LOCAL)),
         ("pooler unbound", story(UNBOUND)),
     ]
+}
+
+/// Workers of both tenants tell each other that they are there, on a channel of a library that nobody here knows.
+fn workers() -> Vec<Step> {
+    let mut script = Script::default();
+    let mut port = 41_000;
+    let mut connect = |script: &mut Script, who: u64| {
+        port += 1;
+        script.connect(who, 15, port, 6379)
+    };
+    let talks = TENANTS.map(|who| connect(&mut script, who));
+    let listens: Vec<usize> = [ACME, GLOBEX, POOLER].map(|who| connect(&mut script, who)).into();
+    for conn in &listens {
+        script.send(*conn, 0, command(&["SUBSCRIBE", "fleet"]));
+        script.send(*conn, 1, b"*3\r\n$9\r\nsubscribe\r\n$5\r\nfleet\r\n:1\r\n".to_vec());
+    }
+    for n in 0..6 {
+        let text = format!("{{\"worker\":\"w{}\",\"beat\":{n}}}", n % 2);
+        script.send(talks[n % 2], 0, command(&["PUBLISH", "fleet", &text]));
+        script.send(talks[n % 2], 1, format!(":{}\r\n", listens.len()).into_bytes());
+        for conn in &listens {
+            script.send(*conn, 1, command(&["message", "fleet", &text]));
+        }
+        script.steps.push(Step::Wait { millis: 2_000 });
+    }
+    script.steps.push(Step::Wait { millis: 40_000 });
+    talks.into_iter().chain(listens).for_each(|conn| script.close(conn));
+    script.steps
+}
+
+#[test]
+fn what_workers_tell_each_other_is_no_job() {
+    let seen = all(&workers());
+    assert!(!rules(&seen).contains("queue-tenant-unrevalidated"), "{:#?}", seen.findings);
 }
