@@ -4,9 +4,12 @@
 //! Memory: the first 16 KiB of a message's content.
 
 mod fields;
+mod packed;
+mod pickle;
 
 use std::hash::Hasher;
 
+use packed::Said;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
@@ -30,8 +33,8 @@ const MAX_TRACES: usize = 4;
 const MAX_PARTS: usize = 6;
 /// Most words of an address that are looked at for a tenant's name.
 const MAX_LABELS: usize = 16;
-/// Longest word that only says where the job is.
-const MAX_REFERENCE: usize = 128;
+/// Longest part of a message that is a word or a number.
+const MAX_SHORT: usize = 128;
 /// Longest address that is looked at for a tenant's name.
 const MAX_ADDRESS: usize = 512;
 
@@ -74,6 +77,7 @@ impl Draft {
                 proved: None,
                 signed: false,
                 chore: false,
+                lane: None,
                 idempotency: None,
                 traces: SmallVec::new(),
                 values: SmallVec::new(),
@@ -161,6 +165,19 @@ impl Draft {
         }
     }
 
+    /// A name of what it goes through that may be a tenant's own (a virtual host): a tenant inside it is a label.
+    pub fn through(&mut self, name: &str, sink: &mut dyn Sink) {
+        let claim =
+            sink.marker(MarkerPlace::KeyPrefix, "", name.get(..MAX_ADDRESS.min(name.len())).unwrap_or_default());
+        self.message.labelled |= claim != Claim::Neutral;
+        self.claims(claim);
+    }
+
+    /// Which part of the place it goes to (a partition, or what chooses one).
+    pub fn lane(&mut self, lane: &[u8]) {
+        self.message.lane = Some(hash(self.salt, "lane", &[lane]));
+    }
+
     /// The id of a trace or request, as the header or property `name` (lower case) has it.
     pub fn trace(&mut self, name: &str, value: &str) {
         if let Some(id) = trace::trace_id(name, value)
@@ -202,16 +219,49 @@ impl Draft {
         });
         let content = std::mem::take(&mut self.content);
         if self.whole && content.len() as u64 == self.message.bytes {
-            self.message.readable = says_something(&content);
-            fields::each(&content, &mut |name, value| match token(value) {
+            self.message.readable = self.reads(&content, sink);
+        }
+        self.message
+    }
+
+    /// What content says of its tenant; gives whether all of it was read.
+    fn reads(&mut self, content: &[u8], sink: &mut dyn Sink) -> bool {
+        packed::each(content, &mut |said| match said {
+            Said::Field(name, value) => match token(value) {
                 Some((scheme, token)) => self.signed_claim(scheme, token, sink),
                 None => {
                     let claim = sink.marker(MarkerPlace::Header, name, value);
                     self.message.labelled |= claim != Claim::Neutral;
                     self.claims(claim);
                 }
-            });
+            },
+            Said::Word(word) => self.labels(word, sink),
+            Said::Somebody => self.message.labelled = true,
+        })
+    }
+
+    /// A part of a message that is kept in parts (the fields of a hash); `None`: not all of it was seen.
+    pub fn part(&mut self, name: &str, value: Option<&[u8]>, sink: &mut dyn Sink) {
+        let Some(value) = value else {
+            self.whole = false;
+            return;
+        };
+        let text = std::str::from_utf8(value).ok();
+        if let Some(text) = text {
+            self.field(name, text, sink);
         }
+        let short = text.is_some_and(|t| t.len() <= MAX_SHORT);
+        self.whole &= self.reads(value, sink) || short;
+        let kept = &mut self.message.values;
+        if short {
+            values(self.salt, value, &mut |v| keep(kept, v));
+        }
+    }
+
+    /// All parts were told.
+    pub fn finish_parts(mut self, at: Nanos) -> Message {
+        self.message.at = at;
+        self.message.readable = self.whole;
         self.message
     }
 
@@ -245,15 +295,6 @@ impl Draft {
             _ => Claim::Unreadable,
         };
     }
-}
-
-/// Whether content is text that might name a tenant: not nothing, and not just a word that says where the job is.
-fn says_something(content: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(content) else { return false };
-    let text = text.trim();
-    let reference =
-        text.len() <= MAX_REFERENCE && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b));
-    !text.is_empty() && !reference
 }
 
 /// The name of a queue, topic or subject as it may be shown: its words, without ids.

@@ -305,13 +305,6 @@ pub enum RuleEvent<'a> {
     Use(&'a Use),
     /// Keys were read or written.
     Keys(&'a KeyWork<'a>),
-    /// Something on a connection to this service was missed: anything may have been done there unseen until now.
-    Missed {
-        /// The service.
-        service: ServiceId,
-        /// When it showed.
-        at: Nanos,
-    },
     /// A request carried another's session.
     Session(&'a SessionUse),
     /// A binding without effect.

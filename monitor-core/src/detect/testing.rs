@@ -188,6 +188,7 @@ pub(crate) fn a_message() -> Message {
         labelled: false,
         readable: true,
         chore: false,
+        lane: None,
         proved: None,
         signed: false,
         idempotency: None,
@@ -243,6 +244,11 @@ pub(crate) fn outcome(rule: &mut dyn Rule, u: &Use) -> Outcome {
 
 pub(crate) fn outcome_of(rule: &mut dyn Rule, event: &RuleEvent<'_>) -> Outcome {
     with_world(&[shared_service()], |world| rule.on_event(event, world, &mut Vec::new()))
+}
+
+/// The same, where something was missed.
+pub(crate) fn outcome_missing(rule: &mut dyn Rule, event: &RuleEvent<'_>, missed: &Missed) -> Outcome {
+    with_world(&[shared_service()], |world| rule.on_event(event, &World { missed, ..*world }, &mut Vec::new()))
 }
 
 fn with_world<T>(services: &[Service], f: impl FnOnce(&World<'_>) -> T) -> T {

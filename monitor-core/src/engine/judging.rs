@@ -32,6 +32,12 @@ fn of_its_own(op: &Operation, unit: UnitNo) -> SmallVec<[Bound; 2]> {
     credential.into_iter().chain(marker).chain(schemas).collect()
 }
 
+/// Somebody is named in it.
+fn marker_of(op: &Operation, unit: UnitNo, claim: Claim) -> Bound {
+    let (slot, scope, strength) = (Slot::Marker, Scope::Transaction, Strength::V1);
+    Bound { slot, claim, scope, strength, at: op.begun, unit }
+}
+
 /// Values in an operation itself that may be some tenant's: schemas, and what all rows have in common.
 fn chosen_of_its_own(op: &Operation, unit: UnitNo) -> SmallVec<[Bound; 2]> {
     let Some(tables) = op.tables else { return SmallVec::new() };
@@ -124,8 +130,11 @@ impl Session<'_> {
         view.live.extend(own.iter().copied());
         view.chosen.extend(chosen_of_its_own(op, pending.unit));
         view.chosen.extend(self.chosen_at_start());
-        let view = &view;
         let answer = self.answer(pending.unit, op.begun, &left, &own);
+        // A part of another's in it is another's, whatever the other parts are.
+        let others = answer.attribution().map(|a| op.named.into_iter().flatten().filter(move |t| *t != a.tenant));
+        view.live.extend(others.into_iter().flatten().map(|t| marker_of(op, pending.unit, Claim::Tenant(t))));
+        let view = &view;
         if fate.is_none() {
             if let Some(by) = self.bound_by_unit(pending.unit, &left, &[]) {
                 self.compare(pending.unit, by.tenant, op.ended);

@@ -232,6 +232,7 @@ mod tests {
             proved: None,
             readable: true,
             chore: false,
+            lane: None,
             idempotency: None,
             traces: SmallVec::new(),
             values: SmallVec::new(),

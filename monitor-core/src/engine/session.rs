@@ -441,9 +441,6 @@ impl Sink for Session<'_> {
         self.misses(at);
         self.may_break_habits();
         self.core.ledger.disturb(why == Disturbance::MidStream);
-        if let Some(service) = self.core.service {
-            self.shared.detect(&RuleEvent::Missed { service, at }, self.out);
-        }
         self.abandons_all(at);
         self.loses_jobs(at);
         for open in self.core.open.drain(..) {

@@ -119,6 +119,15 @@ pub(super) struct Shared {
     pub(super) now: Nanos,
 }
 
+/// Rules, what they see, and where what they find goes.
+struct Bench<'a> {
+    world: World<'a>,
+    rules: &'a mut [Box<dyn Rule>],
+    hits: &'a mut Vec<Hit>,
+    store: &'a mut Store,
+    stats: &'a mut Stats,
+}
+
 impl Shared {
     pub(super) fn new(settings: Settings) -> Self {
         let mut tenants = TenantTable::default();
@@ -285,9 +294,8 @@ impl Shared {
         self.tokens.inspect(scheme, token, self.now, name, &mut whom)
     }
 
-    /// Shows an event to every rule and hands out what they find, at once or once it is known that nothing it rests on was
-    /// missed.
-    pub(super) fn detect(&mut self, event: &RuleEvent<'_>, out: &mut dyn Output) {
+    /// Rules, and what they see.
+    fn bench(&mut self) -> Bench<'_> {
         let world = World {
             services: &self.services,
             directory: &self.directory,
@@ -297,12 +305,19 @@ impl Shared {
             settings: &self.settings,
             missed: &self.missed,
         };
+        Bench { world, rules: &mut self.rules, hits: &mut self.hits, store: &mut self.store, stats: &mut self.stats }
+    }
+
+    /// Shows an event to every rule and hands out what they find, at once or once it is known that nothing it rests on was
+    /// missed.
+    pub(super) fn detect(&mut self, event: &RuleEvent<'_>, out: &mut dyn Output) {
+        let Bench { world, rules, hits, stats, .. } = self.bench();
         let mut found: SmallVec<[(Hit, SmallVec<[Unseen; 2]>); 1]> = SmallVec::new();
-        for rule in &mut self.rules {
-            if let Outcome::Insufficient(reason) = rule.on_event(event, &world, &mut self.hits) {
-                *self.stats.insufficient.entry((rule.info().id, reason)).or_default() += 1;
+        for rule in rules {
+            if let Outcome::Insufficient(reason) = rule.on_event(event, &world, hits) {
+                *stats.insufficient.entry((rule.info().id, reason)).or_default() += 1;
             }
-            for hit in self.hits.drain(..) {
+            for hit in hits.drain(..) {
                 let rests_on = rule.rests_on(&hit, &world);
                 found.push((hit, rests_on));
             }
@@ -314,20 +329,12 @@ impl Shared {
 
     /// Hands out a hit as a finding.
     pub(super) fn found(&mut self, hit: &Hit, out: &mut dyn Output) {
-        let world = World {
-            services: &self.services,
-            directory: &self.directory,
-            tenants: &self.tenants,
-            names: &self.names,
-            servers: &self.servers,
-            settings: &self.settings,
-            missed: &self.missed,
-        };
-        let Some(rule) = self.rules.iter().find(|r| r.info().id == hit.rule) else { return };
-        let told = self.store.add(hit, rule.as_ref(), &world, &mut |f, e| out.finding(f, e));
+        let Bench { world, rules, store, stats, .. } = self.bench();
+        let Some(rule) = rules.iter().find(|r| r.info().id == hit.rule) else { return };
+        let told = store.add(hit, rule.as_ref(), &world, &mut |f, e| out.finding(f, e));
         let Some(severity) = told else { return };
         let key = (hit.rule, severity, hit.class, hit.site.service, hit.used);
-        *self.stats.findings.entry(key).or_default() += 1;
+        *stats.findings.entry(key).or_default() += 1;
         if severity >= Severity::High
             && let Some(s) = hit.site.service.and_then(|id| self.service_mut(id))
         {

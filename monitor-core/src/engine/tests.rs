@@ -10,6 +10,7 @@ mod cookies;
 mod faults;
 mod flat;
 mod habits;
+mod indices;
 mod jobs;
 mod keys;
 mod logs;

@@ -292,6 +292,9 @@ pub struct Operation {
     pub proved: Option<TenantId>,
     /// The tables that a statement names; `None` where there are none, or its text could not be read.
     pub tables: Option<Tables>,
+    /// Tenants that its parts name where they do not agree (the keys of one command): whoever it is for, another's part in
+    /// it is another's.
+    pub named: [Option<TenantId>; 2],
 }
 
 /// The tables of one statement, and what their names say.

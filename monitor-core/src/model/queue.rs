@@ -37,6 +37,9 @@ pub struct Message {
     pub proved: Option<TenantId>,
     /// It is a job library's or broker's own affair (a heartbeat, an order to workers, a result), and no job.
     pub chore: bool,
+    /// Which part of its place it goes to, where places have such (a partition, or the key that chooses one): each tenant
+    /// may have its own.
+    pub lane: Option<Fingerprint>,
     /// It carries a signed claim that could not be verified here.
     pub signed: bool,
     /// What lets a consumer see that it got the same job twice, where the producer gave it such a key.
@@ -45,6 +48,22 @@ pub struct Message {
     pub traces: SmallVec<[Fingerprint; 1]>,
     /// Other values that it carries, which may turn up again in the work done for it.
     pub values: SmallVec<[Fingerprint; 8]>,
+}
+
+impl Message {
+    /// Its content only says where the message is, which says this.
+    pub fn refers_to(&mut self, body: &Self) {
+        self.labelled |= body.labelled;
+        self.signed |= body.signed;
+        self.proved = self.proved.or(body.proved);
+        if self.marker == Claim::Neutral {
+            self.marker = body.marker;
+        }
+        self.readable = body.readable;
+        let more = body.values.iter().filter(|v| !self.values.contains(v)).copied();
+        let more: SmallVec<[Fingerprint; 8]> = more.take(MAX_VALUES.saturating_sub(self.values.len())).collect();
+        self.values.extend(more);
+    }
 }
 
 /// A message has reached a consumer.

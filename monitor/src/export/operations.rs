@@ -75,6 +75,7 @@ mod tests {
             credential: None,
             proved: None,
             tables: None,
+            named: [None; 2],
         };
         let mut view = OperationView {
             flow: ("127.0.0.1:40112".parse().unwrap(), "127.0.0.1:5432".parse().unwrap()),

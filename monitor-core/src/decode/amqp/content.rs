@@ -68,6 +68,7 @@ impl Content {
             } else {
                 draft.address(&parts, &[&*exchange, &*key].join("/"), sink);
             }
+            draft.through(&String::from_utf8_lossy(&core.vhost), sink);
             Some(draft)
         } else {
             sink.decode_error("too_many_messages_at_once");

@@ -139,6 +139,7 @@ impl What {
             credential: None,
             proved: self.proved,
             tables: None,
+            named: [None; 2],
         });
     }
 }

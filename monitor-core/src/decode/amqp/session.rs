@@ -90,5 +90,6 @@ fn bind(verb: &str, target: &str, slot: Slot, claim: Claim, strength: Strength, 
         credential: None,
         proved: None,
         tables: None,
+        named: [None; 2],
     });
 }

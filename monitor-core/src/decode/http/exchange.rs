@@ -6,7 +6,7 @@ use httparse::Header;
 use siphasher::sip::SipHasher13;
 
 use super::identity::{Carried, carried};
-use super::{Shared, cookies};
+use super::{Shared, cookies, index};
 use crate::decode::body::{RequestHead, ResponseHead};
 use crate::decode::shape;
 use crate::decode::values::{Values, values};
@@ -14,7 +14,7 @@ use crate::decode::{Mark, Sink};
 use crate::model::claim::Salt;
 use crate::model::cookies::Cookies;
 use crate::model::{
-    Claim, Effect, Fingerprint, Nanos, OpKind, OpaqueId, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
+    Claim, Effect, Fingerprint, Nanos, OpKind, OpaqueId, Operation, Outcome, Scope, Side, Slot, Strength, Sym, Tables,
 };
 
 /// Bytes of a body that are looked through for values.
@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     kind: OpKind,
     effect: Effect,
     carried: Carried,
+    /// The index of a search engine that it names.
+    tables: Option<Tables>,
     /// Its path is one where somebody logs in.
     logs_in: bool,
     pub(super) is_head: bool,
@@ -79,6 +81,7 @@ impl Exchange {
             kind: if head.irregular { OpKind::Data } else { kind(head.method, path) },
             effect: if asks_policy(path) { Effect::Check } else { Effect::None },
             carried,
+            tables: index::index(path, sink),
             logs_in: cookies::logs_in(path),
             is_head: head.method == "HEAD",
             is_connect: head.method == "CONNECT",
@@ -99,6 +102,7 @@ impl Exchange {
             kind: OpKind::Data,
             effect: Effect::None,
             carried: Carried::unreadable(),
+            tables: None,
             logs_in: false,
             is_head: false,
             is_connect: false,
@@ -181,7 +185,8 @@ impl Exchange {
             marker: self.carried.marker,
             credential: self.carried.credential,
             proved: self.carried.proved,
-            tables: None,
+            tables: self.tables,
+            named: [None; 2],
         }
     }
 }

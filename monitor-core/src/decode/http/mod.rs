@@ -15,6 +15,7 @@ mod exchange;
 mod framing;
 pub mod fuzz;
 mod identity;
+mod index;
 pub(crate) mod look;
 mod pairing;
 mod patient;

@@ -251,7 +251,7 @@ impl Carrier {
             return;
         }
         core.held += 1;
-        let message = message(core, &part.topic, item, self.request, at, sink);
+        let message = message(core, (&part.topic, part.partition), item, self.request, at, sink);
         part.messages.push((place, message));
     }
 
@@ -273,7 +273,7 @@ impl Carrier {
             (op.target, op.marker) = (topic.shown, topic.marker);
             sink.done(&op);
         }
-        let mut message = message(core, topic, item, self.request, at, sink);
+        let mut message = message(core, (topic, self.partition), item, self.request, at, sink);
         message.ids.push(topic.record(core.salt, self.partition, offset));
         let confirmed = Confirmed::Past(Position { log: topic.partition(core.salt, self.partition), offset });
         sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack: true, again, confirmed }));
@@ -281,14 +281,25 @@ impl Carrier {
 }
 
 /// A message from a record, the same for producer and consumer.
-fn message(core: &Core, topic: &Topic, item: Item<'_>, request: u64, at: Nanos, sink: &mut dyn Sink) -> Message {
+fn message(
+    core: &Core,
+    (topic, partition): (&Topic, i32),
+    item: Item<'_>,
+    request: u64,
+    at: Nanos,
+    sink: &mut dyn Sink,
+) -> Message {
     let mut draft = Draft::new(core.salt, request);
     draft.address(&[&topic.name], topic.text(), sink);
     let mut key = None;
+    draft.lane(&partition.to_be_bytes());
     match item {
         Item::Record(record) => {
             content(&record, &mut draft, sink);
             key = record.key;
+            if let Some(key) = key {
+                draft.lane(key);
+            }
         }
         Item::Unread(_, n) => draft.missing(n),
         Item::Lost(_) => {}

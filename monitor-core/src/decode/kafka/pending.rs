@@ -94,6 +94,7 @@ impl Pending {
             credential: None,
             proved: None,
             tables: None,
+            named: [None; 2],
         }
     }
 

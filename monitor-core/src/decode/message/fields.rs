@@ -1,4 +1,5 @@
-//! Fields of a JSON text whose names speak of a tenant, without keeping the text's tree.
+//! Fields of a JSON text whose names speak of a tenant, without keeping the text's tree. Text inside text is read, too:
+//! job libraries put arguments into strings.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,6 +7,7 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::packed::{self, Said};
 use crate::model::claim::speaks_of_tenant;
 
 /// How deep fields are looked for: an envelope, a job, its arguments, one more.
@@ -13,33 +15,54 @@ const MAX_DEPTH: usize = 4;
 /// Longest field name that can speak of a tenant.
 const MAX_NAME: usize = 64;
 
-/// Calls `found` with the lower-case name and the value of each field that speaks of a tenant and holds a string or a
-/// number. What is no JSON has none.
-pub(super) fn each(text: &[u8], found: &mut dyn FnMut(&str, &str)) {
-    if !matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
-        return;
+/// Calls `say` with the lower-case name and the value of each field that speaks of a tenant and holds a string or a number.
+/// What is no JSON has none. Gives whether all of it was looked at.
+pub(super) fn each(text: &[u8], say: &mut dyn FnMut(Said<'_>)) -> bool {
+    let mut found = Found { say, whole: true };
+    found.walk(text, 0);
+    found.whole
+}
+
+/// What is found, and whether nothing was passed over.
+struct Found<'a> {
+    say: &'a mut dyn FnMut(Said<'_>),
+    whole: bool,
+}
+
+impl Found<'_> {
+    fn walk(&mut self, text: &[u8], depth: usize) {
+        let mut json = serde_json::Deserializer::from_slice(text);
+        // What was found before an error is part of the text all the same.
+        let read = Walk { found: self, name: None, depth }.deserialize(&mut json);
+        self.whole &= read.is_ok() && json.end().is_ok();
     }
-    let mut json = serde_json::Deserializer::from_slice(text);
-    // What was found before an error is part of the text all the same.
-    let _ = Walk { found, name: None, depth: 0 }.deserialize(&mut json);
 }
 
 /// Visits one value; `name`: that of the field it is the value of, where that speaks of a tenant.
-struct Walk<'a, 'n> {
-    found: &'a mut dyn FnMut(&str, &str),
+struct Walk<'a, 'b, 'n> {
+    found: &'a mut Found<'b>,
     name: Option<&'n str>,
     depth: usize,
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_, '_, '_> {
     fn scalar(self, value: &str) {
         if let Some(name) = self.name {
-            (self.found)(name, value);
+            (self.found.say)(Said::Field(name, value));
+        } else if matches!(value.as_bytes(), [b'{' | b'[', ..]) {
+            // One that is none is text like any other.
+            if self.depth >= MAX_DEPTH {
+                self.found.whole = false;
+            } else if serde_json::from_str::<IgnoredAny>(value).is_ok() {
+                self.found.walk(value.as_bytes(), self.depth + 1);
+            }
+        } else if matches!(value.as_bytes(), [b'O' | b'a', b':', b'0'..=b'9', ..]) {
+            self.found.whole &= packed::php(value, self.found.say);
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Walk<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -47,7 +70,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, '_> {
+impl<'de> Visitor<'de> for Walk<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,6 +112,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         let deep = self.depth >= MAX_DEPTH;
         loop {
             let more = if deep {
+                self.found.whole = false;
                 seq.next_element::<IgnoredAny>()?.is_some()
             } else {
                 let next = Walk { found: &mut *self.found, name: None, depth: self.depth + 1 };
@@ -104,6 +128,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
         let deep = self.depth >= MAX_DEPTH;
         while let Some(key) = map.next_key_seed(Text)? {
             if deep {
+                self.found.whole = false;
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -148,7 +173,11 @@ mod tests {
 
     fn all(text: &str) -> Vec<(String, String)> {
         let mut found = Vec::new();
-        each(text.as_bytes(), &mut |n, v| found.push((n.to_owned(), v.to_owned())));
+        each(text.as_bytes(), &mut |said| {
+            if let Said::Field(n, v) = said {
+                found.push((n.to_owned(), v.to_owned()));
+            }
+        });
         found
     }
 
@@ -159,6 +188,8 @@ mod tests {
         assert_eq!(all(r#"[[],{"tenant":"b"}]"#), [of("tenant", "b")]);
         assert_eq!(all(r#"{"a":{"b":{"c":{"d":{"tenant":"x"}}}}}"#), []);
         assert_eq!(all(r#"{"tenant":null}"#), []);
+        assert_eq!(all(r#"{"args":"[{\"tenant\":\"a\"}]"}"#), [of("tenant", "a")]);
+        assert_eq!(all(r#"{"command":"O:1:\"A\":1:{s:6:\"tenant\";s:1:\"a\";}"}"#), [of("tenant", "a")]);
     }
 
     #[test]

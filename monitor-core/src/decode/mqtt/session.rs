@@ -106,6 +106,7 @@ fn bind(target: &str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, s
         credential: None,
         proved: None,
         tables: None,
+        named: [None; 2],
     });
 }
 

@@ -64,6 +64,7 @@ impl Nats {
             credential: None,
             proved: None,
             tables: None,
+            named: [None; 2],
         }
     }
 

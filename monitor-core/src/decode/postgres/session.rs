@@ -48,5 +48,6 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
         credential: None,
         proved: None,
         tables: None,
+        named: [None; 2],
     });
 }

@@ -1,7 +1,7 @@
 //! One message as it stands in a list, a channel or a job's data: content in pieces, and the envelopes of job libraries.
 //!
-//! Celery's (kombu 5: JSON with `headers`, `properties` and a `body` in base64) and Sidekiq's (JSON with `jid`) were
-//! looked up in what the libraries send.
+//! Celery's (kombu 5: JSON with `headers`, `properties` and a `body` in base64), Sidekiq's (JSON with `jid`) and Dramatiq's
+//! (JSON with `redis_message_id` among its options) were looked up in what the libraries send.
 //!
 //! Memory: 16 KiB of an envelope; content that is longer is hashed as it comes.
 
@@ -151,7 +151,7 @@ impl Element {
     /// Reads a job library's envelope; `false` if it is none whose content stands apart.
     fn draft_envelope(&mut self, json: &[u8], tag: &mut Option<u64>, again: &mut bool, sink: &mut dyn Sink) -> bool {
         let has = |name: &str| memchr::memmem::find(json, name.as_bytes()).is_some();
-        if !(has("\"jid\"") || (has("\"properties\"") && has("\"body\""))) {
+        if !(has("\"jid\"") || has("\"redis_message_id\"") || (has("\"properties\"") && has("\"body\""))) {
             return false;
         }
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(json) else { return false };
@@ -160,6 +160,15 @@ impl Element {
             self.draft.idempotency(jid.as_bytes());
             // A retry says how often it was tried.
             *again = envelope.retry_count.is_some();
+            return false;
+        }
+        if let Some(id) = envelope.options.as_ref().and_then(|o| o.redis_message_id.as_ref()) {
+            self.draft.id("dramatiq", &[id.as_bytes()]);
+            *tag = Some(dramatiq_tag(self.salt, id.as_bytes()));
+            // A retry is a message of its own with the same id.
+            if let Some(id) = &envelope.message_id {
+                self.draft.idempotency(id.as_bytes());
+            }
             return false;
         }
         let (Some(properties), Some(body)) = (&envelope.properties, &envelope.body) else { return false };
@@ -190,6 +199,11 @@ pub(super) fn celery_tag(salt: Salt, tag: &[u8]) -> u64 {
     identify(salt, "celery-tag", &[tag])
 }
 
+/// What Dramatiq calls a message in one queue.
+pub(super) fn dramatiq_tag(salt: Salt, id: &[u8]) -> u64 {
+    identify(salt, "dramatiq-tag", &[id])
+}
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, default)]
@@ -202,6 +216,16 @@ struct Envelope<'a> {
     headers: Option<FxHashMap<Cow<'a, str>, Value>>,
     #[serde(borrow, default)]
     properties: Option<Properties<'a>>,
+    #[serde(borrow, default)]
+    message_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    options: Option<Options<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Options<'a> {
+    #[serde(borrow, default)]
+    redis_message_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]

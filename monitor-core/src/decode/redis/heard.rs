@@ -223,6 +223,7 @@ impl Redis {
                 credential: None,
                 proved: None,
                 tables: None,
+                named: [None; 2],
             };
             sink.done(&op);
             sink.queue(event);

@@ -239,7 +239,13 @@ pub(super) fn touch(
             let did = if name == "RENAME" { Did::Always } else { Did::Positive };
             (Gives::Nothing, Makes::Each(smallvec::smallvec![none(), from(&[0], false)]), did)
         }
-        "COPY" if n == 2 && !a.has(3, "DB") => {
+        "MOVE" if n == 2 => {
+            (Gives::Nothing, Makes::Each(smallvec::smallvec![none(), from(&[0], false)]), Did::Positive)
+        }
+        "SORT" if n == 2 => {
+            (Gives::Nothing, Makes::Each(smallvec::smallvec![KeyChange::None, from(&[0], false)]), Did::Always)
+        }
+        "COPY" if n == 2 => {
             (Gives::Nothing, Makes::Each(smallvec::smallvec![KeyChange::None, from(&[0], false)]), Did::Positive)
         }
         "LMOVE" | "BLMOVE" | "RPOPLPUSH" | "BRPOPLPUSH" | "SMOVE" if n == 2 => {
@@ -316,6 +322,8 @@ pub(super) fn touch(
         | "GEORADIUSBYMEMBER_RO"
         | "XRANGE"
         | "XREVRANGE" => (Gives::Members, Makes::Nothing, Did::Always),
+        // Entries of different streams may have the same id.
+        "XREAD" | "XREADGROUP" if n == 1 => (Gives::Members, Makes::Nothing, Did::Always),
         "EVAL" | "EVALSHA" | "FCALL" | "EVAL_RO" | "EVALSHA_RO" | "FCALL_RO" => a.script(n),
         _ => return None,
     };

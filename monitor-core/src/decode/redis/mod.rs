@@ -4,16 +4,18 @@
 //! whose replies are switched off too, and those of a transaction held until its EXEC. After something was missed, a
 //! reply belongs to nobody for certain until the connection has twice come to rest with nothing outstanding.
 //!
-//! Queues on Redis: streams, lists, pub/sub, and what Celery, Sidekiq and BullMQ make of them. Which delivery is confirmed
+//! Queues on Redis: streams, lists, pub/sub, and what Celery, Sidekiq, BullMQ, RQ and Dramatiq make of them. Which delivery is confirmed
 //! is named by hashes that are the same on every connection, because libraries confirm on another connection than the
 //! one they wait on.
 //!
 //! Memory: one command's first 4 KiB, 65,536 commands without a reply, one line of a reply (64 KiB), 16 KiB of each
 //! message being read, 256 messages that wait for a reply.
 
+mod bodies;
 mod bull;
 mod command;
 mod commands;
+mod dramatiq;
 mod element;
 mod entry;
 pub mod fuzz;

@@ -14,6 +14,7 @@ use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
 use crate::model::{
     Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
+    TenantId,
 };
 
 /// Most keys of one command that are looked at.
@@ -62,6 +63,8 @@ pub(super) struct Pending {
     pub(super) kind: OpKind,
     effect: Effect,
     marker: Claim,
+    /// Tenants that its keys name, where they do not agree.
+    named: [Option<TenantId>; 2],
     /// What it does with its keys.
     pub(super) touch: Option<Box<Touch>>,
     pub(super) special: Special,
@@ -112,12 +115,17 @@ impl Reader<'_> {
             kind: if known.is_none_or(|k| k.data) { OpKind::Data } else { OpKind::Control },
             effect: Effect::None,
             marker: Claim::Neutral,
+            named: [None; 2],
             touch: None,
             special: special(&name, c, &upper),
             work: None,
         };
         if let Some(known) = known {
             self.keys(&known, c, &mut p, sink);
+        }
+        // What Dramatiq's script is told goes to a queue, whatever its key is.
+        if sent.dramatiq.is_some() {
+            p.touch = None;
         }
         let asked = Asked { salt: self.salt, db: self.db, name: &name, command: c, moved: self.moved };
         if let Some((kind, work)) = asked.read(sent) {
@@ -201,11 +209,15 @@ impl Reader<'_> {
             }
         };
         let (first, last, step) = range;
+        // Where a sorted copy goes.
+        let is_store = |i: &usize| c.whole(*i).is_some_and(|a| a.eq_ignore_ascii_case(b"STORE"));
+        let stores = (known.name == "SORT").then(|| (2..c.n_kept()).find(is_store).map(|at| at + 1)).flatten();
         // The number between a command's first key and the others is none.
         let is_key = |i: &usize| !matches!(known.keys, Keys::AndCounted(at) if *i == at + 1);
-        let all = (first..=last.min(n)).step_by(step.max(1)).filter(is_key);
+        let all = (first..=last.min(n)).step_by(step.max(1)).filter(is_key).chain(stores);
         let keys = all.take(MAX_KEYS).filter_map(|i| c.kept(i));
         let mut named = None;
+        let mut each: [Option<TenantId>; 2] = [None; 2];
         let mut touched = SmallVec::new();
         for (key, _) in keys {
             if touched.is_empty() {
@@ -214,7 +226,13 @@ impl Reader<'_> {
             let marker = self.named(key, sink);
             // What libraries keep for themselves is as good as a key that says whose it is.
             let book = std::str::from_utf8(key).is_ok_and(chores::is_book);
-            touched.push((self.print(key), book || marker != Claim::Neutral));
+            touched.push((self.print(self.db, key), book || marker != Claim::Neutral));
+            if let Claim::Tenant(tenant) = marker
+                && !each.contains(&Some(tenant))
+                && let Some(place) = each.iter_mut().find(|t| t.is_none())
+            {
+                *place = Some(tenant);
+            }
             named = Some(match named {
                 None => marker,
                 Some(before) if before == marker => marker,
@@ -224,6 +242,10 @@ impl Reader<'_> {
             });
         }
         p.marker = named.unwrap_or(Claim::Neutral);
+        if p.marker == Claim::Unreadable {
+            p.named = each;
+        }
+        self.elsewhere(known.name, c, &mut touched);
         p.touch = keys::touch(self.salt, known, c, touched);
     }
 
@@ -238,10 +260,34 @@ impl Reader<'_> {
         self.shapes.intern(&out, sink)
     }
 
-    fn print(&self, key: &[u8]) -> Fingerprint {
+    /// A key of another database, to which a command moves or copies what the first key holds.
+    fn elsewhere(&self, name: &str, c: &Command, keys: &mut SmallVec<[(Fingerprint, bool); 1]>) {
+        let number = |i: usize| c.whole(i).and_then(super::command::number).and_then(|n| u32::try_from(n).ok());
+        let is_db = |i: &usize| c.whole(*i).is_some_and(|a| a.eq_ignore_ascii_case(b"DB"));
+        match name {
+            "MOVE" => {
+                let to = number(2).zip(c.whole(1)).map(|(db, key)| self.print(db, key));
+                let scoped = keys.first().is_some_and(|(_, scoped)| *scoped);
+                keys.extend(to.map(|to| (to, scoped)));
+            }
+            "COPY" => {
+                let db = (3..c.n_kept()).find(is_db).map(|at| number(at + 1));
+                let to = db.map(|db| db.zip(c.whole(2)).map(|(db, key)| self.print(db, key)));
+                match (to, keys.get_mut(1)) {
+                    (Some(Some(to)), Some(second)) => second.0 = to,
+                    // Somewhere.
+                    (Some(None), _) => keys.truncate(1),
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn print(&self, db: u32, key: &[u8]) -> Fingerprint {
         use std::hash::Hasher as _;
         let mut h = self.salt.hasher();
-        h.write_u32(self.db);
+        h.write_u32(db);
         h.write(key);
         Fingerprint(h.finish())
     }
@@ -297,6 +343,7 @@ impl Pending {
             credential: None,
             proved: None,
             tables: None,
+            named: self.named,
         }
     }
 }

@@ -5,6 +5,7 @@
 use smallvec::SmallVec;
 
 use super::command::Command;
+use super::dramatiq::Order;
 use super::element::identify;
 use super::sending::Sent;
 use super::taking::{Expects, stream_hash};
@@ -98,7 +99,17 @@ impl Asked<'_> {
         (kind, Some(Box::new(Work { db: self.db, expects, gives, settles, nothing_is_zero })))
     }
 
-    fn script(&self, sent: Sent) -> Option<(OpKind, Option<Box<Work>>)> {
+    fn script(&self, mut sent: Sent) -> Option<(OpKind, Option<Box<Work>>)> {
+        if let Some((order, queue)) = sent.dramatiq.take() {
+            return Some(match order {
+                Order::Add => self.sent(OpKind::Publish, None, sent),
+                Order::Take => {
+                    self.sent(OpKind::Deliver, Some(Expects::Elements { key: queue, to: None, back: false }), sent)
+                }
+                Order::End(_) => self.sent(OpKind::Ack, None, sent),
+                Order::Other => (OpKind::Control, None),
+            });
+        }
         let Some(queue) = sent.bull.clone() else {
             if !sent.settles.is_empty() {
                 return Some(self.sent(OpKind::Ack, None, sent));

@@ -3,8 +3,10 @@
 //!
 //! Memory: one message, and 256 that are complete.
 
+use super::bodies::Bodies;
 use super::bull::Script;
-use super::element::{Element, Place, celery_tag, identify};
+use super::dramatiq::{Dispatch, Order};
+use super::element::{Element, Place, celery_tag, dramatiq_tag, identify};
 use super::entry::Entry;
 use super::taking::handle;
 use crate::decode::Sink;
@@ -31,6 +33,8 @@ pub(super) struct Sent {
     pub(super) bull: Option<Vec<u8>>,
     /// The reply is the id of the message in this queue of BullMQ's.
     pub(super) bull_adds: bool,
+    /// What Dramatiq's script is told to do, and with which queue.
+    pub(super) dramatiq: Option<(Order, Vec<u8>)>,
     /// More messages than are told.
     pub(super) too_many: bool,
 }
@@ -47,6 +51,8 @@ enum Form {
     Removal,
     /// `KEY FIELD...`
     Fields,
+    /// `KEY [FIELD VALUE]...`
+    Hash,
     /// `KEY GROUP ID...`
     Acks,
     /// `KEY GROUP [option] IDS NUMBER ID...`
@@ -80,6 +86,8 @@ pub(super) struct Sending {
     element: Option<Element>,
     entry: Option<Entry>,
     script: Script,
+    dispatch: Dispatch,
+    bodies: Bodies,
     sent: Sent,
 }
 
@@ -95,6 +103,8 @@ impl Sending {
             element: None,
             entry: None,
             script: Script::default(),
+            dispatch: Dispatch::default(),
+            bodies: Bodies::new(salt),
             sent: Sent::default(),
         }
     }
@@ -113,6 +123,7 @@ impl Sending {
             Some(b'P') if is("PUBLISH") => Form::Channel,
             Some(b'S') if is("SPUBLISH") => Form::Channel,
             Some(b'H') if is("HDEL") => Form::Fields,
+            Some(b'H') if is("HSET") || is("HMSET") => Form::Hash,
             Some(b'E') if is("EVALSHA") || is("EVAL") => Form::Script,
             _ => return false,
         };
@@ -129,6 +140,8 @@ impl Sending {
         self.element = None;
         self.entry = None;
         self.script.reset();
+        self.dispatch.reset();
+        self.bodies.reset();
         self.sent = Sent::default();
     }
 
@@ -141,7 +154,8 @@ impl Sending {
     pub(super) fn piece(&mut self, index: u64, bytes: &[u8]) {
         match (self.form, index) {
             (Form::Script, 1) => {}
-            (Form::Script, _) if self.script.is_job(index) => {
+            (Form::Hash, 2..) => self.bodies.piece(index % 2 == 0, bytes),
+            (Form::Script, _) if self.script.is_job(index) || self.dispatch.is_job(index) => {
                 self.element.get_or_insert_with(|| Element::new(self.salt)).piece(bytes);
             }
             (Form::List | Form::Channel, 2..) | (Form::Removal, 3) => {
@@ -160,6 +174,7 @@ impl Sending {
 
     /// `n` bytes of the argument are missing here.
     pub(super) fn missing(&mut self, n: u64) {
+        self.bodies.missing();
         if let Some(element) = &mut self.element {
             element.missing(n);
         } else if let Some(entry) = &mut self.entry {
@@ -179,6 +194,8 @@ impl Sending {
     fn argument(&mut self, index: u64, db: u32, at: Nanos, sink: &mut dyn Sink) {
         match (self.form, index) {
             (Form::Script, _) => self.script_argument(index, db, at, sink),
+            (Form::Hash, 1) => self.bodies.begins(&self.text),
+            (Form::Hash, _) if index % 2 == 1 => self.bodies.value_ends(sink),
             (_, 1) => std::mem::swap(&mut self.key, &mut self.text),
             (Form::List, _) => self.message(b"key", db, at, sink),
             (Form::Channel, _) => self.message(b"channel", 0, at, sink),
@@ -214,6 +231,10 @@ impl Sending {
 
     /// The command is complete.
     pub(super) fn command_ends(&mut self, db: u32, at: Nanos, sink: &mut dyn Sink) {
+        self.bodies.ends(at);
+        if let Some(order) = self.dispatch.order().filter(|_| self.form == Form::Script) {
+            self.sent.dramatiq = Some((order, self.dispatch.queue().to_vec()));
+        }
         if let Some(entry) = self.entry.take() {
             let place = Place { kind: b"key", db, name: &self.key };
             let message = entry.finish(place, None, at, sink);
@@ -231,7 +252,18 @@ impl Sending {
             self.gives(message);
             return;
         }
+        if self.dispatch.is_job(index) {
+            let element = self.element.take().unwrap_or_else(|| Element::new(self.salt));
+            let place = Place { kind: b"key", db, name: self.dispatch.queue() };
+            let message = element.finish(place, None, at, sink).message;
+            self.gives(message);
+            return;
+        }
         let text = std::mem::take(&mut self.text);
+        if let Some(how) = self.dispatch.ends(index) {
+            self.settles(dramatiq_tag(self.salt, &text), how);
+        }
+        self.dispatch.argument(index, &text);
         self.script.argument(index, &text);
         let salt = self.salt;
         if let Some(how) = self.script.ended() {
@@ -275,7 +307,11 @@ impl Sending {
             return;
         }
         let place = Place { kind, db, name: &self.key };
-        let message = element.finish(place, None, at, sink).message;
+        let read = element.finish(place, None, at, sink);
+        let mut message = read.message;
+        if let Some(body) = read.element.and_then(|id| self.bodies.get(id)) {
+            message.refers_to(body);
+        }
         self.gives(message);
     }
 
@@ -306,6 +342,7 @@ impl Sending {
             + open
             + (self.sent.gives.capacity() * size_of::<Message>())
             + self.sent.settles.capacity() * 16
+            + self.bodies.memory()
     }
 }
 

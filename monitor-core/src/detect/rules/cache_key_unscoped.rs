@@ -9,7 +9,6 @@
 //!
 //! Source: domain document §2; seed 0, myth 1 (cached intermediates, reasoning keys).
 
-use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
@@ -68,20 +67,13 @@ struct Held {
 pub struct CacheKeyUnscoped {
     keys: Recent<Key, Held>,
     elements: Recent<(Key, u32, Fingerprint), Written>,
-    /// When something was last missed at a service: what was written before may have been overwritten unseen.
-    missed: FxHashMap<ServiceId, Nanos>,
     /// Generations are not used twice, so that a key that was forgotten does not find older elements again.
     n_generations: u32,
 }
 
 impl Default for CacheKeyUnscoped {
     fn default() -> Self {
-        Self {
-            keys: Recent::new(MAX_KEYS),
-            elements: Recent::new(MAX_ELEMENTS),
-            missed: FxHashMap::default(),
-            n_generations: 0,
-        }
+        Self { keys: Recent::new(MAX_KEYS), elements: Recent::new(MAX_ELEMENTS), n_generations: 0 }
     }
 }
 
@@ -190,7 +182,7 @@ impl CacheKeyUnscoped {
         }
     }
 
-    fn worked(&mut self, w: &KeyWork<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn worked(&mut self, w: &KeyWork<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let Some(service) = w.site.service else { return Outcome::Clear };
         let by = w.answer.attribution();
         let mut found = Outcome::Clear;
@@ -202,7 +194,7 @@ impl CacheKeyUnscoped {
             };
             let Some(writer) = self.anothers(service, &reader, u) else { continue };
             let Some(author) = writer.by else { continue };
-            if self.missed.get(&service).is_some_and(|at| *at >= writer.at) {
+            if world.missed.may_hide(&written_since(service, writer.at)) {
                 found = Outcome::Insufficient("a later write may have been missed");
                 continue;
             }
@@ -222,6 +214,11 @@ impl CacheKeyUnscoped {
         }
         found
     }
+}
+
+/// Somebody else may have written a key unseen since then.
+fn written_since(service: ServiceId, since: Nanos) -> Unseen {
+    Unseen { place: Where::Service(service), since }
 }
 
 fn hit(w: &KeyWork<'_>, writer: &Written, author: Attribution, reader: Attribution) -> Hit {
@@ -255,13 +252,9 @@ impl Rule for CacheKeyUnscoped {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         match event {
-            RuleEvent::Keys(work) => self.worked(work, hits),
-            RuleEvent::Missed { service, at } => {
-                self.missed.insert(*service, *at);
-                Outcome::Clear
-            }
+            RuleEvent::Keys(work) => self.worked(work, world, hits),
             _ => Outcome::Clear,
         }
     }
@@ -269,9 +262,7 @@ impl Rule for CacheKeyUnscoped {
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
         // Somebody else may have written the key since.
         let written = hit.steps.first().map_or(hit.at, |s| s.at);
-        hit.site
-            .service
-            .map_or_else(SmallVec::new, |service| smallvec![Unseen { place: Where::Service(service), since: written }])
+        hit.site.service.map_or_else(SmallVec::new, |service| smallvec![written_since(service, written)])
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -285,7 +276,7 @@ mod tests {
     use super::*;
     use crate::detect::testing::*;
     use crate::model::keys::{Elements, KeyUses};
-    use crate::model::{Answer, Basis, TenantId};
+    use crate::model::{Answer, Basis, Missed, TenantId};
 
     const KEY: Fingerprint = Fingerprint(9);
     const OTHER: Fingerprint = Fingerprint(10);
@@ -417,10 +408,10 @@ mod tests {
         work.whole = false;
         assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), Outcome::Clear);
         work.whole = true;
-        let gap = RuleEvent::Missed { service: SITE.service.unwrap(), at: Nanos(4) };
-        assert_eq!(outcome_of(&mut p.rule, &gap), Outcome::Clear);
+        let mut missed = Missed::default();
+        missed.on(SITE.service, None, None, Nanos(4));
         let late = Outcome::Insufficient("a later write may have been missed");
-        assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), late);
+        assert_eq!(outcome_missing(&mut p.rule, &RuleEvent::Keys(&work), &missed), late);
         let mut p = Play::default();
         p.change(A, holds(X));
         p.with(by_label(B), false, &[of(KEY, KeyChange::Unknown)]);

@@ -1,7 +1,8 @@
 //! Rule: `queue-tenant-missing`.
 //!
 //! Several tenants publish to one queue, and their messages do not say whose they are: no consumer can check it. A place
-//! that nothing is ever taken from (a list that is kept, not worked off) is no queue.
+//! that nothing is ever taken from (a list that is kept, not worked off) is no queue. Where each tenant keeps to a part of
+//! it that is its own (a partition, a key), that part says whose a message is.
 //!
 //! Source: domain document §1.6 and §2; seed 0, myth 5.
 
@@ -28,10 +29,19 @@ const MAX_QUEUES: usize = 16_384;
 /// Most tenants told apart per queue.
 const MAX_TENANTS: usize = 8;
 
+/// One tenant that publishes to a queue.
+#[derive(Clone, Copy, Debug)]
+struct Publisher {
+    tenant: TenantId,
+    class: EvidenceClass,
+    /// The only part of it that it publishes to; `None`: to several, or there are none.
+    lane: Option<Fingerprint>,
+}
+
 /// Who publishes to a queue.
 #[derive(Debug, Default)]
 struct Queue {
-    tenants: SmallVec<[(TenantId, EvidenceClass); 2]>,
+    tenants: SmallVec<[Publisher; 2]>,
     /// Something was taken from it.
     worked_off: bool,
     /// What is to be told once something is.
@@ -61,9 +71,14 @@ impl QueueTenantMissing {
         };
         let Some(queue) = self.queues.entry((service, m.place), Queue::default) else { return Outcome::Clear };
         let room = queue.tenants.len() < MAX_TENANTS;
-        match queue.tenants.iter_mut().find(|(t, _)| *t == by.tenant) {
-            Some((_, class)) => *class = (*class).max(by.class),
-            None if room => queue.tenants.push((by.tenant, by.class)),
+        match queue.tenants.iter_mut().find(|p| p.tenant == by.tenant) {
+            Some(p) => {
+                p.class = p.class.max(by.class);
+                p.lane = p.lane.filter(|lane| Some(*lane) == m.lane);
+            }
+            None if room => {
+                queue.tenants.push(Publisher { tenant: by.tenant, class: by.class, lane: m.lane });
+            }
             None => {}
         }
         if labelled {
@@ -72,9 +87,15 @@ impl QueueTenantMissing {
         if !m.readable {
             return Outcome::Insufficient("content not readable");
         }
-        let Some(&(other, class)) = queue.tenants.iter().find(|(t, _)| *t != by.tenant) else {
+        let Some(&Publisher { tenant: other, class, .. }) = queue.tenants.iter().find(|p| p.tenant != by.tenant) else {
             return Outcome::Clear;
         };
+        let is_own = |p: &Publisher| {
+            p.lane.is_some() && queue.tenants.iter().all(|other| other.tenant == p.tenant || other.lane != p.lane)
+        };
+        if queue.tenants.iter().all(is_own) {
+            return Outcome::Insufficient("each tenant keeps to a part of its own so far");
+        }
         let worked_off = queue.worked_off;
         let step = |what, detail, tenant| Step { at: m.at, what, detail, tenant, basis: None };
         let hit = Hit {
@@ -192,6 +213,21 @@ mod tests {
         post(&mut rule, &a_message(), by_label(A));
         let elsewhere = Message { place: Fingerprint(9), ..a_message() };
         assert!(post(&mut rule, &elsewhere, by_label(B)).0.is_empty());
+    }
+
+    #[test]
+    fn near_miss_each_keeps_to_a_part_of_its_own() {
+        let on = |lane: u64| Message { lane: Some(Fingerprint(lane)), ..a_message() };
+        let mut rule = queue();
+        for _ in 0..3 {
+            for (lane, tenant) in [(1, A), (2, B)] {
+                assert!(post(&mut rule, &on(lane), by_label(tenant)).0.is_empty());
+            }
+        }
+        assert!(!post(&mut rule, &on(1), by_label(B)).0.is_empty(), "it does not");
+        let mut rule = queue();
+        post(&mut rule, &on(1), by_label(A));
+        assert!(!post(&mut rule, &on(1), by_label(B)).0.is_empty(), "all on one");
     }
 
     #[test]

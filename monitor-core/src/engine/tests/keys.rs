@@ -178,6 +178,36 @@ fn every_key_counts() {
         ('b', "GET y", "forty-two"),
     ]);
     b_gets_as(&[('a', "SET y forty-two", "+OK"), ('b', "FCALL_RO get 2 x y", "[forty-two]")]);
+    b_gets_as(&[
+        ('a', "SET x forty-two", "+OK"),
+        ('b', "MOVE x 1", ":1"),
+        ('b', "SELECT 1", "+OK"),
+        ('b', "GET x", "forty-two"),
+    ]);
+    b_gets_as(&[
+        ('a', "SET x forty-two", "+OK"),
+        ('b', "COPY x y DB 2 REPLACE", ":1"),
+        ('b', "SELECT 2", "+OK"),
+        ('b', "GET y", "forty-two"),
+    ]);
+    b_gets_as(&[
+        ('a', "RPUSH x mergers", ":1"),
+        ('b', "SORT x BY nosort ALPHA STORE own", ":1"),
+        ('b', "LRANGE own 0 -1", "[mergers]"),
+    ]);
+    b_gets_as(&[
+        ('a', "XADD log * text hello", "1700000000000-1"),
+        ('b', "XADD log * text salve", "1700000000000-2"),
+        ('b', "XREAD COUNT 9 STREAMS log 0", "[[log [[1700000000000-1 [text hello]]]]]"),
+    ]);
+    silent(&[('a', "SET x forty-two", "+OK"), ('a', "MOVE x 1", ":1"), ('b', "GET x", "nil")]);
+    silent(&[
+        ('a', "SET x forty-two", "+OK"),
+        ('b', "MOVE x 1", ":0"),
+        ('b', "SELECT 1", "+OK"),
+        ('b', "GET x", "other"),
+    ]);
+    silent(&[('a', "SET x forty-two", "+OK"), ('a', "COPY x y DB 2", ":1"), ('b', "GET y", "forty-two")]);
     silent(&[('a', "MSET x one y forty-two", "+OK"), ('a', "DEL z y", ":1"), ('b', "MGET z y", "[nil nil]")]);
     silent(&[('a', "MSET x one y two", "+OK"), ('b', "MSET y two z three", "+OK"), ('b', "MGET y z", "[two three]")]);
 }
@@ -356,5 +386,38 @@ fn a_tenant_that_is_elsewhere_is_not_missing() {
         let seen = all(&script.steps);
         let found = seen.findings.iter().any(|f| f.rule == "queue-tenant-missing");
         assert_eq!(found, missing, "{queue} {body}: {:#?}", seen.findings);
+    }
+}
+
+/// The verdicts on what the tenants' own programs did, with what was found.
+fn verdicts(said: &[Said<'_>]) -> (Vec<String>, BTreeSet<(&'static str, String, String)>) {
+    let seen = all(&script(said));
+    (seen.operations.iter().filter(|o| o.starts_with("data")).cloned().collect(), found(&seen))
+}
+
+#[test]
+fn a_key_of_anothers_among_ones_own_is_a_crossing() {
+    for asked in [
+        "MGET globex:plan acme:plan",
+        "MSET globex:plan x acme:plan y",
+        "RENAME acme:plan globex:plan",
+        "COPY acme:plan globex:plan",
+        "DEL globex:plan other acme:plan",
+        "SUNIONSTORE globex:all globex:a acme:a",
+        "EVALSHA 0123456789012345678901234567890123456789 2 globex:a acme:a",
+        "SORT acme:plan STORE globex:plan",
+        "MGET other acme:plan",
+    ] {
+        let (_, found) = verdicts(&[('b', asked, ":1")]);
+        assert!(found.contains(&("pool-stale-binding", "globex".into(), "acme".into())), "{asked}: {found:?}");
+    }
+    for asked in ["MGET globex:plan globex:notes", "MGET globex:plan other", "MGET other more", "DEL globex:plan"] {
+        let (operations, found) = verdicts(&[('b', asked, ":1")]);
+        assert_eq!(found, BTreeSet::new(), "{asked}: {operations:?}");
+    }
+    let said = [('a', "MGET acme:plan acme:notes", "[x y]"), ('b', "MGET globex:plan globex:notes", "[x y]")];
+    let steps = script(&said);
+    for lost in 0..steps.len() {
+        assert_eq!(found(&play(&steps, |i| i != lost, false)), BTreeSet::new(), "without {lost}");
     }
 }

@@ -107,6 +107,7 @@ impl Mqtt {
             credential: None,
             proved: what.proved,
             tables: None,
+            named: [None; 2],
         });
     }
 }

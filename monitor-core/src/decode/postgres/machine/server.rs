@@ -269,6 +269,7 @@ impl Machine {
             credential: None,
             proved: None,
             tables: None,
+            named: [None; 2],
         });
     }
 

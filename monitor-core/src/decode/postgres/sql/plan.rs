@@ -417,6 +417,7 @@ impl Run<'_> {
             credential: None,
             proved: None,
             tables,
+            named: [None; 2],
         });
     }
 
@@ -439,6 +440,7 @@ impl Run<'_> {
             credential: None,
             proved: None,
             tables: None,
+            named: [None; 2],
         };
         self.sink.done(&told);
         let verb = self.sink.intern("ROLLBACK");
