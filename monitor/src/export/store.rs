@@ -91,7 +91,7 @@ impl Findings {
     }
 
     fn newest(&self, filter: &Filter, after: Option<&(Nanos, String)>, limit: usize) -> Vec<Arc<Finding>> {
-        let upto = after.map_or(Bound::Unbounded, |place| Bound::Excluded(place));
+        let upto = after.map_or(Bound::Unbounded, Bound::Excluded);
         let all = self
             .by_time
             .range::<(Nanos, String), _>((Bound::Unbounded, upto))

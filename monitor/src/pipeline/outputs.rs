@@ -1,6 +1,7 @@
 //! What the engine hands out, to wherever it goes: sinks, a collector, the HTTP server's store, the capture budget.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use monitor_core::decode::Appetite;
@@ -89,9 +90,9 @@ impl Outputs {
             Err(error @ SinkError::Failed { .. }) => {
                 self.unwritten += 1;
                 // Each time that it begins: what was mended and fails again is news.
-                if !self.failing.contains_key(&sink) {
+                if let Entry::Vacant(place) = self.failing.entry(sink) {
                     tracing::error!("{error}; further failures are counted, not logged, until it works again");
-                    self.failing.insert(sink, error.to_string());
+                    place.insert(error.to_string());
                 }
                 self.failure.get_or_insert_with(|| error.to_string());
             }

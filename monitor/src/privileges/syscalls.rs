@@ -24,14 +24,7 @@ const PRCTL_OPTIONS: [c_long; 6] = [
     libc::PR_GET_NO_NEW_PRIVS as c_long,
 ];
 /// `ioctl()`: is it a terminal and how wide, and what sockets are asked.
-const IOCTLS: [u64; 6] = [
-    libc::TCGETS as u64,
-    libc::TIOCGWINSZ as u64,
-    libc::FIONBIO as u64,
-    libc::FIONREAD as u64,
-    libc::FIOCLEX as u64,
-    libc::FIONCLEX as u64,
-];
+const IOCTLS: [u64; 6] = [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONBIO, libc::FIONREAD, libc::FIOCLEX, libc::FIONCLEX];
 /// Flags of `clone()` that make namespaces.
 const NAMESPACES: i64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWUSER
