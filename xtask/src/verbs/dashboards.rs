@@ -27,6 +27,8 @@ const SEVERITY_WORDS: &[(&str, &str, &str)] = &[
     ("low", "low", "yellow"),
     ("info", "info", "blue"),
 ];
+/// Where the runbooks are, unless somebody names others.
+const RUNBOOKS: &str = "https://github.com/leasewarden/leasewarden/blob/main/docs/runbooks.md";
 /// What somebody who looks at findings opens next: what to do about those that page and about the others, and what the
 /// agents wrote in the chosen time (each finding with its evidence, a line of JSON).
 const NEXT: &[(&str, &str)] = &[
@@ -71,6 +73,13 @@ pub(crate) struct Args {
     /// Only say whether the committed files are what this would write; exit 1 when not.
     #[arg(long)]
     check: bool,
+    /// Where your runbooks are: the address of the page, to which `#` and the alert's name is added. Dashboards and alerts
+    /// then lead there.
+    #[arg(long, value_name = "URL", value_parser = absolute)]
+    runbooks: Option<String>,
+    /// Write into this folder, alerts and recording rules too, instead of the repository's.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<std::path::PathBuf>,
     /// Draw them as pictures into this folder instead, with Grafana's own widgets.
     #[arg(long, value_name = "FOLDER")]
     draw: Option<std::path::PathBuf>,
@@ -97,12 +106,38 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         draw::draw(&files, &wanted)?;
         return Ok(ExitCode::SUCCESS);
     }
-    for dashboard in all() {
-        let file = file(&dashboard);
-        fs::write(&file, dashboard.text()).with_context(|| format!("cannot write {}", file.display()))?;
+    let here = paths::root().join("dashboards");
+    let into = args.out.as_deref().unwrap_or(&here);
+    fs::create_dir_all(into)?;
+    for (name, text) in written(args.runbooks.as_deref(), args.out.is_some())? {
+        let file = into.join(name);
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         println!("{}", file.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names and texts of what is written: the dashboards, with other runbooks the alerts too, elsewhere everything.
+fn written(runbooks: Option<&str>, elsewhere: bool) -> Result<Vec<(String, String)>> {
+    let mut files: Vec<(String, String)> = all().iter().map(|d| (format!("{}.json", d.name), d.text())).collect();
+    for name in ["alerts.yaml", "rules.yaml"] {
+        if elsewhere || (runbooks.is_some() && name == "alerts.yaml") {
+            files.push((name.to_owned(), fs::read_to_string(paths::root().join("dashboards").join(name))?));
+        }
+    }
+    if let Some(url) = runbooks {
+        files.iter_mut().for_each(|(_, text)| *text = text.replace(RUNBOOKS, url.trim_end_matches('#')));
+    }
+    Ok(files)
+}
+
+/// An address that a browser can open wherever the alert is read.
+fn absolute(url: &str) -> Result<String, String> {
+    if url.starts_with("https://") || url.starts_with("http://") {
+        Ok(url.to_owned())
+    } else {
+        Err(format!("`{url}` is no absolute address: it begins with https:// or http://"))
+    }
 }
 
 /// Whether the committed dashboards are what their description says.
@@ -177,5 +212,19 @@ mod tests {
     #[test]
     fn the_committed_dashboards_are_current() {
         super::check().unwrap();
+    }
+
+    #[test]
+    fn runbooks_are_where_somebody_says() {
+        let files = super::written(Some("https://wiki.example.com/lw"), true).unwrap();
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        let all =
+            ["overview.json", "shared-service.json", "tenant.json", "agent-health.json", "alerts.yaml", "rules.yaml"];
+        assert_eq!(names, all);
+        let led =
+            files.iter().filter(|(_, text)| text.contains("https://wiki.example.com/lw#leasewardencrosstenantuse"));
+        assert_eq!(led.count(), 4, "three dashboards with findings, and the alerts");
+        assert!(files.iter().all(|(_, text)| !text.contains(super::RUNBOOKS)));
+        assert!(super::absolute("docs/runbooks.md").is_err());
     }
 }
