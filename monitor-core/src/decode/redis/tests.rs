@@ -1,5 +1,7 @@
 //! What Redis conversations mean, told step by step.
 
+mod libraries;
+
 use super::*;
 use crate::decode::SessionStart;
 use crate::model::{Claim, Effect, Fingerprint, OpKind, Operation, Slot, Sym, TenantId};
