@@ -131,6 +131,16 @@ pub trait Sink {
     /// forwards unchanged (statement text, parameters), not what it rewrites (statement names); `None` if unreadable.
     fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>);
 
+    /// Whether [`Sink::cached`] is of use for this connection.
+    fn wants_cached(&self) -> bool {
+        false
+    }
+
+    /// An HTTP request has been answered, where caches matter. Comes before the `done` of its operation.
+    fn cached(&mut self, exchange: crate::model::http::Exchange) {
+        let _ = exchange;
+    }
+
     /// What the operation does with keys whose `done` comes next.
     fn keys(&mut self, uses: KeyUses) {
         let _ = uses;

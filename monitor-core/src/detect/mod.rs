@@ -22,7 +22,7 @@ use crate::model::queue::{JobWork, Message, Settlement};
 use crate::model::{
     Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Interner, Missed, Nanos,
     OtherUse, Outcome as Ending, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable,
-    UnitNo, Unseen, Verdict, mcp,
+    UnitNo, Unseen, Verdict, WorkloadId, http, mcp,
 };
 
 /// What is fixed about a rule.
@@ -119,6 +119,28 @@ pub struct SessionUse {
     pub target: Sym,
     /// For whom it is, and whose the session is.
     pub crossing: Crossing,
+}
+
+/// Something that a process, which is asked itself, has asked another for and was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched<'a> {
+    /// Who has asked.
+    pub by: WorkloadId,
+    /// What.
+    pub exchange: &'a http::Exchange,
+}
+
+/// A request that was answered by a process that asks others, too.
+#[derive(Clone, Copy, Debug)]
+pub struct Served<'a> {
+    /// Where: the service, the workload that asked, the connection.
+    pub site: Site,
+    /// Who has answered.
+    pub server: WorkloadId,
+    /// What.
+    pub exchange: &'a http::Exchange,
+    /// For whom.
+    pub answer: Answer,
 }
 
 /// The call of a tool behind an operation.
@@ -307,6 +329,10 @@ pub enum RuleEvent<'a> {
     Keys(&'a KeyWork<'a>),
     /// A request carried another's session.
     Session(&'a SessionUse),
+    /// A process that is asked over HTTP has fetched something over HTTP.
+    Fetched(&'a Fetched<'a>),
+    /// A process that fetches over HTTP has answered.
+    Served(&'a Served<'a>),
     /// A binding without effect.
     Ineffective(&'a Ineffective),
     /// Replies out of step.
@@ -407,6 +433,7 @@ pub static RULES: &[&RuleInfo] = &[
     &rules::conn_auth_reuse::INFO,
     &rules::http_session_cross_tenant::INFO,
     &rules::cache_key_unscoped::INFO,
+    &rules::http_cache_shared::INFO,
     &rules::mcp_header_mismatch::INFO,
     &rules::mcp_token_weak::INFO,
     &rules::tool_description_poisoned::INFO,
@@ -444,6 +471,7 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::new(rules::conn_auth_reuse::ConnAuthReuse),
         Box::new(rules::http_session_cross_tenant::HttpSessionCrossTenant),
         Box::new(rules::cache_key_unscoped::CacheKeyUnscoped::default()),
+        Box::new(rules::http_cache_shared::HttpCacheShared::default()),
         Box::new(rules::mcp_header_mismatch::McpHeaderMismatch),
         Box::new(rules::mcp_token_weak::McpTokenWeak),
         Box::new(rules::tool_description_poisoned::ToolDescriptionPoisoned),

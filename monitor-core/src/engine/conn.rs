@@ -17,6 +17,7 @@ use crate::attribute::through::{Borrow, Through};
 use crate::decode::{Decoder, SessionStart};
 use crate::ledger::{Ledger, View};
 use crate::model::cookies::Cookies;
+use crate::model::http;
 use crate::model::keys::KeyUses;
 use crate::model::mcp::Exchange;
 use crate::model::queue::Message;
@@ -90,6 +91,8 @@ pub(super) struct Pending {
     pub(super) keys: KeyUses,
     /// Cookies of its request and answer, if it is the request's first operation.
     pub(super) cookies: Option<Box<Cookies>>,
+    /// What caches are judged by, where it may have been answered out of one.
+    pub(super) cached: Option<Box<http::Exchange>>,
 }
 
 /// Where a unit of work's requests may have come in through a relay.
@@ -197,6 +200,7 @@ pub(super) struct Core {
     pub(super) client: SocketAddr,
     pub(super) server: SocketAddr,
     pub(super) client_workload: Option<WorkloadId>,
+    pub(super) server_workload: Option<WorkloadId>,
     /// The watched socket findings point to: cookie, own address, peer address.
     pub(super) flow: Option<(SocketCookie, SocketAddr, SocketAddr)>,
     /// Tenant of the client's container or address.
@@ -253,6 +257,8 @@ pub(super) struct Core {
     pub(super) keys: KeyUses,
     /// The cookies of the request whose operation is told next.
     pub(super) cookies: Option<(u64, Box<Cookies>)>,
+    /// What caches are judged by, of the operation that is told next.
+    pub(super) cached: Option<Box<http::Exchange>>,
     /// Who sent the latest bytes: the client's thread, the server's.
     pub(super) threads: [Option<ThreadId>; 2],
     /// Who reads what the client sends, as last told.
@@ -274,6 +280,7 @@ impl Core {
             client,
             server,
             client_workload: None,
+            server_workload: None,
             flow: None,
             endpoint: None,
             enters: None,
@@ -305,6 +312,7 @@ impl Core {
             delivered_by: Sym::EMPTY,
             keys: KeyUses::new(),
             cookies: None,
+            cached: None,
             threads: [None; 2],
             reader: None,
             reply_read: UnitNo(0),

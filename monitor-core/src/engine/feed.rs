@@ -78,7 +78,7 @@ impl Conn {
         let (Some(c), Some(s)) = (self.ends.get(client), self.ends.get(1 - client)) else { return };
         let core = &mut self.core;
         (core.client, core.server) = (c.addr, s.addr);
-        core.client_workload = c.workload;
+        (core.client_workload, core.server_workload) = (c.workload, s.workload);
         core.endpoint = by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &shared.directory);
         if let (Some(workload), true) = (s.workload, s.watched && s.cgroup.is_some()) {
             shared.learn_listener(s.addr, workload);

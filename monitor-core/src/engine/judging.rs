@@ -121,6 +121,7 @@ impl Session<'_> {
             self.tell(pending, answer);
             self.tell_keys(pending, answer);
             self.tell_cookies(pending, answer);
+            self.tell_served(pending, answer);
             self.tell_check(pending);
             return;
         };
@@ -235,6 +236,7 @@ impl Session<'_> {
         self.shared.detect(&RuleEvent::Use(&event), self.out);
         self.tell_keys(pending, answer);
         self.tell_cookies(pending, answer);
+        self.tell_served(pending, answer);
         self.tell_next(pending, answer);
     }
 

@@ -2,6 +2,7 @@
 
 mod again;
 mod by_unit;
+mod caches;
 mod conn;
 mod downstream;
 mod elsewhere;

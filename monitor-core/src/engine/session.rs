@@ -10,6 +10,7 @@ use crate::attribute::forwarded::{Inbound, Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
 use crate::model::cookies::Cookies;
+use crate::model::http;
 use crate::model::keys::KeyUses;
 use crate::model::mcp::{Exchange, Sender};
 use crate::model::queue::QueueEvent;
@@ -247,6 +248,7 @@ impl Sink for Session<'_> {
         self.reads(request);
         self.starts(request, at);
         self.comes_in(request, at);
+        self.is_asked();
     }
 
     fn mark(&mut self, request: u64, from: Side, mark: Mark) {
@@ -275,6 +277,14 @@ impl Sink for Session<'_> {
             entered = true;
         }
         self.core.open.push(Open { request, begun: at, print, entered, cut: false });
+    }
+
+    fn wants_cached(&self) -> bool {
+        self.may_be_cached()
+    }
+
+    fn cached(&mut self, exchange: http::Exchange) {
+        self.fetched(exchange);
     }
 
     fn keys(&mut self, uses: KeyUses) {
@@ -337,8 +347,9 @@ impl Sink for Session<'_> {
         }
         self.may_begin_again(op);
         let keys = std::mem::take(&mut self.core.keys);
-        let pending =
-            Pending { unit: self.unit_of(op.request), protocol: self.core.protocol, op: *op, view, keys, cookies };
+        let cached = self.core.cached.take();
+        let unit = self.unit_of(op.request);
+        let pending = Pending { unit, protocol: self.core.protocol, op: *op, view, keys, cookies, cached };
         let asks = op.effect == Effect::Check;
         let posts = op.kind == OpKind::Publish;
         let wait = !self.known()

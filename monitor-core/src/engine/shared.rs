@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub(super) settled: Vec<Settled>,
     /// Places that open connections of a protocol themselves: only what enters these can be forwarded.
     relays: FxHashSet<(Relay, Protocol)>,
+    /// Places that were asked something over HTTP.
+    pub(super) asked_over_http: FxHashSet<Relay>,
     /// Relays seen for the first time: requests already under way there are entered late.
     pub(super) new_relays: Vec<(Relay, Protocol)>,
     /// Processes that work for many tenants: what is in flight there.
@@ -163,6 +165,7 @@ impl Shared {
             forwarding: Forwarding::default(),
             settled: Vec::new(),
             relays: FxHashSet::default(),
+            asked_over_http: FxHashSet::default(),
             new_relays: Vec::new(),
             places: FxHashMap::default(),
             due: VecDeque::new(),

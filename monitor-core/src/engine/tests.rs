@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::*;
 mod bounds;
+mod caches;
 mod cookies;
 mod faults;
 mod flat;

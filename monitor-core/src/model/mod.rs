@@ -5,6 +5,7 @@ pub mod claim;
 pub mod cookies;
 pub mod event;
 pub mod finding;
+pub mod http;
 pub mod identity;
 pub mod ids;
 pub mod intern;

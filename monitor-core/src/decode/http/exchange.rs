@@ -13,6 +13,7 @@ use crate::decode::values::{Values, values};
 use crate::decode::{Mark, Sink};
 use crate::model::claim::Salt;
 use crate::model::cookies::Cookies;
+use crate::model::http::{self, Caching};
 use crate::model::{
     Claim, Effect, Fingerprint, Nanos, OpKind, OpaqueId, Operation, Outcome, Scope, Side, Slot, Strength, Sym, Tables,
 };
@@ -47,6 +48,8 @@ pub(super) struct Exchange {
     irregular: bool,
     /// Of the answer, once its head is there.
     pub(super) status: u16,
+    /// The same, where caches matter.
+    pub(super) caching: Option<Caching>,
 }
 
 impl Exchange {
@@ -88,6 +91,7 @@ impl Exchange {
             read_on_top: false,
             irregular: head.irregular,
             status: 0,
+            caching: None,
         }
     }
 
@@ -109,6 +113,7 @@ impl Exchange {
             read_on_top: false,
             irregular: true,
             status: 0,
+            caching: None,
         }
     }
 
@@ -167,6 +172,24 @@ impl Exchange {
             credential: None,
             proved: None,
             ..plain
+        })
+    }
+
+    /// What caches are judged by, where they matter. `body`: what the answer's body holds, if all of it was read, and
+    /// its bytes.
+    pub(super) fn cached(&mut self, ended: Nanos, body: Option<(Fingerprint, u64)>) -> Option<http::Exchange> {
+        let caching = self.caching.take()?;
+        Some(http::Exchange {
+            begun: self.begun,
+            ended,
+            verb: self.verb,
+            path: self.target,
+            control: self.kind != OpKind::Data,
+            identities: self.carried.identities.clone(),
+            status: if self.irregular { 0 } else { self.status },
+            body: body.map(|(print, _)| print),
+            bytes: body.map_or(0, |(_, n)| n),
+            caching,
         })
     }
 
@@ -272,6 +295,8 @@ impl Percent {
 pub(super) struct Text {
     salt: Salt,
     hasher: SipHasher13,
+    /// Of the body alone, as it can be read, where that matters; and its bytes so far.
+    body: Option<(SipHasher13, u64)>,
     /// All of it was seen so far.
     whole: bool,
     values: Option<Values>,
@@ -282,17 +307,29 @@ pub(super) struct Text {
 
 impl Text {
     pub(super) fn new(salt: Salt) -> Self {
-        Self { salt, hasher: salt.hasher(), whole: true, values: None, form: None, budget: 0 }
+        Self { salt, hasher: salt.hasher(), body: None, whole: true, values: None, form: None, budget: 0 }
     }
 
     /// A message begins.
     pub(super) fn begin(&mut self, headers: &[Header<'_>], wanted: bool) {
         self.hasher = self.salt.hasher();
+        self.body = None;
         self.whole = true;
         self.budget = VALUE_BUDGET;
         let kind = text_kind(headers).filter(|_| wanted);
         self.values = kind.map(|_| Values::new(self.salt));
         self.form = (kind == Some(TextKind::Form)).then(Percent::default);
+    }
+
+    /// What its body holds will be asked for.
+    pub(super) fn note_body(&mut self) {
+        self.body = Some((self.salt.hasher(), 0));
+    }
+
+    /// What its body holds, and its bytes, if that was noted and all of it read.
+    pub(super) fn body(&mut self) -> Option<(Fingerprint, u64)> {
+        let (hasher, n) = self.body.take()?;
+        self.whole.then(|| (Fingerprint(hasher.finish()), n))
     }
 
     /// Something of its head that counts for its fingerprint.
@@ -304,6 +341,10 @@ impl Text {
     /// A piece of its body.
     pub(super) fn feed(&mut self, request: u64, from: Side, bytes: &[u8], sink: &mut dyn Sink) {
         self.hasher.write(bytes);
+        if let Some((hasher, n)) = &mut self.body {
+            hasher.write(bytes);
+            *n += bytes.len() as u64;
+        }
         let Some(values) = self.values.as_mut().filter(|_| self.budget > 0) else { return };
         let part = bytes.get(..self.budget.min(bytes.len())).unwrap_or(bytes);
         self.budget -= part.len();
@@ -334,7 +375,7 @@ impl Text {
 
     /// More of it would be of use.
     pub(super) fn wants_more(&self) -> bool {
-        self.values.is_some() && self.budget > 0
+        self.body.is_some() || (self.values.is_some() && self.budget > 0)
     }
 
     /// The message has ended: its fingerprint, if all of it was seen.

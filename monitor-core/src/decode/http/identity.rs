@@ -2,16 +2,22 @@
 
 use std::hash::Hasher;
 
+use smallvec::SmallVec;
+
+use super::caching::header_name;
 use super::cookies;
 use crate::decode::body::RequestHead;
 use crate::decode::{Mark, Sink, trace};
 use crate::model::claim::Salt;
 use crate::model::cookies::Cookies;
+use crate::model::http::{Identities, Identity};
 use crate::model::token::Verified;
 use crate::model::{Claim, Fingerprint, HeaderPolicy, MarkerPlace, Side, TenantId};
 
 /// Longest header value that is looked at.
 const MAX_VALUE: usize = 8192;
+/// Most identities of one request.
+const MAX_IDENTITIES: usize = 8;
 
 /// What a request's headers carry.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ pub(super) struct Carried {
     pub(super) connection: Option<(&'static str, Fingerprint)>,
     /// Cookies that may be sessions.
     pub(super) cookies: Option<Box<Cookies>>,
+    /// Everything in it that tells who asks.
+    pub(super) identities: Identities,
 }
 
 impl Carried {
@@ -35,7 +43,14 @@ impl Carried {
     }
 
     fn nothing() -> Self {
-        Self { marker: Claim::Neutral, credential: None, proved: None, connection: None, cookies: None }
+        Self {
+            marker: Claim::Neutral,
+            credential: None,
+            proved: None,
+            connection: None,
+            cookies: None,
+            identities: SmallVec::new(),
+        }
     }
 }
 
@@ -62,9 +77,14 @@ pub(super) fn carried(
             let several = value.contains(['|', ',']);
             let claim = if several { Claim::Unreadable } else { sink.marker(MarkerPlace::Header, &name, value) };
             out.marker = both(out.marker, claim);
+            identify(&mut out.identities, salt, h.name, fingerprint(salt, h.name, value));
         } else if is(&policy.credential) || h.name.eq_ignore_ascii_case("proxy-authorization") {
             let scheme = value.split(' ').next().unwrap_or_default();
             let print = fingerprint(salt, h.name, lasting(scheme, value));
+            // What a proxy is told goes no further.
+            if !h.name.eq_ignore_ascii_case("proxy-authorization") {
+                identify(&mut out.identities, salt, h.name, print);
+            }
             if let Some(scheme) = ["Negotiate", "NTLM"].into_iter().find(|s| scheme.eq_ignore_ascii_case(s)) {
                 out.connection = Some((scheme, print));
             } else if out.credential.is_none() && !h.name.eq_ignore_ascii_case("proxy-authorization") {
@@ -97,9 +117,20 @@ pub(super) fn carried(
     let Some(mut all) = out.cookies.take().filter(|c| c.says()) else { return out };
     // A session is as good as the credential it was opened with; one that is presented beside it comes second.
     all.credential = out.credential;
+    for cookie in all.carried.iter().filter(|c| c.named) {
+        identify(&mut out.identities, salt, "cookie", cookie.value);
+    }
     out.credential = out.credential.or(all.carried.iter().find(|c| c.named).map(|c| c.value));
     out.cookies = Some(all);
     out
+}
+
+/// Adds something that tells who asks.
+fn identify(all: &mut Identities, salt: Salt, header: &str, value: Fingerprint) {
+    if all.len() < MAX_IDENTITIES {
+        let cookie = header.eq_ignore_ascii_case("cookie");
+        all.push(Identity { header: header_name(salt, header), value, cookie });
+    }
 }
 
 /// The part of a credential that stays the same from request to request: signatures do not.

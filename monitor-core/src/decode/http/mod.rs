@@ -9,6 +9,7 @@
 //!
 //! Memory: at most one head per direction (64 KiB), 64 requests without an answer, and what the reader on top holds.
 
+mod caching;
 mod cookies;
 mod direction;
 mod exchange;

@@ -1,5 +1,6 @@
 //! Requests and their answers: what begins one, what ends it, and what becomes of it when the thread is lost.
 
+use super::caching::caching;
 use super::direction::Read;
 use super::exchange::Exchange;
 use super::framing::Framing;
@@ -102,6 +103,10 @@ impl Http {
         }
         self.server.text.begin(head.headers, sink.wants_values(Side::Server));
         self.server.text.print(&status.to_be_bytes());
+        if sink.wants_cached() {
+            x.caching = Some(caching(head.headers, self.salt));
+            self.server.text.note_body();
+        }
         let none = x.is_head || status == 204 || status == 304;
         let Some(framing) = framing.or(none.then_some(Framing::None)) else {
             // How it was answered is known, and what with is not.
@@ -158,6 +163,9 @@ impl Http {
         // What follows an upgrade ends with the connection.
         if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top && self.upgraded.is_none()) {
             reader.end(x.number, Side::Server, at, sink);
+        }
+        if let Some(cached) = x.cached(at, self.server.text.body()) {
+            sink.cached(cached);
         }
         let print = self.server.text.end(x.number, Side::Server, sink);
         let outcome = x.outcome();

@@ -4,6 +4,7 @@ pub mod cache_key_unscoped;
 pub mod conn_auth_reuse;
 pub mod downstream_scope_missing;
 pub mod handle_cross_tenant;
+pub mod http_cache_shared;
 pub mod http_session_cross_tenant;
 pub mod local_set_ineffective;
 pub mod mcp_arg_tenant_mismatch;

@@ -236,6 +236,8 @@ pub(super) fn all_scenes() -> Vec<Scene> {
         ("workers", workers()),
         ("one jar", cookies::one_jar("sid", "; HttpOnly", ["", ""])),
         ("sessions", cookies::sessions()),
+        ("cache shared", caches::shared()),
+        ("cache of the same for all", caches::alike()),
         ("pooler session", story(SESSION_SET)),
         ("pooler local", story(LOCAL)),
         ("pooler unbound", story(UNBOUND)),
