@@ -341,6 +341,29 @@ fn values_come_from_targets_and_text_bodies_as_the_program_sees_them() {
 }
 
 #[test]
+fn values_come_from_packed_bodies_too() {
+    use std::io::Write as _;
+    let text = b"{\"mail\":\"ann@example.com\",\"order\":47110815}";
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(text).unwrap();
+    let packed = out.finish().unwrap();
+    let values = |coding: &str, body: &[u8]| {
+        let head = |first: &str| {
+            format!("{first}\r\nContent-Type: application/json\r\n{coding}Content-Length: {}\r\n\r\n", body.len())
+        };
+        let request = [head("POST /a HTTP/1.1").as_bytes(), body].concat();
+        let answer = [head("HTTP/1.1 200 OK").as_bytes(), body].concat();
+        let got = SUITE.whole(&vec![(C, request), (S, answer)]);
+        assert!(got.iter().any(|l| l.starts_with("answered 1 ") && !l.ends_with(" -")), "the answer's own print stays");
+        got.into_iter().filter(|l| l.starts_with("value")).collect::<Vec<_>>()
+    };
+    let plain = values("", text);
+    assert!(plain.len() >= 4, "{plain:?}");
+    assert_eq!(values("Content-Encoding: gzip\r\n", &packed), plain);
+    assert_eq!(values("Content-Encoding: br\r\n", &packed), [""; 0]);
+}
+
+#[test]
 fn the_connection_is_authenticated_by_a_handshake_that_is_over() {
     let asks = |token: &str| format!("GET /a HTTP/1.1\r\nAuthorization: {token}\r\n\r\n");
     let again = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM abc\r\nContent-Length: 0\r\n\r\n";

@@ -472,7 +472,7 @@ fn how_it_was_answered() {
     let gone = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001}}"#;
     assert_eq!(answered(reply("404 Not Found", "application/json", "", gone)), "Status(404)");
     assert_eq!(answered(reply("400 Bad Request", "application/json", "", gone)), "RpcError(-32001)");
-    assert_eq!(answered(reply("200 OK", "application/json", "Content-Encoding: gzip\r\n", "???")), "Unknown");
+    assert_eq!(answered(reply("200 OK", "application/json", "Content-Encoding: gzip\r\n", "???")), "Status(200)");
     assert_eq!(answered(events(&[])), "Unknown");
 }
 
@@ -730,4 +730,231 @@ fn another_session_s_stream_answers_nothing() {
     let got = talk(&[get(1), open(1, "aaa"), (4, C, post), event(1, &done(2)), accepted(4)]);
     let told = mcp(&got).into_iter().find(|l| l.contains("-> Result")).unwrap();
     assert!(told.contains("(asked elsewhere) credential "), "before it was accepted: {got:?}");
+}
+
+/// `text`, packed as `coding` says.
+fn packed(coding: &str, text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let level = flate2::Compression::default();
+    match coding {
+        "gzip" => {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), level);
+            out.write_all(text.as_bytes()).unwrap();
+            out.finish().unwrap()
+        }
+        "deflate" => {
+            let mut out = flate2::write::ZlibEncoder::new(Vec::new(), level);
+            out.write_all(text.as_bytes()).unwrap();
+            out.finish().unwrap()
+        }
+        "zstd" => ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest),
+        "gzip, zstd" => {
+            let inner = packed("gzip", text);
+            ruzstd::encoding::compress_to_vec(&inner[..], ruzstd::encoding::CompressionLevel::Fastest)
+        }
+        // Made with brotli 1.2 of the answer that the test below expects.
+        _ => (0..BROTLI.len()).step_by(2).map(|i| u8::from_str_radix(&BROTLI[i..i + 2], 16).unwrap()).collect(),
+    }
+}
+
+const BROTLI: &str = "8b2b807b226a736f6e727063223a22322e30222c226964223a312c22726573756c74223a7b22636f6e74656e74223a5b7b2274797065223a2274657874222c2274657874223a2243414e4152592d474c4f4245582d39227d5d7d7d03";
+
+fn with_body(head: &str, body: &[u8]) -> Vec<u8> {
+    let mut out = format!("{head}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+    out.extend_from_slice(body);
+    out
+}
+
+fn answered_with(coding: &str, kind: &str, body: &[u8]) -> Vec<u8> {
+    with_body(&format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-encoding: {coding}"), body)
+}
+
+fn talk_bytes(segments: &[Segment]) -> Vec<String> {
+    run(segments.iter().map(|(no, from, bytes)| Step::Bytes(*no, *from, bytes, true)))
+}
+
+#[test]
+fn packed_bodies_are_read_as_if_they_were_plain() {
+    let result = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"CANARY-GLOBEX-9"}]}}"#;
+    let ask = call(1, "search", r#"{"tenant_id":"globex"}"#);
+    let head = "POST /mcp HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
+    let plain = talk_bytes(&[
+        (1, C, with_body(head, ask.as_bytes())),
+        (1, S, with_body("HTTP/1.1 200 OK\r\ncontent-type: application/json", result.as_bytes())),
+    ]);
+    assert!(mcp(&plain)[0].contains("-> Result") && mcp(&plain)[0].contains("canary globex"), "{plain:?}");
+    for coding in ["gzip", "deflate", "zstd", "gzip, zstd", "br"] {
+        let answer = answered_with(coding, "application/json", &packed(coding, result));
+        let got = talk_bytes(&[(1, C, with_body(head, ask.as_bytes())), (1, S, answer.clone())]);
+        assert_eq!(mcp(&got), mcp(&plain), "{coding}");
+        for cut in 1..answer.len() {
+            let (a, b) = answer.split_at(cut);
+            let request = (1, C, with_body(head, ask.as_bytes()));
+            let got = talk_bytes(&[request, (1, S, a.to_vec()), (1, S, b.to_vec())]);
+            assert_eq!(mcp(&got), mcp(&plain), "{coding} cut at {cut}");
+        }
+        if coding != "br" {
+            let request = with_body(&format!("{head}\r\ncontent-encoding: {coding}"), &packed(coding, &ask));
+            let got = talk_bytes(&[(1, C, request), (1, S, answer)]);
+            assert_eq!(mcp(&got), mcp(&plain), "{coding}, the request too");
+        }
+        // In a stream, in chunks.
+        let events = packed(coding, &format!("event: message\ndata: {result}\n\n"));
+        if coding != "br" {
+            let answer = answered_with(coding, "text/event-stream", &events);
+            let got = talk_bytes(&[(1, C, with_body(head, ask.as_bytes())), (1, S, answer)]);
+            assert_eq!(mcp(&got), mcp(&plain), "{coding} events");
+        }
+    }
+}
+
+#[test]
+fn events_of_a_packed_stream_are_read_as_they_come() {
+    use std::io::Write as _;
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut segments: Vec<Segment> = vec![(1, C, post("", &call(1, "search", "{}")).into_bytes())];
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n";
+    segments.push((1, S, head.as_bytes().to_vec()));
+    for data in [r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#.to_owned(), done(1)] {
+        write!(out, "data: {data}\n\n").unwrap();
+        out.flush().unwrap();
+        let piece = std::mem::take(out.get_mut());
+        segments.push((1, S, [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat()));
+    }
+    let mut agent = Agent::new();
+    let mut told = Vec::new();
+    for (no, from, bytes) in &segments {
+        agent.step(&Step::Bytes(*no, *from, bytes, true));
+        told.push(agent.lines.iter().filter(|l| l.contains(" mcp ")).count());
+    }
+    assert_eq!(told, [0, 0, 1, 1], "the notification at once, the call when it is over");
+    agent.close();
+    assert!(agent.lines.iter().any(|l| l.contains("[search] -> Result")), "{:?}", agent.lines);
+}
+
+#[test]
+fn what_cannot_be_unpacked_counts_by_its_status_and_what_is_missing_by_nothing() {
+    let ask = || (1, C, post("", &call(1, "search", "{}")).into_bytes());
+    let how = |answer: Vec<u8>| {
+        let got = talk_bytes(&[ask(), (1, S, answer)]);
+        let op = got.iter().find(|l| l.starts_with("1   1")).unwrap().clone();
+        let how = mcp(&got)[0].split(" -> ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        assert_eq!(op.contains("-> unknown"), how == "Unknown", "{got:?}");
+        how
+    };
+    let gzip = packed("gzip", &done(1));
+    assert_eq!(how(answered_with("gzip", "application/json", &gzip)), "Result");
+    for (coding, body) in [
+        ("gzip", b"???".to_vec()),
+        ("compress", gzip.clone()),
+        ("br", gzip.clone()),
+        ("gzip", gzip[..gzip.len() / 2].to_vec()),
+        ("gzip, gzip, gzip, gzip", gzip.clone()),
+    ] {
+        assert_eq!(how(answered_with(coding, "application/json", &body)), "Status(200)", "{coding}");
+        assert_eq!(how(answered_with(coding, "text/event-stream", &body)), "Status(200)", "{coding}");
+    }
+    // More than anybody reads.
+    let bomb = packed("gzip", &format!("{{\"jsonrpc\":\"2.0\",\"x\":\"{}\"", " ".repeat(8 << 20)));
+    assert_eq!(how(answered_with("gzip", "application/json", &bomb)), "Status(200)");
+    assert_eq!(how(answered_with("gzip", "text/event-stream", &bomb)), "Status(200)");
+    let refused = with_body("HTTP/1.1 401 Unauthorized\r\ncontent-encoding: x", b"no");
+    assert_eq!(how(refused), "Status(401)");
+    // A hole anywhere in the body.
+    let whole = answered_with("gzip", "application/json", &gzip);
+    let start = whole.len() - gzip.len();
+    for from in (start..whole.len()).step_by(7) {
+        for n in [1, 10, whole.len() - from] {
+            let n = n.min(whole.len() - from);
+            let request = ask();
+            let got = run([
+                Step::Bytes(1, C, &request.2, true),
+                Step::Bytes(1, S, &whole[..from], false),
+                Step::Hole(1, S, n as u64),
+                Step::Bytes(1, S, &whole[from + n..], true),
+            ]
+            .into_iter());
+            assert!(mcp(&got)[0].contains("-> Unknown"), "{from} {n}: {got:?}");
+            assert!(!got.iter().any(|l| l.contains("decode_error") || l.contains("unmatched")), "{got:?}");
+        }
+    }
+}
+
+const EVENT: &str = "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11";
+
+/// A stream of `session`'s, taken up behind `event`, on which `answer` comes.
+fn taken_up(session: &str, event: &str, answer: &str) -> Vec<(u32, Side, String)> {
+    let headers = format!("Accept: text/event-stream\r\nMcp-Session-Id: {session}\r\nLast-Event-ID: {event}\r\n");
+    vec![
+        (2, C, format!("GET /mcp HTTP/1.1\r\nHost: x\r\n{headers}\r\n")),
+        (2, S, format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nid: 2\ndata: {answer}\n\n")),
+    ]
+}
+
+#[test]
+fn a_stream_that_is_taken_up_shows_whose_event_it_goes_on_behind() {
+    let begun = |event: &str| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let first = format!("id: {event}\ndata: \n\n");
+        vec![
+            (1, C, post("Mcp-Session-Id: one\r\n", &call(7, "search", "{}"))),
+            (1, S, format!("{head}{:x}\r\n{first}\r\n", first.len())),
+        ]
+    };
+    let handle = |line: &str, what: &str| line.split(what).nth(1).map(|r| r.split(' ').next().unwrap().to_owned());
+    let got = talk(&[begun(EVENT), taken_up("two", EVENT, &done(7))].concat());
+    let all = mcp(&got);
+    let given = all.iter().find(|l| l.contains("[search]")).unwrap();
+    let used = all.iter().find(|l| l.contains(" Data GET ")).unwrap_or_else(|| panic!("{got:?}"));
+    assert!(used.starts_with("2 ") && used.contains("-> Result"), "{used}");
+    assert_eq!(handle(given, " gives "), handle(used, " uses "));
+    assert!(handle(used, " uses ").is_some());
+    // Its own request, which waits for its answer; an event that is no answer; an id that many streams have.
+    let own = [begun(EVENT), vec![(1, C, String::new())], taken_up("one", EVENT, &done(7))].concat();
+    let mut agent = Agent::new();
+    for (no, from, text) in &own {
+        if text.is_empty() {
+            agent.with(1, |decoder, sink, at| decoder.closed(at, sink));
+        } else {
+            agent.step(&Step::Bytes(*no, *from, text.as_bytes(), true));
+        }
+    }
+    assert!(agent.lines.iter().any(|l| l.contains("[search] -> Result (asked elsewhere)")), "{:?}", agent.lines);
+    assert!(!agent.lines.iter().any(|l| l.contains(" Data GET ")), "{:?}", agent.lines);
+    for (event, answer) in [(EVENT, r#"{"jsonrpc":"2.0","method":"notifications/message"}"#.to_owned()), ("7", done(7))]
+    {
+        let got = talk(&[begun(event), taken_up("two", event, &answer)].concat());
+        assert!(!mcp(&got).iter().any(|l| l.contains(" Data GET ")), "{got:?}");
+    }
+}
+
+#[test]
+fn two_calls_under_one_id_that_wait_on_one_stream_are_both_answered_and_neither_is_given_the_others() {
+    let (to, id) = ("/messages?session_id=9f86d081884c7d65", 1);
+    let ask = |no, tool: &str| {
+        let body = call(id, tool, "{}");
+        let head = format!("POST {to} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json");
+        [
+            (no, C, format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())),
+            (no, S, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ]
+    };
+    let open = "GET /sse HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n".to_owned();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    let endpoint = format!("{head}event: endpoint\ndata: {to}\n\n");
+    let result = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"CANARY-GLOBEX-9"}]}}"#;
+    let event = || (1, S, format!("data: {result}\n\n"));
+    let start = vec![(1, C, open), (1, S, endpoint)];
+    let answers = |got: &[String]| {
+        let all = got.iter().filter(|l| l.contains("(asked elsewhere)"));
+        all.map(|l| (l.contains("[search]"), l.contains("canary"))).collect::<Vec<_>>()
+    };
+    let got = talk(&[start.clone(), ask(2, "search").to_vec(), vec![event()]].concat());
+    assert_eq!(answers(&got), [(true, true)], "{got:?}");
+    let both = [ask(2, "search").to_vec(), ask(3, "refund").to_vec()].concat();
+    let got = talk(&[start.clone(), both.clone(), vec![event(), event()]].concat());
+    assert_eq!(answers(&got), [(true, false), (false, true)], "the last one can only be the other's: {got:?}");
+    let refused = (3, S, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_owned());
+    let got = talk(&[start, vec![both[0].clone(), both[1].clone(), both[2].clone(), refused, event()]].concat());
+    assert_eq!(answers(&got), [(true, true)], "{got:?}");
 }

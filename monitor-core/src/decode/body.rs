@@ -58,11 +58,17 @@ pub trait BodyReader {
     /// The head of the answer, if the request was of interest.
     fn response(&mut self, request: u64, head: &ResponseHead<'_>, at: Nanos, sink: &mut dyn Sink);
 
-    /// A piece of a body.
+    /// A piece of a body, its encodings undone.
     fn bytes(&mut self, request: u64, from: Side, bytes: &[u8], at: Nanos, sink: &mut dyn Sink);
 
     /// `n` bytes of a body are missing here.
     fn missing(&mut self, request: u64, from: Side, n: u64, at: Nanos, sink: &mut dyn Sink);
+
+    /// What is left of a body cannot be read, though it is there: it is packed in a way that nobody here can take back, or
+    /// into too little.
+    fn unread(&mut self, request: u64, from: Side) {
+        let _ = (request, from);
+    }
 
     /// A body has ended.
     fn end(&mut self, request: u64, from: Side, at: Nanos, sink: &mut dyn Sink);

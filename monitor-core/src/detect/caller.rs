@@ -50,12 +50,13 @@ impl McpUse<'_> {
         self.exchange.method.kind() == OpKind::Data
     }
 
-    /// Whether it is known what became of it. A request that was only accepted (202) is answered elsewhere: on the other
+    /// Whether it is known what became of it. That is not known of a message that could not be read; and a request that was only accepted (202) is answered elsewhere: on the other
     /// stream of its session, where it is told once more without its arguments.
     pub(super) fn is_answered(&self) -> bool {
         match self.exchange.answered {
             Answered::Unknown => false,
             Answered::Accepted => !self.is_data(),
+            answered if answered.is_unread() => !self.is_data(),
             _ => true,
         }
     }

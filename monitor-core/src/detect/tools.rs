@@ -55,8 +55,11 @@ pub(super) fn outdates(u: &McpUse<'_>, world: &World<'_>) -> Outdated {
     let e = u.exchange;
     match e.method {
         Method::Control if world.names.name(e.verb) == "notifications/tools/list_changed" => Outdated::All,
-        // An answer that only begins here (202) comes elsewhere, or is lost there.
-        Method::ToolsList if e.tools.is_none() && matches!(e.answered, Answered::Unknown | Answered::Accepted) => {
+        // An answer that only begins here (202) comes elsewhere, or is lost there; and one may be there and not be read.
+        Method::ToolsList
+            if e.tools.is_none()
+                && (e.answered.is_unread() || matches!(e.answered, Answered::Unknown | Answered::Accepted)) =>
+        {
             Outdated::OfAsker
         }
         _ => Outdated::Nobodys,

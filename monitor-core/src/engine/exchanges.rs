@@ -80,7 +80,9 @@ impl Session<'_> {
             Some(sender) => Site { workload: sender.workload, flow: None, ..self.site() },
             None => self.site(),
         };
-        if let (Answered::Unknown, Some(service)) = (exchange.answered, self.core.service) {
+        // What it may have been given is not known.
+        let unseen = exchange.answered == Answered::Unknown || exchange.answered.is_unread();
+        if let (true, Some(service)) = (unseen, self.core.service) {
             let tenant = answer.attribution().map(|a| a.tenant);
             self.shared.missed.unanswered(service, tenant, exchange.ended);
         }

@@ -20,6 +20,7 @@ mod recipes;
 mod scenes;
 mod shared_service;
 mod stores;
+mod streams;
 mod stretches;
 mod succession;
 mod tokens;

@@ -72,7 +72,8 @@ pub enum Answered {
     ToolError,
     /// With a JSON-RPC error of this code.
     RpcError(i64),
-    /// With this HTTP status and no JSON-RPC message (401, 403, 404, 5xx).
+    /// With this HTTP status and no JSON-RPC message (401, 403, 404, 5xx), or with success (2xx) and a message that was all
+    /// there and could not be read here: packed in an unknown way, or too large.
     Status(u16),
     /// Accepted without an answer (202, a notification).
     Accepted,
@@ -84,6 +85,17 @@ impl Answered {
     /// The server did what was asked for.
     pub fn is_done(self) -> bool {
         matches!(self, Self::Result | Self::Accepted)
+    }
+
+    /// HTTP says that the server did, and what its message says could not be read.
+    pub fn is_unread(self) -> bool {
+        matches!(self, Self::Status(200..=299))
+    }
+
+    /// The server let whoever asked in: by its answer or, where that could not be read, by its status. What it did is
+    /// another question, since a message may say that a tool failed.
+    pub fn is_success(self) -> bool {
+        self.is_done() || self.is_unread()
     }
 
     /// The server refused: for lack of authorization, or as unknown (tool, session).

@@ -338,9 +338,13 @@ impl Text {
         self.hasher.write_u8(0);
     }
 
-    /// A piece of its body.
-    pub(super) fn feed(&mut self, request: u64, from: Side, bytes: &[u8], sink: &mut dyn Sink) {
+    /// A piece of its body, as sent.
+    pub(super) fn sent(&mut self, bytes: &[u8]) {
         self.hasher.write(bytes);
+    }
+
+    /// A piece of what its body holds, encodings undone.
+    pub(super) fn feed(&mut self, request: u64, from: Side, bytes: &[u8], sink: &mut dyn Sink) {
         if let Some((hasher, n)) = &mut self.body {
             hasher.write(bytes);
             *n += bytes.len() as u64;
@@ -365,6 +369,12 @@ impl Text {
     /// Something of it is missing.
     pub(super) fn miss(&mut self) {
         self.whole = false;
+        self.unread();
+    }
+
+    /// What its body holds cannot be read here, or any further.
+    pub(super) fn unread(&mut self) {
+        self.body = None;
         if let Some(values) = &mut self.values {
             values.forget();
         }
@@ -398,11 +408,9 @@ enum TextKind {
 
 /// Whether a body is text that can be read.
 fn text_kind(headers: &[Header<'_>]) -> Option<TextKind> {
-    let has = |name: &str| headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
-    if has("content-encoding").is_some_and(|h| !h.value.trim_ascii().eq_ignore_ascii_case(b"identity")) {
-        return None;
-    }
-    let Some(h) = has("content-type") else { return Some(TextKind::Plain) };
+    let Some(h) = headers.iter().find(|h| h.name.eq_ignore_ascii_case("content-type")) else {
+        return Some(TextKind::Plain);
+    };
     let kind = String::from_utf8_lossy(h.value).to_ascii_lowercase();
     if kind.contains("urlencoded") {
         return Some(TextKind::Form);

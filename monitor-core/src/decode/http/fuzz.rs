@@ -10,6 +10,11 @@ pub fn fuzz_http(data: &[u8]) {
     feed(data, 1 << 20, |mid_stream| Http::new(Salt(1, 2), mid_stream, &Shared::new(HeaderPolicy::default()), None));
 }
 
+/// An encoded body, whole and in pieces. The first byte says how it is encoded and where it is cut.
+pub fn fuzz_coding(data: &[u8]) {
+    super::coding::fuzz(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,10 +7,12 @@
 //! request always becomes an operation, with what it names; where it is not as it should be, how it ended is unknown
 //! unless it was refused. Only where the two ends may disagree about its end is the place lost, until the next request.
 //!
-//! Memory: at most one head per direction (64 KiB), 64 requests without an answer, and what the reader on top holds.
+//! Memory: at most one head per direction (64 KiB), 64 requests without an answer, what the encodings of a body need
+//! ([`coding`]), and what the reader on top holds.
 
 mod caching;
 mod cookies;
+mod coding;
 mod direction;
 mod exchange;
 mod framing;
@@ -29,6 +31,7 @@ use crate::model::{HeaderPolicy, Nanos, Protocol, Side, TxStatus};
 use super::body::{BodyReader, RequestHead, ResponseHead};
 use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
+use coding::{Coding, Credit};
 use direction::{MAX_HEAD, Read, Step};
 use exchange::{Exchange, Text};
 use framing::framing;
@@ -54,12 +57,13 @@ const LARGE_CHUNK: u64 = 4 << 20;
 pub struct Shared {
     headers: Rc<HeaderPolicy>,
     shapes: Shapes,
+    unpacking: coding::Memory,
 }
 
 impl Shared {
     /// With the operator's list of headers.
     pub fn new(headers: HeaderPolicy) -> Self {
-        Self { headers: Rc::new(headers), shapes: Shapes::default() }
+        Self { headers: Rc::new(headers), shapes: Shapes::default(), unpacking: coding::Memory::default() }
     }
 }
 
@@ -72,12 +76,21 @@ struct Direction {
     /// The chunk before ended a segment, or something is missing: the next one may begin a message.
     at_start: bool,
     text: Text,
+    coding: Coding,
+    credit: Credit,
 }
 
 impl Direction {
     fn new(salt: Salt, lost: bool) -> Self {
         let read = if lost { Read::Lost } else { Read::Head };
-        Self { read, held: Vec::new(), at_start: true, text: Text::new(salt) }
+        Self {
+            read,
+            held: Vec::new(),
+            at_start: true,
+            text: Text::new(salt),
+            coding: Coding::default(),
+            credit: Credit::default(),
+        }
     }
 }
 
@@ -387,6 +400,7 @@ impl Decoder for Http {
             return;
         }
         d.text.miss();
+        d.coding.leave();
         let ended = d.read == Read::Body(0);
         if from == Side::Client {
             self.expects = false;
@@ -442,6 +456,8 @@ impl Decoder for Http {
             + self.client.held.capacity()
             + self.server.held.capacity()
             + self.open.capacity() * size_of::<Exchange>()
+            + self.client.coding.memory()
+            + self.server.coding.memory()
             + self.reader.as_ref().map_or(0, |r| r.memory())
     }
 }

@@ -1,10 +1,11 @@
 //! Requests and their answers: what begins one, what ends it, and what becomes of it when the thread is lost.
 
 use super::caching::caching;
+use super::coding::Coding;
 use super::direction::Read;
 use super::exchange::Exchange;
 use super::framing::Framing;
-use super::{Http, MAX_MALFORMED, MAX_OPEN};
+use super::{Direction, Http, MAX_MALFORMED, MAX_OPEN};
 use crate::decode::body::{RequestHead, ResponseHead};
 use crate::decode::{Disturbance, Sink};
 use crate::model::{Nanos, Side, TxStatus};
@@ -30,6 +31,7 @@ impl Http {
         self.client.text.begin(head.headers, sink.wants_values(Side::Client));
         self.client.text.print(head.method.as_bytes());
         self.client.text.print(head.target.as_bytes());
+        self.client.coding = self.encoded(Side::Client, head.headers, x.read_on_top);
         self.open.push_back(x);
         self.sending = true;
         self.pipelined |= self.open.len() > 1;
@@ -107,6 +109,9 @@ impl Http {
             x.caching = Some(caching(head.headers, self.salt));
             self.server.text.note_body();
         }
+        let on_top = x.read_on_top;
+        self.server.coding = self.encoded(Side::Server, head.headers, on_top);
+        let Some(x) = self.open.front() else { return };
         let none = x.is_head || status == 204 || status == 304;
         let Some(framing) = framing.or(none.then_some(Framing::None)) else {
             // How it was answered is known, and what with is not.
@@ -132,19 +137,55 @@ impl Http {
             self.expects = false;
         }
         let Some((number, on_top)) = self.current(from) else { return };
-        if let Some(reader) = self.reader.as_deref_mut().filter(|_| on_top) {
-            reader.bytes(number, from, bytes, at, sink);
-        }
+        let mut reader = self.reader.as_deref_mut().filter(|_| on_top);
         if self.upgraded.is_some() {
+            if let Some(reader) = reader {
+                reader.bytes(number, from, bytes, at, sink);
+            }
             return;
         }
-        let text = if from == Side::Client { &mut self.client.text } else { &mut self.server.text };
-        text.feed(number, from, bytes, sink);
+        let Direction { text, coding, credit, .. } =
+            if from == Side::Client { &mut self.client } else { &mut self.server };
+        text.sent(bytes);
+        if !text.wants_more() && !reader.as_deref().is_some_and(|r| r.wants(number, from)) {
+            coding.leave();
+        }
+        let read = coding.feed(bytes, credit, &mut |plain| {
+            if let Some(reader) = reader.as_deref_mut() {
+                reader.bytes(number, from, plain, at, sink);
+            }
+            text.feed(number, from, plain, sink);
+        });
+        if let Err(why) = read {
+            self.left_unread(from, why, sink);
+        }
+    }
+
+    /// What is left of the body cannot be read.
+    fn left_unread(&mut self, from: Side, why: &'static str, sink: &mut dyn Sink) {
+        self.direction(from).text.unread();
+        if let (Some((number, true)), Some(reader)) = (self.current(from), self.reader.as_deref_mut()) {
+            reader.unread(number, from);
+        }
+        sink.decode_error(why);
+    }
+
+    /// How a body is encoded, if anybody reads it. `on_top`: a protocol on top may.
+    fn encoded(&self, from: Side, headers: &[httparse::Header<'_>], on_top: bool) -> Coding {
+        let text = if from == Side::Client { &self.client.text } else { &self.server.text };
+        match Coding::of(headers, &self.shared.unpacking) {
+            Coding::Encoded(_) | Coding::Refused(_) if !on_top && !text.wants_more() => Coding::Over,
+            coding => coding,
+        }
     }
 
     /// A message has ended.
     pub(super) fn end(&mut self, from: Side, at: Nanos, sink: &mut dyn Sink) {
-        self.direction(from).read = Read::Head;
+        let d = self.direction(from);
+        d.read = Read::Head;
+        if let Err(why) = std::mem::take(&mut d.coding).end() {
+            self.left_unread(from, why, sink);
+        }
         if from == Side::Client {
             self.sent(at, sink);
             return;

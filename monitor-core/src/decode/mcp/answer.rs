@@ -77,6 +77,14 @@ pub(super) fn take(asked: &mut Asked, message: &Message, bytes: u64, ended: Nano
     }
 }
 
+/// It may be another's answer: that there was one is all that is known.
+pub(super) fn forget(asked: &mut Asked) {
+    let x = &mut asked.exchange;
+    x.content = Content { bytes: x.content.bytes, cut: true, ..Content::default() };
+    x.handles_given.clear();
+    (x.tools, x.server, x.opened) = (None, None, None);
+}
+
 /// What is remembered of the server that gave this answer.
 pub(super) fn known(asked: &Asked) -> Option<Known> {
     let x = &asked.exchange;

@@ -177,9 +177,9 @@ impl Asked {
     pub(super) fn operation(&self, plain: Operation) -> Operation {
         let x = &self.exchange;
         let outcome = match x.answered {
-            Answered::Result | Answered::Accepted => Outcome::Ok,
+            answered if answered.is_success() => Outcome::Ok,
             Answered::ToolError | Answered::RpcError(_) | Answered::Status(_) => Outcome::Error,
-            Answered::Unknown => Outcome::Unknown,
+            _ => Outcome::Unknown,
         };
         Operation { kind: x.method.kind(), verb: x.verb, target: x.name, outcome, ..plain }
     }

@@ -3,7 +3,7 @@
 use httparse::Header;
 use smallvec::SmallVec;
 
-use super::names::base64;
+use super::names::{self, base64};
 use crate::decode::body::RequestHead;
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
@@ -48,6 +48,8 @@ pub(super) struct Head {
     pub(super) irregular: bool,
     pub(super) authorization: Option<String>,
     pub(super) idempotency: Option<Fingerprint>,
+    /// The event after which a stream is to go on (`Last-Event-ID`), where that is one and no other ([`names::is_unique`]).
+    pub(super) resumes: Option<Fingerprint>,
     /// `Mcp-…` headers that repeat the body, names in lower case.
     pub(super) mirrored: SmallVec<[(String, String); 2]>,
 }
@@ -70,6 +72,11 @@ pub(super) fn session_of(target: &str, salt: Salt) -> (Fingerprint, bool) {
 /// A session's fingerprint.
 pub(super) fn session(id: &str, salt: Salt) -> Fingerprint {
     salt.fingerprint(format!("session\0{id}").as_bytes())
+}
+
+/// The fingerprint of an event's id, where no two events have the same.
+pub(super) fn event(id: &str, salt: Salt) -> Option<Fingerprint> {
+    names::is_unique(id).then(|| salt.fingerprint(format!("event\0{id}").as_bytes()))
 }
 
 /// The revision of this date.
@@ -106,9 +113,6 @@ impl Head {
             "DELETE" if head.header("mcp-session-id").is_some() => Kind::End,
             _ => return None,
         };
-        if head.header("content-encoding").is_some_and(|v| !v.eq_ignore_ascii_case("identity")) {
-            return None;
-        }
         let path = head.target.split('?').next().unwrap_or_default();
         let host = head.header("host").unwrap_or_default().to_ascii_lowercase();
         let (target, target_names) = session_of(head.target, salt);
@@ -124,6 +128,7 @@ impl Head {
             irregular: head.irregular,
             authorization: None,
             idempotency: None,
+            resumes: None,
             mirrored: SmallVec::new(),
         };
         for h in head.headers {
@@ -139,6 +144,7 @@ impl Head {
                     out.mirror("mcp-protocol-version", value);
                 }
                 "authorization" if value.len() <= MAX_CREDENTIAL => out.authorization = Some(value.to_owned()),
+                "last-event-id" => out.resumes = event(value, salt),
                 "idempotency-key" => out.idempotency = Some(salt.fingerprint(value.as_bytes())),
                 name if name.starts_with("mcp-") => {
                     out.evident = true;

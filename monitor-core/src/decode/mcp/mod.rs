@@ -38,8 +38,8 @@ use crate::model::claim::Salt;
 use crate::model::mcp::{Answered, Method, Revision, Sender, Transport};
 use crate::model::token::Token;
 use crate::model::{Fingerprint, Nanos, OpKind, Operation, Protocol, Side};
-use exchange::{Asked, Context};
-use head::{Head, Kind, session, session_of};
+use exchange::{Asked, Context, MAX_HANDLES};
+use head::{Head, Kind, event, session, session_of};
 use rpc::{Body, Collector, MAX_MESSAGE, Message, Messages};
 use shared::Known;
 use socket::Socket;
@@ -61,7 +61,7 @@ enum Reply {
     None,
     Json(Collector),
     Events(Box<Events>),
-    /// Encoded, or of another type.
+    /// Of another type.
     Unreadable,
 }
 
@@ -82,6 +82,12 @@ struct Open {
     reply: Reply,
     /// Nothing of the answer was missed so far.
     reply_whole: bool,
+    /// Not all of it could be read, though it was there.
+    unread: bool,
+    /// It was there to its end.
+    reply_ended: bool,
+    /// It was told that this stream goes on where another had ended.
+    told_resumed: bool,
     opened: Option<Fingerprint>,
     n_other: u32,
 }
@@ -178,7 +184,8 @@ impl Reader {
         let Some(open) = self.open.get_mut(index) else { return };
         let shared = self.shared.clone();
         let mut cx = Context { salt: self.salt, shared: &shared, sink };
-        let sure = open.sent_whole && open.reply_whole && !messages.cut && (200..300).contains(&open.status);
+        let sure =
+            open.sent_whole && open.reply_whole && !open.unread && !messages.cut && (200..300).contains(&open.status);
         for m in &messages.list {
             let (Body::Result { id, .. } | Body::Error { id, .. }) = &m.body else {
                 notified(m, &open.head, open.request, at, &mut cx);
@@ -228,9 +235,10 @@ impl Reader {
             began(open, &mut self.spoke, at, &mut cx);
             return;
         }
+        let has_data = events.has_data;
         let messages = events.data.finish(self.salt);
         if messages.list.is_empty() && !open.is_mcp {
-            open.n_other += 1;
+            open.n_other += u32::from(has_data);
             return;
         }
         for m in &messages.list {
@@ -238,16 +246,42 @@ impl Reader {
                 notified(m, &open.head, open.request, at, &mut cx);
                 continue;
             };
-            let (Some(session), Some(id)) = (open.head.session, *id) else { continue };
-            let waiting = shared.memory.borrow_mut().waiting.remove(&(session, id));
-            let Some(mut asked) = waiting else { continue };
-            if foreign(&asked, m) {
+            let key = open.head.session.zip(*id);
+            let waiting = key.and_then(|key| shared.take_waiting(&key, |asked| !foreign(asked, m)));
+            let Some((mut asked, alone)) = waiting else {
+                if key.is_none_or(|key| !shared.waits(&key)) {
+                    resumed(open, m, messages.bytes, at, &mut cx);
+                }
                 continue;
-            }
+            };
             asked.exchange.request = open.request;
             answer::take(&mut asked, m, messages.bytes, at, &mut cx);
+            if !alone {
+                answer::forget(&mut asked);
+            }
             learn(&asked, m, &open.head, &mut cx);
             cx.sink.mcp(&asked.exchange);
+        }
+    }
+
+    /// An event of an answer's stream has this id: whoever shows it may have what comes behind it.
+    fn handed_out(&mut self, index: usize, id: Fingerprint, at: Nanos, sink: &mut dyn Sink) {
+        let Some(open) = self.open.get_mut(index) else { return };
+        if open.head.kind != Kind::Stream {
+            if let Some(x) = open.asked.first_mut().map(|a| &mut a.exchange)
+                && x.handles_given.len() < MAX_HANDLES
+            {
+                x.handles_given.push(id);
+            }
+        } else if open.is_mcp {
+            let shared = self.shared.clone();
+            let mut cx = Context { salt: self.salt, shared: &shared, sink };
+            let mut told = Asked::plain("GET", Method::Control, &open.head, open.request, at, &mut cx);
+            told.exchange.answered = Answered::Accepted;
+            told.exchange.token = open.token;
+            told.exchange.credential = open.credential.filter(|_| open.token.is_none());
+            told.exchange.handles_given.push(id);
+            cx.sink.mcp(&told.exchange);
         }
     }
 
@@ -259,7 +293,12 @@ impl Reader {
             if !events.next(&mut bytes) {
                 return;
             }
-            if open.head.kind == Kind::Stream {
+            let id = std::str::from_utf8(events.id()).ok().and_then(|id| event(id, self.salt));
+            if let Some(id) = id {
+                self.handed_out(index, id, at, sink);
+            }
+            let Some(Open { head, reply: Reply::Events(events), .. }) = self.open.get_mut(index) else { return };
+            if head.kind == Kind::Stream {
                 let kind = events.kind().to_vec();
                 self.streamed(index, &kind, at, sink);
             } else {
@@ -271,6 +310,20 @@ impl Reader {
             }
         }
     }
+}
+
+/// An answer came on a stream that was to go on behind an event, and nobody of its session waits for it: it is what
+/// somebody had been told before, or was to be told.
+fn resumed(open: &mut Open, m: &Message, bytes: u64, at: Nanos, cx: &mut Context<'_>) {
+    let Some(event) = open.head.resumes.filter(|_| !open.told_resumed) else { return };
+    open.told_resumed = true;
+    let mut told = Asked::plain("GET", Method::Data, &open.head, open.request, at, cx);
+    answer::take(&mut told, m, bytes, at, cx);
+    let x = &mut told.exchange;
+    x.token = open.token;
+    x.credential = open.credential.filter(|_| open.token.is_none());
+    x.handles_used.push(event);
+    cx.sink.mcp(x);
 }
 
 /// Whether this result is the answer to another method.
@@ -297,7 +350,7 @@ fn wait(asked: &[Asked], sender: Sender, shared: &Shared) {
         (x.arguments, x.idempotency) = (None, None);
         x.handles_used.clear();
         x.sender = Some(sender);
-        memory.waiting.insert((session, id), copy);
+        memory.wait((session, id), copy);
     }
 }
 
@@ -378,6 +431,9 @@ impl BodyReader for Reader {
             status: 0,
             reply: Reply::None,
             reply_whole: true,
+            unread: false,
+            reply_ended: false,
+            told_resumed: false,
             opened: None,
             n_other: 0,
         });
@@ -393,11 +449,8 @@ impl BodyReader for Reader {
     fn response(&mut self, request: u64, head: &ResponseHead<'_>, at: Nanos, sink: &mut dyn Sink) {
         let Some(open) = self.index(request).and_then(|i| self.open.get_mut(i)) else { return };
         open.status = head.status;
-        let encoded = head.header("content-encoding").is_some_and(|v| !v.eq_ignore_ascii_case("identity"));
         let kind = head.header("content-type").unwrap_or_default().to_ascii_lowercase();
-        open.reply = if encoded {
-            Reply::Unreadable
-        } else if kind.starts_with("text/event-stream") {
+        open.reply = if kind.starts_with("text/event-stream") {
             Reply::Events(Box::new(Events::new(&self.shared.budget)))
         } else if kind.contains("json") {
             Reply::Json(Collector::new(&self.shared.budget, MAX_MESSAGE))
@@ -454,6 +507,20 @@ impl BodyReader for Reader {
         }
     }
 
+    fn unread(&mut self, request: u64, from: Side) {
+        let Some(open) = self.index(request).and_then(|i| self.open.get_mut(i)) else { return };
+        if from == Side::Client {
+            open.body.miss();
+            return;
+        }
+        open.unread = true;
+        match &mut open.reply {
+            Reply::Json(body) => body.miss(),
+            Reply::Events(events) => events.miss(),
+            Reply::None | Reply::Unreadable => {}
+        }
+    }
+
     fn end(&mut self, request: u64, from: Side, at: Nanos, sink: &mut dyn Sink) {
         if let Some(socket) = self.socket.as_mut() {
             socket.closed(at, sink);
@@ -465,8 +532,10 @@ impl BodyReader for Reader {
         }
         let Some(index) = self.index(request) else { return };
         let Some(open) = self.open.get_mut(index) else { return };
+        open.reply_ended = true;
         if let Reply::Json(body) = &mut open.reply {
             let messages = body.finish(self.salt);
+            open.unread |= messages.cut;
             self.answered(index, &messages, at, sink);
         }
     }
@@ -497,9 +566,13 @@ impl BodyReader for Reader {
                 // Told without an answer of its own; an HTTP+SSE request is answered elsewhere.
                 (Answered::Unknown, 202 | 204) => Answered::Accepted,
                 (Answered::Unknown, _) if asked.id.is_none() || is_sse => Answered::Accepted,
+                // What with is not known, but that it was.
+                (Answered::Unknown, status) if open.unread && open.reply_ended && open.reply_whole => {
+                    Answered::Status(status)
+                }
                 (answered, _) => answered,
             };
-            if open.head.irregular && x.answered.is_done() {
+            if open.head.irregular && x.answered.is_success() {
                 x.answered = Answered::Unknown;
             }
             (x.begun, x.ended) = (op.begun, op.ended);
@@ -511,7 +584,7 @@ impl BodyReader for Reader {
             let mut memory = self.shared.memory.borrow_mut();
             for a in &open.asked {
                 if let (Some(session), Some(id)) = (a.exchange.session, a.id) {
-                    memory.waiting.remove(&(session, id));
+                    memory.wait_no_more(&(session, id), a.exchange.begun);
                 }
             }
         }
@@ -542,6 +615,7 @@ impl BodyReader for Reader {
             // Longer than anything unsure is held, and nothing shows that it is MCP.
             (Side::Client, _) => open.head.evident || open.body.is_whole(),
             (Side::Server, Reply::Unreadable) => false,
+            (Side::Server, _) if open.unread => false,
             (Side::Server, _) => open.is_mcp || open.n_other < MAX_OTHER,
         }
     }

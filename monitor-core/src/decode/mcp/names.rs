@@ -85,6 +85,12 @@ pub(super) fn is_handle(value: &str) -> bool {
     disordered(value)
 }
 
+/// Whether no two events of a server have this id, by its looks: it cannot be guessed, or begins with a time in
+/// milliseconds, as the ids of many stores of events do.
+pub(super) fn is_unique(id: &str) -> bool {
+    is_handle(id) || (id.len() >= 15 && id.bytes().take(13).all(|b| b.is_ascii_digit()))
+}
+
 fn disordered(value: &str) -> bool {
     let bytes = value.as_bytes();
     let allowed =

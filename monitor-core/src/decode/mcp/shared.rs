@@ -6,17 +6,20 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::exchange::Asked;
 use super::rpc::{Budget, Id};
 use crate::decode::shape::Shapes;
 use crate::model::mcp::Revision;
-use crate::model::{Fingerprint, Sym};
+use crate::model::{Fingerprint, Nanos, Sym};
 
 /// Most sessions, and most servers, that are remembered.
 const MAX_SESSIONS: usize = 8192;
 /// Most requests whose answer is to come on another stream.
 const MAX_WAITING: usize = 2048;
+/// Most of them under one id: a client that numbers from 1 in a session of several has no more at once.
+const MAX_ALIKE: usize = 8;
 /// Most tools whose mirrored parameters are known.
 const MAX_TOOLS: usize = 2048;
 
@@ -43,6 +46,10 @@ impl<K: Copy + Eq + Hash, V> Bounded<K, V> {
                 self.map.remove(&old);
             }
         }
+    }
+
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.map.get_mut(key)
     }
 
     pub(super) fn get(&self, key: &K) -> Option<&V> {
@@ -73,10 +80,30 @@ pub(super) struct Memory {
     pub(super) places: Bounded<Fingerprint, Known>,
     /// HTTP+SSE endpoints that a server has handed out.
     pub(super) endpoints: Bounded<Fingerprint, ()>,
-    /// Requests whose answer comes on another stream, by session and id.
-    pub(super) waiting: Bounded<(Fingerprint, Id), Box<Asked>>,
+    /// Requests whose answer comes on another stream, by session and id. Several under one, if nobody keeps them apart.
+    waiting: Bounded<(Fingerprint, Id), SmallVec<[Box<Asked>; 1]>>,
     /// By place and tool.
     pub(super) mirrors: Bounded<(Fingerprint, Sym), Mirror>,
+}
+
+impl Memory {
+    /// The answer to a request is to come on another stream.
+    pub(super) fn wait(&mut self, key: (Fingerprint, Id), asked: Box<Asked>) {
+        match self.waiting.get_mut(&key) {
+            Some(all) if all.len() < MAX_ALIKE => all.push(asked),
+            Some(_) => {}
+            None => self.waiting.insert(key, SmallVec::from_elem(asked, 1)),
+        }
+    }
+
+    /// The request of this id that began then has been refused.
+    pub(super) fn wait_no_more(&mut self, key: &(Fingerprint, Id), begun: Nanos) {
+        let Some(all) = self.waiting.get_mut(key) else { return };
+        all.retain(|a| a.exchange.begun != begun);
+        if all.is_empty() {
+            self.waiting.remove(key);
+        }
+    }
 }
 
 /// Shared by the readers of one engine; cheap to clone.
@@ -85,6 +112,30 @@ pub struct Shared {
     pub(super) shapes: Shapes,
     pub(super) budget: Budget,
     pub(super) memory: Rc<RefCell<Memory>>,
+}
+
+impl Shared {
+    /// Whether a request of this id waits for its answer.
+    pub(super) fn waits(&self, key: &(Fingerprint, Id)) -> bool {
+        self.memory.borrow().waiting.get(key).is_some()
+    }
+
+    /// The request that an answer of this id is to: the earliest that it `fits`. And whether it fits no other.
+    pub(super) fn take_waiting(
+        &self,
+        key: &(Fingerprint, Id),
+        fits: impl Fn(&Asked) -> bool,
+    ) -> Option<(Box<Asked>, bool)> {
+        let mut memory = self.memory.borrow_mut();
+        let all = memory.waiting.get_mut(key)?;
+        let mut fitting = all.iter().enumerate().filter(|(_, a)| fits(a)).map(|(i, _)| i);
+        let (first, alone) = (fitting.next()?, fitting.next().is_none());
+        let asked = all.remove(first);
+        if all.is_empty() {
+            memory.waiting.remove(key);
+        }
+        Some((asked, alone))
+    }
 }
 
 impl Default for Shared {

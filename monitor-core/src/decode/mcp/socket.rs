@@ -236,6 +236,7 @@ impl Socket {
                 continue;
             };
             let is = |a: &Asked| a.id.is_some() && a.id == *id && !a.is_answered;
+            let alike = self.open.iter().flat_map(|o| &o.asked).filter(|a| is(a) && !foreign(a, m)).count();
             let Some(index) = self.open.iter().position(|o| o.asked.iter().any(is)) else {
                 if self.whole && id.is_some() && !messages.cut {
                     cx.sink
@@ -255,6 +256,9 @@ impl Socket {
                     }
                 } else {
                     answer::take(asked, m, messages.bytes, at, cx);
+                    if alike > 1 {
+                        answer::forget(asked);
+                    }
                     learn(asked, m, &self.head, cx);
                     if asked.exchange.method == Method::Initialize {
                         self.head.revision = asked.exchange.revision;

@@ -34,9 +34,10 @@ pub(super) struct Events {
     id: Vec<u8>,
     /// The event's data.
     pub(super) data: Collector,
-    has_data: bool,
-    /// The event has an id, so that the stream may be taken up after it.
-    pub(super) has_id: bool,
+    /// It has any.
+    pub(super) has_data: bool,
+    /// This event has an id.
+    has_id: bool,
     /// Something is missing: what follows, up to the end of an event, is of no use.
     lost: bool,
 }
@@ -56,7 +57,7 @@ impl Events {
         }
     }
 
-    /// Reads up to the end of the next event. Whether there is one: then [`Self::kind`] and `data` are its.
+    /// Reads up to the end of the next event that has data or an id. Whether there is one: then [`Self::kind`] and `data` are its.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> bool {
         while let Some((&b, rest)) = bytes.split_first() {
             if std::mem::take(&mut self.cr) && b == b'\n' {
@@ -156,7 +157,7 @@ impl Events {
         if !empty {
             return false;
         }
-        let usable = self.has_data && !self.lost;
+        let usable = (self.has_data || self.has_id) && !self.lost;
         self.lost = false;
         if !usable {
             self.over();
@@ -169,11 +170,17 @@ impl Events {
         &self.kind
     }
 
+    /// The id of the event that has ended: with it the stream may be taken up behind it. Empty: it has none.
+    pub(super) fn id(&self) -> &[u8] {
+        if self.has_id && self.id.len() < MAX_FIELD { &self.id } else { &[] }
+    }
+
     /// Goes on behind the event that has ended.
     pub(super) fn over(&mut self) {
         self.kind.clear();
         self.data.clear();
-        self.has_data = false;
+        self.id.clear();
+        (self.has_data, self.has_id) = (false, false);
     }
 
     /// Something is missing here.

@@ -1,7 +1,8 @@
 //! Rule: `handle-cross-tenant`.
 //!
-//! An id that nobody could guess (a task, a cursor, a request state, a record) was given to one tenant and accepted from
-//! another. In revision 2026-07-28, which has no sessions, this is where sessions used to cross.
+//! An id that nobody could guess (a task, a cursor, a request state, a record, an event of a stream) was given to one tenant
+//! and accepted from another. For an event that is: the stream goes on behind it with an answer that nobody of the other's
+//! session waits for, so that it is a replay of what was to go to the first. In revision 2026-07-28, which has no sessions, this is where sessions used to cross.
 //!
 //! Source: domain document §1.4 and §2; seed 0, myth 1.
 
@@ -91,6 +92,9 @@ impl Rule for HandleCrossTenant {
             return Outcome::Insufficient("no tenant");
         };
         if !u.is_answered() {
+            // What its stream had handed out before it broke off was handed out.
+            let this = Past::of(u, by);
+            e.handles_given.iter().for_each(|h| self.given((service, *h), by, this));
             return Outcome::Insufficient("answer not seen");
         }
         if !e.answered.is_done() {
@@ -137,6 +141,16 @@ mod tests {
     use crate::model::mcp::{Answered, Content, Exchange};
 
     const ID: Fingerprint = Fingerprint(5);
+
+    #[test]
+    fn positive_an_event_of_a_stream_that_broke_off() {
+        let mut rule = HandleCrossTenant::default();
+        assert_eq!(
+            judged(&mut rule, &Exchange { answered: Answered::Unknown, ..gives() }, by_label(A)),
+            Outcome::Insufficient("answer not seen")
+        );
+        assert_eq!(see(&mut rule, &uses(), by_label(B))[0].bound, Some(A));
+    }
 
     fn gives() -> Exchange {
         Exchange { handles_given: smallvec![ID], ..call(1, READ) }

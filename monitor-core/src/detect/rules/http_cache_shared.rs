@@ -39,14 +39,14 @@ pub static INFO: RuleInfo = RuleInfo {
 };
 
 /// Most answers that are remembered as fetched.
-const MAX_BODIES: usize = 65_536;
-/// Most fetches of one answer that are told apart; one that is fetched more often is looked at by its latest.
-const MAX_FETCHES: usize = 8;
+const MAX_BODIES: usize = 32_768;
+/// Most of those who had one answer fetched that are told apart.
+const MAX_FETCHES: usize = 4;
 /// Most credentials and the like remembered.
 const MAX_IDENTITIES: usize = 65_536;
 /// Most proxies whose latest requests upstream are remembered, and most requests of one.
-const MAX_PROXIES: usize = 256;
-const MAX_SENT: usize = 8_192;
+const MAX_PROXIES: usize = 64;
+const MAX_SENT: usize = 2_048;
 /// Most answers that wait to be looked at.
 const MAX_WAITING: usize = 4_096;
 /// How long they wait: longer than it takes until a request upstream has shown.
@@ -70,10 +70,11 @@ struct Fetch {
 
 /// Who presents a credential or the like to a proxy.
 #[derive(Clone, Copy, Debug)]
-struct Holder {
-    by: Attribution,
-    /// Others do, too, or somebody who is not known.
-    others: bool,
+enum Holder {
+    /// This tenant alone.
+    One(Attribution),
+    /// Several do, or somebody who is not known.
+    Others,
 }
 
 /// What a proxy has sent upstream.
@@ -144,14 +145,6 @@ impl Default for HttpCacheShared {
     }
 }
 
-/// For whom something was fetched.
-enum For {
-    /// For this tenant alone.
-    One(Attribution),
-    /// For somebody who is not known, or for one of several.
-    Unknown,
-}
-
 impl HttpCacheShared {
     /// A proxy has fetched something.
     fn fetched(&mut self, f: &Fetched<'_>) {
@@ -170,6 +163,8 @@ impl HttpCacheShared {
             varies: e.caching.varies.clone(),
         };
         let Some(all) = self.fetched.entry((f.by, body), SmallVec::new) else { return };
+        // The latest for each who asks.
+        all.retain(|f| f.identities != fetch.identities);
         if all.len() >= MAX_FETCHES {
             all.remove(0);
         }
@@ -181,12 +176,11 @@ impl HttpCacheShared {
         let e = s.exchange;
         let by = s.answer.attribution();
         for i in &e.identities {
-            let key = (s.server, *i);
-            match (by, self.holders.get_mut(&key)) {
-                (Some(by), None) => self.holders.insert(key, Holder { by, others: false }),
-                (Some(by), Some(holder)) => holder.others |= holder.by.tenant != by.tenant,
-                (None, Some(holder)) => holder.others = true,
-                (None, None) => {}
+            let Some(holder) = self.holders.entry((s.server, *i), || by.map_or(Holder::Others, Holder::One)) else {
+                continue;
+            };
+            if matches!(*holder, Holder::One(of) if by.is_none_or(|by| by.tenant != of.tenant)) {
+                *holder = Holder::Others;
             }
         }
         let Some(body) = e.body.filter(|_| is_told_apart(e)) else { return Outcome::Clear };
@@ -214,25 +208,19 @@ impl HttpCacheShared {
     }
 
     /// For whom a proxy sent something upstream, by what it carries. What several present says nothing.
-    fn whose(&self, server: WorkloadId, carried: &Identities) -> For {
-        let mut whose: Option<Attribution> = None;
-        for i in carried {
-            match (self.holders.get(&(server, *i)).filter(|h| !h.others), whose) {
-                (Some(holder), Some(by)) if holder.by.tenant != by.tenant => return For::Unknown,
-                (Some(holder), _) => whose = Some(holder.by),
-                (None, _) => {}
-            }
-        }
-        whose.map_or(For::Unknown, For::One)
+    fn whose(&self, server: WorkloadId, carried: &Identities) -> Option<Attribution> {
+        let mut holders = carried.iter().filter_map(|i| match self.holders.get(&(server, *i)) {
+            Some(Holder::One(by)) => Some(*by),
+            Some(Holder::Others) | None => None,
+        });
+        let first = holders.next()?;
+        holders.all(|by| by.tenant == first.tenant).then_some(first)
     }
 
     /// Whether a request that could have been `w` went upstream while it was open; `Err`: that is not known.
     fn went_upstream(&self, w: &Waiting) -> Result<bool, &'static str> {
         let Some(sent) = self.sent.get(&w.server) else { return Err("requests upstream are not known") };
-        let anothers = |carried: &Identities| match self.whose(w.server, carried) {
-            For::One(by) => by.tenant != w.by.tenant,
-            For::Unknown => false,
-        };
+        let anothers = |carried: &Identities| self.whose(w.server, carried).is_some_and(|by| by.tenant != w.by.tenant);
         Ok(!sent.during(w.begun, w.ended)?.all(anothers))
     }
 
@@ -246,11 +234,11 @@ impl HttpCacheShared {
                 return Ok(None);
             }
             match self.whose(w.server, &f.identities) {
-                For::Unknown => return Err("for whom it was fetched is not known"),
-                For::One(by) if by.tenant == w.by.tenant => return Ok(None),
+                None => return Err("for whom it was fetched is not known"),
+                Some(by) if by.tenant == w.by.tenant => return Ok(None),
                 // The same for several: nobody's.
-                For::One(by) if owner.is_some_and(|o| o.tenant != by.tenant) => return Ok(None),
-                For::One(by) => owner = Some(by),
+                Some(by) if owner.is_some_and(|o| o.tenant != by.tenant) => return Ok(None),
+                Some(by) => owner = Some(by),
             }
         }
         let Some(owner) = owner else { return Ok(None) };
@@ -532,6 +520,14 @@ mod tests {
             p.serves(&b, by_label(B));
             assert!(p.end().is_empty(), "{whom:?}");
         }
+        // However often for A since.
+        let mut p = Play::default();
+        p.fresh(&an_answer(0, &[token(2)]), by_label(B));
+        for second in 1..9 {
+            p.fresh(&an_answer(second, &[token(1)]), by_label(A));
+        }
+        p.serves(&an_answer(20, &[token(2)]), by_label(B));
+        assert!(p.end().is_empty());
         // Its own.
         assert!(crossed(&a, &an_answer(5, &[token(1)])).is_empty());
         let mut p = Play::default();

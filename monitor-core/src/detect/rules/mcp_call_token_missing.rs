@@ -85,6 +85,7 @@ impl Rule for McpCallTokenMissing {
         }
         match e.answered {
             Answered::Result => {}
+            answered if answered.is_unread() => {}
             Answered::Unknown => return Outcome::Insufficient("answer not seen"),
             _ => return Outcome::Clear,
         }

@@ -42,7 +42,7 @@ impl Rule for McpHeaderMismatch {
         }
         match x.answered {
             Answered::Unknown => Outcome::Insufficient("answer not seen"),
-            answered if !answered.is_done() => Outcome::Clear,
+            answered if !answered.is_success() => Outcome::Clear,
             _ => {
                 let words = "a mirrored header differs from the body, and the server accepted it";
                 hits.push(Hit::of_exchange(INFO.id, Severity::Medium, u, words));

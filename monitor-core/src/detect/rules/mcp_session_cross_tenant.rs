@@ -59,7 +59,7 @@ impl Rule for McpSessionCrossTenant {
         if e.answered == Answered::Unknown {
             return Outcome::Insufficient("answer not seen");
         }
-        if !e.answered.is_done() {
+        if !e.answered.is_success() {
             return Outcome::Clear;
         }
         let Some(by) = by else { return Outcome::Insufficient("no tenant") };

@@ -50,7 +50,7 @@ impl Rule for McpTokenFanout {
         if e.answered == Answered::Unknown {
             return Outcome::Insufficient("answer not seen");
         }
-        if !e.answered.is_done() {
+        if !e.answered.is_success() {
             return Outcome::Clear;
         }
         // Not by what the token says: that is the same for everybody who has it.

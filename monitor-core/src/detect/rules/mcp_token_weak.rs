@@ -37,7 +37,7 @@ impl Rule for McpTokenWeak {
         if token.verified == Verified::Failed {
             return Outcome::Insufficient("token does not verify here");
         }
-        if !x.answered.is_done() {
+        if !x.answered.is_success() {
             return Outcome::Clear;
         }
         let too_long = token.lifetime.is_none_or(|l| l > world.settings.tokens.max_lifetime);

@@ -10,15 +10,21 @@
 //! alone gives one tenant's to another: then a call is never answered, and what it had asked for was in the answer to
 //! another tenant's call of the same id, made meanwhile, which had not asked for it (CVE-2026-25536).
 //!
+//! Where two tenants' calls in one session are under way under one id at once, that needs no content: on a stream that both
+//! are answered on (HTTP+SSE, WebSocket) nobody can tell whose an answer is; and where each has a stream of its own, the
+//! later was answered and the earlier never, because who made the later took the earlier one's place.
+//!
 //! Source: domain document §2 and incidents 1 and 4 of §4 (redis-py async cancel, March 2023); seed 0, myth 1.
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
 use crate::detect::{Desync, Detail, Hit, How, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
-use crate::model::mcp::Answered;
-use crate::model::{EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym};
+use crate::model::mcp::{Answered, Transport};
+use crate::model::{
+    Attribution, EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, SocketCookie, Sym, Unseen, Where,
+};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -36,6 +42,9 @@ pub static INFO: RuleInfo = RuleInfo {
 
 /// Most ids in results remembered.
 const MAX_GIVEN: usize = 16_384;
+/// Most ids of calls remembered, and most calls under one.
+const MAX_IDS: usize = 16_384;
+const MAX_CALLS: usize = 8;
 /// How long after an answer the call that it belonged to may be given up.
 const PATIENCE: Nanos = Nanos::secs(600);
 
@@ -49,15 +58,46 @@ struct Given {
     session: Option<Fingerprint>,
 }
 
+/// Where an id stands for one call only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Within {
+    Session(Fingerprint),
+    Socket(SocketCookie),
+}
+
+/// A call's id, and where it stands for it.
+type Id = (ServiceId, Within, Fingerprint);
+
+/// A call under some id.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    past: Past,
+    begun: Nanos,
+    /// `None`: it is under way.
+    ended: Option<Nanos>,
+    answered: bool,
+}
+
+impl Call {
+    fn meets(&self, other: &Self) -> bool {
+        let before = |a: &Self, b: &Self| a.ended.unwrap_or(a.begun + PATIENCE) >= b.begun;
+        self.past.by.tenant != other.past.by.tenant && before(self, other) && before(other, self)
+    }
+}
+
 /// The rule: what came lately that had not been asked for.
 #[derive(Debug)]
 pub struct ResponseDesync {
     given: Recent<(ServiceId, Fingerprint), Given>,
+    /// Calls by where they were made, and their id.
+    calls: Recent<Id, SmallVec<[Call; 2]>>,
+    /// Calls that were answered before it was told that they were made, by when they were.
+    early: Recent<(Id, Nanos), ()>,
 }
 
 impl Default for ResponseDesync {
     fn default() -> Self {
-        Self { given: Recent::new(MAX_GIVEN) }
+        Self { given: Recent::new(MAX_GIVEN), calls: Recent::new(MAX_IDS), early: Recent::new(MAX_IDS) }
     }
 }
 
@@ -121,6 +161,91 @@ impl ResponseDesync {
     }
 }
 
+impl ResponseDesync {
+    /// Two tenants' calls under one id, at once.
+    fn doubled(&mut self, u: &McpUse<'_>, hits: &mut Vec<Hit>) -> Outcome {
+        let e = u.exchange;
+        let (Some(service), Some(id), true) = (u.site.service, e.id, u.is_data()) else { return Outcome::Clear };
+        let within = match (e.session, u.site.flow) {
+            (Some(session), _) => Within::Session(session),
+            (None, Some((cookie, ..))) if e.transport == Transport::WebSocket => Within::Socket(cookie),
+            _ => return Outcome::Clear,
+        };
+        let key = (service, within, id);
+        if e.sender.is_some() {
+            return if e.transport == Transport::HttpSse {
+                self.answered_elsewhere(u, key, hits)
+            } else {
+                Outcome::Clear
+            };
+        }
+        let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
+        let under_way = e.transport == Transport::HttpSse && e.answered == Answered::Accepted;
+        if e.transport == Transport::HttpSse && !under_way {
+            return Outcome::Clear;
+        }
+        let call = Call {
+            past: Past::of(u, by),
+            begun: e.begun,
+            ended: (!under_way).then_some(e.ended),
+            answered: !under_way && e.answered != Answered::Unknown,
+        };
+        if under_way && self.early.remove(&(key, e.begun)).is_some() {
+            return Outcome::Clear;
+        }
+        let Some(all) = self.calls.entry(key, SmallVec::new) else { return Outcome::Clear };
+        let other = all.iter().copied().find(|o| o.meets(&call) && told(e.transport, o, &call));
+        if all.len() >= MAX_CALLS {
+            all.remove(0);
+        }
+        all.push(call);
+        let Some(other) = other.filter(|_| !under_way) else { return Outcome::Clear };
+        hits.push(under_one_id(u, &other, &call));
+        Outcome::Found
+    }
+
+    /// A call was answered on the stream of its session.
+    fn answered_elsewhere(&mut self, u: &McpUse<'_>, key: Id, hits: &mut Vec<Hit>) -> Outcome {
+        let e = u.exchange;
+        let mut none = SmallVec::new();
+        let all = self.calls.get_mut(&key).unwrap_or(&mut none);
+        let Some(call) = all.iter_mut().find(|c| c.begun == e.begun && c.ended.is_none()) else {
+            self.early.insert((key, e.begun), ());
+            return Outcome::Clear;
+        };
+        (call.ended, call.answered) = (Some(e.ended), true);
+        let call = *call;
+        let Some(other) = all.iter().copied().find(|o| o.meets(&call)) else { return Outcome::Clear };
+        hits.push(under_one_id(u, &other, &call));
+        Outcome::Found
+    }
+}
+
+/// Whether two calls that met show that one may have got the other's answer.
+fn told(transport: Transport, a: &Call, b: &Call) -> bool {
+    let (earlier, later) = if a.begun <= b.begun { (a, b) } else { (b, a) };
+    match transport {
+        // All answers come the same way.
+        Transport::WebSocket => a.answered || b.answered,
+        Transport::StreamableHttp | Transport::HttpSse => !earlier.answered && later.answered,
+    }
+}
+
+fn under_one_id(u: &McpUse<'_>, a: &Call, b: &Call) -> Hit {
+    let (earlier, later) = if a.begun <= b.begun { (a, b) } else { (b, a) };
+    let (owner, by): (Attribution, Attribution) = (earlier.past.by, later.past.by);
+    let step = |c: &Call| Step { at: c.begun, ..c.past.step("call") };
+    let words = if earlier.answered {
+        "both were under way under one id in one session; an answer names nothing but the id"
+    } else {
+        "both were under way under one id in one session; the earlier was never answered"
+    };
+    let steps = smallvec![step(earlier), step(later), u.remark("id", Detail::Words(words))];
+    let hit = u.hit(&INFO, Severity::High, Some(by), by.class.min(owner.class), steps);
+    let corroborated = (by.corroborated() && owner.corroborated()).then_some(by.bases);
+    Hit { subject: u.exchange.name, bound: Some(owner.tenant), corroborated, ..hit }
+}
+
 impl Rule for ResponseDesync {
     fn info(&self) -> &'static RuleInfo {
         &INFO
@@ -129,8 +254,21 @@ impl Rule for ResponseDesync {
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         match event {
             RuleEvent::Desync(d) => out_of_step(d, hits),
-            RuleEvent::Mcp(u) => self.crossed(u, hits),
+            RuleEvent::Mcp(u) => match (self.crossed(u, hits), self.doubled(u, hits)) {
+                (Outcome::Found, _) | (_, Outcome::Found) => Outcome::Found,
+                (Outcome::Clear, other) | (other, _) => other,
+            },
             _ => Outcome::Clear,
+        }
+    }
+
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        // An answer that was missed ends a call, and its id may be used again.
+        match (hit.severity, hit.bound, hit.site.service, hit.steps.first()) {
+            (Severity::High, Some(_), Some(service), Some(first)) => {
+                smallvec![Unseen { place: Where::Service(service), since: first.at }]
+            }
+            _ => SmallVec::new(),
         }
     }
 
@@ -146,6 +284,11 @@ impl Rule for ResponseDesync {
                 "A request for {} was answered with the reply to {}'s: the connection's replies are out of step.",
                 world.tenant(hit.used),
                 world.tenant(hit.bound)
+            ),
+            (Severity::High, Some(_), Some(_)) => format!(
+                "Calls for {} and for {} were under way under one id in one session: either may have got the other's answer.",
+                world.tenant(hit.bound),
+                world.tenant(hit.used)
             ),
             (Severity::Critical, ..) => {
                 "Requests are answered with the reply to the request before: the connection's replies are out of step."
@@ -220,6 +363,80 @@ mod tests {
         assert!(crossed(1, Answered::Result, false).is_empty());
         assert!(crossed(1, Answered::Status(500), false).is_empty());
         assert!(crossed(1, Answered::Unknown, true).is_empty());
+    }
+
+    const SESSION: Fingerprint = Fingerprint(9);
+
+    fn under(begun: u64, ended: u64, transport: Transport, answered: Answered) -> Exchange {
+        let (begun, ended) = (Nanos(begun), Nanos(ended));
+        Exchange { begun, ended, transport, answered, session: Some(SESSION), ..call(1) }
+    }
+
+    fn both(a: &Exchange, b: &Exchange) -> Vec<Hit> {
+        let mut rule = ResponseDesync::default();
+        let mut hits = run_mcp(&mut rule, a, by_label(A)).0;
+        hits.extend(run_mcp(&mut rule, b, by_label(B)).0);
+        hits
+    }
+
+    #[test]
+    fn positive_one_id_for_two_at_once() {
+        use Transport::{HttpSse, StreamableHttp, WebSocket};
+        // The later has its own stream and was answered, the earlier has not.
+        let (a, b) =
+            (under(10, 90, StreamableHttp, Answered::Unknown), under(20, 30, StreamableHttp, Answered::Result));
+        let mut rule = ResponseDesync::default();
+        assert!(run_mcp(&mut rule, &b, by_label(B)).0.is_empty());
+        let hits = run_mcp(&mut rule, &a, by_label(A)).0;
+        assert_eq!((hits[0].severity, hits[0].used, hits[0].bound), (Severity::High, Some(B), Some(A)));
+        // One stream for both.
+        let of = |begun, ended| under(begun, ended, WebSocket, Answered::Result);
+        assert_eq!(both(&of(10, 30), &of(20, 40))[0].bound, Some(A));
+        let mut rule = ResponseDesync::default();
+        for (begun, by) in [(10, A), (20, B)] {
+            assert!(
+                run_mcp(&mut rule, &under(begun, begun + 1, HttpSse, Answered::Accepted), by_label(by)).0.is_empty()
+            );
+        }
+        let sender = Some(crate::model::mcp::Sender::default());
+        let answer = Exchange { sender, ..under(10, 30, HttpSse, Answered::Result) };
+        let hits = run_mcp(&mut rule, &answer, Answer::Unknown).0;
+        assert_eq!((hits[0].used, hits[0].bound), (Some(B), Some(A)));
+        let rests =
+            with_settings(&[shared_service()], crate::model::Settings::default(), |w| rule.rests_on(&hits[0], w));
+        assert_eq!(rests[0], Unseen { place: Where::Service(ServiceId(0)), since: Nanos(10) });
+    }
+
+    #[test]
+    fn near_miss_each_is_answered_on_its_own_or_one_after_the_other() {
+        use Transport::{StreamableHttp, WebSocket};
+        let of = |begun, ended, answered| under(begun, ended, StreamableHttp, answered);
+        assert!(both(&of(10, 30, Answered::Result), &of(20, 40, Answered::Result)).is_empty());
+        assert!(both(&of(10, 15, Answered::Unknown), &of(20, 40, Answered::Result)).is_empty());
+        assert!(both(&of(20, 40, Answered::Unknown), &of(10, 30, Answered::Result)).is_empty(), "the later gave up");
+        let of = |begun, ended| under(begun, ended, WebSocket, Answered::Result);
+        assert!(both(&of(10, 15), &of(20, 40)).is_empty());
+        assert!(both(&of(10, 30), &Exchange { session: Some(Fingerprint(8)), ..of(20, 40) }).is_empty());
+        assert!(both(&of(10, 30), &Exchange { id: Some(Fingerprint(2)), ..of(20, 40) }).is_empty());
+        // Answered before it was accepted, and then another's.
+        let mut rule = ResponseDesync::default();
+        let sender = Some(crate::model::mcp::Sender::default());
+        let of = |begun, ended, answered| under(begun, ended, Transport::HttpSse, answered);
+        for (begun, by) in [(10, A), (50, B)] {
+            let answer = Exchange { sender, ..of(begun, begun + 1, Answered::Result) };
+            assert!(run_mcp(&mut rule, &answer, by_label(by)).0.is_empty());
+            assert!(run_mcp(&mut rule, &of(begun, begun + 2, Answered::Accepted), by_label(by)).0.is_empty());
+        }
+    }
+
+    #[test]
+    fn lossy_for_whom_one_of_the_two_was_is_not_known() {
+        let mut rule = ResponseDesync::default();
+        let of = |begun, ended| under(begun, ended, Transport::WebSocket, Answered::Result);
+        run_mcp(&mut rule, &of(10, 30), by_label(A));
+        let (hits, outcome) = run_mcp(&mut rule, &of(20, 40), Answer::Several);
+        assert!(hits.is_empty());
+        assert_eq!(outcome, Outcome::Insufficient("no tenant"));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl RetryBudgetExceeded {
         let retried = e.arguments.filter(|_| !e.continues).is_some_and(|arguments| {
             let key = (service, by.tenant, e.name, arguments);
             let before = self.calls.get(&key).copied();
-            self.calls.insert(key, (e.ended, e.answered == Answered::Result));
+            self.calls.insert(key, (e.ended, e.answered == Answered::Result || e.answered.is_unread()));
             // The same again after a success is another call, unless it did not wait for it.
             before.is_some_and(|(ended, done)| e.begun.since(ended) < WINDOW && (!done || e.begun < ended))
         });
@@ -102,7 +102,7 @@ impl RetryBudgetExceeded {
         let load = self.loads.entry((service, by.tenant)).or_insert(new);
         load.class = load.class.min(by.class);
         load.retries += u64::from(retried);
-        if e.answered.is_done() {
+        if e.answered.is_success() {
             load.n_done += 1;
             load.took = load.took.saturating_add(e.ended.since(e.begun).0);
         }

@@ -1,0 +1,103 @@
+//! The whole core on streams of MCP: one that another tenant takes up, and calls of two tenants under one id.
+
+use super::scenes::{SERVER, TENANTS, post};
+use super::*;
+
+const EVENT: &str = "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11";
+const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+fn chunk(text: &str) -> Vec<u8> {
+    format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+fn call(id: u32) -> String {
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"report\",\"arguments\":{{\"n\":{id}}}}}}}"
+    )
+}
+
+fn done(id: u32) -> String {
+    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"content\":[{{\"type\":\"text\",\"text\":\"ok\"}}]}}}}")
+}
+
+fn over(mut script: Script, conns: &[usize]) -> Vec<Step> {
+    script.steps.push(Step::Wait { millis: 4_000 });
+    conns.iter().for_each(|conn| script.close(*conn));
+    script.steps
+}
+
+fn headers(who: usize) -> String {
+    format!(
+        "mcp-protocol-version: 2025-11-25\r\nmcp-session-id: session-of-{who}\r\nauthorization: Bearer token-of-{who}\r\n"
+    )
+}
+
+/// acme's stream breaks off behind an event, and whoever of the two takes it up is given the answer; or a stream of its
+/// own.
+pub(super) fn taken_up(by: usize, event: &str) -> Vec<Step> {
+    let mut script = Script::default();
+    let conns = TENANTS.map(|who| script.connect(who, SERVER, 41_000 + who as u16, 8080));
+    for (who, conn) in conns.into_iter().enumerate() {
+        script.send(conn, 0, post("/mcp", &headers(who), &call(1)));
+        script.send(conn, 1, STREAM.into());
+        script.send(conn, 1, chunk(&format!("data: {}\n\n", done(1))));
+        script.send(conn, 1, b"0\r\n\r\n".to_vec());
+    }
+    script.send(conns[0], 0, post("/mcp", &headers(0), &call(7)));
+    script.send(conns[0], 1, STREAM.into());
+    script.send(conns[0], 1, chunk(&format!("id: {EVENT}\ndata: \n\n")));
+    script.close(conns[0]);
+    let again = script.connect(TENANTS[by], SERVER, 42_000, 8080);
+    let get = format!("GET /mcp HTTP/1.1\r\nhost: server\r\naccept: text/event-stream\r\n{}", headers(by));
+    script.send(again, 0, format!("{get}last-event-id: {event}\r\n\r\n").into_bytes());
+    script.send(again, 1, STREAM.into());
+    script.send(again, 1, chunk(&format!("data: {}\n\n", done(7))));
+    over(script, &[conns[1], again])
+}
+
+/// Two tenants call in one session under the ids, and the answers come on its stream: both calls first, or one after the
+/// other.
+pub(super) fn one_session(ids: [u32; 2], at_once: bool) -> Vec<Step> {
+    let mut script = Script::default();
+    let stream = script.connect(POOLER, SERVER, 40_000, 8080);
+    let conns = TENANTS.map(|who| script.connect(who, SERVER, 41_000 + who as u16, 8080));
+    let to = "/messages?session_id=9f86d081884c7d65";
+    script.send(stream, 0, b"GET /sse HTTP/1.1\r\nhost: server\r\naccept: text/event-stream\r\n\r\n".to_vec());
+    script.send(stream, 1, STREAM.into());
+    script.send(stream, 1, chunk(&format!("event: endpoint\ndata: {to}\n\n")));
+    for (who, id) in ids.into_iter().enumerate() {
+        script.send(conns[who], 0, post(to, &format!("authorization: Bearer token-of-{who}\r\n"), &call(id)));
+        script.send(conns[who], 1, b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n".to_vec());
+        if !at_once {
+            script.send(stream, 1, chunk(&format!("data: {}\n\n", done(id))));
+        }
+        script.steps.push(Step::Wait { millis: 5 });
+    }
+    for id in ids.into_iter().filter(|_| at_once) {
+        script.send(stream, 1, chunk(&format!("data: {}\n\n", done(id))));
+    }
+    over(script, &[conns[0], conns[1], stream])
+}
+
+fn rules(steps: &[Step], rule: &str) -> Vec<(Option<String>, Option<String>)> {
+    let seen = all(steps);
+    let of = |f: &&crate::model::Finding| f.rule == rule;
+    seen.latest.iter().filter(of).map(|f| (f.tenants.used.clone(), f.tenants.bound.clone())).collect()
+}
+
+#[test]
+fn a_stream_of_anothers_that_is_taken_up_is_told_by_whom_its_event_was_given_to() {
+    let crossed = (Some("globex".to_owned()), Some("acme".to_owned()));
+    assert_eq!(rules(&taken_up(1, EVENT), "handle-cross-tenant"), [crossed]);
+    assert_eq!(rules(&taken_up(0, EVENT), "handle-cross-tenant"), []);
+    let other = "0e1b9f0c-5d55-4d0c-a7b1-2f8d3c1a9e77";
+    assert_eq!(rules(&taken_up(1, other), "handle-cross-tenant"), [], "an event that was given to nobody known");
+}
+
+#[test]
+fn two_calls_under_one_id_in_one_session_are_told_when_they_are_under_way_at_once() {
+    let crossed = (Some("globex".to_owned()), Some("acme".to_owned()));
+    assert_eq!(rules(&one_session([1, 1], true), "response-desync"), [crossed]);
+    assert_eq!(rules(&one_session([1, 2], true), "response-desync"), []);
+    assert_eq!(rules(&one_session([1, 1], false), "response-desync"), []);
+}
