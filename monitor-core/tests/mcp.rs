@@ -757,7 +757,7 @@ fn packed(coding: &str, text: &str) -> Vec<u8> {
     }
 }
 
-const BROTLI: &str = "8b2b807b226a736f6e727063223a22322e30222c226964223a312c22726573756c74223a7b22636f6e74656e74223a5b7b2274797065223a2274657874222c2274657874223a2243414e4152592d474c4f4245582d39227d5d7d7d03";
+const BROTLI: &str = "7005107b226a736f6e727063223a22322e30222c226964223a312c22726573756c74223a7b22636f6e74656e74223a5b7b2274797065223a2274657874222c2274657874223a2243414e4152592d474c4f4245582d39227d5d7d7d03";
 
 fn with_body(head: &str, body: &[u8]) -> Vec<u8> {
     let mut out = format!("{head}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
@@ -874,7 +874,12 @@ fn what_cannot_be_unpacked_counts_by_its_status_and_what_is_missing_by_nothing()
                 Step::Bytes(1, S, &whole[from + n..], true),
             ]
             .into_iter());
-            assert!(mcp(&got)[0].contains("-> Unknown"), "{from} {n}: {got:?}");
+            // As of a plain body: what came before the hole may show that there was a result, and no more.
+            let told = mcp(&got)[0];
+            assert!(
+                told.contains("-> Unknown") || told.contains("-> Result") && told.ends_with("(cut)"),
+                "{from} {n}: {got:?}"
+            );
             assert!(!got.iter().any(|l| l.contains("decode_error") || l.contains("unmatched")), "{got:?}");
         }
     }

@@ -215,7 +215,9 @@ impl ResponseDesync {
         };
         (call.ended, call.answered) = (Some(e.ended), true);
         let call = *call;
-        let Some(other) = all.iter().copied().find(|o| o.meets(&call)) else { return Outcome::Clear };
+        // Once: the answer that comes when the other is answered can only be its own.
+        let other = all.iter().copied().find(|o| o.ended.is_none() && o.meets(&call));
+        let Some(other) = other else { return Outcome::Clear };
         hits.push(under_one_id(u, &other, &call));
         Outcome::Found
     }
