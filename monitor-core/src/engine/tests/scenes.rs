@@ -238,8 +238,6 @@ pub(super) fn all_scenes() -> Vec<Scene> {
         ("sessions", cookies::sessions()),
         ("stream of anothers", streams::taken_up(1, "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11")),
         ("stream of its own", streams::taken_up(0, "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11")),
-        ("one id at once", streams::one_session([1, 1], true)),
-        ("one id in turn", streams::one_session([1, 1], false)),
         ("cache shared", caches::shared()),
         ("cache of the same for all", caches::alike()),
         ("pooler session", story(SESSION_SET)),

@@ -57,7 +57,7 @@ pub(super) fn taken_up(by: usize, event: &str) -> Vec<Step> {
 
 /// Two tenants call in one session under the ids, and the answers come on its stream: both calls first, or one after the
 /// other.
-pub(super) fn one_session(ids: [u32; 2], at_once: bool) -> Vec<Step> {
+fn one_session(ids: [u32; 2], at_once: bool) -> Vec<Step> {
     let mut script = Script::default();
     let stream = script.connect(POOLER, SERVER, 40_000, 8080);
     let conns = TENANTS.map(|who| script.connect(who, SERVER, 41_000 + who as u16, 8080));
