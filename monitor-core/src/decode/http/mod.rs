@@ -11,8 +11,8 @@
 //! ([`coding`]), and what the reader on top holds.
 
 mod caching;
-mod cookies;
 mod coding;
+mod cookies;
 mod direction;
 mod exchange;
 mod framing;
