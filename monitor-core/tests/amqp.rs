@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 
 use common::{SALT, Segments, Suite, bindings, is_subsequence};
+use monitor_core::decode::amqp::Amqp;
 use monitor_core::decode::amqp::fuzz::fuzz_amqp;
-use monitor_core::decode::amqp::{Amqp, Shared};
 use monitor_core::decode::infer::{self, Guess};
 use monitor_core::model::{Protocol, Side};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ mod common;
 
 const SUITE: Suite = Suite {
     name: "amqp",
-    make: |mid_stream| Box::new(Amqp::new(SALT, mid_stream, &Shared::default())),
+    make: |mid_stream| Box::new(Amqp::new(SALT, mid_stream)),
     values: true,
     at_least: 8,
     memory: 1 << 20,

@@ -9,8 +9,8 @@ use std::collections::HashSet;
 
 use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
+use monitor_core::decode::mqtt::Mqtt;
 use monitor_core::decode::mqtt::fuzz::fuzz_mqtt;
-use monitor_core::decode::mqtt::{Mqtt, Shared};
 use monitor_core::model::{Protocol, Side};
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ mod common;
 
 const SUITE: Suite = Suite {
     name: "mqtt",
-    make: |mid_stream| Box::new(Mqtt::new(SALT, mid_stream, &Shared::default())),
+    make: |mid_stream| Box::new(Mqtt::new(SALT, mid_stream)),
     values: true,
     at_least: 7,
     memory: 1 << 20,

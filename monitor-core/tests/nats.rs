@@ -8,7 +8,7 @@
 
 use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
-use monitor_core::decode::nats::{Nats, Shared, fuzz::fuzz_nats};
+use monitor_core::decode::nats::{Nats, fuzz::fuzz_nats};
 use monitor_core::model::{Protocol, Side};
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ mod common;
 
 const SUITE: Suite = Suite {
     name: "nats",
-    make: |mid_stream| Box::new(Nats::new(SALT, mid_stream, &Shared::default())),
+    make: |mid_stream| Box::new(Nats::new(SALT, mid_stream)),
     values: true,
     at_least: 11,
     memory: 1 << 20,

@@ -5,7 +5,7 @@
 //! - [`pipeline`]: capture → core → export; the only place that spawns tasks or owns channels
 //! - [`tools`]: tools of MCP servers as they were approved
 //! - [`export`], [`metrics`]: where findings, operations and counters go
-//! - [`private`]: files and memory that nobody else reads
+//! - [`private`], [`wipe`]: files and memory that nobody else reads
 //! - [`privileges`]: what the agent may do, and how it gives up what it no longer needs
 //! - [`about`]: which agent this is
 //! - [`config`], [`cli`], [`logging`], [`doctor`]: the edge towards the operator
@@ -25,6 +25,7 @@ pub mod pipeline;
 pub mod private;
 pub mod privileges;
 pub mod tools;
+pub mod wipe;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -200,8 +200,6 @@ pub fn side(protocol: Protocol, bytes: &[u8]) -> Option<Side> {
 /// What the decoders of one engine share.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// For AMQP.
-    pub amqp: amqp::Shared,
     /// For PostgreSQL.
     pub postgres: postgres::Shared,
     /// For HTTP.
@@ -210,10 +208,6 @@ pub struct Shared {
     pub kafka: kafka::Shared,
     /// For MCP.
     pub mcp: mcp::Shared,
-    /// For MQTT.
-    pub mqtt: mqtt::Shared,
-    /// For NATS.
-    pub nats: nats::Shared,
     /// For Redis.
     pub redis: redis::Shared,
 }
@@ -222,13 +216,10 @@ impl Shared {
     /// Empty; `salt` keys every hash, `headers` are those that carry identity.
     pub fn new(salt: Salt, headers: &HeaderPolicy) -> Self {
         Self {
-            amqp: amqp::Shared::default(),
             postgres: postgres::Shared::new(salt),
             http: http::Shared::new(headers.clone()),
             kafka: kafka::Shared::default(),
             mcp: mcp::Shared::default(),
-            mqtt: mqtt::Shared::default(),
-            nats: nats::Shared::default(),
             redis: redis::Shared::default(),
         }
     }
@@ -242,11 +233,11 @@ pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared
             let mcp = Box::new(mcp::Reader::new(salt, &shared.mcp));
             Some(Box::new(http::Http::new(salt, mid_stream, &shared.http, Some(mcp))))
         }
-        Protocol::Nats => Some(Box::new(nats::Nats::new(salt, mid_stream, &shared.nats))),
+        Protocol::Nats => Some(Box::new(nats::Nats::new(salt, mid_stream))),
         Protocol::Redis => Some(Box::new(redis::Redis::new(salt, mid_stream, &shared.redis))),
-        Protocol::Mqtt => Some(Box::new(mqtt::Mqtt::new(salt, mid_stream, &shared.mqtt))),
+        Protocol::Mqtt => Some(Box::new(mqtt::Mqtt::new(salt, mid_stream))),
         Protocol::Kafka => Some(Box::new(kafka::Kafka::new(salt, mid_stream, &shared.kafka))),
-        Protocol::Amqp => Some(Box::new(amqp::Amqp::new(salt, mid_stream, &shared.amqp))),
+        Protocol::Amqp => Some(Box::new(amqp::Amqp::new(salt, mid_stream))),
         Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => None,
     }
 }

@@ -300,7 +300,7 @@ impl Draft {
 /// The name of a queue, topic or subject as it may be shown: its words, without ids.
 pub fn shown(name: &str, sink: &mut dyn Sink) -> Sym {
     let mut text = String::with_capacity(name.len().min(64));
-    shape::shape(name, &['.', ':', '/', '{', '}'], MAX_PARTS, &mut text);
+    shape::shape(name, &['.', ':', '/', '{', '}'], MAX_PARTS, &mut text, &mut |_| {});
     sink.intern(&text)
 }
 

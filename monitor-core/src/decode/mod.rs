@@ -109,8 +109,14 @@ pub trait Sink {
         false
     }
 
-    /// Interns a name. Never a literal.
+    /// Interns a name that was heard on the wire: of a table, a route, a tool. Never a literal. What of it is shown, and
+    /// when, is decided where it is shown ([`crate::model::shown`]).
     fn intern(&mut self, name: &str) -> Sym;
+
+    /// Interns a word of a protocol or of our own, which is shown as it is.
+    fn word(&mut self, word: &'static str) -> Sym {
+        self.intern(word)
+    }
 
     /// The session was accepted. Its start-up bindings follow as [`Operation`]s with `Scope::Startup`.
     fn started(&mut self, start: SessionStart);
@@ -207,6 +213,14 @@ pub trait Sink {
 
     /// Malformed input, for the counter. `kind` is a short constant name.
     fn decode_error(&mut self, kind: &'static str);
+}
+
+/// The symbol of `text`: one of our own words if it is one of `known`, else a name that was heard.
+pub(crate) fn word_of(text: &str, known: &'static [&'static str], sink: &mut dyn Sink) -> Sym {
+    match known.iter().find(|w| **w == text) {
+        Some(word) => sink.word(word),
+        None => sink.intern(text),
+    }
 }
 
 /// How many bytes of each segment a decoder needs copied.

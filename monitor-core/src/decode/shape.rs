@@ -7,12 +7,10 @@ use rustc_hash::FxHashMap;
 
 use super::Sink;
 use crate::model::Sym;
+use crate::model::shown::ID;
 
 /// Most shapes told apart by one kind of decoder; more become `_other`, so that hostile names crowd nothing out.
 const MAX_SHAPES: usize = 8192;
-
-/// What stands for an id.
-const ID: &str = "{id}";
 
 /// Shapes by their text, shared by the decoders of one engine.
 #[derive(Clone, Debug, Default)]
@@ -35,16 +33,30 @@ impl Shapes {
 }
 
 /// Whether a part of a key or path is an id rather than a word: all digits, mostly digits, hexadecimal of eight and
-/// more, a UUID, or too long to be a word.
+/// more, a UUID, an address of a mailbox, a token of a mixed alphabet, or too long to be a word. This only keeps together
+/// what belongs together; what is shown is decided elsewhere ([`crate::model::shown`]).
 pub fn is_id(part: &str) -> bool {
     let n = part.len();
     let digits = part.bytes().filter(u8::is_ascii_digit).count();
     let hex = part.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    n > 24 || (digits > 0 && digits == n) || (n >= 8 && hex && digits > 0) || (n >= 4 && digits * 2 >= n)
+    n > 24
+        || (digits > 0 && digits == n)
+        || (n >= 8 && hex && digits > 0)
+        || (n >= 4 && digits * 2 >= n)
+        || part.contains('@')
+        || (n >= 8 && changes(part) > 4)
 }
 
-/// Writes `text`, cut at `separators`, with ids replaced: at most `max_parts` parts.
-pub fn shape(text: &str, separators: &[char], max_parts: usize, out: &mut String) {
+/// How often letters follow digits, digits letters, or capital letters small ones: tokens of mixed alphabets do that all
+/// the time, words of programs seldom (`getUserV2`, `s3_upload`).
+fn changes(part: &str) -> usize {
+    let class = |b: u8| if b.is_ascii_digit() { 2 } else { u8::from(b.is_ascii_uppercase()) };
+    let pairs = part.as_bytes().windows(2).filter(|w| w.iter().all(u8::is_ascii_alphanumeric));
+    pairs.filter(|w| matches!(w, [a, b] if class(*a) != class(*b) && (class(*a), class(*b)) != (1, 0))).count()
+}
+
+/// Writes `text`, cut at `separators`, with ids replaced: at most `max_parts` parts. `on_id` hears each of them.
+pub fn shape(text: &str, separators: &[char], max_parts: usize, out: &mut String, on_id: &mut dyn FnMut(&str)) {
     let mut parts = 0;
     for piece in text.split_inclusive(separators) {
         if parts >= max_parts {
@@ -58,7 +70,12 @@ pub fn shape(text: &str, separators: &[char], max_parts: usize, out: &mut String
         if !word.is_empty() {
             parts += 1;
             let printable = word.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '~' | '@'));
-            out.push_str(if is_id(word) || !printable { ID } else { word });
+            if is_id(word) || !printable {
+                out.push_str(ID);
+                on_id(word);
+            } else {
+                out.push_str(word);
+            }
         }
         out.extend(separator);
     }
@@ -70,7 +87,7 @@ mod tests {
 
     fn of(text: &str, separators: &[char]) -> String {
         let mut out = String::new();
-        shape(text, separators, 4, &mut out);
+        shape(text, separators, 4, &mut out, &mut |_| {});
         out
     }
 
@@ -82,5 +99,7 @@ mod tests {
         assert_eq!(of("/a/b/c/d/e", &['/']), "/a/b/c/d/…");
         assert_eq!(of("/deadbeef01", &['/']), "/{id}");
         assert_eq!(of("/x y/feedback", &['/']), "/{id}/feedback");
+        assert_eq!(of("/a@b.example/V1StGXR8_Z5jdHi6B-myT", &['/']), "/{id}/{id}");
+        assert_eq!(of("/getUserV2/s3_upload", &['/']), "/getUserV2/s3_upload");
     }
 }

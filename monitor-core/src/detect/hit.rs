@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use smallvec::{SmallVec, smallvec};
 
 use super::{McpUse, Use, World};
+use crate::model::shown::with_ids;
 use crate::model::{
-    Bases, Basis, Bound, Claim, EvidenceClass, Nanos, OtherUse, Scope, ServiceId, Severity, Slot, SocketCookie, Sym,
-    TenantId, WorkloadId,
+    Bases, Basis, Bound, Claim, EvidenceClass, Ids, Nanos, OtherUse, Scope, ServiceId, Severity, Slot, SocketCookie,
+    Sym, TenantId, WorkloadId,
 };
 
 /// Where something happened.
@@ -30,6 +31,8 @@ pub enum Detail {
     LocalBind(Slot, bool),
     /// An operation: verb and target.
     Operation(Sym, Sym),
+    /// An operation of which the ids are known: verb, target, what the target's ids are recognised by.
+    Request(Sym, Sym, Ids),
     /// So many data operations.
     Count(u64),
     /// Bases that agree.
@@ -62,7 +65,7 @@ impl Step {
         Self {
             at: u.at,
             what: "data",
-            detail: Detail::Operation(u.verb, u.target),
+            detail: Detail::Request(u.verb, u.target, u.ids),
             tenant: a.map(|a| a.tenant),
             basis: a.map(|a| a.basis),
         }
@@ -115,10 +118,8 @@ impl Step {
                 };
                 format!("{} for the transaction only; {how}", slot_words(slot, world))
             }
-            Detail::Operation(verb, target) => {
-                let (verb, target) = (world.names.name(verb), world.names.name(target));
-                if target.is_empty() { verb.to_owned() } else { format!("{verb} {target}") }
-            }
+            Detail::Operation(verb, target) => operation(verb, target, Ids::default(), world),
+            Detail::Request(verb, target, ids) => operation(verb, target, ids, world),
             Detail::Agree(bases) => {
                 let all: Vec<&str> = bases.iter().map(Basis::name).collect();
                 format!("{} agree, in several units of work, and none disagrees", all.join(" and "))
@@ -144,6 +145,11 @@ fn slot_words(slot: Slot, world: &World<'_>) -> String {
         Slot::Marker => "declared marker".to_owned(),
         Slot::Schema => "schema in the statement".to_owned(),
     }
+}
+
+fn operation(verb: Sym, target: Sym, ids: Ids, world: &World<'_>) -> String {
+    let (verb, target) = (world.names.name(verb), with_ids(world.names.name(target), ids));
+    if target.is_empty() { verb.to_owned() } else { format!("{verb} {target}") }
 }
 
 /// Something a rule found.

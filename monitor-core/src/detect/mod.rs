@@ -20,7 +20,7 @@ use crate::model::cookies::Crossing;
 use crate::model::keys::KeyUse;
 use crate::model::queue::{JobWork, Message, Settlement};
 use crate::model::{
-    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Interner, Missed, Nanos,
+    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Ids, Interner, Missed, Nanos,
     OtherUse, Outcome as Ending, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable,
     UnitNo, Unseen, Verdict, WorkloadId, http, mcp,
 };
@@ -64,6 +64,8 @@ pub struct Use {
     pub verb: Sym,
     /// About what.
     pub target: Sym,
+    /// What the target's ids are recognised by.
+    pub ids: Ids,
     /// For whom.
     pub answer: Answer,
     /// The verdict.

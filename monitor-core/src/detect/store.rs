@@ -29,6 +29,10 @@ type Key = (&'static str, Option<ServiceId>, Option<WorkloadId>, Option<TenantId
 #[derive(Debug)]
 struct Entry {
     finding: Finding,
+    /// What it was made of: names in it are shown as they may be shown by the time it is handed out.
+    hit: Hit,
+    /// The names' epoch when its words were last written ([`crate::model::Interner::epoch`]).
+    epoch: u32,
     suppressed: bool,
     handed_out: Nanos,
     /// Units of work, at most one a connection, in which at least two inferred bases agreed.
@@ -42,6 +46,10 @@ const SEVERAL: usize = 3;
 const AGAIN: Nanos = Nanos::secs(60);
 /// Hits on one connection that are so far apart are of different units of work.
 const APART: Nanos = Nanos::millis(100);
+/// What a message ends with when nobody has renewed the exception.
+const EXPIRED: &str = " (A suppression of this finding has expired.)";
+/// Findings whose words are looked at in one turn.
+const REFRESHED: usize = 1_000;
 /// Most different findings held.
 const MAX_FINDINGS: usize = 10_000;
 
@@ -56,6 +64,30 @@ pub struct Store {
     suppress: Vec<Suppression>,
     n_suppressed: u64,
     n_forgotten: u64,
+    /// Where the next [`Store::refresh`] goes on.
+    hand: usize,
+}
+
+impl Entry {
+    /// Writes message and evidence with the names as they may be shown by now.
+    fn write(&mut self, rule: &dyn Rule, world: &World<'_>) {
+        if self.epoch == world.names.epoch() {
+            return;
+        }
+        self.epoch = world.names.epoch();
+        let expired = self.finding.message.ends_with(EXPIRED);
+        self.finding.message = rule.message(&self.hit, world);
+        if expired {
+            self.finding.message.push_str(EXPIRED);
+        }
+        self.finding.evidence = self.hit.steps.iter().map(|s| evidence(s, world)).collect();
+    }
+
+    fn write_by(&mut self, rules: &[Box<dyn Rule>], world: &World<'_>) {
+        if let Some(rule) = rules.iter().find(|r| r.info().id == self.hit.rule) {
+            self.write(rule.as_ref(), world);
+        }
+    }
 }
 
 impl Store {
@@ -69,6 +101,7 @@ impl Store {
             suppress,
             n_suppressed: 0,
             n_forgotten: 0,
+            hand: 0,
         }
     }
 
@@ -94,10 +127,12 @@ impl Store {
             let agreed = agree(&mut entry.agreed, hit);
             let severity = severity_of(&self.rules, hit, agreed);
             if agreed && severity > f.severity {
-                f.evidence.extend(hit.corroborated.map(|bases| {
+                let agreeing = hit.corroborated.map(|bases| {
                     let detail = Detail::Agree(bases);
-                    evidence(&Step { at: hit.at, what: "bases", detail, tenant: hit.used, basis: None }, world)
-                }));
+                    Step { at: hit.at, what: "bases", detail, tenant: hit.used, basis: None }
+                });
+                f.evidence.extend(agreeing.iter().map(|step| evidence(step, world)));
+                entry.hit.steps.extend(agreeing);
             }
             // What happens again may be worse, or better known, than the first time.
             let worse = severity > f.severity || hit.class > f.class;
@@ -110,6 +145,7 @@ impl Store {
             if worse || hit.at.since(entry.handed_out) >= AGAIN {
                 self.due.remove(&(entry.handed_out + AGAIN, at));
                 entry.handed_out = hit.at;
+                entry.write(rule, world);
                 out(&entry.finding, FindingEvent::Repeated);
             } else {
                 self.due.insert((entry.handed_out + AGAIN, at));
@@ -127,7 +163,7 @@ impl Store {
                 suppressed = true;
                 self.n_suppressed += 1;
             } else {
-                finding.message.push_str(" (A suppression of this finding has expired.)");
+                finding.message.push_str(EXPIRED);
             }
         }
         if !suppressed {
@@ -137,12 +173,31 @@ impl Store {
         self.by_key.insert(key, self.entries.len());
         let mut agreed = SmallVec::new();
         agree(&mut agreed, hit);
-        self.entries.push(Entry { finding, suppressed, handed_out: hit.at, agreed });
+        let (hit, epoch, handed_out) = (hit.clone(), world.names.epoch(), hit.at);
+        self.entries.push(Entry { finding, hit, epoch, suppressed, handed_out, agreed });
         (!suppressed).then_some(severity)
     }
 
+    /// Writes the words of findings anew of whose names more, or less, may be shown by now: some at a time.
+    pub fn refresh(&mut self, rules: &[Box<dyn Rule>], world: &World<'_>) {
+        let n = self.entries.len();
+        for _ in 0..n.min(REFRESHED) {
+            self.hand = (self.hand + 1) % n.max(1);
+            if let Some(entry) = self.entries.get_mut(self.hand) {
+                entry.write_by(rules, world);
+            }
+        }
+    }
+
     /// Hands out what has repeated: all of it when the input `ended`, else what is due.
-    pub fn flush(&mut self, now: Nanos, ended: bool, out: &mut dyn FnMut(&Finding, FindingEvent)) {
+    pub fn flush(
+        &mut self,
+        now: Nanos,
+        ended: bool,
+        rules: &[Box<dyn Rule>],
+        world: &World<'_>,
+        out: &mut dyn FnMut(&Finding, FindingEvent),
+    ) {
         let mut all: Vec<usize> = Vec::new();
         while let Some((_, at)) = self.due.first().copied().filter(|(due, _)| ended || *due <= now) {
             step();
@@ -154,6 +209,7 @@ impl Store {
         for at in all {
             let Some(entry) = self.entries.get_mut(at) else { continue };
             entry.handed_out = now;
+            entry.write_by(rules, world);
             out(&entry.finding, if ended { FindingEvent::Ended } else { FindingEvent::Repeated });
         }
     }
@@ -244,7 +300,7 @@ fn describe(hit: &Hit, rule: &dyn Rule, world: &World<'_>, severity: Severity) -
     ];
     // Rules without a subject keep the ids they have always had.
     if hit.subject != Sym::EMPTY {
-        parts.push(world.names.name(hit.subject));
+        parts.push(world.names.exact(hit.subject));
     }
     let id = fingerprint(&parts);
     Finding {

@@ -49,6 +49,7 @@ pub(crate) fn a_use(verdict: Verdict) -> Use {
         at: Nanos(20),
         verb: SELECT,
         target: ORDERS,
+        ids: Default::default(),
         answer: Answer::Tenant(Attribution { client: Some(ConnId(2)), ..Attribution::new(B, Basis::ForwardedContent) }),
         ruling: Ruling {
             verdict,

@@ -54,7 +54,7 @@ pub(super) enum Outdated {
 pub(super) fn outdates(u: &McpUse<'_>, world: &World<'_>) -> Outdated {
     let e = u.exchange;
     match e.method {
-        Method::Control if world.names.name(e.verb) == "notifications/tools/list_changed" => Outdated::All,
+        Method::Control if world.names.exact(e.verb) == "notifications/tools/list_changed" => Outdated::All,
         // An answer that only begins here (202) comes elsewhere, or is lost there; and one may be there and not be read.
         Method::ToolsList
             if e.tools.is_none()

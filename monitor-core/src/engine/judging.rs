@@ -219,6 +219,7 @@ impl Session<'_> {
             at,
             verb,
             target,
+            ids: op.ids,
             answer,
             ruling,
             marker,

@@ -109,7 +109,8 @@ impl Engine {
             self.last_tick = now;
             self.forget_gone(now);
             self.shared.detect(&RuleEvent::Tick(now), out);
-            self.shared.store.flush(now, false, &mut |f, e| out.finding(f, e));
+            self.shared.names.refresh();
+            self.shared.hand_out(now, false, out);
         }
     }
 
@@ -183,7 +184,8 @@ impl Engine {
         self.table.finish(at, &mut self.shared, out);
         self.shared.detect(&RuleEvent::End(at), out);
         self.shared.release(at, true, out);
-        self.shared.store.flush(at, true, &mut |f, e| out.finding(f, e));
+        self.shared.names.refresh();
+        self.shared.hand_out(at, true, out);
     }
 
     /// Counters and levels.
@@ -199,6 +201,7 @@ impl Engine {
             TableLevel { table: "flows", entries: self.table.len(), limit: s.settings.limits.flows },
             TableLevel { table: "memory_bytes", entries: self.table.memory(), limit: s.settings.limits.memory },
             TableLevel { table: "names", entries: s.names.len(), limit: s.names.limit() },
+            level("words", s.names.words()),
             TableLevel { table: "workloads", entries: s.directory.len(), limit: Directory::limit() },
             TableLevel { table: "findings", entries: s.store.len(), limit: s.store.limit() },
             TableLevel { table: "services", entries: s.services.len(), limit: s.settings.limits.services },

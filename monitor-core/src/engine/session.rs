@@ -237,7 +237,11 @@ impl Sink for Session<'_> {
     }
 
     fn intern(&mut self, name: &str) -> Sym {
-        self.shared.names.intern(name)
+        self.shared.names.hear(name, self.core.protocol)
+    }
+
+    fn word(&mut self, word: &'static str) -> Sym {
+        self.shared.names.intern(word)
     }
 
     fn started(&mut self, start: SessionStart) {

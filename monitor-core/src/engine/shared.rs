@@ -27,6 +27,7 @@ use crate::decode::infer;
 use crate::decode::token::Verifier;
 use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, Store, World};
 use crate::model::mcp::Exchange;
+use crate::model::shown::{Shown, with_ids};
 use crate::model::token::Token;
 use crate::model::{
     Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Protocol, Service,
@@ -153,7 +154,7 @@ impl Shared {
         let rules = detect::all().into_iter().filter(|r| store.enabled(r.info().id)).collect();
         Self {
             tenants,
-            names: Interner::new(MAX_NAMES),
+            names: Interner::showing(MAX_NAMES, Shown::new(&settings.show, settings.salt)),
             directory: Directory::default(),
             services: Vec::new(),
             service_keys: FxHashMap::default(),
@@ -345,6 +346,21 @@ impl Shared {
         }
     }
 
+    /// Hands out findings that have happened again, with their names as they may be shown by now.
+    pub(super) fn hand_out(&mut self, now: Nanos, ended: bool, out: &mut dyn Output) {
+        let world = World {
+            services: &self.services,
+            directory: &self.directory,
+            tenants: &self.tenants,
+            names: &self.names,
+            servers: &self.servers,
+            settings: &self.settings,
+            missed: &self.missed,
+        };
+        self.store.refresh(&self.rules, &world);
+        self.store.flush(now, ended, &self.rules, &world, &mut |f, e| out.finding(f, e));
+    }
+
     /// Counts an operation of a connection and hands it out, if wanted.
     pub(super) fn note_operation(
         &mut self,
@@ -356,6 +372,13 @@ impl Shared {
     ) {
         let service = core.service.unwrap_or(ServiceId(u32::MAX));
         let (op, protocol) = (&pending.op, pending.protocol);
+        if op.outcome == crate::model::Outcome::Ok {
+            // What a server refuses may be anything: only what it accepts says how it calls its things.
+            let tenant = answer.attribution().map(|a| a.tenant);
+            for name in [op.verb, op.target] {
+                self.names.used(name, tenant, core.id, !self.tenants.is_empty());
+            }
+        }
         *self.stats.operations.entry((service, protocol, op.kind, verdict)).or_default() += 1;
         if self.settings.operations {
             let tenant = answer.attribution().map(|a| self.tenants.name(a.tenant));
@@ -364,7 +387,7 @@ impl Shared {
                 protocol,
                 op,
                 verb: self.names.name(op.verb),
-                target: self.names.name(op.target),
+                target: &with_ids(self.names.name(op.target), op.ids),
                 answer,
                 tenant,
                 verdict: if op.kind == OpKind::Data { verdict } else { Verdict::None },

@@ -19,6 +19,7 @@ mod loss;
 mod recipes;
 mod scenes;
 mod shared_service;
+mod shown;
 mod stores;
 mod streams;
 mod stretches;
@@ -27,6 +28,7 @@ mod tokens;
 
 use crate::decode::Appetite;
 use crate::detect::FindingEvent;
+use crate::model::settings::Show;
 use crate::model::{CloseReason, Direction, LossStage, Role, Segment, SocketCookie};
 
 /// An event that owns its bytes.
@@ -308,8 +310,13 @@ impl Output for Seen {
     }
 }
 
+/// An engine that shows every name as it is: these tests are about what is found.
 fn engine() -> Engine {
-    engine_with(Settings { operations: true, ..Settings::default() })
+    engine_showing(Show { names: vec!["*".to_owned()], ..Show::default() })
+}
+
+fn engine_showing(show: Show) -> Engine {
+    engine_with(Settings { operations: true, show, ..Settings::default() })
 }
 
 fn engine_with(settings: Settings) -> Engine {

@@ -56,9 +56,9 @@ impl Tools {
             .iter()
             .map(|((service, (server, version), tool), hash)| {
                 let service = services.get(service.0 as usize).map_or("_other", |s| names.name(s.name)).to_owned();
-                let server = if *server == Sym::EMPTY { service.clone() } else { names.name(*server).to_owned() };
-                let version = names.name(*version).to_owned();
-                ToolView { server, version, service, tool: names.name(*tool).to_owned(), hash: *hash }
+                let server = if *server == Sym::EMPTY { service.clone() } else { names.listed(*server) };
+                let version = names.listed(*version);
+                ToolView { server, version, service, tool: names.listed(*tool), hash: *hash }
             })
             .collect();
         all.sort();

@@ -30,7 +30,7 @@ pub enum Claim {
 }
 
 /// Salted 64-bit hash of content, for equality only. Flooding needs the salt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Salt(pub u64, pub u64);
 
 impl Salt {

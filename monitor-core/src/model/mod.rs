@@ -16,10 +16,12 @@ pub mod operation;
 pub mod queue;
 pub mod service;
 pub mod settings;
+pub mod shown;
 pub mod steps;
 pub mod time;
 pub mod token;
 pub mod verdict;
+pub mod words;
 
 pub use attribution::{Answer, Attribution, Bases, Basis};
 pub use claim::{BindPolicy, Claim, OpaqueId, Salt, TenantTable};
@@ -30,8 +32,8 @@ pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, Threa
 pub use intern::{Interner, Sym};
 pub use missed::{Missed, Unseen, Where};
 pub use operation::{
-    Effect, Fingerprint, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot, Strength,
-    Tables, TxStatus,
+    Effect, Fingerprint, Ids, MarkerPlace, OpKind, Operation, Outcome, Protocol, ResetScope, Scope, Side, Slot,
+    Strength, Tables, TxStatus,
 };
 pub use service::{Regulars, Service, TenantUse};
 pub use settings::{BasisPolicy, HeaderPolicy, Settings};

@@ -295,6 +295,26 @@ pub struct Operation {
     /// Tenants that its parts name where they do not agree (the keys of one command): whoever it is for, another's part in
     /// it is another's.
     pub named: [Option<TenantId>; 2],
+    /// What the ids in its target are recognised by, where its decoder tells.
+    pub ids: Ids,
+}
+
+/// Keyed fingerprints of the first ids in a target, in the order of their `{id}`s. Each of 24 bits, as it is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids([Option<u32>; 3]);
+
+impl Ids {
+    /// The next id; more than there is room for are not told apart.
+    pub fn push(&mut self, print: u32) {
+        if let Some(free) = self.0.iter_mut().find(|id| id.is_none()) {
+            *free = Some(print);
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().flatten().copied()
+    }
 }
 
 /// The tables of one statement, and what their names say.

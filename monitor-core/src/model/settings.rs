@@ -158,6 +158,18 @@ pub struct LockedTool {
     pub signed: bool,
 }
 
+/// Names on the wire that may be shown though nobody has seen them shared ([`super::shown`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Show {
+    /// Routes, such as `/hooks/*/events`: what is written out is shown, `*` stands for one part, `**` at the end for all
+    /// that follow.
+    pub routes: Vec<String>,
+    /// Keys, topics, subjects and the like, in the same way: `cart:*`.
+    pub keys: Vec<String>,
+    /// Whole names, whatever they are of; `*` stands for anything, and is shown.
+    pub names: Vec<String>,
+}
+
 /// Bounds on memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -202,6 +214,8 @@ pub struct Settings {
     pub canaries: Vec<Canary>,
     /// Tools as they were approved.
     pub locks: Vec<LockedTool>,
+    /// What may be shown of names on the wire.
+    pub show: Show,
     /// Salt of every fingerprint: random in a live agent, fixed in a replay. Never shows in output.
     pub salt: Salt,
     /// Whether operations are handed out one by one (`replay --operations`).
@@ -222,6 +236,7 @@ impl Default for Settings {
             entitlements: Vec::new(),
             canaries: Vec::new(),
             locks: Vec::new(),
+            show: Show::default(),
             salt: Salt(0, 0),
             operations: false,
         }

@@ -506,6 +506,25 @@ pub(super) struct Export {
     pub(super) findings: Option<Located<String>>,
     /// Findings as OpenTelemetry logs, to a collector. Off unless it is here. Only `run` sends.
     pub(super) otlp: Option<Otlp>,
+    /// Names on the wire that may be shown though they are not seen to be shared by many requests.
+    pub(super) show: Option<Show>,
+}
+
+/// Names on the wire that may be shown. Any other part of a path, key, topic, table's or tool's name is shown as
+/// `{id:1f3a9c}` until many requests, of more than one tenant, were seen to share it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Show {
+    /// Routes of HTTP, such as `/hooks/*/events`: what is written out is shown; `*` stands for one part, `**` at the end
+    /// for all that follow.
+    #[serde(default)]
+    pub(super) routes: Vec<Located<String>>,
+    /// Keys, queues, topics, subjects and addresses of resources in the same way, such as `cart:*`.
+    #[serde(default)]
+    pub(super) keys: Vec<Located<String>>,
+    /// Whole names, of tables, tools, settings or anything else. `*` stands for anything, which is shown as well.
+    #[serde(default)]
+    pub(super) names: Vec<Located<String>>,
 }
 
 /// HTTPS instead of HTTP. Every file is PEM.

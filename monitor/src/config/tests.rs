@@ -69,6 +69,12 @@ fn the_documented_example_is_valid_and_means_what_it_says() {
     assert_eq!((otlp.timeout, otlp.bounds.records, otlp.bounds.bytes), (Duration::from_secs(10), 8192, 4 << 20));
     let (name, value) = otlp.headers.first().unwrap();
     assert_eq!((name.as_str(), value.to_str().unwrap()), ("authorization", "Bearer test-only-token"));
+    let show = &config.settings.show;
+    assert_eq!(
+        (show.routes.as_slice(), show.keys.as_slice()),
+        (&["/api/v2beta/*/items".to_owned()][..], &["cart:*".to_owned()][..])
+    );
+    assert_eq!(show.names, ["s3_uploads"]);
     assert_eq!(config.identity.statics.len(), 3);
     assert_eq!(config.identity.resolve("/tenants/acme/x").name, "acme-agent");
     assert_eq!(config.identity.addresses().len(), 1);

@@ -53,7 +53,7 @@ pub fn operation(view: &OperationView<'_>) -> String {
 mod tests {
     use monitor_core::model::attribution::{Attribution, Basis};
     use monitor_core::model::{
-        Answer, Claim, Effect, Nanos, OpKind, Operation, Outcome, Protocol, Side, Sym, TenantId,
+        Answer, Claim, Effect, Ids, Nanos, OpKind, Operation, Outcome, Protocol, Side, Sym, TenantId,
     };
 
     use super::*;
@@ -76,6 +76,7 @@ mod tests {
             proved: None,
             tables: None,
             named: [None; 2],
+            ids: Ids::default(),
         };
         let mut view = OperationView {
             flow: ("127.0.0.1:40112".parse().unwrap(), "127.0.0.1:5432".parse().unwrap()),

@@ -146,7 +146,9 @@ impl Shared {
     pub fn refresh<'f>(&self, current: impl Iterator<Item = &'f Finding>) {
         let mut findings = locked(&self.findings);
         for f in current {
-            if findings.by_id.get(&f.id).is_some_and(|known| known.count != f.count) {
+            if findings.by_id.get(&f.id).is_some_and(|known| {
+                known.count != f.count || known.message != f.message || known.evidence != f.evidence
+            }) {
                 findings.put(f);
             }
         }

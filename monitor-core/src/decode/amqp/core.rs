@@ -2,10 +2,9 @@
 
 use crate::decode::Sink;
 use crate::decode::message::MAX_LOOKED_INTO;
-use crate::decode::shape::Shapes;
 use crate::model::claim::Salt;
 use crate::model::queue::Message;
-use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus};
+use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus};
 
 /// Most messages in the making at once, over all channels and both directions.
 const MAX_DRAFTS: usize = 24;
@@ -16,7 +15,6 @@ const DRAFT: usize = MAX_LOOKED_INTO + (1 << 10);
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) salt: Salt,
-    pub(super) shapes: Shapes,
     /// The virtual host. Of a connection that was not seen from its start: the one that brokers begin with.
     pub(super) vhost: Vec<u8>,
     /// Nothing was missed since the connection's start.
@@ -47,10 +45,9 @@ pub(super) struct What {
 
 impl Core {
     /// For a connection that is new, or not.
-    pub(super) fn new(salt: Salt, shapes: Shapes, mid_stream: bool) -> Self {
+    pub(super) fn new(salt: Salt, mid_stream: bool) -> Self {
         Self {
             salt,
-            shapes,
             vhost: b"/".to_vec(),
             whole: !mid_stream,
             latest: 0,
@@ -64,8 +61,8 @@ impl Core {
     }
 
     /// The name of a method.
-    pub(super) fn verb(&self, name: &str, sink: &mut dyn Sink) -> Sym {
-        self.shapes.intern(name, sink)
+    pub(super) fn verb(&self, name: &'static str, sink: &mut dyn Sink) -> Sym {
+        sink.word(name)
     }
 
     /// A request is complete; its number.
@@ -140,6 +137,7 @@ impl What {
             proved: self.proved,
             tables: None,
             named: [None; 2],
+            ids: Ids::default(),
         });
     }
 }

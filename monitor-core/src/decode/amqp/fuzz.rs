@@ -1,12 +1,12 @@
 //! What the fuzz target calls, kept here so that `cargo test` runs it too.
 
-use super::{Amqp, Shared};
+use super::Amqp;
 use crate::decode::fuzzing::feed;
 use crate::model::claim::Salt;
 
 /// Feeds arbitrary bytes to a decoder.
 pub fn fuzz_amqp(data: &[u8]) {
-    feed(data, 2 << 20, |mid_stream| Amqp::new(Salt(1, 2), mid_stream, &Shared::default()));
+    feed(data, 2 << 20, |mid_stream| Amqp::new(Salt(1, 2), mid_stream));
 }
 
 #[cfg(test)]

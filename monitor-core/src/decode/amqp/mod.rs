@@ -25,7 +25,6 @@ mod session;
 use rustc_hash::FxHashMap;
 
 use self::core::Core;
-use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use crate::model::claim::Salt;
 use crate::model::{Nanos, Protocol, Side};
@@ -38,12 +37,6 @@ use session::Opening;
 const MAX_MALFORMED: u32 = 16;
 /// From this size on, the middle of a body in one frame is counted rather than read.
 const LARGE: u32 = 1 << 20;
-
-/// What the AMQP decoders of one engine share.
-#[derive(Clone, Debug, Default)]
-pub struct Shared {
-    shapes: Shapes,
-}
 
 /// The decoder.
 #[derive(Debug)]
@@ -69,9 +62,9 @@ pub struct Amqp {
 
 impl Amqp {
     /// A decoder for one connection.
-    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Self {
+    pub fn new(salt: Salt, mid_stream: bool) -> Self {
         Self {
-            core: Core::new(salt, shared.shapes.clone(), mid_stream),
+            core: Core::new(salt, mid_stream),
             frames: [Frames::new(), Frames::new()],
             lost: [mid_stream; 2],
             at_start: [true; 2],

@@ -3,7 +3,7 @@
 use super::bytes::{Field, fields};
 use crate::decode::{SessionStart, Sink};
 use crate::model::claim::Salt;
-use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength};
+use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength};
 
 /// What the client has said of itself and the server has not yet accepted.
 #[derive(Debug, Default)]
@@ -70,11 +70,19 @@ pub(super) fn secret(password: &[u8], sink: &mut dyn Sink) -> Option<Claim> {
     sink.token("Bearer", token).filter(|t| t.readable).map(|t| t.tenant)
 }
 
-fn bind(verb: &str, target: &str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, sink: &mut dyn Sink) {
+fn bind(
+    verb: &'static str,
+    target: &'static str,
+    slot: Slot,
+    claim: Claim,
+    strength: Strength,
+    at: Nanos,
+    sink: &mut dyn Sink,
+) {
     if matches!(claim, Claim::Neutral | Claim::Chosen(_)) {
         return;
     }
-    let (verb, target) = (sink.intern(verb), sink.intern(target));
+    let (verb, target) = (sink.word(verb), sink.word(target));
     sink.done(&Operation {
         request: 0,
         begun: at,
@@ -91,5 +99,6 @@ fn bind(verb: &str, target: &str, slot: Slot, claim: Claim, strength: Strength, 
         proved: None,
         tables: None,
         named: [None; 2],
+        ids: Ids::default(),
     });
 }

@@ -97,7 +97,7 @@ const S: Side = Side::Server;
 
 /// What is said of a conversation behind the greeting.
 fn talk(steps: &[(Side, Vec<u8>)]) -> Vec<String> {
-    let mut d = Amqp::new(Salt(1, 2), false, &Shared::default());
+    let mut d = Amqp::new(Salt(1, 2), false);
     let mut told = Told::default();
     d.bytes(C, Chunk { at: Nanos(1), bytes: GREETING, ends_segment: true }, &mut told);
     for (from, bytes) in steps {
@@ -206,7 +206,7 @@ fn malformed_conversations_are_told_and_given_up_in_the_end() {
     assert_eq!(talk(&[(S, method(1, 60, 40, b""))]), ["unknown_method"], "a server does not publish");
     let cut_short = method(1, 60, 40, b"\0\0\x05a");
     assert_eq!(talk(&[(C, cut_short.clone())]), ["short_method", "malformed"]);
-    let mut d = Amqp::new(Salt(1, 2), false, &Shared::default());
+    let mut d = Amqp::new(Salt(1, 2), false);
     let mut told = Told::default();
     d.bytes(C, Chunk { at: Nanos(1), bytes: b"AMQP\0\x01\0\0", ends_segment: true }, &mut told);
     assert_eq!(told.lines, ["amqp_version"]);
@@ -231,7 +231,7 @@ fn a_message_that_another_one_overtakes_ends_its_request() {
 
 #[test]
 fn what_is_held_is_bounded() {
-    let mut d = Amqp::new(Salt(1, 2), false, &Shared::default());
+    let mut d = Amqp::new(Salt(1, 2), false);
     let mut told = Told::default();
     let mut say = |from, bytes: &[u8]| {
         d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told);

@@ -10,13 +10,40 @@ use super::{Shared, cookies, index};
 use crate::decode::body::{RequestHead, ResponseHead};
 use crate::decode::shape;
 use crate::decode::values::{Values, values};
-use crate::decode::{Mark, Sink};
+use crate::decode::{Mark, Sink, word_of};
 use crate::model::claim::Salt;
 use crate::model::cookies::Cookies;
 use crate::model::http::{self, Caching};
+use crate::model::shown::fingerprint;
 use crate::model::{
-    Claim, Effect, Fingerprint, Nanos, OpKind, OpaqueId, Operation, Outcome, Scope, Side, Slot, Strength, Sym, Tables,
+    Claim, Effect, Fingerprint, Ids, Nanos, OpKind, OpaqueId, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
+    Tables,
 };
+
+/// Methods that are shown as they are: those of HTTP and WebDAV (the IANA registry's common ones).
+const METHODS: &[&str] = &[
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LOCK",
+    "MERGE",
+    "MKCOL",
+    "MOVE",
+    "OPTIONS",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "QUERY",
+    "REPORT",
+    "SEARCH",
+    "TRACE",
+    "UNLOCK",
+];
 
 /// Bytes of a body that are looked through for values.
 const VALUE_BUDGET: usize = 64 << 10;
@@ -34,6 +61,7 @@ pub(super) struct Exchange {
     pub(super) sent: Option<Nanos>,
     verb: Sym,
     target: Sym,
+    ids: Ids,
     kind: OpKind,
     effect: Effect,
     carried: Carried,
@@ -74,13 +102,15 @@ impl Exchange {
             }
         }
         let mut text = String::with_capacity(64);
-        shape::shape(path, &['/'], MAX_PARTS, &mut text);
+        let mut ids = Ids::default();
+        shape::shape(path, &['/'], MAX_PARTS, &mut text, &mut |id| ids.push(fingerprint(salt, id)));
         Self {
             number,
             begun: at,
             sent: None,
-            verb: shared.shapes.intern(head.method, sink),
+            verb: word_of(head.method, METHODS, sink),
             target: shared.shapes.intern(&text, sink),
+            ids,
             kind: if head.irregular { OpKind::Data } else { kind(head.method, path) },
             effect: if asks_policy(path) { Effect::Check } else { Effect::None },
             carried,
@@ -96,13 +126,14 @@ impl Exchange {
     }
 
     /// Something that a client has said where a request should be, of which nothing could be read.
-    pub(super) fn unread(number: u64, shared: &Shared, at: Nanos, sink: &mut dyn Sink) -> Self {
+    pub(super) fn unread(number: u64, at: Nanos, sink: &mut dyn Sink) -> Self {
         Self {
             number,
             begun: at,
             sent: None,
-            verb: shared.shapes.intern("unreadable", sink),
+            verb: sink.word("unreadable"),
             target: Sym::EMPTY,
+            ids: Ids::default(),
             kind: OpKind::Data,
             effect: Effect::None,
             carried: Carried::unreadable(),
@@ -161,7 +192,7 @@ impl Exchange {
             scope: Scope::Session,
             strength: Strength::V3,
         };
-        let verb = sink.intern(scheme);
+        let verb = sink.word(scheme);
         let plain = self.operation(ended, Outcome::Ok);
         Some(Operation {
             kind: OpKind::Bind,
@@ -210,6 +241,7 @@ impl Exchange {
             proved: self.carried.proved,
             tables: self.tables,
             named: [None; 2],
+            ids: self.ids,
         }
     }
 }

@@ -306,7 +306,7 @@ impl Http {
         if from == Side::Client && self.latest == latest {
             self.latest += 1;
             sink.arrived(self.latest, at);
-            self.open.push_back(Exchange::unread(self.latest, &self.shared, at, sink));
+            self.open.push_back(Exchange::unread(self.latest, at, sink));
         }
         self.malformed(from, at, kind, sink);
     }

@@ -269,7 +269,7 @@ impl Carrier {
         if !self.told {
             self.told = true;
             self.any = true;
-            let mut op = fetch.operation(at, Outcome::Ok, &core.shared.shapes, sink);
+            let mut op = fetch.operation(at, Outcome::Ok, sink);
             (op.target, op.marker) = (topic.shown, topic.marker);
             sink.done(&op);
         }

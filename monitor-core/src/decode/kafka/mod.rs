@@ -28,7 +28,6 @@ use crate::model::claim::Salt;
 use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 
 use super::fifo::Fifo;
-use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use bytes::{Read, Stop};
 use inbox::Inbox;
@@ -49,7 +48,6 @@ const MAX_LOST: u64 = 256 << 20;
 /// What the Kafka decoders of one engine share.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
-    shapes: Shapes,
     ids: Ids,
 }
 
@@ -147,7 +145,7 @@ impl Kafka {
     /// What became of a request is not known.
     fn unanswered(&mut self, p: Pending, at: Nanos, sink: &mut dyn Sink) {
         self.core.held = self.core.held.saturating_sub(p.held());
-        let op = p.operation(at, Outcome::Unknown, &self.core.shared.shapes, sink);
+        let op = p.operation(at, Outcome::Unknown, sink);
         sink.done(&op);
         sink.answered(p.request, at, None);
     }

@@ -5,9 +5,8 @@ use smallvec::SmallVec;
 use super::api;
 use super::topics::Topic;
 use crate::decode::Sink;
-use crate::decode::shape::Shapes;
 use crate::model::queue::Message;
-use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Side, Sym};
+use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Side, Sym};
 
 /// Messages of one partition in a Produce request.
 #[derive(Debug)]
@@ -78,14 +77,14 @@ impl Default for Pending {
 
 impl Pending {
     /// What became of it.
-    pub(super) fn operation(&self, ended: Nanos, outcome: Outcome, shapes: &Shapes, sink: &mut dyn Sink) -> Operation {
+    pub(super) fn operation(&self, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) -> Operation {
         Operation {
             request: self.request,
             begun: self.begun,
             ended,
             from: Side::Client,
             kind: api::kind(self.key),
-            verb: shapes.intern(api::name(self.key), sink),
+            verb: sink.word(api::name(self.key)),
             target: self.target,
             effect: Effect::None,
             outcome,
@@ -95,6 +94,7 @@ impl Pending {
             proved: None,
             tables: None,
             named: [None; 2],
+            ids: Ids::default(),
         }
     }
 

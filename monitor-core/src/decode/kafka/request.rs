@@ -259,7 +259,7 @@ impl Kafka {
     /// Messages whose producer wants to hear nothing of them.
     fn unconfirmed(&mut self, p: Pending, at: Nanos, sink: &mut dyn Sink) {
         self.core.held = self.core.held.saturating_sub(p.held());
-        let (mut op, request) = (p.operation(at, Outcome::Unknown, &self.core.shared.shapes, sink), p.request);
+        let (mut op, request) = (p.operation(at, Outcome::Unknown, sink), p.request);
         let What::Produce(parts) = p.what else { return };
         for part in parts {
             (op.target, op.marker) = (part.topic.shown, part.topic.marker);

@@ -178,7 +178,7 @@ impl Kafka {
     /// A response has ended.
     fn answered(&mut self, p: Pending, told: Told, at: Nanos, sink: &mut dyn Sink) {
         if let Told::Outcome(outcome) = told {
-            let mut op = p.operation(at, outcome, &self.core.shared.shapes, sink);
+            let mut op = p.operation(at, outcome, sink);
             match p.what {
                 What::Login { last: true, .. } if outcome == Outcome::Ok => {
                     let (claim, user) = self.login.accepted();
@@ -215,7 +215,7 @@ impl Kafka {
         for part in asked {
             parts.push((part.topic.key, part.partition), part);
         }
-        let mut op = p.operation(at, Outcome::Unknown, &self.core.shared.shapes, sink);
+        let mut op = p.operation(at, Outcome::Unknown, sink);
         let v = p.version;
         let mut read = || -> Read<()> {
             for _ in 0..c.count(compact)? {
@@ -313,7 +313,7 @@ impl Kafka {
                 Outcome::Unknown
             }
         };
-        let op = p.operation(at, outcome, &self.core.shared.shapes, sink);
+        let op = p.operation(at, outcome, sink);
         sink.done(&op);
         for (topic, partition, offset) in taken {
             let log = log(self.core.salt, topic, partition);

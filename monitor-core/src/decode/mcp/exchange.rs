@@ -10,7 +10,7 @@ use super::names;
 use super::rpc::Id;
 use super::shared::Shared;
 use crate::decode::values::values;
-use crate::decode::{Mark, Sink, jcs, shape, trace};
+use crate::decode::{Mark, Sink, jcs, shape, trace, word_of};
 use crate::model::claim::Salt;
 use crate::model::mcp::{Answered, Content, Exchange, Method, Revision};
 use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Outcome, Side, Sym};
@@ -33,6 +33,11 @@ impl Context<'_> {
     /// A name that programs give (methods, tools, servers): never more than so many.
     pub(super) fn name(&mut self, text: &str) -> Sym {
         if text.is_empty() { Sym::EMPTY } else { self.shared.shapes.intern(text, self.sink) }
+    }
+
+    /// A name that is one of ours, if it is.
+    pub(super) fn word(&mut self, text: &str, known: &'static [&'static str]) -> Sym {
+        if known.contains(&text) { word_of(text, known, self.sink) } else { self.name(text) }
     }
 
     /// Values of texts that JSON writes with escapes, in which they are not found as they stand.
@@ -68,7 +73,7 @@ impl Asked {
         at: Nanos,
         cx: &mut Context<'_>,
     ) -> Self {
-        let verb_sym = cx.name(verb);
+        let verb_sym = cx.word(verb, method::KNOWN);
         let memory = cx.shared.memory.borrow();
         let known = head.session.and_then(|s| memory.sessions.get(&s)).or_else(|| {
             // A server without sessions is known by its address.
@@ -132,7 +137,7 @@ impl Asked {
         x.name = match named {
             Some(address) if method::names_address(verb, address) => {
                 let mut text = String::with_capacity(64);
-                shape::shape(address, &['/', ':', '?', '&', '='], MAX_PARTS, &mut text);
+                shape::shape(address, &['/', ':', '?', '&', '='], MAX_PARTS, &mut text, &mut |_| {});
                 cx.name(&text)
             }
             Some(name) => cx.name(name),
@@ -259,7 +264,7 @@ fn mismatch(
             },
         };
         if differs {
-            return Some(cx.name(name));
+            return Some(cx.word(name, names::MIRRORED));
         }
     }
     None

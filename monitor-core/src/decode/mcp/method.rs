@@ -4,6 +4,44 @@ use serde_json::Value;
 
 use crate::model::mcp::Method;
 
+/// Methods that may be named as they are; all others are a peer's words.
+pub(super) const KNOWN: &[&str] = &[
+    "initialize",
+    "tools/list",
+    "tools/call",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "prompts/get",
+    "completion/complete",
+    "subscriptions/listen",
+    "resources/list",
+    "resources/templates/list",
+    "prompts/list",
+    "server/discover",
+    "ping",
+    "logging/setLevel",
+    "sampling/createMessage",
+    "elicitation/create",
+    "roots/list",
+    "tasks/get",
+    "tasks/list",
+    "tasks/result",
+    "tasks/cancel",
+    "tasks/update",
+    "notifications/initialized",
+    "notifications/cancelled",
+    "notifications/progress",
+    "notifications/message",
+    "notifications/roots/list_changed",
+    "notifications/tools/list_changed",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+    "notifications/resources/updated",
+    "notifications/tasks/status",
+    "notifications/elicitation/complete",
+];
+
 /// What a method of MCP asks for; `None`: MCP has no such method. Of the server's own requests only their answers are
 /// seen as requests of the client, and those are told apart elsewhere.
 pub(super) fn of(name: &str) -> Option<Method> {

@@ -1,5 +1,8 @@
 //! Which names speak of tenants, of ids and of idempotency, and which values are ids that nobody guesses.
 
+/// Headers that repeat what the body says (2026-07-28, SEP-2243), apart from those of parameters.
+pub(super) const MIRRORED: &[&str] = &["mcp-method", "mcp-name", "mcp-protocol-version"];
+
 /// Longest value that is taken for an id.
 const MAX_HANDLE: usize = 8192;
 /// Longest value that may name a tenant.

@@ -1,12 +1,12 @@
 //! What the fuzz target calls, kept here so that `cargo test` runs it too.
 
-use super::{Mqtt, Shared};
+use super::Mqtt;
 use crate::decode::fuzzing::feed;
 use crate::model::claim::Salt;
 
 /// Feeds arbitrary bytes to a decoder.
 pub fn fuzz_mqtt(data: &[u8]) {
-    feed(data, 2 << 20, |mid_stream| Mqtt::new(Salt(1, 2), mid_stream, &Shared::default()));
+    feed(data, 2 << 20, |mid_stream| Mqtt::new(Salt(1, 2), mid_stream));
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ use rustc_hash::FxHashMap;
 
 use super::fifo::Fifo;
 use super::message::MAX_LOOKED_INTO;
-use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use crate::model::claim::Salt;
 use crate::model::queue::Message;
@@ -33,17 +32,10 @@ const MAX_MALFORMED: u32 = 16;
 /// From this size on, the middle of a message's content is counted rather than read.
 const LARGE: u32 = 1 << 20;
 
-/// What the MQTT decoders of one engine share.
-#[derive(Clone, Debug, Default)]
-pub struct Shared {
-    shapes: Shapes,
-}
-
 /// The decoder.
 #[derive(Debug)]
 pub struct Mqtt {
     salt: Salt,
-    shapes: Shapes,
     packets: [Packets; 2],
     /// The next segment of this direction may begin a packet; until then nothing is known.
     lost: [bool; 2],
@@ -72,10 +64,9 @@ pub struct Mqtt {
 
 impl Mqtt {
     /// A decoder for one connection.
-    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Self {
+    pub fn new(salt: Salt, mid_stream: bool) -> Self {
         Self {
             salt,
-            shapes: shared.shapes.clone(),
             packets: [Packets::new(), Packets::new()],
             lost: [mid_stream; 2],
             at_start: [true; 2],

@@ -5,7 +5,7 @@ use super::read::{Bytes, Property, properties};
 use crate::decode::{SessionStart, Sink};
 use crate::model::claim::Salt;
 use crate::model::{
-    Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength,
+    Claim, Effect, Fingerprint, Ids, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength,
 };
 
 /// What a client said of itself (MQTT 5 §3.1, MQTT 3.1.1 §3.1).
@@ -81,16 +81,16 @@ impl Opening {
         // Without a password there is nothing to check the name by: many servers take any.
         let strength = if self.proves { Strength::V3 } else { Strength::V1 };
         bind("user", Slot::User, user, strength, at, sink);
-        let name = sink.intern("client_id");
+        let name = sink.word("client_id");
         bind("client_id", Slot::Setting(name), self.client, Strength::V1, at, sink);
     }
 }
 
-fn bind(target: &str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, sink: &mut dyn Sink) {
+fn bind(target: &'static str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, sink: &mut dyn Sink) {
     if claim == Claim::Neutral {
         return;
     }
-    let (verb, target) = (sink.intern("CONNECT"), sink.intern(target));
+    let (verb, target) = (sink.word("CONNECT"), sink.word(target));
     sink.done(&Operation {
         request: 0,
         begun: at,
@@ -107,6 +107,7 @@ fn bind(target: &str, slot: Slot, claim: Claim, strength: Strength, at: Nanos, s
         proved: None,
         tables: None,
         named: [None; 2],
+        ids: Ids::default(),
     });
 }
 

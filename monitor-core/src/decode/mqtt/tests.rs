@@ -72,7 +72,7 @@ const V3: (Side, &[u8]) = (C, b"\x10\x0d\0\x04MQTT\x04\x00\0\x3c\0\x01c");
 const V5: (Side, &[u8]) = (C, b"\x10\x0e\0\x04MQTT\x05\x02\0\x3c\0\0\x01c");
 
 fn run(mid_stream: bool, steps: &[(Side, &[u8])], close: bool) -> Vec<String> {
-    let mut d = Mqtt::new(Salt(1, 2), mid_stream, &Shared::default());
+    let mut d = Mqtt::new(Salt(1, 2), mid_stream);
     let mut told = Told::default();
     for (from, bytes) in steps {
         d.bytes(*from, Chunk { at: Nanos(2), bytes, ends_segment: true }, &mut told);
@@ -192,7 +192,7 @@ fn malformed_conversations_are_told_and_given_up_in_the_end() {
 
 #[test]
 fn what_is_held_is_bounded() {
-    let mut d = Mqtt::new(Salt(1, 2), false, &Shared::default());
+    let mut d = Mqtt::new(Salt(1, 2), false);
     let mut told = Told::default();
     let mut say = |from, bytes: &[u8]| {
         d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told);

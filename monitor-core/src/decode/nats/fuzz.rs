@@ -1,12 +1,12 @@
 //! What the fuzz target calls, kept here so that `cargo test` runs it too.
 
-use super::{Nats, Shared};
+use super::Nats;
 use crate::decode::fuzzing::feed;
 use crate::model::claim::Salt;
 
 /// Feeds arbitrary bytes to a decoder.
 pub fn fuzz_nats(data: &[u8]) {
-    let checks = feed(data, 1 << 20, |mid_stream| Nats::new(Salt(1, 2), mid_stream, &Shared::default()));
+    let checks = feed(data, 1 << 20, |mid_stream| Nats::new(Salt(1, 2), mid_stream));
     assert_eq!(checks.begun, checks.answered, "every request is answered");
 }
 

@@ -29,7 +29,6 @@ use crate::model::claim::Salt;
 use crate::model::{Nanos, Outcome, Protocol, Side};
 
 use super::fifo::Fifo;
-use super::shape::Shapes;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use frame::{After, Frames, Hears};
 use jetstream::Policy;
@@ -40,17 +39,10 @@ use waits::Wait;
 /// Most consumers whose policy is remembered.
 const MAX_CONSUMERS: usize = 256;
 
-/// What the NATS decoders of one engine share.
-#[derive(Clone, Debug, Default)]
-pub struct Shared {
-    shapes: Shapes,
-}
-
 /// The decoder.
 #[derive(Debug)]
 pub struct Nats {
     salt: Salt,
-    shared: Shared,
     frames: [Frames; 2],
     open: [Open; 2],
     /// Nothing is known of this direction until a line begins for certain.
@@ -73,10 +65,9 @@ pub struct Nats {
 
 impl Nats {
     /// A decoder for one connection.
-    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Self {
+    pub fn new(salt: Salt, mid_stream: bool) -> Self {
         Self {
             salt,
-            shared: shared.clone(),
             frames: [Frames::new(), Frames::new()],
             open: [Open::new(salt), Open::new(salt)],
             lost: [mid_stream; 2],

@@ -3,7 +3,7 @@
 use super::Nats;
 use crate::decode::Sink;
 use crate::model::queue::{Message, QueueEvent, Settlement};
-use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus};
+use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus};
 
 /// Most requests that wait for an answer.
 const MAX_WAITS: usize = 256;
@@ -45,7 +45,7 @@ impl Nats {
         request: u64,
         begun: Nanos,
         ended: Nanos,
-        verb: &str,
+        verb: &'static str,
         outcome: Outcome,
         sink: &mut dyn Sink,
     ) -> Operation {
@@ -55,7 +55,7 @@ impl Nats {
             ended,
             from: Side::Client,
             kind: OpKind::Control,
-            verb: self.shared.shapes.intern(verb, sink),
+            verb: sink.word(verb),
             target: Sym::EMPTY,
             effect: Effect::None,
             outcome,
@@ -65,6 +65,7 @@ impl Nats {
             proved: None,
             tables: None,
             named: [None; 2],
+            ids: Ids::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! Evidence and its limits: domain document, section 1.1.
 
 mod bodies;
+mod commands;
 mod frame;
 mod fuzz;
 mod machine;

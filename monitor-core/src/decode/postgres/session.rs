@@ -1,11 +1,12 @@
 //! The beginning of a session: who it is, and what its start-up packet binds.
 
+use super::commands::SLOTS;
 use super::machine::Out;
 use super::sql::plan::{can_name_tenant, slot_of};
 use super::startup::Session;
-use crate::decode::SessionStart;
+use crate::decode::{SessionStart, word_of};
 use crate::model::claim::Salt;
-use crate::model::{Claim, Effect, OpKind, Operation, Outcome, Scope, Side, Slot, Strength};
+use crate::model::{Claim, Effect, Ids, OpKind, Operation, Outcome, Scope, Side, Slot, Strength};
 
 /// Says that the session was accepted and what it began with. Start-up values are what every reset returns to.
 pub(super) fn begin(session: &Session, salt: Salt, out: &mut Out<'_>) {
@@ -32,7 +33,7 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
     if claim == Claim::Neutral || slot == Slot::Database && matches!(claim, Claim::Chosen(_)) {
         return;
     }
-    let (verb, target) = (out.sink.intern("StartupMessage"), out.sink.intern(name));
+    let (verb, target) = (out.sink.word("StartupMessage"), word_of(name, SLOTS, out.sink));
     out.sink.done(&Operation {
         request: 0,
         begun: out.at,
@@ -49,5 +50,6 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
         proved: None,
         tables: None,
         named: [None; 2],
+        ids: Ids::default(),
     });
 }

@@ -8,7 +8,7 @@ use super::taking::Expects;
 use super::{MAX_HELD, Redis};
 use crate::decode::Sink;
 use crate::model::queue::{QueueEvent, Settled};
-use crate::model::{Claim, Effect, Nanos, OpKind, Operation, Outcome, Side};
+use crate::model::{Claim, Effect, Ids, Nanos, OpKind, Operation, Outcome, Side};
 
 /// The decoder while it hears.
 pub(super) struct Heard<'a> {
@@ -214,7 +214,7 @@ impl Redis {
                 ended: at,
                 from: Side::Server,
                 kind: OpKind::Deliver,
-                verb: self.shared.shapes.intern(verb, sink),
+                verb: sink.word(verb),
                 target: d.message.queue,
                 effect: Effect::None,
                 outcome: Outcome::Ok,
@@ -224,6 +224,7 @@ impl Redis {
                 proved: None,
                 tables: None,
                 named: [None; 2],
+                ids: Ids::default(),
             };
             sink.done(&op);
             sink.queue(event);

@@ -12,8 +12,9 @@ use crate::decode::shape::{self, Shapes};
 use crate::decode::{Mark, Sink, chores, values};
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
+use crate::model::shown::fingerprint;
 use crate::model::{
-    Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
+    Claim, Effect, Fingerprint, Ids, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym,
     TenantId,
 };
 
@@ -60,6 +61,7 @@ pub(super) struct Pending {
     pub(super) begun: Nanos,
     pub(super) verb: Sym,
     target: Sym,
+    ids: Ids,
     pub(super) kind: OpKind,
     effect: Effect,
     marker: Claim,
@@ -106,12 +108,13 @@ impl Reader<'_> {
         }
         let known = commands::known(&name);
         // What a client sends as a command's name may be anything: only names of commands are kept.
-        let verb = self.shapes.intern(known.map_or("unknown", |k| k.name), sink);
+        let verb = sink.word(known.map_or("unknown", |k| k.name));
         let mut p = Pending {
             request,
             begun: at,
             verb,
             target: Sym::EMPTY,
+            ids: Ids::default(),
             kind: if known.is_none_or(|k| k.data) { OpKind::Data } else { OpKind::Control },
             effect: Effect::None,
             marker: Claim::Neutral,
@@ -159,7 +162,7 @@ impl Reader<'_> {
             "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "PUBLISH" | "SPUBLISH" => {
                 p.marker = arg(1).map_or(Claim::Neutral, |channel| self.named(channel, sink));
                 if let Some(channel) = arg(1) {
-                    p.target = self.shape(channel, sink);
+                    (p.target, p.ids) = self.shape(channel, sink);
                 }
             }
             _ => {}
@@ -221,7 +224,7 @@ impl Reader<'_> {
         let mut touched = SmallVec::new();
         for (key, _) in keys {
             if touched.is_empty() {
-                p.target = self.shape(key, sink);
+                (p.target, p.ids) = self.shape(key, sink);
             }
             let marker = self.named(key, sink);
             // What libraries keep for themselves is as good as a key that says whose it is.
@@ -253,11 +256,11 @@ impl Reader<'_> {
         std::str::from_utf8(key).map_or(Claim::Neutral, |key| sink.marker(MarkerPlace::KeyPrefix, "", key))
     }
 
-    fn shape(&self, key: &[u8], sink: &mut dyn Sink) -> Sym {
+    fn shape(&self, key: &[u8], sink: &mut dyn Sink) -> (Sym, Ids) {
         let text = String::from_utf8_lossy(key.get(..key.len().min(128)).unwrap_or(key));
-        let mut out = String::with_capacity(48);
-        shape::shape(&text, &[':', '/', '|', '{', '}'], 4, &mut out);
-        self.shapes.intern(&out, sink)
+        let (mut out, mut ids) = (String::with_capacity(48), Ids::default());
+        shape::shape(&text, &[':', '/', '|', '{', '}'], 4, &mut out, &mut |id| ids.push(fingerprint(self.salt, id)));
+        (self.shapes.intern(&out, sink), ids)
     }
 
     /// A key of another database, to which a command moves or copies what the first key holds.
@@ -344,6 +347,7 @@ impl Pending {
             proved: None,
             tables: None,
             named: self.named,
+            ids: self.ids,
         }
     }
 }

@@ -72,7 +72,7 @@ fn beyond(list: &List, service: ServiceId, by: Attribution, world: &World<'_>) -
         return None;
     }
     let may = |name: Sym| {
-        let name = world.names.name(name);
+        let name = world.names.exact(name);
         entitlements.iter().any(|e| e.tools.iter().any(|pattern| allows(pattern, name)))
     };
     Some(list.tools.iter().map(|(name, _)| *name).find(|name| !may(*name)))

@@ -125,7 +125,7 @@ impl RetryNoIdempotency {
         let Some(first) = first.filter(|f| e.begun.since(f.begun) <= WITHIN && !was_refused(f.answered)) else {
             return Outcome::Clear;
         };
-        if was_refused(e.answered) || says_it_reads(world.names.name(e.name)) {
+        if was_refused(e.answered) || says_it_reads(world.names.exact(e.name)) {
             return Outcome::Clear;
         }
         if !u.is_answered() {
@@ -158,7 +158,7 @@ fn adds(verb: &str) -> bool {
 impl RetryNoIdempotency {
     /// Work on a job whose message may have come before.
     fn job(&mut self, u: &Use, work: &JobWork, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        if work.job.keyed || !adds(world.names.name(u.verb)) || u.site.service == Some(work.job.service) {
+        if work.job.keyed || !adds(world.names.exact(u.verb)) || u.site.service == Some(work.job.service) {
             return Outcome::Clear;
         }
         let Some(id) = work.job.id else { return Outcome::Insufficient("message not known again") };

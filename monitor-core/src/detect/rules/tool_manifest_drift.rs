@@ -86,11 +86,11 @@ impl Rule for ToolManifestDrift {
             return Outcome::Insufficient("server has not named itself");
         };
         let introduced = self.told.get(&(service, u.exchange.session)).copied();
-        let (name, told) = (world.names.name(server), world.names.name(version));
+        let (name, told) = (world.names.exact(server), world.names.exact(version));
         let by = u.whom();
         let mut found = if by.is_some() { Outcome::Clear } else { Outcome::Insufficient("no tenant") };
         for tool in &page.tools {
-            let tool_name = world.names.name(tool.name);
+            let tool_name = world.names.exact(tool.name);
             let locks = || world.settings.locks.iter().filter(|l| l.server == name && l.tool == tool_name);
             // Two versions may be approved side by side.
             let lock = locks()

@@ -36,14 +36,14 @@ impl Rule for ToolManifestUnsigned {
             return Outcome::Clear;
         }
         let Some((server, _)) = u.exchange.server else { return Outcome::Insufficient("server has not named itself") };
-        let name = world.names.name(server);
+        let name = world.names.exact(server);
         let mut of_server = locks.iter().filter(|l| l.server == name).peekable();
         if of_server.peek().is_none() {
             return Outcome::Clear;
         }
         let unsigned: Vec<&str> = of_server.filter(|l| !l.signed).map(|l| l.tool.as_str()).collect();
         let mut found = Outcome::Clear;
-        for tool in page.tools.iter().filter(|t| unsigned.contains(&world.names.name(t.name))) {
+        for tool in page.tools.iter().filter(|t| unsigned.contains(&world.names.exact(t.name))) {
             let hit = Hit::of_exchange(INFO.id, Severity::Medium, u, "its lock carries no valid signature");
             hits.push(Hit { subject: tool.name, used: None, ..hit });
             found = Outcome::Found;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use monitor_core::model::settings::Show;
+
 use super::Check;
 use crate::config::file;
 use crate::config::located::Located;
@@ -11,6 +13,10 @@ use crate::export::http::{self, TlsFiles};
 const MAX_PEM: u64 = 4 << 20;
 /// Largest file of tokens that is read, in bytes.
 const MAX_TOKENS: u64 = 64 << 10;
+/// Most patterns of names that may be shown, of each kind.
+const MAX_SHOWN: usize = 256;
+/// Longest such pattern, in bytes.
+const MAX_PATTERN: usize = 256;
 
 impl Check<'_> {
     pub(super) fn export(&mut self, export: file::Export) {
@@ -30,6 +36,36 @@ impl Check<'_> {
             let message = "this build cannot send findings to a collector (the feature `otlp` is off)";
             self.problem(otlp.endpoint.at, "export.otlp", message);
         }
+        if let Some(show) = export.show {
+            self.show(show);
+        }
+    }
+
+    fn show(&mut self, show: file::Show) {
+        let mut list = |what: &str, patterns: Vec<Located<String>>| -> Vec<String> {
+            let path = format!("export.show.{what}");
+            if let Some(pattern) = patterns.get(MAX_SHOWN) {
+                self.problem(pattern.at, &path, format!("expected at most {MAX_SHOWN} patterns"));
+            }
+            for (i, pattern) in patterns.iter().enumerate() {
+                let path = format!("{path}[{i}]");
+                if pattern.trim().is_empty() || pattern.len() > MAX_PATTERN {
+                    let expected = format!("expected a pattern of 1 to {MAX_PATTERN} bytes");
+                    self.problem(pattern.at, path, expected);
+                } else if what == "routes" && !pattern.starts_with('/') {
+                    self.problem(pattern.at, path, "expected a route that begins with `/`, such as `/hooks/*/events`");
+                } else if what != "names" && pattern.trim_end_matches("**").contains("**") {
+                    self.problem(pattern.at, path, "expected `**` at the end only");
+                }
+            }
+            patterns.into_iter().map(|p| p.value).collect()
+        };
+        let show = Show {
+            routes: list("routes", show.routes),
+            keys: list("keys", show.keys),
+            names: list("names", show.names),
+        };
+        self.config.settings.show = show;
     }
     /// Where it is listened, and who may read what there.
     fn http(&mut self, export: &file::Export) {

@@ -5,7 +5,7 @@ use crate::decode::mqtt::Mqtt;
 use crate::decode::mqtt::packet::Kind;
 use crate::decode::{Disturbance, Sink};
 use crate::model::queue::{QueueEvent, Settled, Settlement};
-use crate::model::{Claim, Effect, Fingerprint, Nanos, Operation, Outcome, Side, Sym, TxStatus};
+use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, Operation, Outcome, Side, Sym, TxStatus};
 
 impl Mqtt {
     /// The client asks for something.
@@ -91,7 +91,7 @@ impl Mqtt {
 
     /// Tells the operation.
     pub(super) fn tell(&self, what: &What, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) {
-        let verb = self.shapes.intern(what.verb, sink);
+        let verb = sink.word(what.verb);
         sink.done(&Operation {
             request: what.request,
             begun: what.begun,
@@ -108,6 +108,7 @@ impl Mqtt {
             proved: what.proved,
             tables: None,
             named: [None; 2],
+            ids: Ids::default(),
         });
     }
 }

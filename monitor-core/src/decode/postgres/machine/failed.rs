@@ -46,7 +46,7 @@ impl Machine {
             }
             // The transaction failed at its implicit commit: what its statements did is undone.
             Some(Entry::Sync) => {
-                let verb = out.sink.intern("SYNC");
+                let verb = out.sink.word("SYNC");
                 let begun = out.at;
                 self.control(self.n_requests, begun, OpKind::Control, verb, Effect::Rollback, Outcome::Ok, out);
                 Ok(())

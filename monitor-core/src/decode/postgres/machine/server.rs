@@ -5,8 +5,8 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::{Entry, Lost, MAX_PORTALS, Machine, Out, Portal};
-use crate::decode::Mark;
 use crate::decode::postgres::bodies::field;
+use crate::decode::postgres::commands::COMMANDS;
 use crate::decode::postgres::frame::{Message, Passing};
 use crate::decode::postgres::noted::Noted;
 use crate::decode::postgres::resync::tx_status;
@@ -15,8 +15,9 @@ use crate::decode::postgres::sql::Call;
 use crate::decode::postgres::sql::plan::run;
 use crate::decode::postgres::sql::shape::Tag;
 use crate::decode::postgres::startup::cstr;
+use crate::decode::{Mark, word_of};
 use crate::model::operation::ResetScope;
-use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Scope, Side, Sym, TxStatus};
+use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Scope, Side, Sym, TxStatus};
 
 impl Machine {
     /// A message from the server. `passing` has hashed what it said.
@@ -239,7 +240,7 @@ impl Machine {
         if Tag::of(tag) == Tag::Prepare {
             self.memory.deallocate_all();
         }
-        let verb = out.sink.intern(verb.trim());
+        let verb = word_of(verb.trim(), COMMANDS, out.sink);
         self.control(call.request, call.begun, kind, verb, effect, call.outcome, out);
     }
 
@@ -270,6 +271,7 @@ impl Machine {
             proved: None,
             tables: None,
             named: [None; 2],
+            ids: Ids::default(),
         });
     }
 
@@ -277,14 +279,14 @@ impl Machine {
         match self.pending.front() {
             Some(Entry::Query { request, begun, plans, .. }) if plans.is_empty() => {
                 let (request, begun) = (*request, *begun);
-                let verb = out.sink.intern("EMPTY");
+                let verb = out.sink.word("EMPTY");
                 self.control(request, begun, OpKind::Control, verb, Effect::None, Outcome::Ok, out);
                 Ok(())
             }
             Some(Entry::Execute { request, begun, .. }) => {
                 let (request, begun) = (*request, *begun);
                 self.pending.pop_front();
-                let verb = out.sink.intern("EMPTY");
+                let verb = out.sink.word("EMPTY");
                 self.control(request, begun, OpKind::Control, verb, Effect::None, Outcome::Ok, out);
                 self.answer(request, passing.take(), out);
                 Ok(())
@@ -318,7 +320,7 @@ impl Machine {
     }
 
     pub(super) fn function_done(&mut self, request: u64, begun: Nanos, outcome: Outcome, out: &mut Out<'_>) {
-        let verb = out.sink.intern("FUNCTION");
+        let verb = out.sink.word("FUNCTION");
         let outcome = self.outcome(outcome);
         // Which function is known to the server only, by number.
         self.control(request, begun, OpKind::Data, verb, Effect::Unknown, outcome, out);

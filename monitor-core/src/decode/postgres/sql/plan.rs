@@ -11,11 +11,12 @@ use super::names;
 use super::scan::Literal;
 use super::shape::{Act, Generations, Lasting, Named, Predicate, Sure, Symbols, Template};
 use super::value::{Read, Value, literal_text};
-use crate::decode::Sink;
+use crate::decode::postgres::commands::COMMANDS;
+use crate::decode::{Sink, word_of};
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
 use crate::model::{
-    Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym, Tables,
+    Claim, Effect, Ids, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym, Tables,
 };
 
 /// A literal that a template needs; `None`: not readable. Never leaves the decoder.
@@ -275,10 +276,15 @@ fn symbols_of(template: &Template, sink: &mut dyn Sink) -> Symbols {
         for (sym, name) in also.iter_mut().zip(template.tables.iter().flat_map(|t| &t.also)) {
             *sym = intern(sink, name);
         }
-        let new = Symbols { verb: intern(sink, &template.verb), target: intern(sink, &template.target), also };
+        let new = Symbols { verb: verb(&template.verb, sink), target: intern(sink, &template.target), also };
         template.symbols.set(Some(new));
         new
     })
+}
+
+/// What a statement begins with: a word of SQL, or whatever a peer has sent.
+fn verb(text: &str, sink: &mut dyn Sink) -> Sym {
+    if text.is_empty() { Sym::EMPTY } else { word_of(text, COMMANDS, sink) }
 }
 
 fn intern(sink: &mut dyn Sink, name: &str) -> Sym {
@@ -418,6 +424,7 @@ impl Run<'_> {
             proved: None,
             tables,
             named: [None; 2],
+            ids: Ids::default(),
         });
     }
 
@@ -441,9 +448,10 @@ impl Run<'_> {
             proved: None,
             tables: None,
             named: [None; 2],
+            ids: Ids::default(),
         };
         self.sink.done(&told);
-        let verb = self.sink.intern("ROLLBACK");
+        let verb = self.sink.word("ROLLBACK");
         self.sink.done(&Operation { verb, effect: Effect::Rollback, outcome: Outcome::Ok, ..told });
     }
 
@@ -561,7 +569,7 @@ impl Run<'_> {
     /// A new session user implies `SET ROLE NONE` (domain document, section 1.1).
     fn role_follows(&mut self, slot: Slot, scope: Scope) {
         if slot == Slot::SessionUser {
-            let role = self.sink.intern("role");
+            let role = self.sink.word("role");
             self.reset(ResetScope::Slot(Slot::Role), scope, role);
         }
     }
@@ -570,11 +578,11 @@ impl Run<'_> {
 fn target_of(sink: &mut dyn Sink, slot: Slot) -> Sym {
     match slot {
         Slot::Setting(name) => name,
-        Slot::Role => sink.intern("role"),
-        Slot::SessionUser => sink.intern("session_authorization"),
-        Slot::SearchPath => sink.intern("search_path"),
-        Slot::User => sink.intern("user"),
-        Slot::Database => sink.intern("database"),
+        Slot::Role => sink.word("role"),
+        Slot::SessionUser => sink.word("session_authorization"),
+        Slot::SearchPath => sink.word("search_path"),
+        Slot::User => sink.word("user"),
+        Slot::Database => sink.word("database"),
         // PostgreSQL has none of these as a statement.
         Slot::ConnectionAuth | Slot::Credential | Slot::Marker | Slot::Schema => Sym::EMPTY,
     }
