@@ -201,7 +201,9 @@ fn what_was_read_is_gone_once_its_connection_has_closed() {
             for client in [1, 2] {
                 let pieces: Said = said
                     .iter()
-                    .flat_map(|(side, bytes)| bytes.chunks(cut.min(bytes.len().max(1))).map(move |c| (*side, c.to_vec())))
+                    .flat_map(|(side, bytes)| {
+                        bytes.chunks(cut.min(bytes.len().max(1))).map(move |c| (*side, c.to_vec()))
+                    })
                     .collect();
                 feed.connection(client, port, &pieces, &mut out);
             }

@@ -58,13 +58,15 @@ fn changes(part: &str) -> usize {
 /// Writes `text`, cut at `separators`, with ids replaced: at most `max_parts` parts. `on_id` hears each of them.
 pub fn shape(text: &str, separators: &[char], max_parts: usize, out: &mut String, on_id: &mut dyn FnMut(&str)) {
     let mut parts = 0;
-    for piece in text.split_inclusive(separators) {
+    // An address of a mailbox is one id, dots and all.
+    let is_separator = |c: char| separators.contains(&c) && !(c == '.' && text.contains('@'));
+    for piece in text.split_inclusive(is_separator) {
         if parts >= max_parts {
             out.push('…');
             break;
         }
         let (word, separator) = match piece.char_indices().next_back() {
-            Some((at, c)) if separators.contains(&c) => (piece.get(..at).unwrap_or_default(), Some(c)),
+            Some((at, c)) if is_separator(c) => (piece.get(..at).unwrap_or_default(), Some(c)),
             _ => (piece, None),
         };
         if !word.is_empty() {
@@ -100,6 +102,7 @@ mod tests {
         assert_eq!(of("/deadbeef01", &['/']), "/{id}");
         assert_eq!(of("/x y/feedback", &['/']), "/{id}/feedback");
         assert_eq!(of("/a@b.example/V1StGXR8_Z5jdHi6B-myT", &['/']), "/{id}/{id}");
+        assert_eq!(of("mail/a.b@example.org.in", &['/', '.']), "mail/{id}");
         assert_eq!(of("/getUserV2/s3_upload", &['/']), "/getUserV2/s3_upload");
     }
 }
