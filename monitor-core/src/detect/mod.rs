@@ -20,9 +20,9 @@ use crate::model::cookies::Crossing;
 use crate::model::keys::KeyUse;
 use crate::model::queue::{JobWork, Message, Settlement};
 use crate::model::{
-    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Ids, Interner, Missed, Nanos,
-    OtherUse, Outcome as Ending, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId, TenantTable,
-    UnitNo, Unseen, Verdict, WorkloadId, http, mcp,
+    Answer, Attribution, Bases, Bound, Claim, ConnId, Directory, EvidenceClass, Fingerprint, Ids, Interner, Missed,
+    Nanos, OtherUse, Outcome as Ending, Ruling, Service, ServiceId, Settings, Severity, Slot, Sym, TenantId,
+    TenantTable, UnitNo, Unseen, Verdict, WorkloadId, http, mcp,
 };
 
 /// What is fixed about a rule.
