@@ -65,7 +65,13 @@ fn round(net: &mut Net, dice: &mut Dice, no: u64) {
         }
         if dice.one_in(50) {
             let (id, name) = (CgroupId(1_000_000 + no * ROUND + i), format!("pod-{no}-{i}"));
-            let fact = WorkloadFact { cgroup: format!("/{name}"), name, tenants: vec!["acme".to_owned()], role: None };
+            let fact = WorkloadFact {
+                cgroup: format!("/{name}"),
+                name,
+                tenants: vec!["acme".to_owned()],
+                role: None,
+                owner: None,
+            };
             net.engine.learn_cgroup(net.at, id, &fact);
             net.engine.forget_cgroup(net.at, id);
         }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use monitor_core::engine::ToolView;
-use monitor_core::model::Severity;
 use monitor_core::model::claim::Salt;
+use monitor_core::model::{Nanos, Severity};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -19,7 +19,7 @@ use crate::about;
 use crate::capture::ebpf::{CaptureConfig, LiveSource};
 use crate::capture::recording::{Recorder, RecordingError};
 use crate::capture::{CaptureError, HookStatus, Progress, Source, file};
-use crate::config::Config;
+use crate::config::{Config, Read};
 use crate::export::http::{ListenError, Server};
 use crate::export::otlp::{Exporter, OtlpError};
 use crate::export::sink::Existing;
@@ -29,12 +29,17 @@ use crate::metrics::{Metrics, Sources, Updater};
 use crate::privileges::{self, PrivilegeError, Sandbox};
 
 mod agent;
+mod exceptions;
 mod host;
 mod outputs;
+mod reload;
 
 use agent::Agent;
-use host::{kernel_release, origin, random_salt, recording_info, set_build_info, take_precedence};
+use host::{about, kernel_release, origin, random_salt, recording_info, set_build_info, take_precedence};
 use outputs::{Outputs, now};
+use reload::{Reload, Reloader};
+
+pub use reload::Wanted;
 
 /// How long the engine's thread sleeps at most while nothing happens.
 const IDLE: Duration = Duration::from_millis(200);
@@ -98,8 +103,12 @@ pub struct Run {
     pub config: Config,
     /// Watch only what lives below this cgroup.
     pub cgroup: Option<PathBuf>,
-    /// Where findings go, beside HTTP.
-    pub findings: Vec<Target>,
+    /// The file that the configuration came from: watched, and read again on SIGHUP.
+    pub file: Option<PathBuf>,
+    /// What was read for it.
+    pub read: Read,
+    /// Where findings go beside HTTP, whatever the configuration says of its own file.
+    pub findings: Wanted,
     /// Record every event here.
     pub record: Option<PathBuf>,
     /// End by itself after this long.
@@ -119,6 +128,8 @@ pub struct Replay {
     pub operations: Option<Target>,
     /// Read to the end even when whoever reads standard output has gone: more than the output rests on it.
     pub to_the_end: bool,
+    /// Findings that an exception keeps silent are written, too.
+    pub suppressed: bool,
 }
 
 /// What a replay came to.
@@ -142,12 +153,14 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     privileges::begin(&run.config.privileges)?;
     // What can clash is taken first, before anything is attached to the kernel.
     let server = Server::bind(&run.config.http)?;
-    let origin = origin(&run.config.identity.kubernetes);
+    let origin = origin(&run.config);
     let otlp = run.config.otlp.as_ref().map(|config| Exporter::new(config, &origin)).transpose()?;
+    let about = Arc::new(about(&run.config, &origin));
     let sinks = run
         .findings
+        .targets(run.config.findings.as_deref())
         .iter()
-        .map(|target| LineSink::open(target, Existing::Append, true))
+        .map(|target| LineSink::open_live(target, run.config.rotate, about.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let recorder = run.record.as_deref().map(|path| Recorder::create(path, &recording_info())).transpose()?;
     let limits = run.config.settings.limits;
@@ -157,9 +170,12 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     let shared = Arc::new(Shared::new(metrics.clone()));
     let updater = Updater::new(metrics, limits.tenants, limits.services);
     set_build_info(&shared);
+    shared.set_about(about);
 
     let runtime = runtime(sandbox)?;
     let stop = stop_on_signal(&runtime)?;
+    let hang_up = reload::on_hang_up(&runtime, stop.clone())?;
+    let running = run.config.clone();
     let mut settings = run.config.settings;
     let bases = settings.bases;
     settings.salt = random_salt()?;
@@ -180,15 +196,23 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
     let nice = run.config.nice;
     let (tell, facts) = mpsc::channel(FACTS);
     let (sources, jobs, pokes) = identity::plan(&identity, &tell);
-    drop(tell);
-    for job in jobs {
-        runtime.spawn(job);
-    }
+    let asking = jobs.into_iter().map(|job| runtime.spawn(job)).collect();
     let server = serve(&runtime, server, shared.clone());
     if let Some(config) = &run.config.otlp {
         tracing::info!("findings as OpenTelemetry logs to {}", config.endpoint);
     }
     let otlp = otlp.map(|exporter| (exporter.clone(), runtime.spawn(exporter.work())));
+    let reloads = Reloader {
+        file: run.file,
+        running,
+        wanted: run.findings,
+        origin,
+        asking,
+        tell,
+        runtime: runtime.handle().clone(),
+        shared: shared.clone(),
+    }
+    .start(run.read, hang_up)?;
     let engine = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
@@ -196,7 +220,9 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
             // The engine is made where it lives: it is one thread's own and cannot move.
             let agent = Agent::with_sources(settings, identity, sources, outputs);
             let known = Known { facts, pokes };
-            Live { agent, known, updater, shared, recorder, stop, duration: run.duration, sandbox }.watch(config)
+            let published = now();
+            Live { agent, known, updater, shared, recorder, stop, duration: run.duration, sandbox, reloads, published }
+                .watch(config)
         })
         .map_err(|source| PipelineError::System { what: "cannot start the engine's thread", source })?;
     privileges::thread_begins(sandbox);
@@ -226,6 +252,10 @@ struct Live {
     stop: Arc<AtomicBool>,
     duration: Option<Duration>,
     sandbox: Sandbox,
+    /// Configurations that were read while the agent runs.
+    reloads: mpsc::UnboundedReceiver<Reload>,
+    /// When it was last looked at what had ended.
+    published: Nanos,
 }
 
 impl Live {
@@ -245,6 +275,9 @@ impl Live {
                     result = Err(error.into());
                     break;
                 }
+            }
+            while let Ok(reload) = self.reloads.try_recv() {
+                reload.apply(&mut self);
             }
             if Instant::now() >= next_publish {
                 next_publish = Instant::now() + PUBLISH;
@@ -337,6 +370,8 @@ impl Live {
     fn publish(&mut self, source: &mut LiveSource) {
         self.shared.beat();
         self.agent.out.retry();
+        let since = std::mem::replace(&mut self.published, now());
+        exceptions::ended(self.agent.engine.suppressions(), since, self.published);
         for warning in source.warnings() {
             tracing::warn!("{warning}");
         }
@@ -363,7 +398,7 @@ impl Live {
             now: now(),
         };
         self.updater.update(from);
-        self.shared.refresh(self.agent.engine.findings());
+        self.shared.refresh(self.agent.engine.all_findings());
         self.shared.set_tools(tools::tools(&self.agent.engine.tools()));
         self.shared.set_services(services::services(&services));
         let sources = self.agent.identity.sources();
@@ -404,6 +439,7 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
     let outputs = Outputs {
         findings: replay.findings.iter().map(open).collect::<Result<_, _>>()?,
         operations: replay.operations.as_ref().map(open).transpose()?,
+        with_suppressed: replay.suppressed,
         ..Outputs::default()
     };
     let runtime = runtime(Sandbox::Off)?;

@@ -56,7 +56,7 @@ struct Shown {
 
 impl Output for Shown {
     fn finding(&mut self, finding: &Finding, event: FindingEvent) {
-        self.text.push_str(&json::finding(finding));
+        self.text.push_str(&json::finding(finding, &json::About::default()));
         self.text.push_str(&human::finding(finding, FindingEvent::New, Style { colour: false, width: 100_000 }));
         self.text.push_str(&human::finding(finding, event, Style { colour: true, width: 80 }));
         self.findings.push((finding.clone(), event));
@@ -83,8 +83,8 @@ fn shown(said: &Said, both: bool, show: Show) -> Shown {
     let map = engine.services();
     out.text.push_str(&services::services(&map));
     out.tools = tools::tools(&engine.tools());
-    for f in engine.findings() {
-        out.text.push_str(&json::finding(f));
+    for f in engine.all_findings() {
+        out.text.push_str(&json::finding(f, &json::About::default()));
     }
     let metrics = Arc::new(Metrics::new().unwrap());
     Updater::new(metrics.clone(), 100, 100).update(Sources {

@@ -24,8 +24,9 @@ fn pod(n: u32) -> PodFact {
         namespace: format!("tenant-{:03}-production", n % 500),
         name: format!("orders-worker-{n:08x}-x7k2p"),
         created: i64::from(n),
-        tenant: Some(Ranked { rank: 0, tenant: format!("tenant-{:03}", n % 500) }),
+        tenants: vec![Ranked { rank: 0, tenant: format!("tenant-{:03}", n % 500) }],
         role: None,
+        owner: ("Deployment".to_owned(), format!("orders-worker-{n:08x}")),
         addresses: vec![
             std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into(),
             std::net::Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(n)).into(),

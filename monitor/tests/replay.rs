@@ -218,3 +218,65 @@ fn a_configuration_changes_what_a_replay_says() {
         );
     }
 }
+
+/// What the binary writes of real recordings is what the shipped schemas declare, and nothing else.
+#[test]
+fn real_output_is_as_the_schemas_declare() {
+    fn close(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                if map.contains_key("properties") {
+                    map.insert("additionalProperties".to_owned(), Value::Bool(false));
+                }
+                map.values_mut().for_each(close);
+            }
+            Value::Array(list) => list.iter_mut().for_each(close),
+            _ => {}
+        }
+    }
+    let schema = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas").join(name);
+        let mut schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        close(&mut schema);
+        jsonschema::validator_for(&schema).unwrap()
+    };
+    let input = fixture("pooled-session-set.lwr");
+    let input = input.to_str().unwrap();
+    for (option, schema) in
+        [("--findings", schema("finding.schema.json")), ("--operations", schema("operation.schema.json"))]
+    {
+        let out = lines(&leasewarden(&["replay", input, option, "-"]).stdout);
+        assert!(!out.is_empty(), "{option}: nothing to compare");
+        for line in out {
+            let errors: Vec<String> = schema.iter_errors(&line).map(|e| e.to_string()).collect();
+            assert!(errors.is_empty(), "{option}: {errors:?} in {line}");
+        }
+    }
+}
+
+/// An exception keeps a finding out of the output, and `--show-suppressed` shows it with its reason.
+#[test]
+fn suppressed_findings_can_be_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.yaml");
+    let write = |until: &str| {
+        let suppress = format!(
+            "version: 1\nsuppress:\n  - rule: pool-stale-binding\n    reason: known\n    owner: team-a\n    ticket: OPS-1\n    until: {until}\n"
+        );
+        std::fs::write(&config, suppress).unwrap();
+    };
+    let input = fixture("pooled-session-set.lwr");
+    let run = |more: &[&str]| {
+        let base = ["replay", input.to_str().unwrap(), "--config", config.to_str().unwrap(), "--findings", "-"];
+        lines(&leasewarden(&[&base, more].concat()).stdout)
+    };
+    let stale = |all: &[Value]| all.iter().filter(|f| f["rule"] == "pool-stale-binding").cloned().collect::<Vec<_>>();
+    write("2999-01-01");
+    assert!(stale(&run(&[])).is_empty());
+    let shown = stale(&run(&["--show-suppressed"]));
+    assert_eq!(shown[0]["suppressed"]["owner"], "team-a");
+    assert_eq!(shown[0]["suppressed"]["ticket"], "OPS-1");
+    write("2001-01-01");
+    let told = stale(&run(&[]));
+    assert!(told[0]["suppressed"].is_null() && told[0]["message"].as_str().unwrap().contains("expired"));
+}

@@ -223,6 +223,11 @@ impl Shared {
             redis: redis::Shared::default(),
         }
     }
+
+    /// Other headers carry identity, on connections that are opened from now on.
+    pub fn set_headers(&mut self, headers: &HeaderPolicy) {
+        self.http.set_headers(headers.clone());
+    }
 }
 
 /// The decoder for a protocol; `None` if there is none. `mid_stream`: the connection's start was not seen.

@@ -7,12 +7,15 @@
 mod caller;
 mod hit;
 pub(crate) mod recent;
+mod references;
+mod remedy;
 pub mod rules;
 mod store;
 mod tools;
 
 pub use hit::{Detail, Hit, Site, Step};
-pub use store::{FindingEvent, Store};
+pub use references::{Reference, references};
+pub use store::{FindingEvent, Store, Told};
 
 use smallvec::SmallVec;
 
@@ -293,6 +296,21 @@ pub struct Checked {
     pub named: SmallVec<[TenantId; 2]>,
 }
 
+/// A workload of which two tenants are named at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// When that was learned.
+    pub at: Nanos,
+    /// Whom whoever decides names: a pod's namespace.
+    pub first: TenantId,
+    /// Whom the other names: the pod itself.
+    pub other: TenantId,
+    /// It is a pod, which contradicts its namespace.
+    pub pod: bool,
+}
+
 /// Replies that are out of step with their requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Desync {
@@ -337,6 +355,8 @@ pub enum RuleEvent<'a> {
     Served(&'a Served<'a>),
     /// A binding without effect.
     Ineffective(&'a Ineffective),
+    /// What says whose a workload is contradicts itself.
+    Contradicted(Contradiction),
     /// Replies out of step.
     Desync(Desync),
     /// One MCP request and its answer.
@@ -377,7 +397,7 @@ pub struct World<'a> {
 /// Which workloads have been seen to serve.
 pub trait ServerSet: std::fmt::Debug {
     /// Whether `workload` accepts connections from other workloads.
-    fn serves(&self, workload: crate::model::WorkloadId) -> bool;
+    fn serves(&self, workload: WorkloadId) -> bool;
 }
 
 impl<'a> World<'a> {
@@ -418,6 +438,9 @@ pub trait Rule: std::fmt::Debug {
         SmallVec::new()
     }
 
+    /// What was told once for all may be told again: the operator has decided otherwise, or an exception has ended.
+    fn tell_again(&mut self) {}
+
     /// The sentence of a new finding: what the host saw and what it means. Names only.
     fn message(&self, hit: &Hit, world: &World<'_>) -> String;
 }
@@ -431,6 +454,7 @@ pub static RULES: &[&RuleInfo] = &[
     &rules::session_set_under_pooler::INFO,
     &rules::shared_service_unpartitioned::INFO,
     &rules::tenant_label_missing::INFO,
+    &rules::identity_conflicting::INFO,
     &rules::response_desync::INFO,
     &rules::conn_auth_reuse::INFO,
     &rules::http_session_cross_tenant::INFO,
@@ -469,6 +493,7 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::new(rules::session_set_under_pooler::SessionSetUnderPooler),
         Box::new(rules::shared_service_unpartitioned::SharedServiceUnpartitioned::default()),
         Box::new(rules::tenant_label_missing::TenantLabelMissing::default()),
+        Box::new(rules::identity_conflicting::IdentityConflicting::default()),
         Box::new(rules::response_desync::ResponseDesync::default()),
         Box::new(rules::conn_auth_reuse::ConnAuthReuse),
         Box::new(rules::http_session_cross_tenant::HttpSessionCrossTenant),

@@ -1,16 +1,21 @@
-//! Findings: deduplicated by fingerprint, counted instead of repeated, suppressed where the operator said so.
+//! Findings: deduplicated by what they are about, counted instead of repeated, silenced while the operator says so.
+//!
+//! A finding is known by its id: rule, workload, service, tenants. A workload that is one of many (a pod of a
+//! Deployment, a container of an image) counts by what it is one of, so that the same problem on each replica, and after
+//! each rollout, is one finding.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::remedy::remedy;
 use super::{Detail, Hit, Rule, Step, World};
 use crate::model::settings::{RuleSpec, Suppression};
 use crate::model::steps::step;
 use crate::model::{
-    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceId, ServiceRef, Severity, SocketCookie, Sym, TenantId,
-    TenantPair, WorkloadId, WorkloadRef,
+    Evidence, EvidenceClass, Finding, FlowRef, Nanos, OwnerRef, Service, ServiceId, ServiceRef, Severity, SocketCookie,
+    Suppressed, Sym, TenantId, TenantPair, WorkloadId, WorkloadRef,
 };
 
 /// Why a finding is handed out.
@@ -24,7 +29,20 @@ pub enum FindingEvent {
     Ended,
 }
 
+/// Receives findings.
+pub trait Told {
+    /// A finding is new or has happened again.
+    fn finding(&mut self, finding: &Finding, event: FindingEvent);
+
+    /// The same for one that an exception keeps silent.
+    fn suppressed(&mut self, finding: &Finding);
+}
+
+/// What is the same for every hit of one process at one service: a short cut to the finding's id.
 type Key = (&'static str, Option<ServiceId>, Option<WorkloadId>, Option<TenantId>, Option<TenantId>, Sym);
+
+/// A finding's number: in the order of their making.
+type No = u64;
 
 #[derive(Debug)]
 struct Entry {
@@ -33,8 +51,12 @@ struct Entry {
     hit: Hit,
     /// The names' epoch when its words were last written ([`crate::model::Interner::epoch`]).
     epoch: u32,
-    suppressed: bool,
+    /// It was handed out as a finding, whether or not it is silent now.
+    told: bool,
+    /// When it was last handed out, silent or not.
     handed_out: Nanos,
+    /// It has happened since.
+    behind: bool,
     /// Units of work, at most one a connection, in which at least two inferred bases agreed.
     agreed: SmallVec<[(SocketCookie, Nanos); 3]>,
 }
@@ -52,20 +74,27 @@ const EXPIRED: &str = " (A suppression of this finding has expired.)";
 const REFRESHED: usize = 1_000;
 /// Most different findings held.
 const MAX_FINDINGS: usize = 10_000;
+/// Most short cuts to findings: each process and service that it used has its own.
+const MAX_KEYS: usize = 4 * MAX_FINDINGS;
 
 /// The findings so far.
 #[derive(Debug)]
 pub struct Store {
-    entries: Vec<Entry>,
-    by_key: FxHashMap<Key, usize>,
+    entries: BTreeMap<No, Entry>,
+    by_id: FxHashMap<String, No>,
+    by_key: FxHashMap<Key, No>,
     /// Those to be handed out again, by when.
-    due: BTreeSet<(Nanos, usize)>,
+    due: BTreeSet<(Nanos, No)>,
+    /// All of them, by when they last happened; put right when room is needed.
+    quiet: BTreeSet<(Nanos, No)>,
+    next: No,
     rules: Vec<RuleSpec>,
     suppress: Vec<Suppression>,
+    limit: usize,
     n_suppressed: u64,
-    n_forgotten: u64,
+    n_aged: u64,
     /// Where the next [`Store::refresh`] goes on.
-    hand: usize,
+    hand: No,
 }
 
 impl Entry {
@@ -83,8 +112,8 @@ impl Entry {
         self.finding.evidence = self.hit.steps.iter().map(|s| evidence(s, world)).collect();
     }
 
-    fn write_by(&mut self, rules: &[Box<dyn Rule>], world: &World<'_>) {
-        if let Some(rule) = rules.iter().find(|r| r.info().id == self.hit.rule) {
+    fn write_by(&mut self, rules: &[(bool, Box<dyn Rule>)], world: &World<'_>) {
+        if let Some((_, rule)) = rules.iter().find(|(_, r)| r.info().id == self.hit.rule) {
             self.write(rule.as_ref(), world);
         }
     }
@@ -94,14 +123,33 @@ impl Store {
     /// An empty store with the operator's decisions.
     pub fn new(rules: Vec<RuleSpec>, suppress: Vec<Suppression>) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: BTreeMap::new(),
+            by_id: FxHashMap::default(),
             by_key: FxHashMap::default(),
             due: BTreeSet::new(),
+            quiet: BTreeSet::new(),
+            next: 0,
             rules,
             suppress,
+            limit: MAX_FINDINGS,
             n_suppressed: 0,
-            n_forgotten: 0,
+            n_aged: 0,
             hand: 0,
+        }
+    }
+
+    /// The operator has decided otherwise at `now`. What is held is silent from now on where an exception covers it; where
+    /// none does any more, it is told when it happens again.
+    pub fn decide(&mut self, rules: Vec<RuleSpec>, suppress: Vec<Suppression>, now: Nanos) {
+        self.rules = rules;
+        self.suppress = suppress;
+        // Services may have other names now.
+        self.by_key.clear();
+        for entry in self.entries.values_mut() {
+            let f = &mut entry.finding;
+            let (silence, _) = silence(&self.suppress, f, now);
+            // An exception that was taken back ends now, and is asked about no more.
+            f.suppressed = silence.or(f.suppressed.take().map(|s| Suppressed { until: s.until.min(now), ..s }));
         }
     }
 
@@ -110,82 +158,136 @@ impl Store {
         self.rules.iter().find(|r| r.rule == rule).is_none_or(|r| r.enabled)
     }
 
+    /// The operator's exceptions.
+    pub fn suppressions(&self) -> &[Suppression] {
+        &self.suppress
+    }
+
     /// Counts a hit; hands its finding to `out` when that is due. Says how severe the finding is, unless suppressed.
-    pub fn add(
-        &mut self,
-        hit: &Hit,
-        rule: &dyn Rule,
-        world: &World<'_>,
-        out: &mut dyn FnMut(&Finding, FindingEvent),
-    ) -> Option<Severity> {
+    pub fn add(&mut self, hit: &Hit, rule: &dyn Rule, world: &World<'_>, out: &mut dyn Told) -> Option<Severity> {
         let key = (hit.rule, hit.site.service, hit.site.workload, hit.used, hit.bound, hit.subject);
-        if let Some(&at) = self.by_key.get(&key) {
-            let entry = self.entries.get_mut(at)?;
-            let f = &mut entry.finding;
-            f.count += 1;
-            f.last_seen = f.last_seen.max(hit.at);
-            let agreed = agree(&mut entry.agreed, hit);
-            let severity = severity_of(&self.rules, hit, agreed);
-            if agreed && severity > f.severity {
-                let agreeing = hit.corroborated.map(|bases| {
-                    let detail = Detail::Agree(bases);
-                    Step { at: hit.at, what: "bases", detail, tenant: hit.used, basis: None }
-                });
-                f.evidence.extend(agreeing.iter().map(|step| evidence(step, world)));
-                entry.hit.steps.extend(agreeing);
-            }
-            // What happens again may be worse, or better known, than the first time.
-            let worse = severity > f.severity || hit.class > f.class;
-            f.severity = f.severity.max(severity);
-            f.class = f.class.max(hit.class);
-            if entry.suppressed {
-                self.n_suppressed += 1;
-                return None;
-            }
-            if worse || hit.at.since(entry.handed_out) >= AGAIN {
-                self.due.remove(&(entry.handed_out + AGAIN, at));
-                entry.handed_out = hit.at;
-                entry.write(rule, world);
-                out(&entry.finding, FindingEvent::Repeated);
-            } else {
-                self.due.insert((entry.handed_out + AGAIN, at));
-            }
-            return Some(entry.finding.severity);
-        }
-        if self.entries.len() >= MAX_FINDINGS {
-            self.n_forgotten += 1;
-            return None;
+        if let Some(no) = self.by_key.get(&key).copied().filter(|no| self.entries.contains_key(no)) {
+            return self.again(no, hit, rule, world, out);
         }
         let mut finding = describe(hit, rule, world, severity_of(&self.rules, hit, false));
-        let mut suppressed = false;
-        if let Some(s) = self.suppress.iter().find(|s| covers(s, &finding)) {
-            if hit.at < s.until {
-                suppressed = true;
-                self.n_suppressed += 1;
-            } else {
-                finding.message.push_str(EXPIRED);
-            }
+        if self.by_key.len() >= MAX_KEYS {
+            self.by_key.clear();
         }
-        if !suppressed {
-            out(&finding, FindingEvent::New);
+        // The same problem of a replica, or of a predecessor.
+        if let Some(&no) = self.by_id.get(&finding.id) {
+            self.by_key.insert(key, no);
+            return self.again(no, hit, rule, world, out);
         }
-        let severity = finding.severity;
-        self.by_key.insert(key, self.entries.len());
+        while self.entries.len() >= self.limit && self.age(world, out) {}
+        let no = self.next;
+        self.next += 1;
+        self.by_key.insert(key, no);
+        self.by_id.insert(finding.id.clone(), no);
+        self.quiet.insert((hit.at, no));
         let mut agreed = SmallVec::new();
         agree(&mut agreed, hit);
-        let (hit, epoch, handed_out) = (hit.clone(), world.names.epoch(), hit.at);
-        self.entries.push(Entry { finding, hit, epoch, suppressed, handed_out, agreed });
-        (!suppressed).then_some(severity)
+        let (silence, expired) = silence(&self.suppress, &finding, hit.at);
+        finding.suppressed = silence;
+        if expired {
+            finding.message.push_str(EXPIRED);
+        }
+        let severity = finding.severity;
+        let told = finding.suppressed.is_none();
+        if told {
+            out.finding(&finding, FindingEvent::New);
+        } else {
+            self.n_suppressed += 1;
+            out.suppressed(&finding);
+        }
+        let (hit, epoch) = (hit.clone(), world.names.epoch());
+        self.entries.insert(no, Entry { finding, told, handed_out: hit.at, hit, epoch, behind: false, agreed });
+        told.then_some(severity)
+    }
+
+    /// A finding that is held has happened again.
+    fn again(&mut self, no: No, hit: &Hit, rule: &dyn Rule, world: &World<'_>, out: &mut dyn Told) -> Option<Severity> {
+        let entry = self.entries.get_mut(&no)?;
+        let f = &mut entry.finding;
+        f.count += 1;
+        f.last_seen = f.last_seen.max(hit.at);
+        let agreed = agree(&mut entry.agreed, hit);
+        let severity = severity_of(&self.rules, hit, agreed);
+        if agreed && severity > f.severity {
+            let agreeing = hit.corroborated.map(|bases| {
+                let detail = Detail::Agree(bases);
+                Step { at: hit.at, what: "bases", detail, tenant: hit.used, basis: None }
+            });
+            f.evidence.extend(agreeing.iter().map(|step| evidence(step, world)));
+            entry.hit.steps.extend(agreeing);
+        }
+        // What happens again may be worse, or better known, than the first time.
+        let worse = severity > f.severity || hit.class > f.class;
+        f.severity = f.severity.max(severity);
+        f.class = f.class.max(hit.class);
+        // Each hit asks anew: an exception has an end.
+        if f.suppressed.as_ref().is_some_and(|s| s.until <= hit.at) {
+            let (silence, expired) = silence(&self.suppress, f, hit.at);
+            f.suppressed = silence;
+            if expired && !f.message.ends_with(EXPIRED) {
+                f.message.push_str(EXPIRED);
+            }
+        }
+        let silent = f.suppressed.is_some();
+        let first = !silent && !entry.told;
+        if first || worse || hit.at.since(entry.handed_out) >= AGAIN {
+            // Handed out now: the turn that it had is for nothing.
+            self.due.remove(&(entry.handed_out + AGAIN, no));
+            entry.handed_out = hit.at;
+            entry.behind = false;
+            entry.told |= !silent;
+            entry.write(rule, world);
+            let f = &entry.finding;
+            match (silent, first) {
+                (true, _) => out.suppressed(f),
+                (false, true) => out.finding(f, FindingEvent::New),
+                (false, false) => out.finding(f, FindingEvent::Repeated),
+            }
+        } else {
+            entry.behind = true;
+            self.due.insert((entry.handed_out + AGAIN, no));
+        }
+        if silent {
+            self.n_suppressed += 1;
+            return None;
+        }
+        Some(entry.finding.severity)
+    }
+
+    /// Makes room: the finding that has been quiet for longest is forgotten. `false`: there is none.
+    fn age(&mut self, world: &World<'_>, out: &mut dyn Told) -> bool {
+        while let Some((at, no)) = self.quiet.pop_first() {
+            step();
+            let Some(entry) = self.entries.get(&no) else { continue };
+            if entry.finding.last_seen > at {
+                self.quiet.insert((entry.finding.last_seen, no));
+                continue;
+            }
+            let Some(entry) = self.entries.remove(&no) else { continue };
+            self.by_id.remove(&entry.finding.id);
+            self.due.remove(&(entry.handed_out + AGAIN, no));
+            self.n_aged += 1;
+            // Not with names that may not be shown any more.
+            if entry.behind && entry.finding.suppressed.is_none() && entry.epoch == world.names.epoch() {
+                out.finding(&entry.finding, FindingEvent::Repeated);
+            }
+            return true;
+        }
+        false
     }
 
     /// Writes the words of findings anew of whose names more, or less, may be shown by now: some at a time.
-    pub fn refresh(&mut self, rules: &[Box<dyn Rule>], world: &World<'_>) {
-        let n = self.entries.len();
-        for _ in 0..n.min(REFRESHED) {
-            self.hand = (self.hand + 1) % n.max(1);
-            if let Some(entry) = self.entries.get_mut(self.hand) {
+    pub fn refresh(&mut self, rules: &[(bool, Box<dyn Rule>)], world: &World<'_>) {
+        for _ in 0..self.entries.len().min(REFRESHED) {
+            let next = self.entries.range_mut(self.hand..).next();
+            self.hand = next.map_or(0, |(no, entry)| {
                 entry.write_by(rules, world);
-            }
+                no + 1
+            });
         }
     }
 
@@ -194,29 +296,34 @@ impl Store {
         &mut self,
         now: Nanos,
         ended: bool,
-        rules: &[Box<dyn Rule>],
+        rules: &[(bool, Box<dyn Rule>)],
         world: &World<'_>,
-        out: &mut dyn FnMut(&Finding, FindingEvent),
+        out: &mut dyn Told,
     ) {
-        let mut all: Vec<usize> = Vec::new();
-        while let Some((_, at)) = self.due.first().copied().filter(|(due, _)| ended || *due <= now) {
+        let mut all: Vec<No> = Vec::new();
+        while let Some((_, no)) = self.due.first().copied().filter(|(due, _)| ended || *due <= now) {
             step();
             self.due.pop_first();
-            all.push(at);
+            all.push(no);
         }
         // The oldest finding first.
         all.sort_unstable();
-        for at in all {
-            let Some(entry) = self.entries.get_mut(at) else { continue };
+        for no in all {
+            let Some(entry) = self.entries.get_mut(&no) else { continue };
             entry.handed_out = now;
+            entry.behind = false;
             entry.write_by(rules, world);
-            out(&entry.finding, if ended { FindingEvent::Ended } else { FindingEvent::Repeated });
+            if entry.finding.suppressed.is_some() {
+                out.suppressed(&entry.finding);
+            } else {
+                out.finding(&entry.finding, if ended { FindingEvent::Ended } else { FindingEvent::Repeated });
+            }
         }
     }
 
-    /// Every finding that is not suppressed, oldest first.
+    /// Every finding, silent ones too, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
-        self.entries.iter().filter(|e| !e.suppressed).map(|e| &e.finding)
+        self.entries.values().map(|e| &e.finding)
     }
 
     /// Different findings held.
@@ -231,7 +338,7 @@ impl Store {
 
     /// Most different findings held.
     pub fn limit(&self) -> usize {
-        MAX_FINDINGS
+        self.limit
     }
 
     /// Hits that a suppression kept silent.
@@ -239,10 +346,23 @@ impl Store {
         self.n_suppressed
     }
 
-    /// Hits that found no room.
-    pub fn n_forgotten(&self) -> u64 {
-        self.n_forgotten
+    /// Findings that made room for new ones.
+    pub fn n_aged(&self) -> u64 {
+        self.n_aged
     }
+}
+
+/// The exception that covers a finding at `at`, if any; and whether one did that has ended.
+fn silence(all: &[Suppression], f: &Finding, at: Nanos) -> (Option<Suppressed>, bool) {
+    let mut expired = false;
+    for s in all.iter().filter(|s| covers(s, f)) {
+        if at < s.until {
+            let (owner, ticket) = (s.owner.clone(), s.ticket.clone());
+            return (Some(Suppressed { reason: s.reason.clone(), owner, ticket, until: s.until }), false);
+        }
+        expired = true;
+    }
+    (None, expired)
 }
 
 /// The operator's severity, else the hit's; inference alone never goes beyond medium.
@@ -275,29 +395,30 @@ fn covers(s: &Suppression, f: &Finding) -> bool {
 }
 
 fn describe(hit: &Hit, rule: &dyn Rule, world: &World<'_>, severity: Severity) -> Finding {
-    let service = hit.site.service.and_then(|s| world.service(s)).map(|s| ServiceRef {
+    let at = hit.site.service.and_then(|s| world.service(s));
+    let service = at.map(|s| ServiceRef {
         name: world.names.name(s.name).to_owned(),
         protocol: s.protocol.name(),
         address: Some(s.address),
     });
-    let workload = hit.site.workload.and_then(|w| world.directory.get(w)).map_or_else(WorkloadRef::default, |w| {
-        let cgroup = world.names.name(w.cgroup);
-        WorkloadRef {
-            name: world.names.name(w.name).to_owned(),
-            cgroup: (!cgroup.is_empty()).then(|| cgroup.to_owned()),
-        }
-    });
+    let workload = hit.site.workload.map_or_else(WorkloadRef::default, |w| workload(w, world));
     let name = |t: Option<TenantId>| t.map(|t| world.tenants.name(t).to_owned());
     let tenants = TenantPair { used: name(hit.used), bound: name(hit.bound) };
-    let mut parts = vec![
-        hit.rule,
-        &workload.name,
-        workload.cgroup.as_deref().unwrap_or_default(),
-        service.as_ref().map_or("", |s| &s.name),
+    let served_by = at.and_then(|s| named_after(s, world));
+    let mut parts = vec![hit.rule];
+    match &workload.owner {
+        Some(owner) => parts.extend(owner_parts(owner)),
+        None => parts.extend([workload.name.as_str(), workload.cgroup.as_deref().unwrap_or_default()]),
+    }
+    match &served_by {
+        Some(owner) => parts.extend(owner_parts(owner)),
+        None => parts.push(service.as_ref().map_or("", |s| &s.name)),
+    }
+    parts.extend([
         service.as_ref().map_or("", |s| s.protocol),
         tenants.used.as_deref().unwrap_or_default(),
         tenants.bound.as_deref().unwrap_or_default(),
-    ];
+    ]);
     // Rules without a subject keep the ids they have always had.
     if hit.subject != Sym::EMPTY {
         parts.push(world.names.exact(hit.subject));
@@ -317,8 +438,41 @@ fn describe(hit: &Hit, rule: &dyn Rule, world: &World<'_>, severity: Severity) -
         flow: hit.site.flow.map(|(cookie, local, peer)| FlowRef { cookie, local, peer }),
         evidence: hit.steps.iter().map(|s| evidence(s, world)).collect(),
         message: rule.message(hit, world),
-        remediation: rule.info().remediation,
+        remediation: remedy(rule.info(), at.map(|s| s.protocol)),
+        suppressed: None,
     }
+}
+
+fn workload(id: WorkloadId, world: &World<'_>) -> WorkloadRef {
+    let Some(w) = world.directory.get(id) else { return WorkloadRef::default() };
+    let shown = |sym: Sym| Some(world.names.name(sym)).filter(|n| !n.is_empty()).map(str::to_owned);
+    WorkloadRef {
+        name: world.names.name(w.name).to_owned(),
+        cgroup: shown(w.cgroup),
+        owner: owner(id, world),
+        pod: w.owner.and_then(|o| shown(o.pod)),
+    }
+}
+
+/// What a workload is one of. A name that found no room in the table of names is nobody's.
+fn owner(id: WorkloadId, world: &World<'_>) -> Option<OwnerRef> {
+    let o = world.directory.get(id)?.owner?;
+    let shown = |sym: Sym| world.names.name(sym).to_owned();
+    (o.name != Sym::OTHER && o.namespace != Sym::OTHER).then(|| OwnerRef {
+        kind: shown(o.kind),
+        namespace: Some(shown(o.namespace)).filter(|n| !n.is_empty()),
+        name: shown(o.name),
+    })
+}
+
+/// What the workload behind a service is one of, where the service has no name but the workload's.
+fn named_after(s: &Service, world: &World<'_>) -> Option<OwnerRef> {
+    let behind = s.workload?;
+    world.directory.get(behind).filter(|w| w.name == s.name).and_then(|_| owner(behind, world))
+}
+
+fn owner_parts(owner: &OwnerRef) -> [&str; 3] {
+    [&owner.kind, owner.namespace.as_deref().unwrap_or_default(), &owner.name]
 }
 
 fn evidence(step: &Step, world: &World<'_>) -> Evidence {
@@ -342,3 +496,7 @@ fn fingerprint(parts: &[&str]) -> String {
     let h = siphasher::sip128::Hasher128::finish128(&h);
     format!("{:016x}{:016x}", h.h1, h.h2)
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

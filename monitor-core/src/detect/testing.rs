@@ -287,6 +287,7 @@ pub(crate) fn with_settings<T>(services: &[Service], settings: Settings, f: impl
             conflicting: false,
             bare: cgroup == Sym::EMPTY,
             role: None,
+            owner: None,
         });
     }
     f(&World {

@@ -7,7 +7,7 @@ use super::Engine;
 use super::index::Party;
 use super::shared::Shared;
 use crate::attribute::forwarded::Relay;
-use crate::model::{Nanos, WorkloadId};
+use crate::model::{Nanos, Owner, WorkloadId};
 
 /// How long a workload is remembered that has no place any more.
 const KEEP: Nanos = Nanos::secs(600);
@@ -37,6 +37,9 @@ impl Engine {
             if let Some(workload) = self.shared.directory.forget(id) {
                 self.shared.names.release(workload.name);
                 self.shared.names.release(workload.cgroup);
+                for name in workload.owner.into_iter().flat_map(Owner::names) {
+                    self.shared.names.release(name);
+                }
                 forgotten.insert(id);
             }
         }
@@ -75,7 +78,13 @@ mod tests {
 
     fn fact(n: u64) -> WorkloadFact {
         let tenants = vec![format!("tenant-{}", n % 7)];
-        WorkloadFact { name: format!("pod-{n}"), cgroup: format!("/kubepods/pod-{n}"), tenants, role: None }
+        WorkloadFact {
+            name: format!("pod-{n}"),
+            cgroup: format!("/kubepods/pod-{n}"),
+            tenants,
+            role: None,
+            owner: None,
+        }
     }
 
     fn opened(at: Nanos, cookie: u64, cgroup: u64) -> Event<'static> {

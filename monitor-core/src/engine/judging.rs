@@ -101,6 +101,12 @@ impl Session<'_> {
         self.shared.note_operation(self.core, pending, answer, Verdict::None, self.out);
     }
 
+    /// Whether it is contradicted whose the client is.
+    fn in_doubt(&self) -> bool {
+        let client = self.core.client_workload.and_then(|w| self.shared.directory.get(w));
+        client.is_some_and(|w| w.conflicting)
+    }
+
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
     pub(super) fn judge(&mut self, pending: &Pending) {
         self.judge_knowing(pending, None);
@@ -172,8 +178,9 @@ impl Session<'_> {
                 (Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None }, None)
             }
         };
-        // A reply that was not seen whole proves nothing.
-        let ruling = if op.outcome == Outcome::Unknown {
+        // A reply that was not seen whole proves nothing; and of whom two tenants are named, nothing is clean.
+        let clean = matches!(ruling.verdict, Verdict::Revalidated | Verdict::SingleTenant);
+        let ruling = if op.outcome == Outcome::Unknown || (clean && self.in_doubt()) {
             Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None }
         } else {
             ruling

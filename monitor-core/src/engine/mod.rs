@@ -22,6 +22,7 @@ mod messages;
 mod open_jobs;
 mod output;
 mod owners;
+mod reconfigure;
 mod selectors;
 mod services;
 mod session;
@@ -36,7 +37,9 @@ mod upkeep;
 mod weight;
 
 pub use downstream::{DownstreamView, Habit};
-pub use output::{AddressFact, OperationView, Output, ServiceView, TenantView, ToolView, Wanted, WorkloadFact};
+pub use output::{
+    AddressFact, OperationView, Output, OwnerFact, ServiceView, TenantView, ToolView, Wanted, WorkloadFact,
+};
 pub use stats::{HitLabels, Stats, TableLevel};
 
 use std::net::{IpAddr, SocketAddr};
@@ -44,6 +47,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::decode::token::Verifier;
 use crate::detect::RuleEvent;
 use crate::model::identity::AddressRule;
+use crate::model::settings::Suppression;
 use crate::model::{CgroupId, Directory, Event, Finding, Nanos, ServiceId, Settings};
 
 use index::Party;
@@ -105,7 +109,9 @@ impl Engine {
         self.shared.age_deserted(now);
         self.table.expire(now, PATIENCE, &mut self.shared, out);
         self.shared.release(now, false, out);
+        self.shared.contradicted(out);
         if now.since(self.last_tick) >= Nanos::secs(1) {
+            self.shared.exceptions_end(self.last_tick, now);
             self.last_tick = now;
             self.forget_gone(now);
             self.shared.detect(&RuleEvent::Tick(now), out);
@@ -182,6 +188,7 @@ impl Engine {
     /// The input has ended at `at`: everything that waits is decided with what there is.
     pub fn finish(&mut self, at: Nanos, out: &mut dyn Output) {
         self.table.finish(at, &mut self.shared, out);
+        self.shared.contradicted(out);
         self.shared.detect(&RuleEvent::End(at), out);
         self.shared.release(at, true, out);
         self.shared.names.refresh();
@@ -225,12 +232,27 @@ impl Engine {
 
     /// Findings so far, suppressed ones left out, oldest first.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.all_findings().filter(|f| f.suppressed.is_none())
+    }
+
+    /// Findings so far, suppressed ones too, oldest first.
+    pub fn all_findings(&self) -> impl Iterator<Item = &Finding> {
         self.shared.store.iter()
     }
 
-    /// Hits that a suppression kept silent, and hits that found no room.
-    pub fn unreported(&self) -> (u64, u64) {
-        (self.shared.store.n_suppressed(), self.shared.store.n_forgotten())
+    /// Hits that a suppression kept silent.
+    pub fn n_suppressed(&self) -> u64 {
+        self.shared.store.n_suppressed()
+    }
+
+    /// Findings that were forgotten to make room, those that had been quiet for longest first.
+    pub fn n_findings_aged(&self) -> u64 {
+        self.shared.store.n_aged()
+    }
+
+    /// The operator's exceptions.
+    pub fn suppressions(&self) -> &[Suppression] {
+        self.shared.store.suppressions()
     }
 
     /// The name of a service, for a metric label.

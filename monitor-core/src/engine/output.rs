@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::downstream::DownstreamView;
 use crate::decode::Appetite;
-use crate::detect::FindingEvent;
+use crate::detect::{FindingEvent, Told};
 use crate::model::mcp::ManifestHash;
 use crate::model::{Answer, Finding, Nanos, Operation, Protocol, ServiceRole, SocketCookie, Verdict};
 
@@ -12,6 +12,11 @@ use crate::model::{Answer, Finding, Nanos, Operation, Protocol, ServiceRole, Soc
 pub trait Output {
     /// A finding is new, has repeated, or is told for the last time.
     fn finding(&mut self, finding: &Finding, event: FindingEvent);
+
+    /// A finding that an exception keeps silent was made, or has happened again (at most once a minute).
+    fn suppressed(&mut self, finding: &Finding) {
+        let _ = finding;
+    }
 
     /// One decoded operation, judged. Only called when `Settings::operations` is on.
     fn operation(&mut self, op: &OperationView<'_>) {
@@ -26,6 +31,19 @@ pub trait Output {
     /// A socket is not followed any more, to make room. Announced again, it is followed from there on.
     fn forgotten(&mut self, cookie: SocketCookie) {
         let _ = cookie;
+    }
+}
+
+/// Findings on their way to an [`Output`].
+pub(super) struct ToOutput<'o>(pub(super) &'o mut dyn Output);
+
+impl Told for ToOutput<'_> {
+    fn finding(&mut self, finding: &Finding, event: FindingEvent) {
+        self.0.finding(finding, event);
+    }
+
+    fn suppressed(&mut self, finding: &Finding) {
+        self.0.suppressed(finding);
     }
 }
 
@@ -79,6 +97,21 @@ pub struct WorkloadFact {
     pub tenants: Vec<String>,
     /// Its role, if declared.
     pub role: Option<ServiceRole>,
+    /// What it is one of, where replicas and successors of it have names of their own.
+    pub owner: Option<OwnerFact>,
+}
+
+/// What a workload is one of, as identity found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerFact {
+    /// What kind of thing: `Deployment`, `CronJob`, `Image` …
+    pub kind: String,
+    /// The Kubernetes namespace, or the project; empty where there is none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The pod that the workload is; empty where it is none.
+    pub pod: String,
 }
 
 /// Who is behind an address, by configuration.

@@ -68,6 +68,7 @@ impl Shared {
             conflicting: false,
             bare: true,
             role: None,
+            owner: None,
         });
         self.addresses.insert(addr.ip(), id);
         Some(id)
@@ -115,6 +116,41 @@ impl Shared {
                         .covers(addr)
                 })
         })
+    }
+
+    /// Services are configured otherwise now: each is what the configuration says of its address.
+    pub(super) fn place_services(&mut self) {
+        self.service_keys.retain(|key, _| !matches!(key, ServiceKey::Spec(_)));
+        for index in 0..self.services.len() {
+            let Some((addr, was)) =
+                self.services.get(index).filter(|s| s.name != Sym::OTHER).map(|s| (s.address, s.spec))
+            else {
+                continue;
+            };
+            let spec = self.spec_at(addr);
+            let configured = spec.and_then(|i| self.settings.services.get(i)).map(|s| (s.name.clone(), s.minimum));
+            let (named, workload) =
+                (self.directory.service_at(addr), self.services.get(index).and_then(|s| s.workload));
+            let (key, name) = match (spec.zip(configured.as_ref()), named, workload) {
+                (Some((i, (name, _))), ..) => (ServiceKey::Spec(i), self.names.intern(name)),
+                (None, Some(name), _) => (ServiceKey::Named(name), name),
+                (None, None, Some(w)) if self.directory.get(w).is_some_and(|w| !w.bare) => {
+                    let name = self.directory.get(w).map_or(Sym::OTHER, |w| w.name);
+                    (ServiceKey::Workload(w, addr.port()), name)
+                }
+                (None, None, Some(w)) => (ServiceKey::Workload(w, addr.port()), self.names.intern(&addr.to_string())),
+                (None, None, None) => (ServiceKey::Address(addr), self.names.intern(&addr.to_string())),
+            };
+            let id = ServiceId(u32::try_from(index).unwrap_or(u32::MAX));
+            let Some(s) = self.services.get_mut(index) else { continue };
+            s.minimum = configured.and_then(|(_, minimum)| minimum).unwrap_or(minimum(s.protocol));
+            s.spec = spec;
+            // Names that nobody has configured, before or now, stay as they were found.
+            if spec.is_some() || was.is_some() {
+                s.name = name;
+                self.service_keys.entry(key).or_insert(id);
+            }
+        }
     }
 
     /// The protocol that the configuration declares for `addr`, as what is read first: MCP comes over HTTP.

@@ -14,7 +14,7 @@ use super::held::Held;
 use super::jars::Jars;
 use super::lookups::Lookups;
 use super::messages::Messages;
-use super::output::{OperationView, Output};
+use super::output::{OperationView, Output, ToOutput};
 use super::owners::{Owners, TenantValues};
 use super::selectors::Selectors;
 use super::services::{Servers, ServiceKey};
@@ -25,13 +25,13 @@ use crate::attribute::through::{Place, RequestKey};
 use crate::decode::canary::CanarySet;
 use crate::decode::infer;
 use crate::decode::token::Verifier;
-use crate::detect::{self, Hit, Outcome, Rule, RuleEvent, Store, World};
+use crate::detect::{self, Contradiction, Hit, Outcome, Rule, RuleEvent, Store, World};
 use crate::model::mcp::Exchange;
 use crate::model::shown::{Shown, with_ids};
 use crate::model::token::Token;
 use crate::model::{
-    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Protocol, Service,
-    ServiceId, Settings, Severity, TenantId, TenantTable, Unseen, Verdict, Workload, WorkloadId,
+    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Owner, Protocol,
+    Service, ServiceId, Settings, Severity, Sym, TenantId, TenantTable, Unseen, Verdict, Workload, WorkloadId,
 };
 
 /// Most names (tables, settings, workloads …) told apart.
@@ -40,6 +40,8 @@ const MAX_NAMES: usize = 65_536;
 const MAX_ALIASES: usize = 65_536;
 /// Most pairs of a place and a protocol that it opens connections of itself.
 const MAX_RELAYS: usize = 65_536;
+/// Most contradictions of identity that wait to be told: they do so for a quarter of a second.
+const MAX_CONTRADICTIONS: usize = 1_024;
 /// Most processes that are followed because they work for others.
 const MAX_PLACES: usize = 1_024;
 
@@ -91,7 +93,9 @@ pub(super) struct Shared {
     pub(super) habits: Habits,
     /// Workloads that bind for whole sessions on a service.
     binds_sessions: FxHashSet<(Option<WorkloadId>, ServiceId)>,
-    rules: Vec<Box<dyn Rule>>,
+    /// Every rule, and whether the operator left it on. One that is off follows what happens all the same: switched on
+    /// later, it must not take for unseen what it only was not asked about.
+    pub(super) rules: Vec<(bool, Box<dyn Rule>)>,
     hits: Vec<Hit>,
     pub(super) store: Store,
     pub(super) stats: Stats,
@@ -118,6 +122,8 @@ pub(super) struct Shared {
     pub(super) held_hits: Held,
     /// Workloads without a place, and since when, oldest first.
     pub(super) gone: VecDeque<(Nanos, WorkloadId)>,
+    /// Workloads of which two tenants are named, to be told to rules.
+    contradictions: Vec<Contradiction>,
     /// The time of the event that is being handled.
     pub(super) now: Nanos,
 }
@@ -125,7 +131,7 @@ pub(super) struct Shared {
 /// Rules, what they see, and where what they find goes.
 struct Bench<'a> {
     world: World<'a>,
-    rules: &'a mut [Box<dyn Rule>],
+    rules: &'a mut [(bool, Box<dyn Rule>)],
     hits: &'a mut Vec<Hit>,
     store: &'a mut Store,
     stats: &'a mut Stats,
@@ -151,7 +157,7 @@ impl Shared {
         // The configuration has refused what is wrong with keys; what is left is used.
         let (tokens, _) = Verifier::new(&settings.tokens, settings.salt);
         let store = Store::new(settings.rules.clone(), settings.suppress.clone());
-        let rules = detect::all().into_iter().filter(|r| store.enabled(r.info().id)).collect();
+        let rules = detect::all().into_iter().map(|rule| (store.enabled(rule.info().id), rule)).collect();
         Self {
             tenants,
             names: Interner::showing(MAX_NAMES, Shown::new(&settings.show, settings.salt)),
@@ -196,6 +202,7 @@ impl Shared {
             missed: Missed::default(),
             held_hits: Held::default(),
             gone: VecDeque::new(),
+            contradictions: Vec::new(),
             now: Nanos(0),
             settings,
         }
@@ -203,25 +210,43 @@ impl Shared {
 
     /// The workload of a fact from identity.
     pub(super) fn workload(&mut self, fact: &super::WorkloadFact) -> WorkloadId {
-        let tenant = match fact.tenants.as_slice() {
-            [one] => {
-                let id = self.tenants.intern(one);
-                self.tenant_values.add(self.settings.salt, one, id);
-                Some(id)
+        // Two spellings of one tenant are no contradiction.
+        let mut named: SmallVec<[TenantId; 2]> = SmallVec::new();
+        for one in &fact.tenants {
+            let id = self.tenants.intern(one);
+            self.tenant_values.add(self.settings.salt, one, id);
+            if !named.contains(&id) {
+                named.push(id);
             }
-            _ => None,
-        };
+        }
+        let tenant = named.first().copied().filter(|_| named.len() == 1);
         // Workloads come and go, and their names with them.
-        let (name, cgroup) = (self.names.intern_passing(&fact.name), self.names.intern_passing(&fact.cgroup));
-        let conflicting = fact.tenants.len() > 1;
+        let names = &mut self.names;
+        let (name, cgroup) = (names.intern_passing(&fact.name), names.intern_passing(&fact.cgroup));
+        let conflicting = named.len() > 1;
+        let owner = fact.owner.as_ref().map(|o| Owner {
+            kind: names.intern_passing(&o.kind),
+            namespace: names.intern_passing(&o.namespace),
+            name: names.intern_passing(&o.name),
+            pod: names.intern_passing(&o.pod),
+        });
         let known = self.directory.len();
-        let workload = Workload { name, cgroup, tenant, conflicting, bare: false, role: fact.role };
-        let id = self.directory.workload(workload);
+        let new = Workload { name, cgroup, tenant, conflicting, bare: false, role: fact.role, owner };
+        let workload = self.directory.workload(new);
         if self.directory.len() > known {
             self.names.hold(name);
             self.names.hold(cgroup);
+            for name in owner.into_iter().flat_map(Owner::names) {
+                self.names.hold(name);
+            }
         }
-        id
+        if let [first, other, ..] = *named
+            && self.contradictions.len() < MAX_CONTRADICTIONS
+        {
+            let pod = owner.is_some_and(|o| o.pod != Sym::EMPTY);
+            self.contradictions.push(Contradiction { workload, at: self.now, first, other, pod });
+        }
+        workload
     }
 
     /// Forgets relays that are not `there` any more, and what they bind.
@@ -317,8 +342,13 @@ impl Shared {
     pub(super) fn detect(&mut self, event: &RuleEvent<'_>, out: &mut dyn Output) {
         let Bench { world, rules, hits, stats, .. } = self.bench();
         let mut found: SmallVec<[(Hit, SmallVec<[Unseen; 2]>); 1]> = SmallVec::new();
-        for rule in rules {
-            if let Outcome::Insufficient(reason) = rule.on_event(event, &world, hits) {
+        for (on, rule) in rules {
+            let outcome = rule.on_event(event, &world, hits);
+            if !*on {
+                hits.clear();
+                continue;
+            }
+            if let Outcome::Insufficient(reason) = outcome {
                 *stats.insufficient.entry((rule.info().id, reason)).or_default() += 1;
             }
             for hit in hits.drain(..) {
@@ -331,13 +361,21 @@ impl Shared {
         }
     }
 
+    /// Tells rules whose identity contradicts itself.
+    pub(super) fn contradicted(&mut self, out: &mut dyn Output) {
+        for c in std::mem::take(&mut self.contradictions) {
+            self.detect(&RuleEvent::Contradicted(c), out);
+        }
+    }
+
     /// Hands out a hit as a finding.
     pub(super) fn found(&mut self, hit: &Hit, out: &mut dyn Output) {
         let Bench { world, rules, store, stats, .. } = self.bench();
-        let Some(rule) = rules.iter().find(|r| r.info().id == hit.rule) else { return };
-        let told = store.add(hit, rule.as_ref(), &world, &mut |f, e| out.finding(f, e));
+        // A hit may have waited while its rule was switched off.
+        let Some((true, rule)) = rules.iter().find(|(_, r)| r.info().id == hit.rule) else { return };
+        let told = store.add(hit, rule.as_ref(), &world, &mut ToOutput(out));
         let Some(severity) = told else { return };
-        let key = (hit.rule, severity, hit.class, hit.site.service, hit.used);
+        let key = (hit.rule, severity, hit.class, hit.site.service, hit.used, hit.bound);
         *stats.findings.entry(key).or_default() += 1;
         if severity >= Severity::High
             && let Some(s) = hit.site.service.and_then(|id| self.service_mut(id))
@@ -358,7 +396,7 @@ impl Shared {
             missed: &self.missed,
         };
         self.store.refresh(&self.rules, &world);
-        self.store.flush(now, ended, &self.rules, &world, &mut |f, e| out.finding(f, e));
+        self.store.flush(now, ended, &self.rules, &world, &mut ToOutput(out));
     }
 
     /// Counts an operation of a connection and hands it out, if wanted.

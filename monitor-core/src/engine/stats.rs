@@ -4,8 +4,8 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{Basis, EvidenceClass, LossStage, OpKind, Protocol, ServiceId, Severity, TenantId, Verdict};
 
-/// What hits are counted by: rule, severity, class, service, use-tenant.
-pub type HitLabels = (&'static str, Severity, EvidenceClass, Option<ServiceId>, Option<TenantId>);
+/// What hits are counted by: rule, severity, class, service, use-tenant, and whom the connection was bound to.
+pub type HitLabels = (&'static str, Severity, EvidenceClass, Option<ServiceId>, Option<TenantId>, Option<TenantId>);
 
 /// Counters and levels, all since the start.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub struct Stats {
     pub operations: FxHashMap<(ServiceId, Protocol, OpKind, Verdict), u64>,
     /// Data operations whose tenant differs from the connection's previous one, by service, protocol and verdict.
     pub switches: FxHashMap<(ServiceId, Protocol, Verdict), u64>,
-    /// Hits by rule, severity, class, service and use-tenant, suppressed ones left out.
+    /// Hits by rule, severity, class, service and both tenants, suppressed ones left out.
     pub findings: FxHashMap<HitLabels, u64>,
     /// Malformed input by protocol and kind.
     pub decode_errors: FxHashMap<(Protocol, &'static str), u64>,

@@ -11,12 +11,14 @@ mod cookies;
 mod faults;
 mod flat;
 mod habits;
+mod identity;
 mod indices;
 mod jobs;
 mod keys;
 mod logs;
 mod loss;
 mod recipes;
+mod reconfigure;
 mod scenes;
 mod shared_service;
 mod shown;
@@ -282,6 +284,8 @@ struct Seen {
     latest: Vec<Finding>,
     operations: Vec<String>,
     silenced: Vec<u64>,
+    /// Findings that an exception kept silent.
+    suppressed: Vec<Finding>,
 }
 
 impl Output for Seen {
@@ -290,6 +294,10 @@ impl Output for Seen {
         if event == FindingEvent::New {
             self.findings.push(finding.clone());
         }
+    }
+
+    fn suppressed(&mut self, finding: &Finding) {
+        self.suppressed.push(finding.clone());
     }
 
     fn operation(&mut self, op: &OperationView<'_>) {
@@ -333,6 +341,7 @@ fn engine_with(settings: Settings) -> Engine {
             cgroup: format!("/{name}"),
             tenants: tenant.into_iter().map(str::to_owned).collect(),
             role: None,
+            owner: None,
         };
         engine.learn_cgroup(Nanos(0), CgroupId(id), &fact);
     }
@@ -344,11 +353,23 @@ fn play(steps: &[Step], keep: impl Fn(usize) -> bool, lossy: bool) -> Seen {
     play_on(engine(), steps, keep, lossy)
 }
 
-fn play_on(mut engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, lossy: bool) -> Seen {
+fn play_on(engine: Engine, steps: &[Step], keep: impl Fn(usize) -> bool, lossy: bool) -> Seen {
+    play_and(engine, steps, keep, lossy, |_, _, _, _| {})
+}
+
+/// The same; before each step something is done to the engine.
+fn play_and(
+    mut engine: Engine,
+    steps: &[Step],
+    keep: impl Fn(usize) -> bool,
+    lossy: bool,
+    mut before: impl FnMut(usize, &mut Engine, Nanos, &mut Seen),
+) -> Seen {
     let mut seen = Seen::default();
     let mut at = Nanos::secs(1);
     for (i, step) in steps.iter().enumerate() {
         at = at + Nanos::millis(1);
+        before(i, &mut engine, at, &mut seen);
         if !keep(i) {
             continue;
         }
@@ -625,6 +646,7 @@ fn a_capture_that_knows_addresses_only() {
                 cgroup: String::new(),
                 tenants: vec![tenant.to_owned()],
                 role: None,
+                owner: None,
             };
             // The port is the service's: clients of a tenant, whatever their own port.
             engine.add_address(&AddressFact { net: ip.parse().unwrap(), prefix: 32, port: Some(6432), fact });

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use slots::Slots;
 
-use crate::model::{Bound, Claim, Effect, Nanos, ResetScope, Scope, Strength, Sym, TxStatus, UnitNo};
+use crate::model::{Bound, Claim, Effect, Nanos, ResetScope, Scope, Slot, Strength, Sym, TxStatus, UnitNo};
 
 /// Why the state of a connection is not fully known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +121,21 @@ impl Ledger {
         if self.per_request && self.known == Known::SinceBinding {
             self.known = Known::Fully;
         }
+    }
+
+    /// What counts as a binding is decided otherwise from now on: bindings in slots that `keep` still counts stay, and
+    /// where none is in force, one that did not count when it was made may be. Nothing was missed, so what is known of
+    /// start and transaction stays.
+    pub fn decide_anew(&mut self, keep: &dyn Fn(Slot) -> bool) {
+        let doubt = if self.per_request { Known::SinceBinding } else { Known::Nothing };
+        let before = self.before.iter_mut().map(|saved| &mut **saved);
+        let saved = self.savepoints.iter_mut().map(|(_, saved)| saved);
+        for Saved { slots, known } in before.chain(saved) {
+            slots.retain(keep);
+            *known = doubt;
+        }
+        self.slots.retain(keep);
+        self.known = doubt;
     }
 
     /// Applies what an acknowledged operation of unit `unit` changed.

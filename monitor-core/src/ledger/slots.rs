@@ -99,6 +99,11 @@ impl Slots {
         }
     }
 
+    /// Forgets the slots that `keep` does not want.
+    pub(super) fn retain(&mut self, keep: &dyn Fn(Slot) -> bool) {
+        self.values.retain(|v| keep(v.slot));
+    }
+
     /// Bindings that `unit` has made since `since` were made by `by`.
     pub(super) fn made_by(&mut self, unit: UnitNo, since: Nanos, by: UnitNo) {
         for v in &mut self.values {

@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use rustc_hash::FxHashMap;
 use siphasher::sip::SipHasher13;
 
+use super::settings::TenantSpec;
 use super::{Fingerprint, MarkerPlace, Slot, TenantId};
 
 /// A value that binds, but is no known tenant's name: equal values give equal ids, and the value cannot be had back.
@@ -77,6 +78,34 @@ impl TenantTable {
         }
     }
 
+    /// Takes the spellings of `specs` for those that were given before; tenants that are known stay. Says whether a
+    /// spelling names a tenant that it did not name before.
+    pub fn respell(&mut self, specs: &[TenantSpec]) -> bool {
+        let before = std::mem::take(&mut self.exact);
+        self.words.clear();
+        let known: FxHashMap<String, TenantId> =
+            (0u32..).map(TenantId).zip(&self.names).map(|(id, name)| (name.to_lowercase(), id)).collect();
+        // What the configuration says comes first, as it does at the start.
+        for spec in specs {
+            let id = match known.get(&spec.name.to_lowercase()) {
+                Some(id) => *id,
+                None => self.intern(&spec.name),
+            };
+            for spelling in std::iter::once(&spec.name).chain(&spec.aliases) {
+                self.alias(id, spelling);
+            }
+        }
+        for (id, name) in (0u32..).map(TenantId).zip(self.names.clone()) {
+            self.alias(id, &name);
+        }
+        self.exact.iter().any(|(spelling, id)| before.get(spelling) != Some(id))
+    }
+
+    /// Every tenant and its name.
+    pub fn iter(&self) -> impl Iterator<Item = (TenantId, &str)> {
+        (0u32..).map(TenantId).zip(self.names.iter().map(String::as_str))
+    }
+
     fn add_spelling(&mut self, id: TenantId, key: String) {
         let words: Vec<String> = words_of(&key).map(str::to_owned).collect();
         if !words.is_empty() {
@@ -135,7 +164,7 @@ fn words_of(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What binds on one service: settings, roles and users, by configuration or by the defaults of the interface page.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindPolicy {
     /// Settings that bind, in lower case. `None`: any custom setting (a name with a dot) whose name speaks of a tenant,
     /// organisation, account or customer, or whose value is a known tenant's name.

@@ -66,6 +66,17 @@ pub struct TenantPair {
     pub bound: Option<String>,
 }
 
+/// What a workload is one of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerRef {
+    /// What kind of thing: `Deployment`, `CronJob`, `Image` …
+    pub kind: String,
+    /// The Kubernetes namespace, or the project, if there is one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
 /// The workload that made the mistake possible.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkloadRef {
@@ -73,6 +84,10 @@ pub struct WorkloadRef {
     pub name: String,
     /// Its outermost cgroup; `None` for a remote one.
     pub cgroup: Option<String>,
+    /// What it is one of, where that is known: the finding's id is by this.
+    pub owner: Option<OwnerRef>,
+    /// The pod on which it was first seen, if it is one.
+    pub pod: Option<String>,
 }
 
 /// The service it happened at.
@@ -112,10 +127,23 @@ pub struct Evidence {
     pub basis: Option<&'static str>,
 }
 
+/// The exception that keeps a finding silent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppressed {
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Where it was decided.
+    pub ticket: Option<String>,
+    /// When it ends.
+    pub until: Nanos,
+}
+
 /// A rule's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Stable fingerprint of rule, workload, service and tenants: 32 hexadecimal digits.
+    /// Stable fingerprint of rule, workload (by its owner), service and tenants: 32 hexadecimal digits.
     pub id: String,
     /// The rule's id.
     pub rule: &'static str,
@@ -143,4 +171,6 @@ pub struct Finding {
     pub message: String,
     /// What to do.
     pub remediation: &'static str,
+    /// An exception keeps it silent.
+    pub suppressed: Option<Suppressed>,
 }

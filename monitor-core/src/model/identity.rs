@@ -17,6 +17,26 @@ pub enum ServiceRole {
     Service,
 }
 
+/// What a workload is one of, where replicas and successors of it have names of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// What kind of thing: `Deployment`, `CronJob`, `Image` …
+    pub kind: Sym,
+    /// The Kubernetes namespace, or the project; [`Sym::EMPTY`] where there is none.
+    pub namespace: Sym,
+    /// Its name.
+    pub name: Sym,
+    /// The pod that this workload is; [`Sym::EMPTY`] where it is none.
+    pub pod: Sym,
+}
+
+impl Owner {
+    /// Every name in it.
+    pub fn names(self) -> [Sym; 4] {
+        [self.kind, self.namespace, self.name, self.pod]
+    }
+}
+
 /// The container, pod or unit behind a cgroup or an address.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -32,6 +52,8 @@ pub struct Workload {
     pub bare: bool,
     /// Declared role; `None`: by evidence.
     pub role: Option<ServiceRole>,
+    /// What it is one of; `None`: its name and cgroup are its own for good.
+    pub owner: Option<Owner>,
 }
 
 /// An address rule of the configuration: first match wins.
@@ -199,6 +221,24 @@ impl Directory {
         self.addresses.push(rule);
     }
 
+    /// The address rules so far.
+    pub fn addresses(&self) -> &[AddressRule] {
+        &self.addresses
+    }
+
+    /// Takes back every address rule, for others to be added.
+    pub fn clear_addresses(&mut self) {
+        self.addresses.clear();
+    }
+
+    /// `id` has been taken for somebody that it is not: its tenant is not known any more.
+    pub fn doubt(&mut self, id: WorkloadId) {
+        if let Some(w) = self.workloads.get_mut(&id).map(|resident| &mut resident.workload) {
+            w.conflicting = true;
+            w.tenant = None;
+        }
+    }
+
     /// A service answers at `addr` under this name.
     pub fn learn_service(&mut self, addr: SocketAddr, name: Sym) {
         if self.services.len() < MAX_LEARNED || self.services.contains_key(&addr) {
@@ -281,6 +321,7 @@ mod tests {
             conflicting: false,
             bare: false,
             role: None,
+            owner: None,
         }
     }
 

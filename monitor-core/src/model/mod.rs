@@ -26,8 +26,10 @@ pub mod words;
 pub use attribution::{Answer, Attribution, Bases, Basis};
 pub use claim::{BindPolicy, Claim, OpaqueId, Salt, TenantTable};
 pub use event::{CloseReason, Direction, Event, LossStage, Role, Segment};
-pub use finding::{Evidence, EvidenceClass, Finding, FlowRef, ServiceRef, Severity, TenantPair, WorkloadRef};
-pub use identity::{Directory, ServiceRole, Workload};
+pub use finding::{
+    Evidence, EvidenceClass, Finding, FlowRef, OwnerRef, ServiceRef, Severity, Suppressed, TenantPair, WorkloadRef,
+};
+pub use identity::{Directory, Owner, ServiceRole, Workload};
 pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId};
 pub use intern::{Interner, Sym};
 pub use missed::{Missed, Unseen, Where};

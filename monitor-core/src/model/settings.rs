@@ -8,7 +8,7 @@ use super::token::TokenPolicy;
 use super::{BindPolicy, Nanos, Protocol, Severity, Strength};
 
 /// A tenant by configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantSpec {
     /// Its name.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct ServiceSpec {
 }
 
 /// A rule by configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSpec {
     /// Its id.
     pub rule: String,
@@ -45,7 +45,7 @@ pub struct RuleSpec {
 }
 
 /// An accepted exception.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suppression {
     /// The rule's id.
     pub rule: String,
@@ -57,6 +57,10 @@ pub struct Suppression {
     pub finding: Option<String>,
     /// Why.
     pub reason: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Where it was decided: the name or address of a ticket.
+    pub ticket: Option<String>,
     /// Ends here; afterwards findings come again and say so.
     pub until: Nanos,
 }

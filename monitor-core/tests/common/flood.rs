@@ -99,6 +99,7 @@ impl Net {
                 cgroup: format!("/workload-{id}"),
                 tenants: tenant.into_iter().map(str::to_owned).collect(),
                 role: None,
+                owner: None,
             };
             engine.learn_cgroup(Nanos(0), CgroupId(id), &fact);
         }

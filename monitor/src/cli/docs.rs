@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use super::{Failure, print};
 
-/// Print the JSON schema of the configuration.
+/// Print the JSON schema of the configuration, or of what the agent hands out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Schema {
+    /// Of what: `finding`, `operation`, `services` or `tools`; the configuration if left out.
+    of: Option<String>,
     /// Instead this schema of a chart's values, with the configuration's as a part of it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "of")]
     inside: Option<std::path::PathBuf>,
 }
 
@@ -21,6 +23,12 @@ pub(super) struct Metrics {
 }
 
 pub(super) fn schema(args: &Schema) -> Result<ExitCode, Failure> {
+    if let Some(of) = &args.of {
+        return match crate::export::schemas::schema(of) {
+            Some(text) => print(&text),
+            None => Err(Failure::Usage(format!("there is no schema of `{of}`"))),
+        };
+    }
     let Some(file) = &args.inside else { return print(&crate::config::schema()) };
     let values =
         std::fs::read_to_string(file).map_err(|e| Failure::CouldNot(format!("cannot read {}: {e}", file.display())))?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Read};
 use crate::export::time::now;
 use crate::logging::{self, LogFormat};
 
@@ -128,8 +128,13 @@ fn print(text: &str) -> Result<ExitCode, Failure> {
 
 /// The configuration file, or the embedded default. Warnings go to the log.
 fn load(path: Option<&Path>) -> Result<Config, Failure> {
+    load_and_note(path, &mut Read::default())
+}
+
+/// The same; notes what was read.
+fn load_and_note(path: Option<&Path>, read: &mut Read) -> Result<Config, Failure> {
     let Some(path) = path else { return Ok(Config::default()) };
-    let config = Config::load(path, now())?;
+    let config = Config::load_and_note(path, now(), read)?;
     for warning in &config.warnings {
         tracing::warn!("{}", warning.render(&path.display().to_string()));
     }

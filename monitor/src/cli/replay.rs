@@ -35,6 +35,9 @@ pub(super) struct Args {
     /// Write every decoded operation to this file as JSON lines; `-` is standard output.
     #[arg(long, value_name = "FILE|-")]
     operations: Option<String>,
+    /// Write findings that a suppression keeps silent, too; they say so in `suppressed`.
+    #[arg(long)]
+    show_suppressed: bool,
     /// Exit with 3 when a finding of at least this severity was made; with 1 when not all of the input could be read.
     #[arg(long, value_name = "SEVERITY", value_parser = PossibleValuesParser::new(Severity::ALL.map(Severity::name)))]
     fail_on: Option<String>,
@@ -52,8 +55,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     let fail_on = args.fail_on.and_then(|name| Severity::ALL.into_iter().find(|s| s.name() == name));
     let name = args.input.display().to_string();
-    let to_the_end = fail_on.is_some();
-    let replayed = pipeline::replay(Replay { input: args.input, config, findings, operations, to_the_end })?;
+    let (to_the_end, suppressed) = (fail_on.is_some(), args.show_suppressed);
+    let replay = Replay { input: args.input, config, findings, operations, to_the_end, suppressed };
+    let replayed = pipeline::replay(replay)?;
     let found = fail_on.is_some_and(|limit| replayed.worst.is_some_and(|worst| worst >= limit));
     if let Some(unread) = &replayed.unread {
         let verdict = fail_on.map_or_else(String::new, |limit| verdict(limit, found));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use monitor_core::detect::RULES;
+use monitor_core::detect::{RULES, references};
 use serde::Serialize;
 
 use super::{Failure, on_terminal, print};
@@ -31,7 +31,15 @@ struct Rule {
     needs: &'static str,
     why: &'static str,
     remediation: &'static str,
+    references: Vec<Reference>,
     source: &'static str,
+}
+
+#[derive(Serialize)]
+struct Reference {
+    id: &'static str,
+    title: &'static str,
+    url: &'static str,
 }
 
 fn all() -> Vec<Rule> {
@@ -43,6 +51,7 @@ fn all() -> Vec<Rule> {
             needs: r.needs,
             why: r.why,
             remediation: r.remediation,
+            references: references(r.id).map(|r| Reference { id: r.id, title: r.title, url: r.url }).collect(),
             source: r.source,
         })
         .collect()
@@ -84,10 +93,17 @@ fn markdown() -> String {
          changed and rules\nswitched off in the configuration (`rules`); exceptions need a reason and an end (`suppress`).\n",
     );
     for r in all() {
+        let links: Vec<String> = r.references.iter().map(|r| format!("[{}]({}) {}", r.id, r.url, r.title)).collect();
         let _ = write!(
             out,
-            "\n## `{}`\n\n- Severity: {}\n- Why: {}\n- Needs: {}\n- Remediation: {}\n- Source: {}\n",
-            r.id, r.severity, r.why, r.needs, r.remediation, r.source
+            "\n## `{}`\n\n- Severity: {}\n- Why: {}\n- Needs: {}\n- Remediation: {}\n- References: {}\n- Source: {}\n",
+            r.id,
+            r.severity,
+            r.why,
+            r.needs,
+            r.remediation,
+            links.join("; "),
+            r.source
         );
     }
     out

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Failure, load, on_terminal};
+use super::{Failure, load_and_note, on_terminal};
+use crate::config::Read;
 use crate::export::Target;
-use crate::pipeline::{self, Run};
+use crate::pipeline::{self, Run, Wanted};
 
 /// Watch this host, or only what lives below one cgroup.
 ///
@@ -38,24 +39,13 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let config = load(args.config.as_deref())?;
+    let mut read = Read::default();
+    let config = load_and_note(args.config.as_deref(), &mut read)?;
     crate::doctor::preflight().map_err(|e| Failure::CouldNot(e.to_string()))?;
-    let findings = targets(args.findings.as_deref(), config.findings.clone(), on_terminal());
-    let run = Run { config, cgroup: args.cgroup, findings, record: args.record, duration: args.duration };
-    pipeline::run(run)?;
+    let findings = Wanted { argument: args.findings.as_deref().map(Target::parse), terminal: on_terminal() };
+    let (file, record, duration) = (args.config, args.record, args.duration);
+    pipeline::run(Run { config, file, read, cgroup: args.cgroup, findings, record, duration })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Where findings go: the configured file always, beside it what the command line or the terminal asks for.
-fn targets(argument: Option<&str>, configured: Option<PathBuf>, terminal: bool) -> Vec<Target> {
-    let configured = configured.map(Target::File);
-    let direct = match argument {
-        Some(text) => Some(Target::parse(text)),
-        None if terminal || configured.is_none() => Some(Target::Stdout),
-        None => None,
-    };
-    let configured = configured.filter(|c| direct.as_ref() != Some(c));
-    configured.into_iter().chain(direct).collect()
 }
 
 #[cfg(test)]
@@ -64,13 +54,16 @@ mod tests {
 
     #[test]
     fn findings_go_where_somebody_wants_them() {
-        let file = || Some(PathBuf::from("f"));
+        let file = PathBuf::from("f");
         let f = || Target::File("f".into());
+        let targets = |argument: Option<&str>, configured: Option<&PathBuf>, terminal| {
+            Wanted { argument: argument.map(Target::parse), terminal }.targets(configured.map(PathBuf::as_path))
+        };
         assert_eq!(targets(None, None, false), [Target::Stdout]);
-        assert_eq!(targets(None, file(), false), [f()]);
-        assert_eq!(targets(None, file(), true), [f(), Target::Stdout]);
-        assert_eq!(targets(Some("-"), file(), false), [f(), Target::Stdout]);
-        assert_eq!(targets(Some("f"), file(), true), [f()]);
+        assert_eq!(targets(None, Some(&file), false), [f()]);
+        assert_eq!(targets(None, Some(&file), true), [f(), Target::Stdout]);
+        assert_eq!(targets(Some("-"), Some(&file), false), [f(), Target::Stdout]);
+        assert_eq!(targets(Some("f"), Some(&file), true), [f()]);
         assert_eq!(targets(Some("g"), None, true), [Target::File("g".into())]);
     }
 }

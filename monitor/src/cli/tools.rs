@@ -208,7 +208,8 @@ fn seen(from: &str, config: Option<&Path>) -> Result<Vec<ToolView>, Failure> {
         return fetch::fetch(from).map_err(Failure::CouldNot);
     }
     let config = load(config)?;
-    let replay = Replay { input: from.into(), config, findings: None, operations: None, to_the_end: true };
+    let replay =
+        Replay { input: from.into(), config, findings: None, operations: None, to_the_end: true, suppressed: false };
     let replayed = pipeline::replay(replay)?;
     match replayed.unread {
         Some(unread) => Err(Failure::CouldNot(format!("{from}: not all of it could be read: {unread}"))),

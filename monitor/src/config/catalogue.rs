@@ -14,7 +14,7 @@ pub(super) enum Known {
 }
 
 /// The catalogue of the design, whether built or not.
-const CATALOGUE: [&str; 43] = [
+const CATALOGUE: [&str; 45] = [
     "action-off-allowlist",
     "blob-unscoped",
     "cache-key-unscoped",
@@ -22,7 +22,9 @@ const CATALOGUE: [&str; 43] = [
     "control-point-bypass",
     "downstream-scope-missing",
     "handle-cross-tenant",
+    "http-cache-shared",
     "http-session-cross-tenant",
+    "identity-conflicting",
     "llm-cache-unscoped",
     "local-set-ineffective",
     "log-comingled",

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use monitor_core::detect::RULES;
 use monitor_core::model::settings::{Limits, RuleSpec, Suppression, TenantSpec};
 use monitor_core::model::{Nanos, Severity};
 
@@ -192,6 +193,15 @@ impl Check<'_> {
                     ),
                 );
             }
+            for (text, key) in [(&entry.owner, "owner"), (&entry.ticket, "ticket")] {
+                if let Some(text) = text {
+                    self.name(text, format!("{path}.{key}"));
+                }
+            }
+            if here && until > self.now && entry.service.is_none() && entry.tenant.is_none() && entry.finding.is_none()
+            {
+                self.blanket(&entry.rule, &path);
+            }
             if here {
                 self.config.settings.suppress.push(Suppression {
                     rule: entry.rule.value,
@@ -199,9 +209,28 @@ impl Check<'_> {
                     tenant: entry.tenant.map(|s| s.value),
                     finding: entry.finding.map(|s| s.value),
                     reason: entry.reason.value,
+                    owner: entry.owner.map(|o| o.value),
+                    ticket: entry.ticket.map(|t| t.value),
                     until,
                 });
             }
+        }
+    }
+
+    /// An exception for a whole rule: where that may tell of isolation broken now, it should be narrower.
+    fn blanket(&mut self, rule: &Located<String>, path: &str) {
+        let configured = self.config.settings.rules.iter().find(|r| r.rule == rule.value);
+        let own = || RULES.iter().find(|r| r.id == rule.value).map(|r| r.severity);
+        if configured.and_then(|r| r.severity).or_else(own) == Some(Severity::Critical) {
+            self.warn(
+                rule.at,
+                path,
+                format!(
+                    "silences every finding of the critical rule `{}`, at every service and for every tenant; say \
+                     which with `service`, `tenant` or `finding`",
+                    rule.value
+                ),
+            );
         }
     }
 

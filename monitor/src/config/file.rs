@@ -111,7 +111,8 @@ pub(super) struct Containers {
     /// Labels that name the tenant; the first that is there counts. Default: `leasewarden.io/tenant`,
     /// `capsule.clastix.io/tenant`, `tenant`.
     pub(super) tenant_labels: Option<Vec<Located<String>>>,
-    /// Labels that name the role: `runtime`, `shared` or `service`. Default: `leasewarden.io/role`. Also read from pods.
+    /// Labels that name the role: `runtime`, `shared` or `service`. Default: `leasewarden.io/role`. Also read from
+    /// namespaces, and from pods where `identity.kubernetes.pod_roles` is on.
     pub(super) role_labels: Option<Vec<Located<String>>>,
 }
 
@@ -141,10 +142,16 @@ pub(super) struct Kubernetes {
     /// Name services after Kubernetes' own, by cluster address and endpoints. On unless set to `false`.
     #[serde(default = "yes")]
     pub(super) services: bool,
-    /// What names a pod's tenant; the first that answers counts. Default: the pod's labels `leasewarden.io/tenant` and
-    /// `tenant`, its annotation `leasewarden.io/tenant`, its namespace's labels `leasewarden.io/tenant`,
-    /// `capsule.clastix.io/tenant` and `tenant`.
+    /// What names a pod's tenant; the first that answers counts. Default: its namespace's labels `leasewarden.io/tenant`,
+    /// `capsule.clastix.io/tenant` and `tenant`, then the pod's own labels `leasewarden.io/tenant` and `tenant`, its
+    /// annotation `leasewarden.io/tenant`. A pod that names itself another tenant than its namespace does, where the
+    /// namespace comes first, counts as nobody's, and is a finding (`identity-conflicting`).
     pub(super) tenant: Option<Vec<Located<TenantFrom>>>,
+    /// Whether a pod's own labels and annotations may say its role (`identity.containers.role_labels`). Off: only the
+    /// same labels of its namespace, and the configuration, may. Whoever may make pods would otherwise decide which of
+    /// them count as shared.
+    #[serde(default)]
+    pub(super) pod_roles: bool,
 }
 
 /// Whether to use something.
@@ -458,6 +465,10 @@ pub(super) struct Suppress {
     pub(super) finding: Option<Located<String>>,
     /// Why it is accepted.
     pub(super) reason: Located<String>,
+    /// Who answers for it: a person or a team.
+    pub(super) owner: Option<Located<String>>,
+    /// Where it was decided: the name or address of a ticket.
+    pub(super) ticket: Option<Located<String>>,
     /// Last day it is accepted (UTC), such as `2027-06-30`.
     pub(super) until: Located<String>,
 }
@@ -502,8 +513,12 @@ pub(super) struct Export {
     /// File with tokens, one a line, of at least 16 bytes each: with `tls`, who shows one of them
     /// (`Authorization: Bearer`) may read everything. Read again when it changes.
     pub(super) token_file: Option<Located<String>>,
-    /// File that findings are appended to, as JSON lines.
+    /// File that findings are appended to, as JSON lines. Opened anew on SIGHUP.
     pub(super) findings: Option<Located<String>>,
+    /// When files of findings make way for new ones.
+    pub(super) rotate: Option<Rotation>,
+    /// The cluster's name, as findings show it.
+    pub(super) cluster: Option<Located<String>>,
     /// Findings as OpenTelemetry logs, to a collector. Off unless it is here. Only `run` sends.
     pub(super) otlp: Option<Otlp>,
     /// Names on the wire that may be shown though they are not seen to be shared by many requests.
@@ -538,6 +553,18 @@ pub(super) struct HttpTls {
     /// File with the authorities whose clients may read everything. Who has no certificate still gets `/metrics`,
     /// `/healthz` and `/readyz`.
     pub(super) client_ca: Option<Located<String>>,
+}
+
+/// When files of findings make way for new ones: `findings.jsonl` becomes `findings.jsonl.1`, that `.2`, and so on.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rotation {
+    /// Largest size of a file, in MiB; 0: it grows without end. Default 100.
+    #[schemars(range(min = 0, max = 1_048_576))]
+    pub(super) max_mb: Option<Located<u32>>,
+    /// Files kept beside the one that is written. Default 5.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) keep: Option<Located<u32>>,
 }
 
 /// Findings as OpenTelemetry logs, to a collector.

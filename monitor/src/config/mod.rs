@@ -4,11 +4,13 @@
 //! text ─▶ tree (every node knows its place) ─▶ file (typed keys) ─▶ check (meaning) ─▶ Config
 //! ```
 
-use std::io::Read;
+use std::cell::RefCell;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use monitor_core::model::{Nanos, Settings};
+use sha2::{Digest as _, Sha256};
 
 mod catalogue;
 mod check;
@@ -24,6 +26,7 @@ pub use schema::{chart_schema, schema};
 
 use crate::export::http::HttpConfig;
 use crate::export::otlp::OtlpConfig;
+use crate::export::rotate::Rotate;
 use crate::identity::IdentityConfig;
 use crate::privileges::PrivilegesConfig;
 
@@ -47,6 +50,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// File that findings are appended to.
     pub findings: Option<PathBuf>,
+    /// When a file of findings makes way for a new one.
+    pub rotate: Rotate,
+    /// The cluster's name, as findings show it.
+    pub cluster: Option<String>,
     /// The collector that findings are sent to; `None`: nowhere.
     pub otlp: Option<OtlpConfig>,
     /// Size of each ring buffer in KiB, if configured.
@@ -70,6 +77,8 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             http: HttpConfig { listen: Some(DEFAULT_LISTEN), ..HttpConfig::default() },
             findings: None,
+            rotate: Rotate::default(),
+            cluster: None,
             otlp: None,
             ring_kb: None,
             privileges: PrivilegesConfig::default(),
@@ -79,12 +88,43 @@ impl Default for Config {
     }
 }
 
+/// What was read on the way to a configuration, whether or not it was right.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    /// The configuration's file, and every file that it names.
+    pub files: Vec<PathBuf>,
+    /// Digest of the configuration's text alone: what it names may be secret.
+    pub text: [u8; 32],
+}
+
 impl Config {
+    /// Reads and checks a file; notes in `read` what was read.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn load_and_note(path: &Path, now: Nanos, read: &mut Read) -> Result<Self, ConfigError> {
+        read.files = vec![path.to_owned()];
+        let text = Self::text(path)?;
+        read.text = Sha256::digest(text.as_bytes()).into();
+        let named = RefCell::new(Vec::new());
+        let files = |file: &Path, limit: u64| {
+            named.borrow_mut().push(file.to_owned());
+            read_file(file, limit)
+        };
+        let parsed = Self::parse_with(&text, now, &files);
+        read.files.extend(named.take());
+        parsed.map_err(|problems| ConfigError::Wrong { file: path.display().to_string(), problems })
+    }
+
     /// Reads and checks a file. `now` decides which suppressions have expired.
     ///
     /// # Errors
     /// The file cannot be read, or is wrong; then all that is wrong is in the error.
     pub fn load(path: &Path, now: Nanos) -> Result<Self, ConfigError> {
+        Self::load_and_note(path, now, &mut Read::default())
+    }
+
+    fn text(path: &Path) -> Result<String, ConfigError> {
         let unreadable = |error| ConfigError::unreadable(path, error);
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let mut text = String::new();
@@ -94,7 +134,7 @@ impl Config {
             let size = std::fs::metadata(path).map_or(text.len() as u64, |m| m.len());
             return Err(ConfigError::TooLarge { file: path.display().to_string(), size, limit: MAX_FILE });
         }
-        Self::parse(&text, now).map_err(|problems| ConfigError::Wrong { file: path.display().to_string(), problems })
+        Ok(text)
     }
 
     /// Checks a configuration text, and reads the files that it names. `now` decides which suppressions have expired.

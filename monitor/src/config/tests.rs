@@ -193,7 +193,7 @@ fn off_switches_the_server_off() {
 
 #[test]
 fn a_suppression_lasts_through_its_last_day() {
-    let text = "version: 1\nsuppress:\n  - { rule: pool-stale-binding, reason: r, until: 2026-11-21 }\n";
+    let text = "version: 1\nsuppress:\n  - { rule: pool-stale-binding, tenant: acme, reason: r, until: 2026-11-21 }\n";
     let config = Config::parse(text, NOW).unwrap();
     assert!(config.warnings.is_empty());
     assert_eq!(config.settings.suppress.first().unwrap().until, Nanos(NOW.0 + 86_400_000_000_000));

@@ -91,6 +91,12 @@ fn block(f: &Finding, style: Style) -> String {
     }
     field(&mut out, style, "known by", &format!("{} evidence", f.class.name()));
     field(&mut out, style, "remedy", &clean(f.remediation));
+    if let Some(s) = &f.suppressed {
+        let of =
+            |what: &str, value: &Option<String>| value.as_ref().map_or_else(String::new, |v| format!(", {what} {v}"));
+        let (owner, ticket) = (of("owner", &s.owner), of("ticket", &s.ticket));
+        field(&mut out, style, "silent", &clean(&format!("{}{owner}{ticket}", s.reason)));
+    }
     out.push('\n');
     out
 }
@@ -105,8 +111,14 @@ fn parties(f: &Finding) -> String {
     };
     let mut ends = Vec::new();
     if !f.workload.name.is_empty() {
-        let cgroup = f.workload.cgroup.as_ref().map_or_else(String::new, |c| format!(" ({c})"));
-        ends.push(format!("{}{cgroup}", f.workload.name));
+        // What it is one of says more than where it lives.
+        let one_of = f.workload.owner.as_ref().filter(|_| f.workload.pod.is_some());
+        let place = match (one_of, &f.workload.cgroup) {
+            (Some(owner), _) => format!(" ({} {})", owner.kind, owner.name),
+            (None, Some(cgroup)) => format!(" ({cgroup})"),
+            (None, None) => String::new(),
+        };
+        ends.push(format!("{}{place}", f.workload.name));
     }
     if let Some(s) = &f.service {
         // A service that is named after its address has said it already.
@@ -171,6 +183,13 @@ mod tests {
              \x20 known by  endpoint evidence\n\
              \x20 remedy    Bind per unit of work.\n\n"
         );
+    }
+
+    #[test]
+    fn an_exception_and_what_a_pod_is_one_of_are_told() {
+        let text = finding(&sample::of_a_pod(), FindingEvent::New, Style { colour: false, width: 140 });
+        assert!(text.contains("shop/web-5d9c7f-x2b4z (Deployment web) → orders-db"), "{text}");
+        assert!(text.contains("silent    known, owner team-a, ticket OPS-1"), "{text}");
     }
 
     #[test]

@@ -8,8 +8,10 @@ pub mod operations;
 pub mod otlp;
 #[cfg(any(feature = "otlp", feature = "tls"))]
 pub mod roots;
+pub mod rotate;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod schemas;
 pub mod services;
 pub mod sink;
 pub mod store;

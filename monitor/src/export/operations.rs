@@ -2,32 +2,53 @@
 
 use monitor_core::engine::OperationView;
 use monitor_core::model::Verdict;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::schemas;
 use super::time::rfc3339;
 
-#[derive(Serialize)]
-struct OperationJson<'a> {
+/// One decoded operation.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "leasewarden operation")]
+pub(super) struct OperationJson<'a> {
+    /// When its request began (RFC 3339, UTC).
     at: String,
+    /// The connection.
     flow: Flow,
+    /// Which side began it: `client` or `server`.
     from: &'static str,
+    /// The protocol.
     protocol: &'static str,
+    /// What it is to a tenant's data: `bind`, `reset`, `data`, `control`, `discover`, `publish`, `deliver`, `ack`; see
+    /// docs/vocabulary.md.
     kind: &'static str,
+    /// As the protocol names it: `GET`, `SELECT`, `tools/call`, `basic.publish`.
     verb: &'a str,
+    /// Table, key, path, tool or queue, as far as it may be shown; never a literal.
     #[serde(skip_serializing_if = "str::is_empty")]
     target: &'a str,
+    /// How it ended: `ok`, `error`, or `unknown` where its reply was not seen whole.
     outcome: &'static str,
+    /// For whom it was, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     use_tenant: Option<&'a str>,
+    /// How that is known; see docs/vocabulary.md.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schemas::bases)]
     basis: Option<&'static str>,
+    /// What the connection had proved about that tenant, for data; see docs/vocabulary.md.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schemas::verdicts)]
     verdict: Option<&'static str>,
 }
 
-#[derive(Serialize)]
+/// The two ends of a connection.
+#[derive(Serialize, JsonSchema)]
 struct Flow {
+    /// The client's address and port.
     client: String,
+    /// The server's.
     server: String,
 }
 

@@ -1,7 +1,8 @@
 //! A finding for tests.
 
 use monitor_core::model::{
-    Evidence, EvidenceClass, Finding, FlowRef, Nanos, ServiceRef, Severity, SocketCookie, TenantPair, WorkloadRef,
+    Evidence, EvidenceClass, Finding, FlowRef, Nanos, OwnerRef, ServiceRef, Severity, SocketCookie, Suppressed,
+    TenantPair, WorkloadRef,
 };
 
 /// 2026-11-21T00:00:00.123456Z.
@@ -17,7 +18,11 @@ pub(crate) fn finding() -> Finding {
         last_seen: AT + Nanos::secs(1),
         count: 3,
         tenants: TenantPair { used: Some("globex".into()), bound: Some("acme".into()) },
-        workload: WorkloadRef { name: "mcp-gateway".into(), cgroup: Some("/shared/gateway".into()) },
+        workload: WorkloadRef {
+            name: "mcp-gateway".into(),
+            cgroup: Some("/shared/gateway".into()),
+            ..WorkloadRef::default()
+        },
         service: Some(ServiceRef {
             name: "orders-db".into(),
             protocol: "postgres",
@@ -46,5 +51,26 @@ pub(crate) fn finding() -> Finding {
         ],
         message: "globex used a connection that was still bound to acme".into(),
         remediation: "Bind per unit of work.",
+        suppressed: None,
+    }
+}
+
+/// One of a pod, which an exception keeps silent.
+pub(crate) fn of_a_pod() -> Finding {
+    Finding {
+        id: "7a01".into(),
+        workload: WorkloadRef {
+            name: "shop/web-5d9c7f-x2b4z".into(),
+            cgroup: Some("/kubepods/x".into()),
+            owner: Some(OwnerRef { kind: "Deployment".into(), namespace: Some("shop".into()), name: "web".into() }),
+            pod: Some("web-5d9c7f-x2b4z".into()),
+        },
+        suppressed: Some(Suppressed {
+            reason: "known".into(),
+            owner: Some("team-a".into()),
+            ticket: Some("OPS-1".into()),
+            until: AT,
+        }),
+        ..finding()
     }
 }

@@ -3,42 +3,66 @@
 use std::collections::BTreeMap;
 
 use monitor_core::engine::{DownstreamView, ServiceView, TenantView};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::time::rfc3339;
 
-#[derive(Serialize)]
-struct ServiceJson<'a> {
+/// One service: whoever uses it, and what proved it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "leasewarden service")]
+pub(super) struct ServiceJson<'a> {
+    /// Its name: by configuration, Kubernetes, its workload or its address.
     name: &'a str,
+    /// Its protocol.
     protocol: &'static str,
+    /// Where it listens.
     address: String,
+    /// The workload that serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<&'a str>,
+    /// It passes requests on unchanged: a pooler, a proxy.
     relay: bool,
+    /// Acknowledged bindings to a tenant.
     bindings: u64,
+    /// Data operations of which it is not known for whom they were.
     unattributed: u64,
+    /// Tenants that use it, in the order of their first use.
     tenants: Vec<TenantJson<'a>>,
+    /// What tools of this server do at services behind it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<DownstreamJson<'a>>,
 }
 
 /// What one tool does at one service behind it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct DownstreamJson<'a> {
+    /// The tool.
     tool: &'a str,
+    /// The service behind it.
     service: &'a str,
+    /// Whether its operations there say for whom they are: `aware`, `blind`, `mixed` or `unknown`.
     tenant: &'static str,
+    /// Operations that say it.
     scoped: u64,
+    /// Operations that do not.
     bare: u64,
+    /// Operations of which that is not known.
     unknown: u64,
 }
 
-#[derive(Serialize)]
+/// One tenant's use of a service.
+#[derive(Serialize, JsonSchema)]
 struct TenantJson<'a> {
+    /// The tenant.
     tenant: &'a str,
+    /// When it was first seen there (RFC 3339, UTC).
     first_seen: String,
+    /// When it was last seen there.
     last_seen: String,
+    /// Data operations by verdict; see docs/vocabulary.md.
     verdicts: BTreeMap<&'static str, u64>,
+    /// Acknowledged bindings by what carried them: a setting's name, `role`, `user`, `credential` …
     bindings: BTreeMap<&'a str, u64>,
 }
 

@@ -1,13 +1,15 @@
 //! Lines to a file or to standard output.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use monitor_core::detect::FindingEvent;
 use monitor_core::model::Finding;
 
 use super::human::{self, Style};
-use super::json;
+use super::json::{self, About};
+use super::rotate::{Rotate, RotatingFile};
 use crate::private::{self, How};
 
 /// Where lines go.
@@ -53,13 +55,34 @@ pub enum Existing {
 
 /// Writes lines and remembers nothing.
 pub struct LineSink {
-    writer: Box<dyn Write + Send>,
+    writer: Writer,
+    target: Target,
     what: String,
+    /// Whose findings these are.
+    about: Arc<About>,
     /// For people instead of machines.
     style: Option<Style>,
     /// Each line is wanted at once.
     live: bool,
 }
+
+/// Where bytes go. A live agent's file moves; everything else stays where it is.
+enum Writer {
+    Moving(BufWriter<RotatingFile>),
+    Fixed(BufWriter<Box<dyn Write + Send>>),
+}
+
+impl Writer {
+    fn get(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Moving(file) => file,
+            Self::Fixed(other) => other,
+        }
+    }
+}
+
+/// Bytes held before they are written.
+const BUFFER: usize = 1 << 16;
 
 impl std::fmt::Debug for LineSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,25 +96,60 @@ impl LineSink {
     /// # Errors
     /// The file cannot be created or opened.
     pub fn open(target: &Target, existing: Existing, live: bool) -> Result<Self, SinkError> {
-        match target {
+        let (writer, what, style): (Box<dyn Write + Send>, _, _) = match target {
             Target::Stdout => {
-                let terminal = io::stdout().is_terminal();
-                Ok(Self {
-                    writer: Box::new(BufWriter::with_capacity(1 << 16, io::stdout())),
-                    what: "standard output".to_owned(),
-                    style: terminal.then(Style::detect),
-                    live: live || terminal,
-                })
+                let style = io::stdout().is_terminal().then(Style::detect);
+                (Box::new(io::stdout()), "standard output".to_owned(), style)
             }
-            Target::File(path) => Self::file(path, existing, live),
+            Target::File(path) => {
+                let what = path.display().to_string();
+                let file = private::open(path, How { existing, follow: true })
+                    .map_err(|source| SinkError::Failed { what: what.clone(), source })?;
+                (Box::new(file), what, None)
+            }
+        };
+        let writer = Writer::Fixed(BufWriter::with_capacity(BUFFER, writer));
+        let (target, about) = (target.clone(), Arc::default());
+        Ok(Self { writer, target, what, about, live: live || style.is_some(), style })
+    }
+
+    /// Opens the target for an agent that runs on: lines are added to what a file holds, and flushed one by one; a file
+    /// makes way as `rotate` says.
+    ///
+    /// # Errors
+    /// The file cannot be created or opened.
+    pub fn open_live(target: &Target, rotate: Rotate, about: Arc<About>) -> Result<Self, SinkError> {
+        let Target::File(path) = target else {
+            return Ok(Self { about, ..Self::open(target, Existing::Append, true)? });
+        };
+        let what = path.display().to_string();
+        let file =
+            RotatingFile::open(path, rotate).map_err(|source| SinkError::Failed { what: what.clone(), source })?;
+        let writer = Writer::Moving(BufWriter::with_capacity(BUFFER, file));
+        Ok(Self { writer, target: target.clone(), what, about, style: None, live: true })
+    }
+
+    /// Where it writes.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Takes other decisions for those it was opened with.
+    pub fn decide(&mut self, rotate: Rotate, about: Arc<About>) {
+        self.about = about;
+        if let Writer::Moving(file) = &mut self.writer {
+            file.get_mut().set(rotate);
         }
     }
 
-    fn file(path: &Path, existing: Existing, live: bool) -> Result<Self, SinkError> {
-        let what = path.display().to_string();
-        let file = private::open(path, How { existing, follow: true })
-            .map_err(|source| SinkError::Failed { what: what.clone(), source })?;
-        Ok(Self { writer: Box::new(BufWriter::with_capacity(1 << 16, file)), what, style: None, live })
+    /// Opens anew what is at the path of its file now: the old one may have been moved.
+    ///
+    /// # Errors
+    /// It cannot be opened: the old file is written on.
+    pub fn reopen(&mut self) -> Result<(), SinkError> {
+        self.flush()?;
+        let Writer::Moving(file) = &mut self.writer else { return Ok(()) };
+        file.get_mut().reopen().map_err(|source| SinkError::Failed { what: self.what.clone(), source })
     }
 
     /// Writes one finding: a line of JSON, or a block for people.
@@ -100,8 +158,8 @@ impl LineSink {
     /// [`SinkError`].
     pub fn finding(&mut self, f: &Finding, event: FindingEvent) -> Result<(), SinkError> {
         match self.style {
-            Some(style) => self.put(human::finding(f, event, style).as_bytes(), ""),
-            None => self.put(json::finding(f).as_bytes(), "\n"),
+            Some(style) => self.put(human::finding(f, event, style), ""),
+            None => self.put(json::finding(f, &self.about), "\n"),
         }
     }
 
@@ -110,7 +168,7 @@ impl LineSink {
     /// # Errors
     /// [`SinkError`].
     pub fn line(&mut self, line: &str) -> Result<(), SinkError> {
-        self.put(line.as_bytes(), "\n")
+        self.put(line.to_owned(), "\n")
     }
 
     /// Writes out what is buffered.
@@ -118,11 +176,13 @@ impl LineSink {
     /// # Errors
     /// [`SinkError`].
     pub fn flush(&mut self) -> Result<(), SinkError> {
-        self.writer.flush().map_err(|e| self.error(e))
+        self.writer.get().flush().map_err(|e| self.error(e))
     }
 
-    fn put(&mut self, bytes: &[u8], end: &str) -> Result<(), SinkError> {
-        self.writer.write_all(bytes).and_then(|()| self.writer.write_all(end.as_bytes())).map_err(|e| self.error(e))?;
+    fn put(&mut self, mut text: String, end: &str) -> Result<(), SinkError> {
+        // In one piece: a file makes way between lines only.
+        text.push_str(end);
+        self.writer.get().write_all(text.as_bytes()).map_err(|e| self.error(e))?;
         if self.live { self.flush() } else { Ok(()) }
     }
 
@@ -154,6 +214,28 @@ mod tests {
     fn a_live_agent_appends_and_a_replay_replaces() {
         assert_eq!(lines(Existing::Append, 2), 2);
         assert_eq!(lines(Existing::Replace, 2), 1);
+    }
+
+    #[test]
+    fn a_live_file_makes_way_between_lines_and_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.jsonl");
+        let rotate = Rotate { max_bytes: 4000, keep: 100 };
+        let mut sink = LineSink::open_live(&Target::File(path.clone()), rotate, Arc::default()).unwrap();
+        for _ in 0..50 {
+            sink.finding(&sample::finding(), FindingEvent::New).unwrap();
+        }
+        std::fs::rename(&path, dir.path().join("f.jsonl.moved")).unwrap();
+        sink.reopen().unwrap();
+        sink.finding(&sample::finding(), FindingEvent::New).unwrap();
+        let mut lines = 0;
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            assert!(text.len() <= 4000 && text.ends_with("}\n"), "{text}");
+            lines += text.lines().filter(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()).count();
+        }
+        assert_eq!(lines, 51);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
     }
 
     #[test]

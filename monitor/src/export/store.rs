@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use monitor_core::model::{Finding, Nanos, Severity};
 
+use super::json::About;
 use crate::metrics::Metrics;
 
 /// Most findings shown over HTTP; the ones not seen for longest go first.
@@ -56,6 +57,20 @@ pub struct Filter {
     pub since: Option<Nanos>,
     /// Only those that were seen then or earlier.
     pub until: Option<Nanos>,
+    /// Those that an exception keeps silent: without them, only them, or both.
+    pub suppressed: Silent,
+}
+
+/// What to do with findings that an exception keeps silent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Silent {
+    /// Leave them out.
+    #[default]
+    Without,
+    /// Show nothing else.
+    Only,
+    /// Show them among the others.
+    With,
 }
 
 impl Filter {
@@ -68,6 +83,11 @@ impl Filter {
             && self.min_severity.is_none_or(|s| s <= f.severity)
             && self.since.is_none_or(|at| f.last_seen >= at)
             && self.until.is_none_or(|at| f.first_seen <= at)
+            && match self.suppressed {
+                Silent::Without => f.suppressed.is_none(),
+                Silent::Only => f.suppressed.is_some(),
+                Silent::With => true,
+            }
     }
 }
 
@@ -109,6 +129,7 @@ pub struct Shared {
     services: Mutex<Bytes>,
     tools: Mutex<Bytes>,
     readiness: Mutex<Readiness>,
+    about: Mutex<Arc<About>>,
     /// When the engine's thread last came by.
     beat: Mutex<Instant>,
 }
@@ -127,6 +148,7 @@ impl Shared {
             services: Mutex::new(Bytes::from_static(b"[]\n")),
             tools: Mutex::new(Bytes::from_static(b"[]\n")),
             readiness: Mutex::default(),
+            about: Mutex::default(),
             beat: Mutex::new(Instant::now()),
         }
     }
@@ -147,11 +169,24 @@ impl Shared {
         let mut findings = locked(&self.findings);
         for f in current {
             if findings.by_id.get(&f.id).is_some_and(|known| {
-                known.count != f.count || known.message != f.message || known.evidence != f.evidence
+                known.count != f.count
+                    || known.message != f.message
+                    || known.evidence != f.evidence
+                    || known.suppressed != f.suppressed
             }) {
                 findings.put(f);
             }
         }
+    }
+
+    /// Whose findings these are.
+    pub fn set_about(&self, about: Arc<About>) {
+        *locked(&self.about) = about;
+    }
+
+    /// Whose findings these are.
+    pub fn about(&self) -> Arc<About> {
+        locked(&self.about).clone()
     }
 
     /// Findings, newest first; `after`: only those behind the one with this time of last sight and id.
@@ -249,5 +284,9 @@ mod tests {
         assert_eq!(count(Filter { since: Some(f.last_seen), until: Some(f.first_seen), ..Filter::default() }), 1);
         assert_eq!(count(Filter { since: later(f.last_seen), ..Filter::default() }), 0);
         assert_eq!(count(Filter { until: Some(Nanos(f.first_seen.0 - 1)), ..Filter::default() }), 0);
+        all.put(&sample::of_a_pod());
+        let count = |filter: Filter| all.newest(&filter, None, 10).len();
+        let silent = |suppressed| count(Filter { suppressed, ..Filter::default() });
+        assert_eq!([silent(Silent::Without), silent(Silent::Only), silent(Silent::With)], [1, 1, 2]);
     }
 }

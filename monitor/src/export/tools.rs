@@ -1,16 +1,24 @@
 //! The tools that servers were seen to list, as JSON: what `/tools` serves and `leasewarden tools` reads.
 
 use monitor_core::engine::ToolView;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::tools::lock::{hash_text, parse_hash};
 
-#[derive(Serialize, Deserialize)]
-struct ToolJson {
+/// A tool that a server was seen to list.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "leasewarden tool")]
+pub(super) struct ToolJson {
+    /// The server's name, as it calls itself.
     server: String,
+    /// The server's version, as it tells it.
     version: String,
+    /// The service that it is reached at.
     service: String,
+    /// The tool's name.
     tool: String,
+    /// `sha256:` and the hash of its canonical JSON (RFC 8785), in hexadecimal.
     hash: String,
 }
 

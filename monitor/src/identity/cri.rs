@@ -18,6 +18,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::facts::{ContainerFact, Fact, printable};
+use super::owner::{self, PodNames};
 use super::settings::LabelRules;
 use super::sources::{Backoff, Teller};
 
@@ -77,6 +78,9 @@ pub(super) struct Sandbox {
     pub(super) id: String,
     #[prost(message, optional, tag = "2")]
     pub(super) metadata: Option<SandboxMetadata>,
+    /// Nanoseconds since the epoch.
+    #[prost(int64, tag = "4")]
+    pub(super) created_at: i64,
     #[prost(map = "string, string", tag = "5")]
     pub(super) labels: HashMap<String, String>,
     #[prost(map = "string, string", tag = "6")]
@@ -181,15 +185,25 @@ async fn tell((sandboxes, containers): (Sandboxes, Containers), labels: &LabelRu
     teller.tell(Fact::All(ids)).await && teller.synced().await
 }
 
-/// What a pod's labels say, all its containers say; their own labels and annotations come first.
+/// What a pod's labels say, all its containers say; their own labels and annotations come first. What a pod says of its
+/// own role counts only where pods may say that: all of these are pods'.
 fn facts(sandboxes: Sandboxes, containers: Containers, labels: &LabelRules) -> Vec<ContainerFact> {
     let by_id: HashMap<&str, &Sandbox> = sandboxes.items.iter().map(|s| (s.id.as_str(), s)).collect();
     let name = |s: &Sandbox| s.metadata.as_ref().map(|m| printable(&format!("{}/{}", m.namespace, m.name)));
     let of_sandbox = |s: &Sandbox, key: &str| s.labels.get(key).or_else(|| s.annotations.get(key)).cloned();
+    let owner = |s: &Sandbox| {
+        let m = s.metadata.as_ref()?;
+        let (namespace, name) = (printable(&m.namespace), printable(&m.name));
+        let created = s.created_at / 1_000_000_000;
+        let pod = PodNames { namespace: &namespace, name: &name, created, node: None };
+        Some(owner::of_pod(pod, None, |key| s.labels.get(key)))
+    };
     let mut facts = Vec::with_capacity(sandboxes.items.len() + containers.containers.len());
     for s in &sandboxes.items {
         let (tenant, role) = labels.read(|key| of_sandbox(s, key));
-        facts.push(ContainerFact { id: s.id.clone(), name: name(s).unwrap_or_default(), tenant, role });
+        let role = role.filter(|_| labels.pod_roles);
+        let name = name(s).unwrap_or_default();
+        facts.push(ContainerFact { id: s.id.clone(), name, tenant, role, owner: owner(s) });
     }
     for c in containers.containers {
         let sandbox = by_id.get(c.pod_sandbox_id.as_str()).copied();
@@ -197,9 +211,10 @@ fn facts(sandboxes: Sandboxes, containers: Containers, labels: &LabelRules) -> V
             let own = c.labels.get(key).or_else(|| c.annotations.get(key)).cloned();
             own.or_else(|| sandbox.and_then(|s| of_sandbox(s, key)))
         });
+        let role = role.filter(|_| labels.pod_roles);
         let own = || c.metadata.as_ref().map_or_else(|| c.id.clone(), |m| printable(&m.name));
         let name = sandbox.and_then(name).unwrap_or_else(own);
-        facts.push(ContainerFact { id: c.id.clone(), name, tenant, role });
+        facts.push(ContainerFact { id: c.id.clone(), name, tenant, role, owner: sandbox.and_then(owner) });
     }
     facts
 }

@@ -87,6 +87,7 @@ fn state() -> Shared {
     let sandbox = Sandbox {
         id: "5".repeat(64),
         metadata: Some(SandboxMetadata { name: "web".into(), namespace: "shop".into() }),
+        created_at: 1_795_219_200_000_000_000,
         labels: map(&[("tenant", "acme")]),
         annotations: map(&[("leasewarden.io/role", "shared")]),
     };
@@ -139,8 +140,25 @@ impl Lab {
     }
 }
 
-const LISTED: [&str; 3] =
-    ["5 shop/web acme Some(Shared)", "c shop/web acme Some(Shared)", "d al\u{fffd}one globex None"];
+const LISTED: [&str; 3] = ["5 shop/web acme None", "c shop/web acme None", "d al\u{fffd}one globex None"];
+
+#[test]
+fn a_pod_says_its_role_where_it_may_and_what_it_is_one_of() {
+    let of = |pod_roles, labels: &[(&str, &str)], name: &str| {
+        let (mut sandboxes, containers) = state().lock().unwrap().clone();
+        let sandbox = &mut sandboxes.items[0];
+        sandbox.labels.extend(map(labels));
+        sandbox.metadata = Some(SandboxMetadata { name: name.into(), namespace: "shop".into() });
+        let labels = LabelRules { pod_roles, ..ContainersConfig::default().labels };
+        let fact = facts(sandboxes, containers, &labels).remove(1);
+        let owner = fact.owner.unwrap();
+        (fact.role, format!("{} {}/{}", owner.kind, owner.namespace, owner.name))
+    };
+    assert_eq!(of(false, &[], "web"), (None, "Pod shop/web".into()));
+    let hash = [("pod-template-hash", "5d9c7f")];
+    let shared = Some(monitor_core::model::ServiceRole::Shared);
+    assert_eq!(of(true, &hash, "web-5d9c7f-x2b4z"), (shared, "Deployment shop/web".into()));
+}
 
 #[tokio::test]
 async fn lists_at_the_start_and_when_somebody_waits() {

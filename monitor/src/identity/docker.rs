@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 
 use super::facts::{ContainerFact, Fact, printable};
+use super::owner;
 use super::settings::LabelRules;
 use super::sources::{Backoff, Teller};
 
@@ -38,6 +39,8 @@ struct Listed {
     id: String,
     #[serde(rename = "Names", default)]
     names: Option<Vec<String>>,
+    #[serde(rename = "Image", default)]
+    image: Option<String>,
     #[serde(rename = "Labels", default)]
     labels: Option<HashMap<String, String>>,
 }
@@ -53,8 +56,10 @@ struct Inspected {
     config: Option<InspectedConfig>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct InspectedConfig {
+    #[serde(rename = "Image", default)]
+    image: Option<String>,
     #[serde(rename = "Labels", default)]
     labels: Option<HashMap<String, String>>,
 }
@@ -156,7 +161,8 @@ impl Daemon {
         for c in listed {
             let name = c.names.as_deref().unwrap_or_default().first().cloned().unwrap_or_default();
             ids.insert(c.id.clone());
-            let fact = self.fact(c.id, &name, &c.labels.unwrap_or_default());
+            let image = c.image.unwrap_or_default();
+            let fact = self.fact(c.id, &name, &image, &c.labels.unwrap_or_default());
             tell(teller, Fact::Container(fact)).await?;
         }
         tell(teller, Fact::All(ids)).await?;
@@ -175,8 +181,9 @@ impl Daemon {
             "create" | "init" | "start" | "restart" | "rename" | "update" => {
                 match ask::<Inspected>(&self.socket, &format!("/containers/{id}/json")).await {
                     Ok(c) => {
-                        let labels = c.config.and_then(|c| c.labels).unwrap_or_default();
-                        tell(teller, Fact::Container(self.fact(c.id, &c.name, &labels))).await
+                        let config = c.config.unwrap_or_default();
+                        let (image, labels) = (config.image.unwrap_or_default(), config.labels.unwrap_or_default());
+                        tell(teller, Fact::Container(self.fact(c.id, &c.name, &image, &labels))).await
                     }
                     // It is gone already.
                     Err(Failed::Status(StatusCode::NOT_FOUND)) => Ok(()),
@@ -188,12 +195,12 @@ impl Daemon {
         }
     }
 
-    fn fact(&self, id: String, name: &str, labels: &HashMap<String, String>) -> ContainerFact {
+    fn fact(&self, id: String, name: &str, image: &str, labels: &HashMap<String, String>) -> ContainerFact {
         let (tenant, role) = self.labels.read(|key| labels.get(key).cloned());
         let name = name.trim_start_matches('/');
         let short = id.get(..12).unwrap_or(&id);
         let name = printable(if name.is_empty() { short } else { name });
-        ContainerFact { id, name, tenant, role }
+        ContainerFact { id, name, tenant, role, owner: owner::of_container(labels, image) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use monitor_core::engine::OwnerFact;
 use monitor_core::model::ServiceRole;
 
 /// What kind of source: the value of the label `source` in metrics.
@@ -63,6 +64,17 @@ pub struct ContainerFact {
     pub tenant: Option<String>,
     /// Its role by label.
     pub role: Option<ServiceRole>,
+    /// What it is one of.
+    pub owner: Option<OwnerFact>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceFact {
+    /// The tenant that it names.
+    pub tenant: Option<Ranked>,
+    /// The role that it gives its pods.
+    pub role: Option<ServiceRole>,
 }
 
 /// A pod.
@@ -78,10 +90,12 @@ pub struct PodFact {
     pub name: String,
     /// Seconds since the epoch: of two with one address, the younger has it.
     pub created: i64,
-    /// The tenant by its own labels and annotations.
-    pub tenant: Option<Ranked>,
-    /// Its role by label.
+    /// Tenants by its own labels and annotations, in the configured order.
+    pub tenants: Vec<Ranked>,
+    /// Its role by label, where pods may say that.
     pub role: Option<ServiceRole>,
+    /// Kind and name of what it is one of.
+    pub owner: (String, String),
     /// Its addresses; none while it has none of its own or when it has ended.
     pub addresses: Vec<IpAddr>,
     /// Ids of its containers.
@@ -110,8 +124,8 @@ pub enum Fact {
     Pod(PodFact),
     /// A pod is gone, by uid.
     PodGone(String),
-    /// A namespace is there, or has changed, with the tenant that it names.
-    Namespace(String, Option<Ranked>),
+    /// A namespace is there, or has changed.
+    Namespace(String, NamespaceFact),
     /// A namespace is gone.
     NamespaceGone(String),
     /// A service is there, or has changed.

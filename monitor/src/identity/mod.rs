@@ -19,6 +19,8 @@ pub mod facts;
 mod glob;
 #[cfg_attr(not(feature = "kubernetes"), path = "kubernetes/absent.rs")]
 pub mod kubernetes;
+#[cfg_attr(not(feature = "kubernetes"), allow(dead_code, reason = "pods are for Kubernetes alone"))]
+mod owner;
 mod path;
 mod pattern;
 mod pending;
@@ -125,6 +127,7 @@ impl IdentityConfig {
                     cgroup: cgroup.to_owned(),
                     tenants: rule.tenant.iter().cloned().collect(),
                     role: rule.role,
+                    owner: None,
                 };
             }
         }
@@ -135,7 +138,7 @@ impl IdentityConfig {
                 tenants.push(tenant);
             }
         }
-        WorkloadFact { name: path::workload_name(cgroup), cgroup: cgroup.to_owned(), tenants, role: None }
+        WorkloadFact { name: path::workload_name(cgroup), cgroup: cgroup.to_owned(), tenants, role: None, owner: None }
     }
 
     /// Who is at addresses, in order of precedence.
@@ -153,6 +156,7 @@ impl IdentityConfig {
                         cgroup: String::new(),
                         tenants: rule.tenant.iter().cloned().collect(),
                         role: rule.role,
+                        owner: None,
                     },
                 }),
             })

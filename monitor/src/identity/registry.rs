@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use monitor_core::engine::OwnerFact;
 use monitor_core::model::ServiceRole;
 
-use super::facts::{ContainerFact, Fact, PodFact, Ranked, ServiceFact, SourceId, SourceKind, SourceState};
+use super::facts::{ContainerFact, Fact, NamespaceFact, PodFact, ServiceFact, SourceId, SourceKind, SourceState};
 
 /// Most containers, and most namespaces, kept.
 const MAX_SMALL: usize = 65_536;
@@ -35,8 +36,10 @@ pub(super) struct Changed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Who {
     pub(super) name: String,
-    pub(super) tenant: Option<String>,
+    /// Whom it is said to run for. Several contradict: first whoever decides, then those who say otherwise.
+    pub(super) tenants: Vec<String>,
     pub(super) role: Option<ServiceRole>,
+    pub(super) owner: Option<OwnerFact>,
 }
 
 /// A source, by what it is and how it is doing.
@@ -69,7 +72,7 @@ pub(super) struct Registry {
     /// Pods by the ids of their containers, and by the uid in their cgroups where that is another.
     pod_of: FxHashMap<String, String>,
     pod_at: FxHashMap<IpAddr, String>,
-    namespaces: FxHashMap<String, (SourceId, Option<Ranked>)>,
+    namespaces: FxHashMap<String, (SourceId, NamespaceFact)>,
     services: FxHashMap<(SourceId, String), ServiceFact>,
     /// Names at an address: cluster addresses belong to one, endpoints may belong to several.
     service_at: FxHashMap<SocketAddr, BTreeSet<String>>,
@@ -129,12 +132,12 @@ impl Registry {
             }
             Fact::Pod(pod) => self.pod(source, pod),
             Fact::PodGone(uid) => self.pod_gone(&uid),
-            Fact::Namespace(name, tenant) => {
+            Fact::Namespace(name, fact) => {
                 let full = self.namespaces.len() >= MAX_SMALL && !self.namespaces.contains_key(&name);
                 if full {
                     self.overflowed += 1;
-                } else if self.namespaces.get(&name).map(|(_, t)| t) != Some(&tenant) {
-                    self.namespaces.insert(name, (source, tenant));
+                } else if self.namespaces.get(&name).map(|(_, f)| f) != Some(&fact) {
+                    self.namespaces.insert(name, (source, fact));
                     self.changed.everything = true;
                 }
             }
@@ -282,10 +285,28 @@ impl Registry {
         by_uid.or_else(|| self.pods.get(self.pod_of.get(container?)?)).map(|p| &p.fact)
     }
 
+    /// Whom a pod runs for: whoever comes first in the configured order decides. What the pod says of itself and its
+    /// namespace denies, where the namespace is asked first, contradicts.
     fn who(&self, pod: &PodFact) -> Who {
-        let namespace = self.namespaces.get(&pod.namespace).and_then(|(_, t)| t.as_ref());
-        let tenant = pod.tenant.iter().chain(namespace).min().map(|r| r.tenant.clone());
-        Who { name: format!("{}/{}", pod.namespace, pod.name), tenant, role: pod.role }
+        let namespace = self.namespaces.get(&pod.namespace).map(|(_, fact)| fact);
+        let above = namespace.and_then(|fact| fact.tenant.as_ref());
+        let mut tenants: Vec<String> = Vec::new();
+        match above {
+            Some(above) if pod.tenants.iter().all(|own| own.rank > above.rank) => {
+                tenants.push(above.tenant.clone());
+                for own in pod.tenants.iter().filter(|own| !own.tenant.eq_ignore_ascii_case(&above.tenant)) {
+                    tenants.push(own.tenant.clone());
+                }
+            }
+            _ => tenants.extend(pod.tenants.iter().chain(above).min().map(|r| r.tenant.clone())),
+        }
+        let (kind, name) = pod.owner.clone();
+        Who {
+            name: format!("{}/{}", pod.namespace, pod.name),
+            tenants,
+            role: namespace.and_then(|fact| fact.role).or(pod.role),
+            owner: Some(OwnerFact { kind, namespace: pod.namespace.clone(), name, pod: pod.name.clone() }),
+        }
     }
 
     /// Whether Kubernetes has told of this pod.
@@ -296,12 +317,20 @@ impl Registry {
     /// Who a container is: by its pod, else by its runtime; the pod's tenant first.
     pub(super) fn of_container(&self, id: &str, pod_uid: Option<&str>) -> Option<Who> {
         let by_pod = self.find_pod(pod_uid, Some(id)).map(|pod| self.who(pod));
-        let by_runtime =
-            self.containers.get(id).map(|(_, c)| Who { name: c.name.clone(), tenant: c.tenant.clone(), role: c.role });
+        let by_runtime = self.containers.get(id).map(|(_, c)| Who {
+            name: c.name.clone(),
+            tenants: c.tenant.iter().cloned().collect(),
+            role: c.role,
+            owner: c.owner.clone(),
+        });
         match (by_pod, by_runtime) {
-            (Some(pod), Some(runtime)) => {
-                Some(Who { name: pod.name, tenant: pod.tenant.or(runtime.tenant), role: pod.role.or(runtime.role) })
-            }
+            (Some(pod), Some(runtime)) => Some(Who {
+                name: pod.name,
+                tenants: if pod.tenants.is_empty() { runtime.tenants } else { pod.tenants },
+                // A container of a pod may say of its role what the pod may.
+                role: pod.role,
+                owner: pod.owner,
+            }),
             (pod, runtime) => pod.or(runtime),
         }
     }

@@ -161,7 +161,7 @@ impl Resolver {
         });
         let awaited = container.as_ref().is_some_and(|c| self.awaits(c));
         let told = (!awaited).then(|| self.resolve(path, container.as_ref()));
-        if container.is_some() && self.cgroups.len() < MAX_CGROUPS {
+        if self.cgroups.len() < MAX_CGROUPS {
             self.gone(id);
             for name in container.iter().flat_map(Container::ids) {
                 self.by_id.entry(name.clone()).or_default().push(id);
@@ -268,6 +268,45 @@ impl Resolver {
             }
         }
         updates
+    }
+
+    /// Decides by `config` from now on; what sources have told stays. Says what the engine must be told anew. A workload
+    /// that would be another tenant's than before counts as nobody's until it is replaced: what it has done so far was
+    /// taken for the other's. Gives how many those are.
+    pub fn decide(&mut self, config: IdentityConfig) -> (Vec<Update>, usize) {
+        self.config = config;
+        let mut updates = Vec::new();
+        let mut moved = 0;
+        let mut all: Vec<CgroupId> = self.cgroups.keys().copied().collect();
+        all.sort_unstable();
+        for id in all {
+            let Some((path, container)) = self.cgroups.get(&id).map(|c| (c.path.clone(), c.container.clone())) else {
+                continue;
+            };
+            let declared = self.config.declared(&path);
+            let container = container.map(|c| Container { declared, ..c });
+            let mut fact = self.resolve(&path, container.as_ref());
+            let Some(entry) = self.cgroups.get_mut(&id) else { continue };
+            entry.container = container;
+            // Somebody may yet say who it is, unless the configuration does now.
+            if entry.awaited && !declared {
+                continue;
+            }
+            entry.awaited = false;
+            self.waiting.remove(&id);
+            if let Some(before) = entry.told.as_ref().map(|told| &told.tenants)
+                && !before.is_empty()
+                && *before != fact.tenants
+            {
+                moved += 1;
+                fact.tenants.clear();
+            }
+            if entry.told.as_ref() != Some(&fact) {
+                entry.told = Some(fact.clone());
+                updates.push(Update::Cgroup(id, fact));
+            }
+        }
+        (updates, moved)
     }
 
     /// What a flow between these addresses needs to be known first.
@@ -395,7 +434,7 @@ impl Resolver {
 }
 
 fn fact_of(who: Who, cgroup: String) -> WorkloadFact {
-    WorkloadFact { name: who.name, cgroup, tenants: who.tenant.into_iter().collect(), role: who.role }
+    WorkloadFact { name: who.name, cgroup, tenants: who.tenants, role: who.role, owner: who.owner }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use monitor_core::model::ServiceRole;
 
-use super::super::facts::{ContainerFact, PodFact, Ranked, ServiceFact, SourceState};
+use super::super::facts::{ContainerFact, NamespaceFact, PodFact, Ranked, ServiceFact, SourceState};
 use super::*;
 
 const PODS: SourceId = SourceId(0);
@@ -47,15 +47,20 @@ fn pod(n: u8, name: &str, tenant: Option<Ranked>, ip: &str) -> Fact {
         namespace: "shop".into(),
         name: name.into(),
         created: i64::from(n),
-        tenant,
+        tenants: tenant.into_iter().collect(),
         role: None,
+        owner: ("Deployment".into(), name.split('-').next().unwrap_or_default().into()),
         addresses: ip.parse().into_iter().collect(),
         containers: Vec::new(),
     })
 }
 
+fn namespace(tenant: Option<Ranked>) -> Fact {
+    Fact::Namespace("shop".into(), NamespaceFact { tenant, role: None })
+}
+
 fn container(id: String, name: &str, tenant: Option<&str>) -> Fact {
-    Fact::Container(ContainerFact { id, name: name.into(), tenant: tenant.map(Into::into), role: None })
+    Fact::Container(ContainerFact { id, name: name.into(), tenant: tenant.map(Into::into), role: None, owner: None })
 }
 
 fn shown(fact: &WorkloadFact) -> String {
@@ -96,16 +101,22 @@ fn a_pod_is_known_by_the_uid_in_its_path_or_by_its_container() {
 #[test]
 fn the_order_decides_between_pod_and_namespace() {
     let mut r = resolver();
-    r.apply(NAMESPACES, Fact::Namespace("shop".into(), ranked(3, "of-the-namespace")));
+    r.apply(NAMESPACES, namespace(ranked(3, "of-the-namespace")));
     r.apply(PODS, pod(1, "own", ranked(2, "its-own"), ""));
     r.apply(PODS, pod(2, "none", None, ""));
     r.apply(PODS, pod(3, "late", ranked(4, "its-own"), ""));
+    r.apply(PODS, pod(4, "same", ranked(4, "Of-The-Namespace"), ""));
     let mut at = |n: u8| r.seen(CgroupId(n.into()), &format!("/kubepods/pod{}/{}", uid(n), hex('a'))).unwrap().tenants;
-    assert_eq!([at(1), at(2), at(3)], [["its-own"], ["of-the-namespace"], ["of-the-namespace"]]);
+    assert_eq!([at(1), at(2), at(4)], [["its-own"], ["of-the-namespace"], ["of-the-namespace"]]);
+    // The namespace comes first, and the pod contradicts it: both are told, and neither is believed.
+    assert_eq!(at(3), ["of-the-namespace", "its-own"]);
     // The namespace gets another label: whom it decided for is told anew.
     r.updates();
-    r.apply(NAMESPACES, Fact::Namespace("shop".into(), ranked(3, "new")));
-    assert_eq!(told(&r.updates()), ["cgroup 2 shop/none [new]", "cgroup 3 shop/late [new]"]);
+    r.apply(NAMESPACES, namespace(ranked(3, "new")));
+    assert_eq!(
+        told(&r.updates()),
+        ["cgroup 2 shop/none [new]", "cgroup 3 shop/late [new,its-own]", "cgroup 4 shop/same [new,Of-The-Namespace]"]
+    );
 }
 
 #[test]
@@ -241,4 +252,66 @@ fn a_static_pods_cgroup_is_named_by_its_hash() {
     r.apply(PODS, Fact::Pod(fact));
     let fact = r.seen(CgroupId(1), &format!("/kubepods/burstable/pod{hash}/{}", hex('a'))).unwrap();
     assert_eq!(fact.name, "shop/etcd-n1");
+}
+
+#[test]
+fn by_default_a_pod_cannot_name_itself_another_tenant_or_shared() {
+    let config = super::super::KubernetesConfig::default();
+    let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let above = config.of_namespace("shop", &map(&[("capsule.clastix.io/tenant", "acme")]));
+    for own in [
+        config.of_pod(&map(&[("leasewarden.io/tenant", "globex")]), &map(&[])),
+        config.of_pod(&map(&[("tenant", "globex")]), &map(&[])),
+        config.of_pod(&map(&[]), &map(&[("leasewarden.io/tenant", "globex")])),
+        // One label agrees and another does not.
+        config.of_pod(&map(&[("leasewarden.io/tenant", "acme"), ("tenant", "globex")]), &map(&[])),
+    ] {
+        let mut r = resolver();
+        r.apply(NAMESPACES, namespace(above.clone()));
+        let Fact::Pod(fact) = pod(1, "web", None, "") else { unreachable!() };
+        r.apply(PODS, Fact::Pod(PodFact { tenants: own, ..fact }));
+        // A runtime's copy of the label changes nothing.
+        r.apply(CRI, container(hex('a'), "shop/web", Some("globex")));
+        let fact = r.seen(CgroupId(1), &format!("/kubepods/pod{}/{}", uid(1), hex('a'))).unwrap();
+        assert_eq!(fact.tenants, ["acme", "globex"]);
+        assert_eq!(fact.role, None);
+    }
+}
+
+#[test]
+fn what_a_pod_is_one_of_is_told_with_its_name() {
+    let mut r = resolver();
+    r.apply(PODS, pod(1, "web-5d9c7f-x2b4z", ranked(0, "acme"), "10.0.0.1"));
+    let fact = r.seen(CgroupId(1), &format!("/kubepods/pod{}/{}", uid(1), hex('a'))).unwrap();
+    let owner = fact.owner.unwrap();
+    assert_eq!(
+        [owner.kind.as_str(), &owner.namespace, &owner.name, &owner.pod],
+        ["Deployment", "shop", "web", "web-5d9c7f-x2b4z"]
+    );
+}
+
+#[test]
+fn another_configuration_moves_nobody_silently() {
+    let mut r = resolver();
+    let tell = |r: &mut Resolver, id: u64, path: &str| r.seen(CgroupId(id), path).unwrap();
+    let rule = |glob: &str, tenant: Option<&str>| super::super::StaticRule {
+        matcher: super::super::StaticMatcher::Cgroup(super::super::CgroupGlob::new(glob).unwrap()),
+        tenant: tenant.map(str::to_owned),
+        workload: None,
+        role: None,
+    };
+    tell(&mut r, 1, "/shop/web");
+    tell(&mut r, 2, "/tenants/acme/agent");
+    tell(&mut r, 3, "/tenants/globex/agent");
+    // Nothing new: nothing is told.
+    assert_eq!(r.decide(IdentityConfig::default()).1, 0);
+    let mut config = IdentityConfig::default();
+    config.statics.push(rule("/shop/web", Some("acme")));
+    config.statics.push(rule("/tenants/acme/agent", Some("initech")));
+    let (updates, moved) = r.decide(config);
+    assert_eq!(told(&updates), ["cgroup 1 web [acme]", "cgroup 2 agent []"]);
+    assert_eq!(moved, 1, "who had no tenant has one now; who had one is in doubt");
+    // Taken back: whoever was labelled by it is in doubt, too. The engine forgets no doubt.
+    let (updates, moved) = r.decide(IdentityConfig::default());
+    assert_eq!((told(&updates), moved), (vec!["cgroup 1 web []".to_owned(), "cgroup 2 agent [acme]".to_owned()], 1));
 }

@@ -63,12 +63,14 @@ pub struct ContainersConfig {
 }
 
 /// Labels of containers that say for whom and what they are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRules {
     /// The first of these that is there names the tenant.
     pub tenant: Vec<String>,
     /// The first of these that is there names the role.
     pub role: Vec<String>,
+    /// A pod's own labels may say its role; else only its namespace's may.
+    pub pod_roles: bool,
 }
 
 impl LabelRules {
@@ -89,6 +91,7 @@ impl Default for ContainersConfig {
             labels: LabelRules {
                 tenant: list(&["leasewarden.io/tenant", "capsule.clastix.io/tenant", "tenant"]),
                 role: list(&["leasewarden.io/role"]),
+                pod_roles: false,
             },
         }
     }
@@ -147,12 +150,13 @@ impl Default for KubernetesConfig {
             remote_pods: false,
             services: true,
             tenant: vec![
-                TenantSource::PodLabel(own()),
-                TenantSource::PodLabel("tenant".to_owned()),
-                TenantSource::PodAnnotation(own()),
+                // Whoever may make pods in a namespace writes their labels; whoever may make namespaces, theirs.
                 TenantSource::NamespaceLabel(own()),
                 TenantSource::NamespaceLabel("capsule.clastix.io/tenant".to_owned()),
                 TenantSource::NamespaceLabel("tenant".to_owned()),
+                TenantSource::PodLabel(own()),
+                TenantSource::PodLabel("tenant".to_owned()),
+                TenantSource::PodAnnotation(own()),
             ],
         }
     }
@@ -160,33 +164,43 @@ impl Default for KubernetesConfig {
 
 #[cfg_attr(not(feature = "kubernetes"), allow(dead_code, reason = "for Kubernetes alone"))]
 impl KubernetesConfig {
-    /// The tenant that a pod's own labels and annotations name.
+    /// The tenants that a pod's own labels and annotations name, each once, in the configured order.
     pub(super) fn of_pod(
         &self,
         labels: &BTreeMap<String, String>,
         annotations: &BTreeMap<String, String>,
-    ) -> Option<Ranked> {
-        self.first(|source| match source {
+    ) -> Vec<Ranked> {
+        let mut all: Vec<Ranked> = Vec::new();
+        let named = self.all(|source| match source {
             TenantSource::PodLabel(key) => labels.get(key).cloned(),
             TenantSource::PodAnnotation(key) => annotations.get(key).cloned(),
             TenantSource::NamespaceLabel(_) | TenantSource::NamespacePattern(_) => None,
-        })
+        });
+        for one in named {
+            if all.iter().all(|known| known.tenant != one.tenant) {
+                all.push(one);
+            }
+        }
+        all
     }
 
     /// The tenant that a namespace names.
     pub(super) fn of_namespace(&self, name: &str, labels: &BTreeMap<String, String>) -> Option<Ranked> {
-        self.first(|source| match source {
+        let mut named = self.all(|source| match source {
             TenantSource::NamespaceLabel(key) => match key.split_once('*') {
                 None => labels.get(key).cloned(),
                 Some((before, after)) => root(labels, before, after),
             },
             TenantSource::NamespacePattern(pattern) => pattern.tenant(name),
             TenantSource::PodLabel(_) | TenantSource::PodAnnotation(_) => None,
-        })
+        });
+        named.next()
     }
 
-    fn first(&self, get: impl Fn(&TenantSource) -> Option<String>) -> Option<Ranked> {
-        self.tenant.iter().enumerate().find_map(|(rank, s)| Some(Ranked { rank, tenant: tenant_name(&get(s)?)? }))
+    #[cfg_attr(not(feature = "kubernetes"), allow(dead_code, reason = "for Kubernetes alone"))]
+    fn all<'s>(&'s self, get: impl Fn(&'s TenantSource) -> Option<String> + 's) -> impl Iterator<Item = Ranked> + 's {
+        let named = move |(rank, s)| Some(Ranked { rank, tenant: tenant_name(&get(s)?)? });
+        self.tenant.iter().enumerate().filter_map(named)
     }
 }
 
@@ -239,14 +253,15 @@ mod tests {
         let config = KubernetesConfig::default();
         let none = map(&[]);
         let both = map(&[("tenant", "acme"), ("leasewarden.io/tenant", "globex")]);
-        assert_eq!(tenant(config.of_pod(&both, &none)), Some((0, "globex".into())));
-        assert_eq!(tenant(config.of_pod(&none, &map(&[("leasewarden.io/tenant", "acme")]))), Some((2, "acme".into())));
+        let pods = |labels, annotations| config.of_pod(labels, annotations).into_iter().map(|r| (r.rank, r.tenant));
+        assert_eq!(pods(&both, &none).collect::<Vec<_>>(), [(3, "globex".into()), (4, "acme".into())]);
+        assert_eq!(pods(&none, &map(&[("leasewarden.io/tenant", "acme")])).collect::<Vec<_>>(), [(5, "acme".into())]);
         assert_eq!(
             tenant(config.of_namespace("shop", &map(&[("capsule.clastix.io/tenant", "oil")]))),
-            Some((4, "oil".into()))
+            Some((1, "oil".into()))
         );
-        assert_eq!(config.of_pod(&map(&[("tenant", " ")]), &none), None);
-        assert_eq!(config.of_pod(&map(&[("tenant", "a\u{1b}[0m")]), &none), None);
+        assert_eq!(config.of_pod(&map(&[("tenant", " ")]), &none), []);
+        assert_eq!(config.of_pod(&map(&[("tenant", "a\u{1b}[0m")]), &none), []);
     }
 
     #[test]

@@ -85,6 +85,22 @@ impl Metrics {
         }
     }
 
+    /// Adds to a counter that is counted here.
+    pub fn add(&self, metric: Metric, labels: &[&str], more: f64) {
+        if let Some(Family::Counter(vec)) = self.families.get(metric as usize)
+            && let Ok(counter) = vec.get_metric_with_label_values(labels)
+        {
+            counter.inc_by(more);
+        }
+    }
+
+    /// Forgets every series of a gauge: what they spoke of may be gone.
+    pub fn clear(&self, metric: Metric) {
+        if let Some(Family::Gauge(vec)) = self.families.get(metric as usize) {
+            vec.reset();
+        }
+    }
+
     /// Adds an observation to a histogram.
     pub fn observe(&self, metric: Metric, value: f64) {
         if let Some(Family::Histogram(histogram)) = self.families.get(metric as usize) {

@@ -49,10 +49,24 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Hits of rules that were not suppressed: a finding counts once each time it happens.
-    FindingsTotal = "findings_total" Counter ["rule", "severity", "evidence_class", "service", "tenant"];
-    /// Hits that became no finding: silenced by a suppression, or without room in the table of findings.
+    /// Hits of rules that were not suppressed: a finding counts once each time it happens. `tenant`: for whom the connection
+    /// was used; `bound`: whose it was, the victim.
+    FindingsTotal = "findings_total" Counter ["rule", "severity", "evidence_class", "service", "tenant", "bound"];
+    /// Hits that a suppression kept silent (`suppressed`), and findings that were forgotten to make room for new ones, those
+    /// quiet for longest first (`table_full`).
     FindingsUnreportedTotal = "findings_unreported_total" Counter ["reason"];
+    /// Suppressions of the configuration, by whether they hold (`active`) or have ended (`expired`).
+    Suppressions = "suppressions" Gauge ["state"];
+    /// When the next suppression of a rule that holds now ends, in seconds since the epoch.
+    SuppressionNextExpiry = "suppression_next_expiry_timestamp_seconds" Gauge ["rule"];
+    /// Whether the latest attempt to read the configuration was successful (1) or the agent runs by an older one (0).
+    ConfigLastReloadSuccessful = "config_last_reload_successful" Gauge [];
+    /// When the configuration was last read successfully, in seconds since the epoch.
+    ConfigLastReloadSuccessTimestamp = "config_last_reload_success_timestamp_seconds" Gauge [];
+    /// 48 bits of the digest of the configuration's text: equal on agents that run by equal texts.
+    ConfigHash = "config_hash" Gauge [];
+    /// Attempts to read the configuration, the first one at the start, by result: success, failure.
+    ConfigReloadsTotal = "config_reloads_total" Counter ["result"];
     /// Decoded operations, by what the ledger says of them.
     OperationsTotal = "operations_total" Counter ["service", "protocol", "kind", "verdict"];
     /// Data operations on a connection whose previous data operation was another tenant's.

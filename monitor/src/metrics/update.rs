@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use monitor_core::engine::{Engine, ServiceView};
+use monitor_core::model::settings::Suppression;
 use monitor_core::model::{LossStage, Nanos};
 
 use super::{Metric, Metrics};
@@ -93,6 +94,8 @@ pub struct Updater {
     services: Bounded,
     /// Pairs of service and tenant.
     pairs: Bounded,
+    /// Pairs of tenants, of findings.
+    victims: Bounded,
 }
 
 /// Sums by label values: different services may share `_other`.
@@ -101,13 +104,20 @@ type Sums<'v, const N: usize> = BTreeMap<[&'v str; N], f64>;
 impl Updater {
     /// Tells apart at most so many tenants and services.
     pub fn new(metrics: Arc<Metrics>, tenants: usize, services: usize) -> Self {
-        let pairs = Bounded::new(MAX_PAIRS);
-        Self { metrics, tenants: Bounded::new(tenants), services: Bounded::new(services), pairs }
+        let (pairs, victims) = (Bounded::new(MAX_PAIRS), Bounded::new(MAX_PAIRS));
+        Self { metrics, tenants: Bounded::new(tenants), services: Bounded::new(services), pairs, victims }
+    }
+
+    /// Tells apart at most so many tenants and services from now on; those that are told apart stay.
+    pub fn decide(&mut self, tenants: usize, services: usize) {
+        self.tenants.limit = tenants;
+        self.services.limit = services;
     }
 
     /// Copies everything.
     pub fn update(&mut self, from: Sources<'_>) {
         self.engine(from.engine, from.now);
+        self.exceptions(from.engine.suppressions(), from.now);
         self.uses(from.services);
         self.losses(from);
         self.source(from.source);
@@ -122,10 +132,30 @@ impl Updater {
         for t in &tables {
             self.table(t.table, to_f64(t.entries), to_f64(t.limit));
         }
-        let labels =
-            [("metric_tenants", &self.tenants), ("metric_services", &self.services), ("metric_pairs", &self.pairs)];
+        let labels = [
+            ("metric_tenants", &self.tenants),
+            ("metric_services", &self.services),
+            ("metric_pairs", &self.pairs),
+            ("metric_victims", &self.victims),
+        ];
         for (table, bounded) in labels {
             self.table(table, to_f64(bounded.seen.len()), to_f64(bounded.limit));
+        }
+    }
+
+    /// Which exceptions hold, and until when.
+    fn exceptions(&self, all: &[Suppression], now: Nanos) {
+        let active = || all.iter().filter(|s| now < s.until);
+        let n = active().count();
+        self.metrics.set(Metric::Suppressions, &["active"], to_f64(n));
+        self.metrics.set(Metric::Suppressions, &["expired"], to_f64(all.len() - n));
+        let mut next: BTreeMap<&str, Nanos> = BTreeMap::new();
+        for s in active() {
+            next.entry(&s.rule).and_modify(|at| *at = (*at).min(s.until)).or_insert(s.until);
+        }
+        self.metrics.clear(Metric::SuppressionNextExpiry);
+        for (rule, at) in next {
+            self.metrics.set(Metric::SuppressionNextExpiry, &[rule], at.0 as f64 / 1e9);
         }
     }
 
@@ -224,10 +254,14 @@ impl Updater {
         }
 
         let mut sums = Sums::new();
-        for (&(rule, severity, class, service, tenant), &n) in &stats.findings {
+        for (&(rule, severity, class, service, tenant, bound), &n) in &stats.findings {
             let service = service.map_or("", |s| self.services.label(engine.service_name(s)));
             let tenant = tenant.map_or("", |t| self.tenants.label(engine.tenant_name(t)));
-            *sums.entry([rule, severity.name(), class.name(), service, tenant]).or_default() += count(n);
+            let bound = bound.map_or("", |t| self.tenants.label(engine.tenant_name(t)));
+            // No name holds a line end: the pair is unmistakable.
+            let pair = if bound.is_empty() { String::new() } else { format!("{tenant}\n{bound}") };
+            let bound = if self.victims.label(&pair) == OTHER { OTHER } else { bound };
+            *sums.entry([rule, severity.name(), class.name(), service, tenant, bound]).or_default() += count(n);
         }
         self.set_all(Metric::FindingsTotal, &sums);
 
@@ -239,8 +273,8 @@ impl Updater {
         }
         self.set_all(Metric::SharedServiceTenants, &sums);
 
-        let (suppressed, forgotten) = engine.unreported();
-        self.counts(Metric::FindingsUnreportedTotal, [("suppressed", suppressed), ("table_full", forgotten)]);
+        let unreported = [("suppressed", engine.n_suppressed()), ("table_full", engine.n_findings_aged())];
+        self.counts(Metric::FindingsUnreportedTotal, unreported);
         for (&(protocol, kind), &n) in &stats.decode_errors {
             self.metrics.set(Metric::DecodeErrorsTotal, &[protocol.name(), &word(kind)], count(n));
         }

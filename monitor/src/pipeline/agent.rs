@@ -76,6 +76,16 @@ impl Agent {
         }
     }
 
+    /// Decides otherwise from now on. Says how many workloads would be another tenant's: they count as nobody's.
+    pub(super) fn decide(&mut self, settings: Settings, identity: IdentityConfig) -> usize {
+        self.wait = identity.wait;
+        let addresses = identity.addresses();
+        let by_address = self.engine.reconfigure(self.last, settings, &addresses, &mut self.out);
+        let (updates, by_cgroup) = self.identity.decide(identity);
+        self.learn(updates);
+        by_address + by_cgroup
+    }
+
     /// Whether events wait for a label.
     pub(super) fn waiting(&self) -> bool {
         !self.pending.is_empty()

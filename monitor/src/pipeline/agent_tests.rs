@@ -26,7 +26,8 @@ fn id(digit: char) -> String {
 }
 
 fn labelled(digit: char, tenant: &str) -> Told {
-    let fact = ContainerFact { id: id(digit), name: "web".into(), tenant: Some(tenant.into()), role: None };
+    let fact =
+        ContainerFact { id: id(digit), name: "web".into(), tenant: Some(tenant.into()), role: None, owner: None };
     (DOCKER, Fact::Container(fact))
 }
 

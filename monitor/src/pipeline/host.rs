@@ -5,9 +5,10 @@ use monitor_core::model::claim::Salt;
 use super::PipelineError;
 use super::outputs::now;
 use crate::capture::recording::RecordingInfo;
+use crate::config::Config;
 use crate::export::Shared;
+use crate::export::json::About;
 use crate::export::otlp::Origin;
-use crate::identity::KubernetesConfig;
 use crate::identity::kubernetes::node_name;
 use crate::metrics::Metric;
 
@@ -36,10 +37,18 @@ pub(super) fn set_build_info(shared: &Shared) {
 }
 
 /// Whose findings these are. In a pod the host's name is the pod's: the node's counts.
-pub(super) fn origin(config: &KubernetesConfig) -> Origin {
+pub(super) fn origin(config: &Config) -> Origin {
+    let cluster = config.cluster.clone().unwrap_or_default();
+    let config = &config.identity.kubernetes;
     let host = node_name(config).unwrap_or_default();
     let in_kubernetes = config.node.is_some() || std::env::var_os("NODE_NAME").is_some_and(|n| !n.is_empty());
-    Origin { node: if in_kubernetes { host.clone() } else { String::new() }, host }
+    Origin { node: if in_kubernetes { host.clone() } else { String::new() }, host, cluster }
+}
+
+/// What every finding says of its agent.
+pub(super) fn about(config: &Config, origin: &Origin) -> About {
+    let node = if origin.node.is_empty() { &origin.host } else { &origin.node };
+    About { node: node.clone(), cluster: config.cluster.clone().unwrap_or_default() }
 }
 
 /// Gives the calling thread this niceness. Without the right to, it goes on with the one it has: more may be lost then,

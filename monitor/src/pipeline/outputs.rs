@@ -32,6 +32,8 @@ pub(super) struct Outputs {
     pub(super) forgotten: Vec<SocketCookie>,
     /// Kernel time of the bytes that are being handled; none while only time passes.
     pub(super) bytes_at: Option<Nanos>,
+    /// Findings that an exception keeps silent go to `findings`, too.
+    pub(super) with_suppressed: bool,
     /// Different findings made.
     pub(super) n_findings: u64,
     /// Operations handed out.
@@ -62,6 +64,11 @@ impl Outputs {
         if !self.failing.is_empty() {
             self.write_each(LineSink::flush);
         }
+    }
+
+    /// Opens files anew: somebody may have moved them. Says what could not be.
+    pub(super) fn reopen(&mut self) -> Vec<String> {
+        self.findings.iter_mut().filter_map(|sink| sink.reopen().err()).map(|e| e.to_string()).collect()
     }
 
     /// Where findings cannot be written now, and why.
@@ -110,16 +117,16 @@ impl Output for Outputs {
             }
         }
         self.worst = self.worst.max(Some(finding.severity));
+        self.hand_out(finding, event);
+    }
+
+    fn suppressed(&mut self, finding: &Finding) {
         if let Some(shared) = &self.shared {
             shared.put_finding(finding);
         }
-        if let Some(otlp) = &self.otlp {
-            otlp.put(finding, event);
+        if self.with_suppressed {
+            self.write(finding, FindingEvent::New);
         }
-        if self.reader_gone {
-            return;
-        }
-        self.write_each(|sink| sink.finding(finding, event));
     }
 
     fn operation(&mut self, op: &OperationView<'_>) {
@@ -139,6 +146,25 @@ impl Output for Outputs {
 
     fn forgotten(&mut self, cookie: SocketCookie) {
         self.forgotten.push(cookie);
+    }
+}
+
+impl Outputs {
+    fn hand_out(&mut self, finding: &Finding, event: FindingEvent) {
+        if let Some(shared) = &self.shared {
+            shared.put_finding(finding);
+        }
+        if let Some(otlp) = &self.otlp {
+            otlp.put(finding, event);
+        }
+        self.write(finding, event);
+    }
+
+    fn write(&mut self, finding: &Finding, event: FindingEvent) {
+        if self.reader_gone {
+            return;
+        }
+        self.write_each(|sink| sink.finding(finding, event));
     }
 }
 

@@ -256,6 +256,13 @@ fn every_metric_is_shown_somewhere() {
     assert_eq!(
         missing,
         [
+            // Suppressions and the configuration: for alerts, and panels that are still to be made.
+            "leasewarden_suppressions",
+            "leasewarden_suppression_next_expiry_timestamp_seconds",
+            "leasewarden_config_last_reload_successful",
+            "leasewarden_config_last_reload_success_timestamp_seconds",
+            "leasewarden_config_hash",
+            "leasewarden_config_reloads_total",
             "leasewarden_capture_segments_total",
             "leasewarden_identity_objects",
             "leasewarden_identity_overflow_total",

@@ -58,6 +58,7 @@ impl Feed {
                 cgroup: String::new(),
                 tenants: tenant.iter().map(|t| (*t).to_owned()).collect(),
                 role: None,
+                owner: None,
             };
             engine.learn_address(Nanos(1), ip.parse().unwrap(), &fact);
         }

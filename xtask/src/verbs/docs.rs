@@ -18,6 +18,10 @@ const DOCUMENTS: &[(&str, &[&str])] = &[
     (VALUES, &["schema", "--inside", VALUES]),
     ("docs/metrics.md", &["metrics", "--markdown"]),
     ("docs/rules.md", &["rules", "--markdown"]),
+    ("docs/schemas/finding.schema.json", &["schema", "finding"]),
+    ("docs/schemas/operation.schema.json", &["schema", "operation"]),
+    ("docs/schemas/services.schema.json", &["schema", "services"]),
+    ("docs/schemas/tools.schema.json", &["schema", "tools"]),
 ];
 
 #[derive(clap::Args)]

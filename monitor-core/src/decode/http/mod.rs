@@ -65,6 +65,11 @@ impl Shared {
     pub fn new(headers: HeaderPolicy) -> Self {
         Self { headers: Rc::new(headers), shapes: Shapes::default(), unpacking: coding::Memory::default() }
     }
+
+    /// Another list, for connections that are opened from now on.
+    pub fn set_headers(&mut self, headers: HeaderPolicy) {
+        self.headers = Rc::new(headers);
+    }
 }
 
 /// One direction of the connection.

@@ -18,7 +18,7 @@ pub static INFO: RuleInfo = RuleInfo {
     needs: "MCP calls and the operations they cause at other services, both in clear text, tied together on this host",
     why: "A tool that works for tenants used a service without saying for which: what comes back depends on the tool \
           alone, and the caller's authorization ends at its door.",
-    remediation: "Pass the tenant's scope on with every downstream operation (token, binding, role) and let the service \
+    remediation: "Pass the tenant's scope on with every downstream operation and let the service \
                   check it. A service that holds nothing of tenants' can be suppressed as such.",
     source: "domain document §2; seed 2, mistake 4",
 };

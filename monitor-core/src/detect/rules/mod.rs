@@ -6,6 +6,7 @@ pub mod downstream_scope_missing;
 pub mod handle_cross_tenant;
 pub mod http_cache_shared;
 pub mod http_session_cross_tenant;
+pub mod identity_conflicting;
 pub mod local_set_ineffective;
 pub mod mcp_arg_tenant_mismatch;
 pub mod mcp_call_not_listed;

@@ -18,8 +18,7 @@ pub static INFO: RuleInfo = RuleInfo {
     needs: "a decoded protocol with bindings, a process that works for several tenants, the connection from its start",
     why: "The first borrower of a new connection used it without a binding, on a table that the same client otherwise \
           uses bound, without exception. What it saw was decided by the connection's default: everybody's rows, or none.",
-    remediation: "Bind per unit of work, in the transaction that uses it, rather than in a hook of the pool; else bind \
-                  in the hook for new connections, too (sqlx: after_connect beside before_acquire).",
+    remediation: "Bind per unit of work rather than in a hook of the pool; else bind in the hook for new connections, too.",
     source: "sqlx, PoolOptions::before_acquire; domain document §0",
 };
 

@@ -18,8 +18,8 @@ pub static INFO: RuleInfo = RuleInfo {
     needs: "a decoded protocol with bindings, and the tenants of both uses by container, relay or binding",
     why: "A pooled connection that served one tenant was used for another and nothing seen on the wire re-validated \
           it. Whatever the first left on the connection, or the connection's default, decides what the second sees.",
-    remediation: "Bind per unit of work, in the transaction that uses it: BEGIN; SELECT set_config('app.tenant_id', $1, \
-                  true); …; COMMIT. Drop the connection when the binding fails.",
+    remediation: "Bind the connection to the tenant anew for every unit of work, and drop it when the binding fails; or \
+                  keep connections for each tenant apart.",
     source: "domain document §0: verdicts unbound and reset-only",
 };
 

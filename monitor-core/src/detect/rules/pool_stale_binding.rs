@@ -17,8 +17,8 @@ pub static INFO: RuleInfo = RuleInfo {
     needs: "a decoded protocol with bindings, and the tenant of the use by container, relay or binding",
     why: "An operation for one tenant ran on a connection whose acknowledged binding named another. The server \
           enforces the binding, so the operation worked on the other tenant's data.",
-    remediation: "Bind at checkout and reset at return: BEGIN; SELECT set_config('app.tenant_id', $1, true); …; COMMIT. \
-                  Behind a transaction pooler never SET for the session.",
+    remediation: "Bind at checkout and reset at return, whatever happens between; or keep connections for each tenant \
+                  apart.",
     source: "domain document §0: verdict stale-bound",
 };
 

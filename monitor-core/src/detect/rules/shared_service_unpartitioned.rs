@@ -21,8 +21,8 @@ pub static INFO: RuleInfo = RuleInfo {
     needs: "a decoded protocol, and clients of two labelled tenants",
     why: "Several tenants reach this service and nothing on the wire ever tells it for whom it works: no binding, no \
           credential of the tenant's own. Whatever keeps them apart is inside the applications.",
-    remediation: "Partition the service by tenant (row-level security with a bound tenant, a role or database per \
-                  tenant), or declare what enforces it and suppress this finding with a reason.",
+    remediation: "Partition the service by tenant, by something that it enforces itself, or declare what enforces it and \
+                  suppress this finding with a reason.",
     source: "seed 0, myth 5; domain document §2",
 };
 
@@ -56,6 +56,10 @@ impl Rule for SharedServiceUnpartitioned {
             }
         }
         if hits.len() > before { Outcome::Found } else { Outcome::Clear }
+    }
+
+    fn tell_again(&mut self) {
+        self.reported.clear();
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {

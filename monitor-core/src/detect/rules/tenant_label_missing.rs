@@ -85,6 +85,10 @@ impl Rule for TenantLabelMissing {
         if hits.len() > before { Outcome::Found } else { Outcome::Clear }
     }
 
+    fn tell_again(&mut self) {
+        self.reported.clear();
+    }
+
     fn message(&self, _hit: &Hit, _world: &World<'_>) -> String {
         "A workload without exactly one tenant label uses a service that several tenants share.".to_owned()
     }

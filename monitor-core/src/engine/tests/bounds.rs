@@ -12,7 +12,7 @@ fn bounded(flows: usize) -> Engine {
     for (id, name, tenant) in [(ACME, "acme", Some("acme")), (GLOBEX, "globex", Some("globex")), (DATABASE, "db", None)]
     {
         let tenants = tenant.into_iter().map(str::to_owned).collect();
-        let fact = WorkloadFact { name: name.to_owned(), cgroup: format!("/{name}"), tenants, role: None };
+        let fact = WorkloadFact { name: name.to_owned(), cgroup: format!("/{name}"), tenants, role: None, owner: None };
         engine.learn_cgroup(Nanos(0), CgroupId(id), &fact);
     }
     engine

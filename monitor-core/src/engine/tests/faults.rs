@@ -336,6 +336,7 @@ fn a_cgroup_that_is_gone_and_its_id_used_again() {
                 cgroup: "/another".to_owned(),
                 tenants: vec!["initech".to_owned()],
                 role: None,
+                owner: None,
             };
             engine.learn_cgroup(at, CgroupId(ACME), &fact);
         }

@@ -200,6 +200,7 @@ fn names_that_come_late_for_addresses_of_many() {
                 cgroup: String::new(),
                 tenants: tenant.into_iter().map(str::to_owned).collect(),
                 role: None,
+                owner: None,
             };
             net.engine.learn_address(net.at, at_ip(client(i)), &named(None));
             net.engine.learn_address(net.at, at_ip(client(i)), &named(Some("acme")));
@@ -263,6 +264,7 @@ fn tenants_of_one_service_and_findings_while_little_happens() {
                 cgroup: String::new(),
                 tenants: vec![format!("tenant-{i}")],
                 role: None,
+                owner: None,
             };
             net.engine.learn_address(net.at, at_ip(client(i)), &fact);
             let c = net.connect(client(i), (SERVER, 6379));

@@ -27,6 +27,13 @@ impl Check<'_> {
             }
             self.config.findings = Some(PathBuf::from(findings.value));
         }
+        if let Some(rotate) = export.rotate {
+            self.rotate(&rotate);
+        }
+        if let Some(cluster) = export.cluster {
+            self.name(&cluster, "export.cluster");
+            self.config.cluster = Some(cluster.value);
+        }
         #[cfg(feature = "otlp")]
         if let Some(otlp) = export.otlp {
             self.otlp(otlp);
@@ -67,6 +74,7 @@ impl Check<'_> {
         };
         self.config.settings.show = show;
     }
+
     /// Where it is listened, and who may read what there.
     fn http(&mut self, export: &file::Export) {
         if let Some(listen) = &export.listen {
@@ -140,5 +148,20 @@ impl Check<'_> {
             self.problem(at, format!("export.tls.{key}"), format!("{}: {why}", file.display()));
         }
         self.config.http.tls = Some(files);
+    }
+
+    fn rotate(&mut self, rotate: &file::Rotation) {
+        for (value, key, min, max) in [(&rotate.max_mb, "max_mb", 0, 1_048_576), (&rotate.keep, "keep", 1, 100)] {
+            if let Some(value) = value.as_ref().filter(|v| !(min..=max).contains(&v.value)) {
+                let message = format!("expected a whole number from {min} to {max}, found {}", value.value);
+                self.problem(value.at, format!("export.rotate.{key}"), message);
+            }
+        }
+        if let Some(mb) = &rotate.max_mb {
+            self.config.rotate.max_bytes = u64::from(mb.value) << 20;
+        }
+        if let Some(keep) = &rotate.keep {
+            self.config.rotate.keep = keep.value;
+        }
     }
 }

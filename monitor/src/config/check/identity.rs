@@ -130,6 +130,7 @@ impl Check<'_> {
                 }
             }
         }
+        self.config.identity.containers.labels.pod_roles = k.pod_roles;
         let enabled = match &k.enabled {
             None => Switch::Auto,
             Some(switch) => match switch.value {

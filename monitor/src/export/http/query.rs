@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use monitor_core::model::{Finding, Nanos, Severity};
 use serde::{Deserialize, Serialize};
 
-use crate::export::store::{Filter, MAX_FINDINGS};
+use crate::export::store::{Filter, MAX_FINDINGS, Silent};
 
 /// Findings listed unless `limit` says otherwise.
 const DEFAULT_LIMIT: usize = 100;
@@ -31,6 +31,9 @@ pub(super) struct Wanted {
     /// Seen at or before.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
+    /// Findings that an exception keeps silent: `false` (without them), `true` (nothing else), `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<usize>,
     /// What the link to the next page says.
@@ -63,6 +66,7 @@ impl Wanted {
                 min_severity: severity("min_severity", &self.min_severity)?,
                 since: time("since", &self.since)?,
                 until: time("until", &self.until)?,
+                suppressed: silent(self.suppressed.as_deref())?,
             },
             limit: self.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_FINDINGS),
             after: self.after.as_deref().map(after).transpose()?,
@@ -73,6 +77,15 @@ impl Wanted {
 fn severity(name: &str, text: &str) -> Result<Severity, String> {
     let names = Severity::ALL.map(Severity::name).join(", ");
     Severity::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| format!("{name}: expected one of {names}\n"))
+}
+
+fn silent(text: Option<&str>) -> Result<Silent, String> {
+    match text {
+        None | Some("false") => Ok(Silent::Without),
+        Some("true") => Ok(Silent::Only),
+        Some("all") => Ok(Silent::With),
+        Some(_) => Err("suppressed: expected one of false, true, all\n".to_owned()),
+    }
 }
 
 fn time(name: &str, text: &str, now: Nanos) -> Result<Nanos, String> {

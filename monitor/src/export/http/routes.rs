@@ -120,6 +120,7 @@ async fn findings(State(served): State<Served>, Query(wanted): Query<Wanted>) ->
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let found = served.shared.findings(&asked.filter, asked.after.as_ref(), asked.limit.saturating_add(1));
+    let about = served.shared.about();
     let mut text = String::from("[");
     let mut last = None;
     let mut more = false;
@@ -131,7 +132,7 @@ async fn findings(State(served): State<Served>, Query(wanted): Query<Wanted>) ->
         if i > 0 {
             text.push_str(",\n ");
         }
-        text.push_str(&json::finding(f));
+        text.push_str(&json::finding(f, &about));
         last = Some(f);
     }
     text.push_str("]\n");
@@ -152,7 +153,7 @@ async fn findings(State(served): State<Served>, Query(wanted): Query<Wanted>) ->
 
 async fn finding(State(served): State<Served>, Path(id): Path<String>) -> Response {
     match served.shared.finding(&id) {
-        Some(f) => json_response(json::finding(&f) + "\n"),
+        Some(f) => json_response(json::finding(&f, &served.shared.about()) + "\n"),
         None => (StatusCode::NOT_FOUND, "there is no finding with this id now\n").into_response(),
     }
 }

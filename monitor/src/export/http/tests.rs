@@ -119,6 +119,7 @@ fn findings_with_filters() {
     f.tenants.used = Some("umbrella".into());
     f.last_seen = Nanos(f.last_seen.0 + 1);
     shared.put_finding(&f);
+    shared.put_finding(&sample::of_a_pod());
     let answers = ask(
         shared,
         &[
@@ -132,6 +133,9 @@ fn findings_with_filters() {
             "/findings?since=yesterday",
             "/findings/7a",
             "/findings/7b",
+            "/findings?suppressed=true",
+            "/findings?suppressed=all",
+            "/findings?suppressed=perhaps",
         ],
     );
     assert_eq!(ids(&answers[0].2), ["7a", "6c1f"]);
@@ -144,6 +148,9 @@ fn findings_with_filters() {
     assert_eq!(answers[7].0, 400);
     let one: serde_json::Value = serde_json::from_str(&answers[8].2).unwrap();
     assert_eq!((one["id"].as_str(), answers[9].0), (Some("7a"), 404));
+    assert_eq!(ids(&answers[10].2), ["7a01"]);
+    assert!(answers[10].2.contains(r#""suppressed":{"reason":"known""#));
+    assert_eq!((ids(&answers[11].2).len(), answers[12].0), (3, 400));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use monitor_core::model::Finding;
 use tokio::task::JoinHandle;
 
 /// Where findings would go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OtlpConfig {
     /// The whole URL.
     pub endpoint: Uri,
@@ -23,6 +23,8 @@ pub struct Origin {
     pub host: String,
     /// The Kubernetes node's name; empty outside Kubernetes.
     pub node: String,
+    /// The cluster's name, as configured.
+    pub cluster: String,
 }
 
 /// Why there is no way to a collector.

@@ -54,6 +54,19 @@ pub struct OtlpConfig {
     pub bounds: Bounds,
 }
 
+impl PartialEq for OtlpConfig {
+    fn eq(&self, other: &Self) -> bool {
+        let ca = match (&self.ca, &other.ca) {
+            (Some(a), Some(b)) => a.roots == b.roots,
+            (a, b) => a.is_none() == b.is_none(),
+        };
+        ca && self.endpoint == other.endpoint
+            && self.headers == other.headers
+            && self.timeout == other.timeout
+            && self.bounds == other.bounds
+    }
+}
+
 /// Whose findings these are.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
@@ -61,6 +74,8 @@ pub struct Origin {
     pub host: String,
     /// The Kubernetes node's name; empty outside Kubernetes.
     pub node: String,
+    /// The cluster's name, as configured; empty if it is not.
+    pub cluster: String,
 }
 
 /// The way to the collector. Clones share one queue.

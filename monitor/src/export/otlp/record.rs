@@ -76,6 +76,13 @@ fn record(f: &Finding, what: FindingEvent, observed: Nanos) -> LogRecord {
     add("leasewarden.tenant.bound", f.tenants.bound.as_deref());
     add("leasewarden.workload.name", Some(&f.workload.name));
     add("leasewarden.workload.cgroup", f.workload.cgroup.as_deref());
+    if let Some(owner) = &f.workload.owner {
+        add("leasewarden.workload.owner.kind", Some(&owner.kind));
+        add("leasewarden.workload.owner.name", Some(&owner.name));
+        // The names that OpenTelemetry has for them, where there is a pod.
+        add("k8s.namespace.name", owner.namespace.as_deref().filter(|_| f.workload.pod.is_some()));
+        add("k8s.pod.name", f.workload.pod.as_deref());
+    }
     if let Some(service) = &f.service {
         add("leasewarden.service.name", Some(&service.name));
         add("leasewarden.service.protocol", Some(service.protocol));
@@ -110,7 +117,9 @@ pub(super) struct Head {
 impl Head {
     pub(super) fn new(origin: &Origin) -> Self {
         let mut attributes = vec![text("service.name", NAME), text("service.version", VERSION)];
-        for (key, of) in [("host.name", &origin.host), ("k8s.node.name", &origin.node)] {
+        for (key, of) in
+            [("host.name", &origin.host), ("k8s.node.name", &origin.node), ("k8s.cluster.name", &origin.cluster)]
+        {
             attributes.extend((!of.is_empty()).then(|| text(key, of)));
         }
         let resource = Resource { attributes, ..Resource::default() };
@@ -163,7 +172,7 @@ mod tests {
 
     #[test]
     fn joined_bytes_are_the_request_that_the_types_make() {
-        let origin = Origin { host: "node-7".into(), node: "node-7".into() };
+        let origin = Origin { host: "node-7".into(), node: "node-7".into(), ..Origin::default() };
         let mut second = sample::finding();
         second.message = "x".repeat(20_000);
         let batch =

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::Resource;
 use kube::core::{NamespaceResourceScope, ObjectMeta};
 use serde::{Deserialize, Deserializer};
@@ -19,6 +19,7 @@ struct Slim {
     annotations: Option<BTreeMap<String, String>>,
     resource_version: Option<String>,
     creation_timestamp: Option<Time>,
+    owner_references: Option<Vec<OwnerReference>>,
 }
 
 /// Reads metadata without `managedFields`: who owns which field is most of an object, and many small pieces of memory.
@@ -32,6 +33,7 @@ fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> 
         annotations: s.annotations,
         resource_version: s.resource_version,
         creation_timestamp: s.creation_timestamp,
+        owner_references: s.owner_references,
         ..ObjectMeta::default()
     })
 }

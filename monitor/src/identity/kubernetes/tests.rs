@@ -176,7 +176,7 @@ async fn pages_watches_resumes_and_lists_again_on_410() {
     let mut lab = lab(script, &[Place::Pods], node()).await;
     let first = lab.pod().await;
     assert_eq!((first.uid.as_str(), first.namespace.as_str(), first.name.as_str()), ("uid-1", "shop", "web-1"));
-    assert_eq!(first.tenant.map(|r| r.tenant).as_deref(), Some("acme"));
+    assert_eq!(first.tenants.first().map(|r| r.tenant.as_str()), Some("acme"));
     assert_eq!((first.addresses.len(), first.containers.len()), (1, 1));
     assert!(matches!(lab.until(|f| matches!(f, Fact::All(_))).await, Fact::All(ids) if ids.len() == 5));
     assert!(synced(&lab.next().await));
@@ -184,7 +184,7 @@ async fn pages_watches_resumes_and_lists_again_on_410() {
 
     // A change, a bookmark, an end; then the watch is resumed from the bookmark.
     lab.say("pods", event("MODIFIED", &pod(1, &json!({"tenant": "globex"})))).await;
-    assert_eq!(lab.pod().await.tenant.map(|r| r.tenant).as_deref(), Some("globex"));
+    assert_eq!(lab.pod().await.tenants.first().map(|r| r.tenant.as_str()), Some("globex"));
     let bookmark = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "4711"}});
     lab.say("pods", event("BOOKMARK", &bookmark)).await;
     lab.say("pods", event("DELETED", &pod(2, &json!({})))).await;
@@ -258,7 +258,7 @@ async fn namespaces_services_and_old_slices() {
     let mut n_synced = 0;
     while n_synced < 3 {
         match lab.next().await {
-            Fact::Namespace(name, tenant) => facts.push(format!("{name} {:?}", tenant.map(|r| r.tenant))),
+            Fact::Namespace(name, n) => facts.push(format!("{name} {:?}", n.tenant.map(|r| r.tenant))),
             Fact::Service(s) => facts.push(format!("{} {} {:?}", s.key, s.name, s.addresses)),
             f => n_synced += usize::from(synced(&f)),
         }
@@ -288,5 +288,37 @@ fn what_objects_lack_is_no_error() {
         "spec": {"hostNetwork": true}, "status": {"podIP": "192.168.0.2"}}));
     let Some((_, Fact::Pod(p))) = translate::pod(host, &rules) else { panic!("no pod") };
     assert_eq!((p.addresses.len(), p.cgroup_uid.as_deref()), (0, Some("h")), "the node's address is not the pod's");
-    assert_eq!(p.tenant.map(|r| r.tenant).as_deref(), Some("acme"));
+    assert_eq!(p.tenants.first().map(|r| r.tenant.as_str()), Some("acme"));
+}
+
+#[test]
+fn owners_come_from_controllers_and_roles_from_namespaces() {
+    let mut rules = Rules { config: node(), labels: ContainersConfig::default().labels, node: "n1".into() };
+    let labels = json!({"pod-template-hash": "5d9c7f", "leasewarden.io/role": "shared"});
+    let object = |owner: Value| {
+        let meta = json!({"name": "web-5d9c7f-x2b4z", "namespace": "shop", "uid": "u", "labels": labels,
+            "creationTimestamp": "2026-11-21T00:00:00Z", "ownerReferences": owner});
+        serde_json::from_value::<Pod>(json!({"metadata": meta, "spec": {"nodeName": "n1"}})).unwrap()
+    };
+    let set = |controller: bool| {
+        json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d9c7f", "uid": "r",
+            "controller": controller}])
+    };
+    let read = |object: Pod, rules: &Rules| match translate::pod(object, rules) {
+        Some((_, Fact::Pod(p))) => (p.owner.0, p.owner.1, p.role),
+        _ => panic!("no pod"),
+    };
+    let (kind, name, role) = read(object(set(true)), &rules);
+    assert_eq!((kind.as_str(), name.as_str(), role), ("Deployment", "web", None));
+    // No controller: a label that somebody wrote makes nobody's replica of a pod.
+    for none in [set(false), json!([]), Value::Null] {
+        let (kind, name, _) = read(object(none), &rules);
+        assert_eq!((kind.as_str(), name.as_str()), ("Pod", "web-5d9c7f-x2b4z"));
+    }
+    rules.labels.pod_roles = true;
+    assert_eq!(read(object(set(true)), &rules).2, Some(monitor_core::model::ServiceRole::Shared));
+    let namespace = json!({"metadata": {"name": "shop", "labels": {"leasewarden.io/role": "shared"}}});
+    let namespace = serde_json::from_value::<Namespace>(namespace).unwrap();
+    let Some((_, Fact::Namespace(_, n))) = translate::namespace(namespace, &rules) else { panic!("no namespace") };
+    assert_eq!((n.tenant, n.role), (None, Some(monitor_core::model::ServiceRole::Shared)));
 }

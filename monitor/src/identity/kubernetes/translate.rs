@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use kube::core::ObjectMeta;
 
-use super::super::facts::{Fact, PodFact, ServiceFact, printable, role_name};
+use super::super::facts::{Fact, NamespaceFact, PodFact, ServiceFact, printable, role_name};
+use super::super::owner::{self, Controller, PodNames};
 use super::Rules;
 use super::objects::{self, EndpointSlice, Namespace, Pod, Port, Service};
 
@@ -21,6 +22,7 @@ pub(super) fn pod(pod: Pod, rules: &Rules) -> Option<(String, Fact)> {
     let none = BTreeMap::new();
     let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
     let role = rules.labels.role.iter().find_map(|k| labels.get(k).or_else(|| annotations.get(k)));
+    let role = role.filter(|_| rules.labels.pod_roles);
     let status = pod.status;
     let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     let mut addresses: Vec<IpAddr> = Vec::new();
@@ -46,10 +48,21 @@ pub(super) fn pod(pod: Pod, rules: &Rules) -> Option<(String, Fact)> {
         .filter_map(|id| id.split_once("://").map(|(_, id)| id.to_owned()))
         .filter(|id| !id.is_empty())
         .collect();
+    let created = pod.metadata.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second());
+    let references = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    let controller =
+        references.iter().find(|r| r.controller == Some(true)).map(|r| Controller { kind: &r.kind, name: &r.name });
+    let names = PodNames { namespace: &namespace, name: &name, created, node: pod.spec.node_name.as_deref() };
+    // Without a controller, labels of one are somebody else's doing.
+    let owner = match controller {
+        Some(_) => owner::of_pod(names, controller, owner::in_map(labels)),
+        None => owner::of_pod(names, None, |_| None),
+    };
     let fact = PodFact {
         cgroup_uid: annotations.get(STATIC_UID).cloned(),
-        created: pod.metadata.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second()),
-        tenant: rules.config.of_pod(labels, annotations),
+        created,
+        tenants: rules.config.of_pod(labels, annotations),
+        owner: (owner.kind, owner.name),
         role: role.and_then(|r| role_name(r)),
         uid: uid.clone(),
         namespace,
@@ -62,8 +75,10 @@ pub(super) fn pod(pod: Pod, rules: &Rules) -> Option<(String, Fact)> {
 
 pub(super) fn namespace(namespace: Namespace, rules: &Rules) -> Option<(String, Fact)> {
     let name = namespace.metadata.name.as_ref()?;
-    let tenant = rules.config.of_namespace(name, objects::labels(&namespace.metadata));
-    Some((name.clone(), Fact::Namespace(name.clone(), tenant)))
+    let labels = objects::labels(&namespace.metadata);
+    let tenant = rules.config.of_namespace(name, labels);
+    let role = rules.labels.role.iter().find_map(|k| labels.get(k)).and_then(|r| role_name(r));
+    Some((name.clone(), Fact::Namespace(name.clone(), NamespaceFact { tenant, role })))
 }
 
 pub(super) fn service(service: Service) -> Option<(String, Fact)> {

@@ -1,0 +1,182 @@
+//! What to do about a finding, in the words of the protocol that it was found on.
+//!
+//! A rule's own remediation holds for every protocol. Where one has a means of its own (a setting, a user, a subject), it
+//! is named here; a protocol that is not listed gets the general words, and never another's.
+
+use super::RuleInfo;
+use crate::model::Protocol;
+
+/// What to do about a finding of `rule` at a service that speaks `protocol`.
+pub(super) fn remedy(rule: &RuleInfo, protocol: Option<Protocol>) -> &'static str {
+    let specific = match rule.id {
+        "pool-reuse-unrevalidated" | "pool-stale-binding" => protocol.and_then(|p| rebind(rule.id, p)),
+        "pool-first-use-unbound" => protocol.and_then(first_bind),
+        "shared-service-unpartitioned" => protocol.and_then(partition),
+        "downstream-scope-missing" => protocol.and_then(pass_on),
+        _ => None,
+    };
+    specific.unwrap_or(rule.remediation)
+}
+
+/// A pooled connection goes from one tenant to the next.
+fn rebind(rule: &str, protocol: Protocol) -> Option<&'static str> {
+    Some(match protocol {
+        Protocol::Postgres if rule == "pool-stale-binding" => {
+            "Bind at checkout and reset at return: BEGIN; SELECT set_config('app.tenant_id', $1, true); …; COMMIT. \
+             Behind a transaction pooler never SET for the session."
+        }
+        Protocol::Postgres => {
+            "Bind per unit of work, in the transaction that uses it: BEGIN; SELECT set_config('app.tenant_id', $1, \
+             true); …; COMMIT. Drop the connection when the binding fails."
+        }
+        Protocol::Redis => {
+            "Give each tenant a user of its own (ACL SETUSER … ~tenant:acme:*) and a pool per user, or send AUTH again \
+             at checkout and RESET at return; begin every key with the tenant."
+        }
+        Protocol::Http | Protocol::Mcp => {
+            "Send the tenant's own credential with every request, and let the server decide by that alone; keep no \
+             credential on the connection or in the client's defaults."
+        }
+        Protocol::Amqp => {
+            "Open a connection per tenant with the tenant's own user and virtual host: a connection of AMQP 0-9-1 \
+             cannot change either."
+        }
+        Protocol::Nats => {
+            "Open a connection per tenant with the tenant's own credentials, and give each an account or permissions \
+             for its own subjects."
+        }
+        Protocol::Kafka => {
+            "Open a client per tenant with the tenant's own principal, and let ACLs allow it its own topics alone; \
+             else carry a signed tenant in each record."
+        }
+        Protocol::Mqtt => {
+            "Open a connection per tenant with the tenant's own client id and user, and let the broker allow it its own \
+             topics alone."
+        }
+        _ => return None,
+    })
+}
+
+/// A pool binds its connections, but not a new one's first use.
+fn first_bind(protocol: Protocol) -> Option<&'static str> {
+    (protocol == Protocol::Postgres).then_some(
+        "Bind per unit of work, in the transaction that uses it, rather than in a hook of the pool; else bind in the \
+         hook for new connections, too (sqlx: after_connect beside before_acquire).",
+    )
+}
+
+/// Several tenants use a service that is not told for whom it works.
+fn partition(protocol: Protocol) -> Option<&'static str> {
+    Some(match protocol {
+        Protocol::Postgres => {
+            "Partition the service by tenant (row-level security with a bound tenant, a role or database per tenant), \
+             or declare what enforces it and suppress this finding with a reason."
+        }
+        Protocol::Redis => {
+            "Partition the service by tenant (a user per tenant with ACL ~tenant:acme:*, keys that begin with the \
+             tenant, or an instance of its own), or declare what enforces it and suppress this finding with a reason."
+        }
+        Protocol::Http | Protocol::Mcp => {
+            "Demand the tenant's own credential with every request and decide by it, or declare what enforces the \
+             separation and suppress this finding with a reason."
+        }
+        Protocol::Amqp => {
+            "Give each tenant a user and a virtual host (or queues that its user alone may use), or declare what \
+             enforces the separation and suppress this finding with a reason."
+        }
+        Protocol::Nats => {
+            "Give each tenant an account, or a user with permissions for its own subjects, or declare what enforces the \
+             separation and suppress this finding with a reason."
+        }
+        Protocol::Kafka => {
+            "Give each tenant a principal with ACLs for topics and groups of its own, or declare what enforces the \
+             separation and suppress this finding with a reason."
+        }
+        Protocol::Mqtt => {
+            "Give each tenant a user with access to topics of its own, or declare what enforces the separation and \
+             suppress this finding with a reason."
+        }
+        _ => return None,
+    })
+}
+
+/// A tool's own work does not say for whom it is.
+fn pass_on(protocol: Protocol) -> Option<&'static str> {
+    Some(match protocol {
+        Protocol::Postgres => {
+            "Pass the tenant's scope on with every statement (a role, or a setting that row-level security reads, bound \
+             in the transaction). A service that holds nothing of tenants' can be suppressed as such."
+        }
+        Protocol::Redis => {
+            "Pass the tenant's scope on: keys that begin with the tenant, under a user that may use no others. A \
+             service that holds nothing of tenants' can be suppressed as such."
+        }
+        Protocol::Http | Protocol::Mcp => {
+            "Pass the tenant's scope on with every request (a token exchanged for the tenant, RFC 8693) and let the \
+             service check it. A service that holds nothing of tenants' can be suppressed as such."
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::RULES;
+
+    const ALL: [Protocol; 9] = [
+        Protocol::Postgres,
+        Protocol::Redis,
+        Protocol::Http,
+        Protocol::Mcp,
+        Protocol::Amqp,
+        Protocol::Nats,
+        Protocol::Kafka,
+        Protocol::Mqtt,
+        Protocol::Unknown,
+    ];
+    /// Words that mean something to one protocol only.
+    const WORDS: [(&str, &[Protocol]); 15] = [
+        ("set_config", &[Protocol::Postgres]),
+        ("SET LOCAL", &[Protocol::Postgres]),
+        ("BEGIN", &[Protocol::Postgres]),
+        ("COMMIT", &[Protocol::Postgres]),
+        ("row-level", &[Protocol::Postgres]),
+        ("role", &[Protocol::Postgres]),
+        ("transaction", &[Protocol::Postgres]),
+        ("sqlx", &[Protocol::Postgres]),
+        ("database", &[Protocol::Postgres]),
+        ("ACL ", &[Protocol::Redis]),
+        ("AUTH", &[Protocol::Redis]),
+        ("virtual host", &[Protocol::Amqp]),
+        ("subjects", &[Protocol::Nats]),
+        ("topics", &[Protocol::Kafka, Protocol::Mqtt]),
+        ("client id", &[Protocol::Mqtt]),
+    ];
+    /// Rules that speak of one protocol alone, whatever else they are asked about; `role` of a workload is another one.
+    const OF_ONE: [&str; 4] =
+        ["local-set-ineffective", "session-set-under-pooler", "cache-key-unscoped", "tenant-label-missing"];
+
+    #[test]
+    fn no_remedy_speaks_of_another_protocol() {
+        for rule in RULES.iter().filter(|r| !OF_ONE.contains(&r.id)) {
+            for protocol in ALL {
+                let text = remedy(rule, Some(protocol));
+                for (word, at_home) in WORDS {
+                    let foreign = text.contains(word) && !at_home.contains(&protocol);
+                    assert!(!foreign, "{} at {}: `{word}` in {text}", rule.id, protocol.name());
+                }
+            }
+            assert_eq!(remedy(rule, None), rule.remediation, "{}", rule.id);
+        }
+    }
+
+    #[test]
+    fn databases_and_caches_are_told_their_own_means() {
+        for rule in RULES.iter().filter(|r| matches!(r.id, "pool-stale-binding" | "pool-reuse-unrevalidated")) {
+            assert!(remedy(rule, Some(Protocol::Postgres)).contains("set_config"));
+            assert!(remedy(rule, Some(Protocol::Redis)).contains("AUTH"));
+            assert!(remedy(rule, Some(Protocol::Http)).contains("credential"));
+        }
+    }
+}
