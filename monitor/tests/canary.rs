@@ -336,8 +336,7 @@ fn exported(findings: &[(Finding, FindingEvent)]) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let worker = runtime.spawn(exporter.clone().work());
     runtime.block_on(exporter.finish(worker));
-    let all = received.lock().unwrap().clone();
-    all
+    received.lock().unwrap().clone()
 }
 
 #[test]

@@ -267,10 +267,9 @@ fn is_vocabulary(part: &str) -> bool {
 /// Whether `part` has the form of a word of a program: letters, with `-` or `_` between, and not as if drawn by lot; or
 /// a version such as `v1`.
 fn is_plain(part: &str) -> bool {
-    if let Some(version) = part.strip_prefix(['v', 'V']).filter(|v| !v.is_empty()) {
-        if version.len() <= 2 && version.bytes().all(|b| b.is_ascii_digit()) {
-            return true;
-        }
+    let version = part.strip_prefix(['v', 'V']).unwrap_or_default();
+    if (1..=2).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_digit()) {
+        return true;
     }
     let between = |c: u8| matches!(c, b'-' | b'_');
     part.len() <= MAX_WORD
