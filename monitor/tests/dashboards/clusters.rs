@@ -103,6 +103,6 @@ fn no_expression_confuses_two_clusters() {
     assert!(others.is_empty(), "{others:#?}");
     // Where something is counted for each agent, each has its own.
     for expr in &expressions {
-        assert!(said.contains(&format!("{:?}", expr)) || !expr.contains("process_"), "no result of {expr}");
+        assert!(said.contains(&format!("{expr:?}")) || !expr.contains("process_"), "no result of {expr}");
     }
 }

@@ -152,7 +152,7 @@ fn cookie(salt: Salt, name: &str, value: &str) -> Option<Cookie> {
 fn speaks_of_session(bare: &str) -> bool {
     let word = |w: &&str| bare.contains(*w);
     !bare.starts_with('_')
-        && (bare == "sid" || ["sess", ".sid", "_sid", "-sid", "auth", "token", "jwt"].iter().any(|w| word(&w)))
+        && (bare == "sid" || ["sess", ".sid", "_sid", "-sid", "auth", "token", "jwt"].iter().any(word))
 }
 
 fn is_secret(value: &str) -> bool {

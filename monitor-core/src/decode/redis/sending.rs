@@ -154,7 +154,7 @@ impl Sending {
     pub(super) fn piece(&mut self, index: u64, bytes: &[u8]) {
         match (self.form, index) {
             (Form::Script, 1) => {}
-            (Form::Hash, 2..) => self.bodies.piece(index % 2 == 0, bytes),
+            (Form::Hash, 2..) => self.bodies.piece(index.is_multiple_of(2), bytes),
             (Form::Script, _) if self.script.is_job(index) || self.dispatch.is_job(index) => {
                 self.element.get_or_insert_with(|| Element::new(self.salt)).piece(bytes);
             }

@@ -172,7 +172,7 @@ fn equal_clocks(steps: &[Step], n: usize) -> Timed {
 fn backward_clocks(steps: &[Step], n: usize) -> Timed {
     let mut out = timed(steps);
     for (i, (at, _)) in out.iter_mut().enumerate() {
-        if (i + n) % 2 == 0 {
+        if (i + n).is_multiple_of(2) {
             *at = Nanos(at.0 - 1_400_000);
         }
     }
