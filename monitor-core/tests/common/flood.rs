@@ -1,6 +1,7 @@
 //! Scripted traffic of many connections, and an allocator that counts: what the tests of memory share.
 
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics fails")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
