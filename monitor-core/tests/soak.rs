@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask soak --for 1h` gives the time in `LEASEWARDEN_SOAK` (seconds). Without, it is a few rounds.
 
+#![allow(clippy::indexing_slicing, reason = "a test that panics fails")]
+
 #[path = "common/flood.rs"]
 mod flood;
 
@@ -39,7 +41,7 @@ struct Dice(u64);
 impl Dice {
     fn one_in(&mut self, n: u64) -> bool {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n == 0
+        (self.0 >> 33).is_multiple_of(n)
     }
 }
 

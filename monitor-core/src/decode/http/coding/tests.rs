@@ -182,7 +182,7 @@ fn no_input_panics() {
         let packed = SAMPLES.iter().find(|(n, ..)| *n == name).unwrap().2;
         for at in (0..packed.len()).step_by(3) {
             for bit in [0, 3, 7] {
-                let mut bad = vec![i | 8 * (at as u8 % 32)];
+                let mut bad = vec![i | (8 * (at as u8 % 32))];
                 bad.extend_from_slice(packed);
                 bad[1 + at] ^= 1 << bit;
                 fuzz(&bad);
