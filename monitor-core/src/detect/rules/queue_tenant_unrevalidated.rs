@@ -48,6 +48,10 @@ const MAX_JOBS: usize = 16_384;
 /// Most findings that wait.
 const MAX_WAITING: usize = 1_024;
 
+/// What a step says of a delivery that nobody confirms.
+const TOLD: &str = "tell";
+/// Where a delivery went.
+const TO_ANOTHERS: &str = "to another tenant's own consumer";
 /// How long a delivery that nobody confirms waits, until it has shown whether all workers get such messages.
 const BROADCAST: Nanos = Nanos::secs(30);
 /// Most places remembered, and most messages that reached somebody unconfirmed.
@@ -275,7 +279,7 @@ impl QueueTenantUnrevalidated {
             bound: Some(origin.tenant),
             steps: smallvec![
                 step(published, "publish", origin, Detail::Operation(h.queue, Sym::EMPTY)),
-                step(h.at, "deliver", consumer, Detail::Words("to another tenant's own consumer")),
+                step(h.at, if h.awaits_ack { "deliver" } else { TOLD }, consumer, Detail::Words(TO_ANOTHERS)),
             ],
         };
         match place.filter(|_| !h.awaits_ack) {
@@ -348,8 +352,10 @@ impl Rule for QueueTenantUnrevalidated {
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
         let Some(first) = hit.steps.first() else { return SmallVec::new() };
         if first.what != DELIVERY {
-            // Whoever else has published a message that looks the same.
-            let since = Nanos(first.at.0.saturating_sub(ALIKE.0));
+            // Whoever else has published a message that looks the same; and of what nobody confirms, whatever would have
+            // shown that all tell it to all.
+            let is_told = hit.steps.last().is_some_and(|s| s.what == TOLD);
+            let since = if is_told { Nanos(0) } else { Nanos(first.at.0.saturating_sub(ALIKE.0)) };
             let at_broker = |broker| smallvec![Unseen { place: Where::Service(broker), since }];
             return hit.site.service.map_or_else(SmallVec::new, at_broker);
         }
