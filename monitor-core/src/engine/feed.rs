@@ -207,6 +207,9 @@ impl Conn {
         }
         if self.core.mid_stream {
             shared.stats.flows_mid_stream += 1;
+            if let Some(service) = self.core.service {
+                shared.missed.before(service, shared.now);
+            }
             self.core.ledger.disturb(true);
         }
         for chunk in kept.chunks.into_iter().skip(beginning.unwrap_or(0)) {

@@ -21,6 +21,8 @@ pub enum Where {
     AnsweredTo(ServiceId, TenantId),
     /// In what a process sent to others, or was answered by them.
     SentBy(WorkloadId),
+    /// In what a service was ever asked or answered, also before the first look at it.
+    EverAt(ServiceId),
 }
 
 /// Something that was not seen, on whose absence a statement rests.
@@ -41,6 +43,7 @@ enum Place {
     Answered(ServiceId),
     AnsweredTo(ServiceId, Option<TenantId>),
     Sent(Option<WorkloadId>),
+    Before(ServiceId),
 }
 
 /// When something was last missed, by place.
@@ -60,6 +63,11 @@ impl Missed {
             self.note(Place::Served(service, tenant), at);
         }
         self.note(Place::Sent(sender), at);
+    }
+
+    /// The beginning of a connection to `service` was not seen, or nobody can read it.
+    pub fn before(&mut self, service: ServiceId, at: Nanos) {
+        self.note(Place::Before(service), at);
     }
 
     /// A request to `service` was not answered, as far as was seen.
@@ -83,6 +91,7 @@ impl Missed {
             Where::Answered(s) => since(Place::Answered(s)),
             Where::AnsweredTo(s, t) => since(Place::AnsweredTo(s, Some(t))) || since(Place::AnsweredTo(s, None)),
             Where::SentBy(w) => since(Place::Sent(Some(w))) || since(Place::Sent(None)),
+            Where::EverAt(s) => since(Place::Service(s)) || since(Place::Before(s)),
         };
         there || since(Place::Anywhere)
     }
@@ -117,6 +126,10 @@ mod tests {
             assert_eq!(missed.may_hide(&at(place, 5)), hides, "{place:?}");
             assert!(!missed.may_hide(&at(place, 6)), "{place:?}");
         }
+        // Before the first look is never, but for who asks for it.
+        missed.before(S, Nanos::secs(6));
+        assert!(missed.may_hide(&at(Where::EverAt(S), 6)) && !missed.may_hide(&at(Where::Service(S), 6)));
+        assert!(!missed.may_hide(&at(Where::EverAt(ServiceId(2)), 0)));
         // Of nobody known is of anybody.
         missed.on(Some(S), None, None, Nanos::secs(7));
         missed.unanswered(S, None, Nanos::secs(7));

@@ -352,10 +352,12 @@ impl Rule for QueueTenantUnrevalidated {
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
         let Some(first) = hit.steps.first() else { return SmallVec::new() };
         if first.what != DELIVERY {
-            // Whoever else has published a message that looks the same; and of what nobody confirms, whatever would have
-            // shown that all tell it to all.
-            let is_told = hit.steps.last().is_some_and(|s| s.what == TOLD);
-            let since = if is_told { Nanos(0) } else { Nanos(first.at.0.saturating_sub(ALIKE.0)) };
+            // Of what nobody confirms, whatever would have shown that all tell it to all.
+            if let (true, Some(broker)) = (hit.steps.last().is_some_and(|s| s.what == TOLD), hit.site.service) {
+                return smallvec![Unseen { place: Where::EverAt(broker), since: Nanos(0) }];
+            }
+            // Whoever else has published a message that looks the same.
+            let since = Nanos(first.at.0.saturating_sub(ALIKE.0));
             let at_broker = |broker| smallvec![Unseen { place: Where::Service(broker), since }];
             return hit.site.service.map_or_else(SmallVec::new, at_broker);
         }
