@@ -3,7 +3,7 @@
 //! The agent reads what all tenants say: their passwords, tokens and cookies lie in the buffers of streams and decoders,
 //! in header values, in parsed JSON. Each of these could wipe what it holds, and the next one to be written would forget
 //! to. So the allocator does it: whatever block is given back, by whatever code, is filled with zeros before anybody else
-//! gets it. Buffers that live longer than what they held wipe themselves ([`monitor_core::model::wipe`]).
+//! gets it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
