@@ -101,6 +101,14 @@ impl Metrics {
         }
     }
 
+    /// Forgets one series of a gauge: what it spoke of is gone.
+    pub fn remove(&self, metric: Metric, labels: &[&str]) {
+        if let Some(Family::Gauge(vec)) = self.families.get(metric as usize) {
+            // That there is none is what is wanted.
+            let _ = vec.remove_label_values(labels);
+        }
+    }
+
     /// Adds an observation to a histogram.
     pub fn observe(&self, metric: Metric, value: f64) {
         if let Some(Family::Histogram(histogram)) = self.families.get(metric as usize) {

@@ -52,6 +52,12 @@ metrics! {
     /// Hits of rules that were not suppressed: a finding counts once each time it happens. `tenant`: for whom the connection
     /// was used; `bound`: whose it was, the victim.
     FindingsTotal = "findings_total" Counter ["rule", "severity", "evidence_class", "service", "tenant", "bound"];
+    /// Different findings that the agent keeps and no suppression silences, however often each was hit.
+    FindingsKept = "findings_kept" Gauge ["rule", "severity", "evidence_class", "service", "tenant", "bound"];
+    /// When the first of these findings was seen first, in seconds since the epoch.
+    FindingFirstSeen = "finding_first_seen_timestamp_seconds" Gauge ["rule", "severity", "evidence_class", "service", "tenant", "bound"];
+    /// When one of these findings was seen last, in seconds since the epoch.
+    FindingLastSeen = "finding_last_seen_timestamp_seconds" Gauge ["rule", "severity", "evidence_class", "service", "tenant", "bound"];
     /// Hits that a suppression kept silent (`suppressed`), and findings that were forgotten to make room for new ones, those
     /// quiet for longest first (`table_full`).
     FindingsUnreportedTotal = "findings_unreported_total" Counter ["reason"];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use monitor_core::engine::{Engine, ServiceView};
 use monitor_core::model::settings::Suppression;
-use monitor_core::model::{LossStage, Nanos};
+use monitor_core::model::{Finding, LossStage, Nanos};
 
 use super::{Metric, Metrics};
 use crate::capture::SourceStats;
@@ -96,6 +96,8 @@ pub struct Updater {
     pairs: Bounded,
     /// Pairs of tenants, of findings.
     victims: Bounded,
+    /// Kinds of findings that have series.
+    kinds: Vec<[String; 6]>,
 }
 
 /// Sums by label values: different services may share `_other`.
@@ -105,7 +107,14 @@ impl Updater {
     /// Tells apart at most so many tenants and services.
     pub fn new(metrics: Arc<Metrics>, tenants: usize, services: usize) -> Self {
         let (pairs, victims) = (Bounded::new(MAX_PAIRS), Bounded::new(MAX_PAIRS));
-        Self { metrics, tenants: Bounded::new(tenants), services: Bounded::new(services), pairs, victims }
+        Self {
+            metrics,
+            tenants: Bounded::new(tenants),
+            services: Bounded::new(services),
+            pairs,
+            victims,
+            kinds: Vec::new(),
+        }
     }
 
     /// Tells apart at most so many tenants and services from now on; those that are told apart stay.
@@ -117,6 +126,7 @@ impl Updater {
     /// Copies everything.
     pub fn update(&mut self, from: Sources<'_>) {
         self.engine(from.engine, from.now);
+        self.kept(from.engine.findings());
         self.exceptions(from.engine.suppressions(), from.now);
         self.uses(from.services);
         self.losses(from);
@@ -157,6 +167,44 @@ impl Updater {
         for (rule, at) in next {
             self.metrics.set(Metric::SuppressionNextExpiry, &[rule], at.0 as f64 / 1e9);
         }
+    }
+
+    /// How many findings of each kind there are, since when and until when.
+    fn kept<'f>(&mut self, findings: impl Iterator<Item = &'f Finding>) {
+        let mut kinds: BTreeMap<[&str; 6], (usize, Nanos, Nanos)> = BTreeMap::new();
+        for f in findings {
+            let service = f.service.as_ref().map_or("", |s| self.services.label(&s.name));
+            let [tenant, bound] = self.tenants_of(f.tenants.used.as_deref(), f.tenants.bound.as_deref());
+            let kind = [f.rule, f.severity.name(), f.class.name(), service, tenant, bound];
+            let (n, first, last) = kinds.entry(kind).or_insert((0, f.first_seen, f.last_seen));
+            (*n, *first, *last) = (*n + 1, (*first).min(f.first_seen), (*last).max(f.last_seen));
+        }
+        let seconds = |at: Nanos| at.0 as f64 / 1e9;
+        for (labels, (n, first, last)) in &kinds {
+            self.metrics.set(Metric::FindingsKept, labels, to_f64(*n));
+            self.metrics.set(Metric::FindingFirstSeen, labels, seconds(*first));
+            self.metrics.set(Metric::FindingLastSeen, labels, seconds(*last));
+        }
+        // Findings are aged, silenced, and become more severe: what there is none of any more is no series.
+        if !self.kinds.iter().map(|old| old.each_ref().map(String::as_str)).eq(kinds.keys().copied()) {
+            for old in &self.kinds {
+                let old = old.each_ref().map(String::as_str);
+                if !kinds.contains_key(&old) {
+                    let all = [Metric::FindingsKept, Metric::FindingFirstSeen, Metric::FindingLastSeen];
+                    all.into_iter().for_each(|metric| self.metrics.remove(metric, &old));
+                }
+            }
+            self.kinds = kinds.into_keys().map(|kind| kind.map(str::to_owned)).collect();
+        }
+    }
+
+    /// The labels `tenant` and `bound` of a finding.
+    fn tenants_of<'v>(&mut self, used: Option<&'v str>, bound: Option<&'v str>) -> [&'v str; 2] {
+        let tenant = used.map_or("", |t| self.tenants.label(t));
+        let bound = bound.map_or("", |t| self.tenants.label(t));
+        // No name holds a line end: the pair is unmistakable.
+        let pair = if bound.is_empty() { String::new() } else { format!("{tenant}\n{bound}") };
+        [tenant, if self.victims.label(&pair) == OTHER { OTHER } else { bound }]
     }
 
     fn identity(&self, identity: &Resolver) {
@@ -256,11 +304,8 @@ impl Updater {
         let mut sums = Sums::new();
         for (&(rule, severity, class, service, tenant, bound), &n) in &stats.findings {
             let service = service.map_or("", |s| self.services.label(engine.service_name(s)));
-            let tenant = tenant.map_or("", |t| self.tenants.label(engine.tenant_name(t)));
-            let bound = bound.map_or("", |t| self.tenants.label(engine.tenant_name(t)));
-            // No name holds a line end: the pair is unmistakable.
-            let pair = if bound.is_empty() { String::new() } else { format!("{tenant}\n{bound}") };
-            let bound = if self.victims.label(&pair) == OTHER { OTHER } else { bound };
+            let named = |t| engine.tenant_name(t);
+            let [tenant, bound] = self.tenants_of(tenant.map(named), bound.map(named));
             *sums.entry([rule, severity.name(), class.name(), service, tenant, bound]).or_default() += count(n);
         }
         self.set_all(Metric::FindingsTotal, &sums);
@@ -363,7 +408,7 @@ mod tests {
     use super::*;
     use crate::capture::{HookStatus, LossCount};
     use monitor_core::engine::TenantView;
-    use monitor_core::model::Settings;
+    use monitor_core::model::{EvidenceClass, Settings, Severity, TenantPair, WorkloadRef};
 
     #[test]
     fn reasons_are_single_words() {
@@ -382,6 +427,57 @@ mod tests {
     fn label_values_are_bounded() {
         let mut b = Bounded::new(2);
         assert_eq!([b.label("a"), b.label("b"), b.label("c"), b.label("a"), b.label("")], ["a", "b", OTHER, "a", ""]);
+    }
+
+    /// Findings are counted, not hits; when there is none of a kind any more, its series is gone.
+    #[test]
+    fn findings_are_told_by_kind_with_victim_and_times() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let mut updater = Updater::new(metrics.clone(), 10, 10);
+        let finding = |id: &str, severity, (first, last), bound: Option<&str>| Finding {
+            id: id.to_owned(),
+            rule: "pool-stale-binding",
+            severity,
+            class: EvidenceClass::Wire,
+            first_seen: Nanos::secs(first),
+            last_seen: Nanos::secs(last),
+            count: 10_000,
+            tenants: TenantPair { used: Some("globex".to_owned()), bound: bound.map(str::to_owned) },
+            workload: WorkloadRef { name: "app".to_owned(), cgroup: None, owner: None, pod: None },
+            service: None,
+            flow: None,
+            evidence: Vec::new(),
+            message: String::new(),
+            remediation: "",
+            suppressed: None,
+        };
+        let high = [
+            finding("a", Severity::High, (100, 200), Some("acme")),
+            finding("b", Severity::High, (90, 150), Some("acme")),
+            finding("c", Severity::High, (300, 400), Some("initech")),
+        ];
+        updater.kept(high.iter());
+        let kind = |name: &str, severity: &str, bound: &str| {
+            format!(
+                "leasewarden_{name}{{bound=\"{bound}\",evidence_class=\"wire\",rule=\"pool-stale-binding\",service=\"\",\
+                 severity=\"{severity}\",tenant=\"globex\"}}"
+            )
+        };
+        let text = metrics.render().unwrap();
+        for (name, bound, is) in [
+            ("findings_kept", "acme", 2),
+            ("finding_first_seen_timestamp_seconds", "acme", 90),
+            ("finding_last_seen_timestamp_seconds", "acme", 200),
+            ("findings_kept", "initech", 1),
+        ] {
+            assert!(text.contains(&format!("{} {is}\n", kind(name, "high", bound))), "{name} of {bound}: {text}");
+        }
+
+        // One has become worse, the others were forgotten.
+        updater.kept([finding("c", Severity::Critical, (300, 500), Some("initech"))].iter());
+        let text = metrics.render().unwrap();
+        assert!(text.contains(&kind("findings_kept", "critical", "initech")), "{text}");
+        assert!(!text.contains("severity=\"high\""), "{text}");
     }
 
     #[test]

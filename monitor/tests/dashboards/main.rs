@@ -16,6 +16,9 @@ const NAMES: [&str; 4] = ["overview", "shared-service", "tenant", "agent-health"
 /// Where the runbooks are unless somebody has his own.
 const RUNBOOKS: &str = "https://github.com/leasewarden/leasewarden/blob/main/docs/runbooks.md";
 
+/// What each rule means; behind it comes the rule's id, which is a heading there.
+const RULES: &str = "https://github.com/leasewarden/leasewarden/blob/main/docs/rules.md#";
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards")
 }
@@ -30,7 +33,7 @@ fn dashboard(name: &str) -> Value {
 
 /// What a dashboard asks, as Prometheus would be asked.
 fn filled_in(text: &str) -> String {
-    let mut text = text.replace("$__rate_interval", "1m").replace("$__range", "1h");
+    let mut text = text.replace("$__rate_interval", "1m").replace("$__range_s", "3600").replace("$__range", "1h");
     for variable in ["cluster", "node", "service", "tenant"] {
         text = text.replace(&format!("${variable}"), ".*");
     }
@@ -200,6 +203,63 @@ fn dashboards_are_what_grafana_declares() {
     }
 }
 
+/// Of whoever is on call: whose it was, since when and until when, and what to do.
+#[test]
+fn tables_of_findings_tell_victim_times_and_what_to_do() {
+    let page = fs::read_to_string(folder().join("../docs/rules.md")).unwrap();
+    for rule in monitor_core::detect::RULES {
+        assert!(page.contains(&format!("\n## `{}`\n", rule.id)), "{} has no heading to lead to", rule.id);
+    }
+    let mut tables = 0;
+    for name in NAMES {
+        let dashboard = dashboard(name);
+        for panel in
+            panels(&dashboard).filter(|p| text(p, "/type") == "table" && text(p, "/title").starts_with("Findings"))
+        {
+            let title = text(panel, "/title");
+            let names = panel.pointer("/transformations").unwrap().to_string();
+            // A column may be left out where the whole table is of one value.
+            let fixed = list(panel, "/targets").iter().all(|t| text(t, "/expr").contains("bound=\"$tenant\""));
+            assert!(names.contains("\"Victim\"") || fixed, "{name}: {title}: no victim");
+            let overrides = panel.pointer("/fieldConfig/overrides").unwrap().to_string();
+            for column in ["Severity", "Rule", "Findings", "Hits", "First seen", "Last seen"] {
+                assert!(names.contains(&format!("\"{column}\"")), "{name}: {title}: no {column}");
+            }
+            assert_eq!(overrides.matches("dateTimeAsLocal").count(), 2, "{name}: {title}: times are no figures");
+            assert!(overrides.contains(RULES), "{name}: {title}: a rule leads nowhere");
+            let links: Vec<&str> = list(panel, "/links").iter().map(|l| text(l, "/title")).collect();
+            assert!(links.contains(&"Log of the agents") && links.iter().any(|l| l.starts_with("Runbook")), "{title}");
+            // What is too long goes on in the next line.
+            assert_eq!(panel.pointer("/fieldConfig/defaults/custom/wrapText"), Some(&Value::Bool(true)), "{title}");
+            tables += 1;
+        }
+    }
+    assert_eq!(tables, 4);
+}
+
+/// Six findings that hit ten thousand times are six.
+#[test]
+fn what_counts_findings_counts_no_hits() {
+    let known = Known::of_the_agent();
+    for name in ["overview", "shared-service", "tenant"] {
+        let dashboard = dashboard(name);
+        let wanted = |p: &&Value| {
+            matches!(
+                text(p, "/title"),
+                "Findings to act on" | "As the victim" | "Findings by tenant" | "Findings by victim"
+            )
+        };
+        for panel in panels(&dashboard).filter(wanted) {
+            let expr = filled_in(text(panel, "/targets/0/expr"));
+            let metrics = known.check(&expr).unwrap().metrics;
+            assert!(
+                metrics.contains("leasewarden_findings_kept") && !metrics.contains("leasewarden_findings_total"),
+                "{expr}"
+            );
+        }
+    }
+}
+
 #[test]
 fn panels_stand_beside_each_other() {
     for name in NAMES {
@@ -228,6 +288,10 @@ fn links_lead_to_a_dashboard_with_that_variable() {
         {
             for link in list(property, "/value").iter().filter(|_| text(property, "/id") == "links") {
                 let url = text(link, "/url");
+                if let Some(page) = url.strip_prefix(RULES) {
+                    assert_eq!(page, "${__value.text:percentencode}", "{name}: {url}");
+                    continue;
+                }
                 let (uid, rest) = url.strip_prefix("/d/leasewarden-").and_then(|u| u.split_once('?')).unwrap();
                 let variable = rest.split("var-").nth(1).and_then(|v| v.split('=').next()).unwrap();
                 let there = self::dashboard(uid);
@@ -256,13 +320,6 @@ fn every_metric_is_shown_somewhere() {
     assert_eq!(
         missing,
         [
-            // Suppressions and the configuration: for alerts, and panels that are still to be made.
-            "leasewarden_suppressions",
-            "leasewarden_suppression_next_expiry_timestamp_seconds",
-            "leasewarden_config_last_reload_successful",
-            "leasewarden_config_last_reload_success_timestamp_seconds",
-            "leasewarden_config_hash",
-            "leasewarden_config_reloads_total",
             "leasewarden_capture_segments_total",
             "leasewarden_identity_objects",
             "leasewarden_identity_overflow_total",

@@ -11,7 +11,7 @@ use tests::lab::prometheus::{Prometheus, dashboards};
 use crate::{SELECT, STALE, Stage};
 
 /// Panels that are empty when all is well, or when the scene has none of it. Everything else must have data.
-const EMPTY_WHEN_WELL: [&str; 12] = [
+const EMPTY_WHEN_WELL: [&str; 14] = [
     "Losses",
     "Events lost",
     "Kernel programs",
@@ -24,6 +24,8 @@ const EMPTY_WHEN_WELL: [&str; 12] = [
     "Rules without enough to tell",
     "Findings to the collector",
     "Requests to the collector",
+    "Reloads",
+    "Suppressions that end next",
 ];
 
 #[test]
@@ -123,6 +125,7 @@ fn filled_in(expr: &str, dashboard: &str, service: &str, tenant: &str) -> String
     let service = if dashboard == "shared-service" { service } else { ".*" };
     let tenant = if dashboard == "tenant" { tenant } else { ".*" };
     expr.replace("$__rate_interval", "1m")
+        .replace("$__range_s", "300")
         .replace("$__range", "5m")
         .replace("$cluster", ".*")
         .replace("$node", ".*")

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use self::panel::{Dashboard, Variable};
+use self::panel::{Dashboard, Draw, Panel, Variable};
 use crate::{paths, sh};
 
 /// Colours of severities. Each is another colour, not another shade: two reds are one to whoever is woken by them.
@@ -43,6 +43,59 @@ const NEXT: &[(&str, &str)] = &[
     ("Log of the agents", LOG),
 ];
 const LOG: &str = "/explore?left=%7B%22datasource%22:%22${log}%22,%22queries%22:%5B%7B%22refId%22:%22A%22,%22expr%22:%22%7Bapp_kubernetes_io_name%3D%5C%22leasewarden%5C%22%7D%20%7C%3D%20%5C%22evidence_class%5C%22%22%7D%5D,%22range%22:%7B%22from%22:%22${__from}%22,%22to%22:%22${__to}%22%7D%7D";
+
+/// What each rule means and how to mend what it finds; its id is behind it.
+const RULES: &str = "https://github.com/leasewarden/leasewarden/blob/main/docs/rules.md#";
+
+/// A table of findings as somebody on call wants them: what, where, whose, since when, and what to do.
+fn findings_table(
+    title: &'static str,
+    description: &'static str,
+    empty: &'static str,
+    limits: &[&str],
+    left_out: &[&str],
+) -> Panel {
+    let [first, last] = expr::seen(limits);
+    let hits = expr::total(expr::KINDS, "leasewarden_findings_total", limits);
+    let columns: Vec<(&str, &str)> = [
+        ("severity", "Severity"),
+        ("rule", "Rule"),
+        ("service", "Service"),
+        ("tenant", "Used for"),
+        ("bound", "Victim"),
+        ("evidence_class", "Evidence"),
+        ("cluster", "Cluster"),
+        ("node", "Node"),
+        ("Value #A", "Findings"),
+        ("Value #B", "Hits"),
+        ("Value #C", "First seen"),
+        ("Value #D", "Last seen"),
+    ]
+    .into_iter()
+    .filter(|(label, _)| !left_out.contains(label))
+    .collect();
+    let mut panel = Panel::new(Draw::Table, title, "short", (24, 12), description, empty)
+        .query(expr::findings(expr::KINDS, limits), "")
+        .query(format!("round({hits}) > 0"), "")
+        .query(first, "")
+        .query(last, "")
+        .columns(&columns)
+        .unit_of("First seen", "dateTimeAsLocal")
+        .unit_of("Last seen", "dateTimeAsLocal")
+        .words(SEVERITY_WORDS)
+        .opens("Rule", "What it means and how to mend it", RULES)
+        .beside(NEXT);
+    for (label, heading, uid, variable) in [
+        ("service", "Service", "leasewarden-shared-service", "service"),
+        ("tenant", "Used for", "leasewarden-tenant", "tenant"),
+        ("bound", "Victim", "leasewarden-tenant", "tenant"),
+    ] {
+        if !left_out.contains(&label) {
+            panel = panel.leads_to(heading, uid, variable);
+        }
+    }
+    panel
+}
 
 /// Colours of verdicts: green is proved, blue was never shared, grey is not known.
 const VERDICTS: &[(&str, &str)] = &[

@@ -25,9 +25,31 @@ pub(super) fn total(by: &str, metric: &str, limits: &[&str]) -> String {
     format!("sum by ({by}) ((increase({m}[$__range]) + {began}) or increase({m}[$__range]) or {began})")
 }
 
-/// Different findings of the chosen time, one series each, as far as their labels tell them apart: not how often they hit.
-pub(super) fn findings(limits: &[&str]) -> String {
-    format!("{} > 0", total("cluster, node, rule, service, tenant", "leasewarden_findings_total", limits))
+/// What tells one kind of findings from another.
+pub(super) const KINDS: &str = "severity, rule, service, tenant, bound, evidence_class, cluster, node";
+
+/// What the agents last said of a kind of findings, where one of them was seen in the chosen time. An agent that has been
+/// replaced meanwhile still counts with what it said last.
+fn of_those_seen(metric: &str, limits: &[&str]) -> String {
+    let last = |metric| format!("last_over_time({}[$__range])", of(metric, limits));
+    format!(
+        "({} and ({} > time() - $__range_s))",
+        last(metric),
+        last("leasewarden_finding_last_seen_timestamp_seconds")
+    )
+}
+
+/// How many different findings there are, by labels, of the kinds that were seen in the chosen time; not how often they hit.
+pub(super) fn findings(by: &str, limits: &[&str]) -> String {
+    format!("sum by ({by}) (max by ({KINDS}) {})", of_those_seen("leasewarden_findings_kept", limits))
+}
+
+/// When the first of each kind was seen and when the last, in milliseconds since the epoch as Grafana has it.
+pub(super) fn seen(limits: &[&str]) -> [String; 2] {
+    [("min", "first"), ("max", "last")].map(|(pick, end)| {
+        let metric = format!("leasewarden_finding_{end}_seen_timestamp_seconds");
+        format!("1000 * {pick} by ({KINDS}) {}", of_those_seen(&metric, limits))
+    })
 }
 
 /// Nought, as long as an agent is there to say so: a figure that is missing means that nobody looked.

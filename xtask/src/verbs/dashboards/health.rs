@@ -19,6 +19,7 @@ pub(super) fn dashboard() -> Dashboard {
             ("Loss", loss()),
             ("Bounds and identity", bounds()),
             ("What could not be judged", limits()),
+            ("Configuration and suppressions", configuration()),
         ],
     }
 }
@@ -322,5 +323,72 @@ fn limits() -> Vec<Panel> {
         )
         .query(of("leasewarden_build_info", &[]), "")
         .columns(&[("node", "Node"), ("version", "Version"), ("revision", "Revision"), ("kernel", "Kernel")]),
+    ]
+}
+
+fn configuration() -> Vec<Panel> {
+    let milliseconds = |metric: &str| format!("1000 * {}", of(metric, &[]));
+    vec![
+        Panel::new(
+            Draw::Table,
+            "Configuration",
+            "none",
+            (12, 8),
+            "By what each agent runs: when that was read, whether it is the latest (an agent that cannot read a new one runs on \
+             by the one before, and its log says why), and a number that is equal on agents that run by equal texts.",
+            "no agent is scraped",
+        )
+        .query(milliseconds("leasewarden_config_last_reload_success_timestamp_seconds"), "")
+        .query(of("leasewarden_config_last_reload_successful", &[]), "")
+        .query(of("leasewarden_config_hash", &[]), "")
+        .columns(&[
+            ("cluster", "Cluster"),
+            ("node", "Node"),
+            ("Value #A", "Read"),
+            ("Value #B", "State"),
+            ("Value #C", "Text"),
+        ])
+        .unit_of("Read", "dateTimeAsLocal")
+        .unit_of("Text", "none")
+        .words(&[("1", "latest", "green"), ("0", "refused", "red")])
+        .steps(&[(0.0, "red"), (1.0, "green")]),
+        Panel::new(
+            Draw::Lines,
+            "Reloads",
+            "cpm",
+            (12, 8),
+            "Attempts to read the configuration, per minute, by how they ended.",
+            "no agent is scraped",
+        )
+        .query(
+            format!("60 * {} > 0", rate("node, result", "leasewarden_config_reloads_total", &[])),
+            "{{node}}: {{result}}",
+        ),
+        Panel::new(
+            Draw::Lines,
+            "Suppressions",
+            "short",
+            (12, 8),
+            "Suppressions of the configuration that hold (active) and that have ended (expired), of the agent that has most.",
+            "no agent is scraped",
+        )
+        .query(format!("max by (state) ({})", of("leasewarden_suppressions", &[])), "{{state}}"),
+        Panel::new(
+            Draw::Table,
+            "Suppressions that end next",
+            "dateTimeAsLocal",
+            (12, 8),
+            "When the next suppression of each rule ends: from then on what it silences is told again.",
+            "no suppression holds",
+        )
+        .query(
+            format!(
+                "min by (cluster, rule) ({})",
+                milliseconds("leasewarden_suppression_next_expiry_timestamp_seconds")
+            ),
+            "",
+        )
+        .columns(&[("cluster", "Cluster"), ("rule", "Rule"), ("Value", "Ends")])
+        .unit_of("Ends", "dateTimeAsLocal"),
     ]
 }

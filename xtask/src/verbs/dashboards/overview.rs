@@ -2,7 +2,7 @@
 
 use super::expr::{PAGES, UNPROVED, findings as findings_of, of, or_nought, rate, total};
 use super::panel::{Dashboard, Draw, Panel};
-use super::{CLASSES, FIGURES, NEXT, SEVERITIES, places};
+use super::{CLASSES, FIGURES, NEXT, SEVERITIES, findings_table, places};
 
 pub(super) fn dashboard() -> Dashboard {
     Dashboard {
@@ -21,7 +21,7 @@ pub(super) fn dashboard() -> Dashboard {
 }
 
 fn now() -> Vec<Panel> {
-    let pages = format!("count({})", findings_of(&[PAGES, "service=~\"$service\"", "tenant=~\"$tenant\""]));
+    let pages = findings_of("", &[PAGES, "service=~\"$service\"", "tenant=~\"$tenant\""]);
     let used = of("leasewarden_tenant_operations_total", &["tenant!=\"\"", "service=~\"$service\""]);
     let shared = format!("count((count by (cluster, service) (sum by (cluster, service, tenant) ({used}) > 0)) > 1)");
     let risk = total("cluster, service", "leasewarden_tenant_switches_total", &[UNPROVED, "service=~\"$service\""]);
@@ -36,8 +36,8 @@ fn now() -> Vec<Panel> {
             "Findings to act on",
             "short",
             (4, 4),
-            "Different findings of severity high or critical whose evidence is on the wire or in the endpoints' labels, in the \
-             chosen time. These page; inference alone never does.",
+            "Different findings of severity high or critical whose evidence is on the wire or in the endpoints' labels, of the \
+             kinds that were seen in the chosen time. These page; inference alone never does.",
             "no agent is scraped",
         )
         .query(or_nought(&pages), "")
@@ -110,13 +110,12 @@ fn now() -> Vec<Panel> {
 
 fn findings() -> Vec<Panel> {
     let chosen = ["service=~\"$service\"", "tenant=~\"$tenant\""];
-    let by = |labels: &str| format!("round({}) > 0", total(labels, "leasewarden_findings_total", &chosen));
     vec![
         Panel::new(
             Draw::Lines,
             "Hits by severity",
             "cpm",
-            (12, 8),
+            (8, 8),
             "Hits of rules per minute, by severity. One finding that happens again and again is counted each time.",
             "no rule hit in this time; see Payload decoded for how much was looked at",
         )
@@ -126,36 +125,33 @@ fn findings() -> Vec<Panel> {
             Draw::Gauge,
             "Findings by tenant",
             "short",
-            (12, 8),
+            (8, 8),
             "Different findings of the chosen time, by the tenant for whom the connection was used. Those that are of no single \
              tenant are in the table below.",
             "no rule hit in this time",
         )
-        .query(format!("count by (tenant) ({})", findings_of(&[chosen[0], chosen[1], "tenant!=\"\""])), "{{tenant}}")
+        .query(format!("{} > 0", findings_of("tenant", &[chosen[0], chosen[1], "tenant!=\"\""])), "{{tenant}}")
         .steps(&[(0.0, "orange")]),
         Panel::new(
-            Draw::Table,
-            "Findings by rule",
+            Draw::Gauge,
+            "Findings by victim",
             "short",
-            (24, 8),
-            "Hits in the chosen time. What each rule means and how to mend what it finds is in docs/rules.md; the findings \
-             themselves, with their evidence, are on /findings of the agent on that node.",
-            "no rule hit in this time; see Payload decoded for how much was looked at",
+            (8, 8),
+            "Different findings of the chosen time, by the tenant whose the connection was: as whom it was bound, or who had \
+             used it before.",
+            "no rule hit in this time where another tenant's connection was used",
         )
-        .query(by("severity, rule, service, tenant, evidence_class, node"), "")
-        .columns(&[
-            ("severity", "Severity"),
-            ("rule", "Rule"),
-            ("service", "Service"),
-            ("tenant", "Tenant"),
-            ("evidence_class", "Evidence"),
-            ("node", "Node"),
-            ("Value", "Hits"),
-        ])
-        .words(super::SEVERITY_WORDS)
-        .leads_to("Service", "leasewarden-shared-service", "service")
-        .leads_to("Tenant", "leasewarden-tenant", "tenant")
-        .beside(NEXT),
+        .query(format!("{} > 0", findings_of("bound", &[chosen[0], chosen[1], "bound!=\"\""])), "{{bound}}")
+        .steps(&[(0.0, "orange")]),
+        findings_table(
+            "Findings by rule",
+            "What was seen in the chosen time: for whom a connection was used and whose it was, how many different findings \
+             there are, how often they hit, since when and until when. A rule leads to what it means and how to mend it; the \
+             findings themselves, with their evidence, are in the log, and on /findings of the agent on that node.",
+            "no rule hit in this time; see Payload decoded for how much was looked at",
+            &chosen,
+            &[],
+        ),
     ]
 }
 

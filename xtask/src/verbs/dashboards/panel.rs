@@ -51,6 +51,8 @@ pub(crate) struct Panel {
     words: &'static [(&'static str, &'static str, &'static str)],
     /// Between which values the axis runs.
     range: Option<(f64, f64)>,
+    /// Units of a table's columns, by heading, where they are not the panel's.
+    units: Vec<(&'static str, &'static str)>,
     /// A field and where its values lead.
     links: Vec<(&'static str, &'static str, String)>,
     /// What else to look at: name, address.
@@ -80,6 +82,7 @@ impl Panel {
             columns: Vec::new(),
             words: &[],
             range: None,
+            units: Vec::new(),
             links: Vec::new(),
             beside: Vec::new(),
         }
@@ -116,6 +119,12 @@ impl Panel {
         self
     }
 
+    /// The unit of a column.
+    pub(crate) fn unit_of(mut self, heading: &'static str, unit: &'static str) -> Self {
+        self.units.push((heading, unit));
+        self
+    }
+
     /// Something else to look at, from the panel's corner.
     pub(crate) fn beside(mut self, pages: &[(&'static str, &'static str)]) -> Self {
         self.beside.extend(pages);
@@ -126,6 +135,12 @@ impl Panel {
     pub(crate) fn leads_to(mut self, heading: &'static str, uid: &str, variable: &str) -> Self {
         let url = format!("/d/{uid}?${{__url_time_range}}&var-{variable}=${{__value.text:percentencode}}");
         self.links.push((heading, "Open", url));
+        self
+    }
+
+    /// The values of a column lead to a page, which is found by this address and the value behind it.
+    pub(crate) fn opens(mut self, heading: &'static str, title: &'static str, page: &str) -> Self {
+        self.links.push((heading, title, format!("{page}${{__value.text:percentencode}}")));
         self
     }
 
@@ -231,12 +246,14 @@ impl Panel {
         });
         // In a table the unit is of the figures, not of the labels.
         let figures = self.columns.iter().filter(|(field, _)| field.starts_with("Value")).map(|(_, heading)| {
+            let own = self.units.iter().find(|(of, _)| of == heading).map(|(_, unit)| *unit);
+            let (width, none) = if own.is_some() { (165, "-") } else { (100, "0") };
             let mut properties = vec![
-                json!({ "id": "unit", "value": self.unit }),
-                json!({ "id": "custom.width", "value": 130 }),
-                json!({ "id": "noValue", "value": "0" }),
+                json!({ "id": "unit", "value": own.unwrap_or(self.unit) }),
+                json!({ "id": "custom.width", "value": width }),
+                json!({ "id": "noValue", "value": none }),
             ];
-            if self.steps.len() > 1 {
+            if self.steps.len() > 1 && own.is_none() {
                 properties.push(json!({ "id": "custom.cellOptions", "value": { "type": "color-text" } }));
             }
             json!({ "matcher": named(heading), "properties": properties })
@@ -249,7 +266,7 @@ impl Panel {
                 "matcher": named(heading),
                 "properties": [
                     { "id": "custom.cellOptions", "value": { "type": "color-text" } },
-                    { "id": "custom.width", "value": 130 },
+                    { "id": "custom.width", "value": 110 },
                 ],
             })
         });

@@ -2,7 +2,7 @@
 
 use super::expr::{PAGES, UNPROVED, findings as findings_of, of, or_nought, rate, total};
 use super::panel::{Dashboard, Draw, Panel};
-use super::{FIGURES, NEXT, SEVERITIES, SEVERITY_WORDS, VERDICTS, places};
+use super::{FIGURES, NEXT, SEVERITIES, VERDICTS, findings_table, places};
 
 /// The service that the dashboard is about.
 const THIS: &str = "service=\"$service\"";
@@ -25,7 +25,7 @@ fn now() -> Vec<Panel> {
     let unproved = format!("({} or vector(0)) / ({} > 0)", sum(&[THIS, UNPROVED]), sum(&[THIS]));
     let unknown = sum(&[THIS, "verdict=\"indeterminate\""]);
     let unknown = format!("({unknown} or vector(0)) / ({} > 0)", sum(&[THIS]));
-    let pages = format!("count({})", findings_of(&[PAGES, THIS]));
+    let pages = findings_of("", &[PAGES, THIS]);
     let switches = total("", "leasewarden_tenant_switches_total", &[THIS]);
     vec![
         Panel::new(
@@ -83,7 +83,8 @@ fn now() -> Vec<Panel> {
             "Findings to act on",
             "short",
             (4, 4),
-            "Different findings of severity high or critical with wire or endpoint evidence, in the chosen time.",
+            "Different findings of severity high or critical with wire or endpoint evidence, of the kinds that were seen in \
+             the chosen time.",
             "no agent is scraped",
         )
         .query(or_nought(&pages), "")
@@ -165,7 +166,6 @@ fn proof() -> Vec<Panel> {
 }
 
 fn findings() -> Vec<Panel> {
-    let found = total("severity, rule, tenant, evidence_class, node", "leasewarden_findings_total", &[THIS]);
     let uses = total("tenant, verdict", USES, &[THIS, "tenant!=\"\""]);
     vec![
         Panel::new(
@@ -181,34 +181,23 @@ fn findings() -> Vec<Panel> {
         .words(super::VERDICT_WORDS)
         .leads_to("Tenant", "leasewarden-tenant", "tenant"),
         Panel::new(
-            Draw::Table,
-            "Findings here",
-            "short",
-            (16, 8),
-            "Hits in the chosen time. What to do is in docs/rules.md; the evidence is on /findings of the agent on that node.",
-            "no rule hit at this service in this time",
-        )
-        .query(format!("round({found}) > 0"), "")
-        .columns(&[
-            ("severity", "Severity"),
-            ("rule", "Rule"),
-            ("tenant", "Tenant"),
-            ("evidence_class", "Evidence"),
-            ("node", "Node"),
-            ("Value", "Hits"),
-        ])
-        .words(SEVERITY_WORDS)
-        .beside(NEXT),
-        Panel::new(
             Draw::Lines,
             "Hits by severity",
             "cpm",
-            (24, 6),
+            (16, 8),
             "Hits of rules at this service per minute.",
             "no rule hit at this service in this time",
         )
         .query(format!("60 * {}", rate("severity", "leasewarden_findings_total", &[THIS])), "{{severity}}")
         .colours(SEVERITIES)
         .steps(FIGURES),
+        findings_table(
+            "Findings here",
+            "What was seen at this service in the chosen time: for whom a connection was used and whose it was. A rule leads to \
+             what it means and how to mend it; the evidence is in the log, and on /findings of the agent on that node.",
+            "no rule hit at this service in this time",
+            &[THIS],
+            &["service"],
+        ),
     ]
 }

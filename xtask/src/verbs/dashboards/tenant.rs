@@ -2,10 +2,12 @@
 
 use super::expr::{PAGES, UNPROVED, findings as findings_of, of, or_nought, rate, total};
 use super::panel::{Dashboard, Draw, Panel};
-use super::{NEXT, SEVERITY_WORDS, VERDICTS, places};
+use super::{NEXT, VERDICTS, findings_table, places};
 
 /// The tenant that the dashboard is about.
 const THIS: &str = "tenant=\"$tenant\"";
+/// Findings whose victim it is.
+const VICTIM: &str = "bound=\"$tenant\"";
 const USES: &str = "leasewarden_tenant_operations_total";
 
 pub(super) fn dashboard() -> Dashboard {
@@ -39,7 +41,8 @@ fn now() -> Vec<Panel> {
     let shared = format!("count(count by (cluster, service) ({beside}))");
     let others = format!("count(count by (tenant) ({beside}))");
     let unproved = total("", USES, &[THIS, UNPROVED]);
-    let pages = format!("count({})", findings_of(&[PAGES, THIS]));
+    let pages = findings_of("", &[PAGES, THIS]);
+    let suffered = findings_of("", &[PAGES, VICTIM]);
     vec![
         Panel::new(
             Draw::Stat,
@@ -72,7 +75,7 @@ fn now() -> Vec<Panel> {
             Draw::Stat,
             "Unproved uses",
             "short",
-            (6, 4),
+            (4, 4),
             "Data operations for this tenant, in the chosen time, on a connection that another tenant had used before and \
              with nothing on the wire that proved this one.",
             "no agent is scraped",
@@ -83,12 +86,23 @@ fn now() -> Vec<Panel> {
             Draw::Stat,
             "Findings to act on",
             "short",
-            (6, 4),
+            (4, 4),
             "Different findings of severity high or critical with wire or endpoint evidence where a connection was used for this \
-             tenant, in the chosen time.",
+             tenant, of the kinds that were seen in the chosen time.",
             "no agent is scraped",
         )
         .query(or_nought(&pages), "")
+        .beside(NEXT)
+        .steps(&[(0.0, "green"), (1.0, "red")]),
+        Panel::new(
+            Draw::Stat,
+            "As the victim",
+            "short",
+            (4, 4),
+            "The same where the connection was this tenant's: bound to it, or used by it before.",
+            "no agent is scraped",
+        )
+        .query(or_nought(&suffered), "")
         .beside(NEXT)
         .steps(&[(0.0, "green"), (1.0, "red")]),
     ]
@@ -160,29 +174,21 @@ fn uses() -> Vec<Panel> {
 }
 
 fn findings() -> Vec<Panel> {
-    let labels = "severity, rule, service, evidence_class, node";
-    let found = total(labels, "leasewarden_findings_total", &[THIS, "service=~\"$service\""]);
     vec![
-        Panel::new(
-            Draw::Table,
+        findings_table(
             "Findings",
-            "short",
-            (24, 8),
-            "Hits in the chosen time where a connection was used for this tenant. What to do is in docs/rules.md; the \
-             evidence is on /findings of the agent on that node.",
+            "What was seen in the chosen time where a connection was used for this tenant, and whose it was. A rule leads to what \
+             it means and how to mend it; the evidence is in the log, and on /findings of the agent on that node.",
             "no rule hit for this tenant in this time",
-        )
-        .query(format!("round({found}) > 0"), "")
-        .columns(&[
-            ("severity", "Severity"),
-            ("rule", "Rule"),
-            ("service", "Service"),
-            ("evidence_class", "Evidence"),
-            ("node", "Node"),
-            ("Value", "Hits"),
-        ])
-        .words(SEVERITY_WORDS)
-        .leads_to("Service", "leasewarden-shared-service", "service")
-        .beside(NEXT),
+            &[THIS, "service=~\"$service\""],
+            &["tenant"],
+        ),
+        findings_table(
+            "Findings whose victim it is",
+            "What was seen in the chosen time where a connection of this tenant's was used for another.",
+            "no rule hit in this time where a connection of this tenant's was used",
+            &[VICTIM, "service=~\"$service\""],
+            &["bound"],
+        ),
     ]
 }

@@ -26,7 +26,7 @@ standardTransformersRegistry.setInit(() =>
 
 const values: Record<string, string> = {};
 const filled = (text: string) => text
-  .replace(/\$__rate_interval/g, '20s').replace(/\$__range/g, `${seconds}s`)
+  .replace(/\$__rate_interval/g, '20s').replace(/\$__range_s/g, String(seconds)).replace(/\$__range/g, `${seconds}s`)
   .replace(/\$\{?(\w+)\}?/g, (all, name) => values[name] ?? all);
 const named = (legend: string, labels: any) => legend.replace(/{{\s*(\w+)\s*}}/g, (_, label) => labels[label] ?? '');
 const ask = async (path: string) => (await fetch(`/prometheus/api/v1/${path}`)).json();
