@@ -91,7 +91,7 @@ class Tools:
             self.charges[tenant] += 1
         if "crowded" in self.ways and tenant == "acme":
             # A library that blocks: all other calls wait for this one, which is what a storm is felt by.
-            time.sleep(0.004)
+            time.sleep(0.02)
             raise Refused("try again")
         return {"charged": self.charges[tenant]}
 

@@ -27,6 +27,7 @@ use crate::export::otlp::Origin;
 use crate::export::{LineSink, Shared, Target};
 use crate::identity::{self, IdentityConfig, Told};
 use crate::metrics::Metric;
+use crate::privileges;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -181,12 +182,16 @@ impl Reloader {
     ) -> Result<mpsc::UnboundedReceiver<Reload>, PipelineError> {
         let (out, reloads) = mpsc::unbounded_channel();
         let files = read.files.clone();
+        let sandbox = self.running.privileges.sandbox;
         // Not on the other thread: what changes before that one runs has changed all the same.
         let known = look(&files);
         self.done(true, Some(&read));
         std::thread::Builder::new()
             .name("reload".to_owned())
-            .spawn(move || self.work(files, known, &hang_up, &out))
+            .spawn(move || {
+                privileges::thread_begins(sandbox);
+                self.work(files, known, &hang_up, &out);
+            })
             .map_err(|source| PipelineError::System { what: "cannot start the thread that reloads", source })?;
         Ok(reloads)
     }

@@ -312,7 +312,7 @@ pub(super) fn retry_storm(stage: &mut Stage<'_>) -> Result<()> {
     acme.order(1, &again)?;
     while storm.elapsed() < Duration::from_secs(64) {
         acme.done()?;
-        acme.order(20, &again)?;
+        acme.order(8, &again)?;
         // In the middle of it, not while it begins.
         sleep(Duration::from_millis(200));
         slow.push(timed(&mut globex, 1)?);
