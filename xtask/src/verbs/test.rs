@@ -124,7 +124,7 @@ fn build(with_tests: bool) -> Result<PathBuf> {
 /// A command of cargo's for all packages that are built for this machine, with the real probes inside when they can be
 /// built. Every stage chooses the same packages: the features of their dependencies, and so what has to be compiled, go by
 /// that choice.
-fn workspace(verb: &str, probes: Option<PathBuf>) -> Command {
+pub(super) fn workspace(verb: &str, probes: Option<PathBuf>) -> Command {
     let mut command = sh::cargo();
     command.args([verb, "--workspace", "--exclude", "monitor-ebpf"]);
     if let Some(object) = probes {
