@@ -315,7 +315,7 @@ impl Shared {
     }
 }
 
-/// The weakest binding that counts unless the operator says otherwise (domain document §0): a selector that the server
+/// The weakest binding that counts unless the operator says otherwise (`docs/domain.md#strength-of-a-binding`): a selector that the server
 /// enforces for databases, a credential for requests. A cache mostly knows one user, and its keys carry the tenant.
 fn minimum(protocol: Protocol) -> Strength {
     match protocol {

@@ -1,4 +1,4 @@
-//! The verdict on one data operation: the table of the domain document, section 0.
+//! The verdict on one data operation: the table of `docs/domain.md#verdicts`.
 
 use super::{Certainty, View};
 use crate::model::{Bound, Claim, OpaqueId, OtherUse, Ruling, Slot, Strength, TenantId, UnitNo, Verdict};

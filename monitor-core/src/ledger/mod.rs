@@ -2,7 +2,7 @@
 //!
 //! One [`Ledger`] per connection, driven by acknowledged operations. It keeps every slot's start-up, session and
 //! transaction value, undoes what a rollback undoes, and answers one question: which bindings are live at this data
-//! operation? [`judge`] turns that answer and the use-tenant into a verdict (domain document, section 0).
+//! operation? [`judge`] turns that answer and the use-tenant into a verdict (`docs/domain.md#verdicts`).
 
 mod judge;
 mod slots;

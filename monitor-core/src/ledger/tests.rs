@@ -1,4 +1,4 @@
-//! The facts of domain document §1.1, as the ledger must tell them.
+//! The facts of `docs/domain.md#postgresql`, as the ledger must tell them.
 
 use super::*;
 use crate::model::{Attribution, Basis, OpaqueId, OtherUse, Slot, TenantId, Verdict};

@@ -132,7 +132,7 @@ impl Outcome {
     }
 }
 
-/// How strong a binding is (domain document, section 0).
+/// How strong a binding is (`docs/domain.md#strength-of-a-binding`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Strength {
     /// A bare label.

@@ -2,6 +2,7 @@
 
 mod coverage;
 mod imports;
+mod links;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ pub(crate) fn check() -> Result<Report> {
     imports::check(&files, &mut report);
     text::check(&files, &text::Private::of_this_machine(), &mut report);
     coverage::check(&files, &mut report);
+    links::check(&files, &mut report);
     report.errors.sort();
     Ok(report)
 }

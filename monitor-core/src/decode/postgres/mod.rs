@@ -3,7 +3,7 @@
 //! `frame` cuts messages out of bytes, `startup` reads the packets before them, `machine` pairs requests with
 //! replies, `sql` says what statements do, `noted` and `rows` what else requests and replies carry, `resync` finds the
 //! place again after something was missed.
-//! Evidence and its limits: domain document, section 1.1.
+//! Evidence and its limits: `docs/domain.md#postgresql`.
 
 mod bodies;
 mod commands;

@@ -7,7 +7,7 @@
 //! What is compared or counted and not read is nobody's (locks, leases, counters, limits), and so is what somebody wrote
 //! of whom nothing is known. A write that wrote nothing changes nothing.
 //!
-//! Source: domain document §2; seed 0, myth 1 (cached intermediates, reasoning keys).
+//! Source: `docs/domain.md#what-a-key-holds`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -25,7 +25,7 @@ pub static INFO: RuleInfo = RuleInfo {
           it crosses between them.",
     remediation: "Begin every key with the tenant (tenant:acme:…) and let the server enforce it: one user per tenant \
                   with ACL ~tenant:acme:*. Suppress the rule for keys that are global on purpose.",
-    source: "domain document §2",
+    source: "[What a key holds](domain.md#what-a-key-holds)",
 };
 
 /// Most keys remembered as written.

@@ -3,7 +3,7 @@
 //! Negotiate and NTLM authenticate the connection, not the request (RFC 4559 §6, RFC 9110 §3.3). A client that keeps
 //! such a connection in a pool and sends another tenant's request on it acts as whoever authenticated it.
 //!
-//! Source: domain document §2; curl CVE-2022-22576 and its like.
+//! Source: `docs/domain.md#http`.
 
 use smallvec::smallvec;
 
@@ -19,7 +19,7 @@ pub static INFO: RuleInfo = RuleInfo {
           takes it for the first one's.",
     remediation: "Key the pool by credential: one set of connections per tenant. Update curl. Prefer credentials that \
                   every request carries.",
-    source: "domain document §1.3 and §2; CVE-2022-22576",
+    source: "[HTTP](domain.md#http); [CVE-2022-22576](https://curl.se/docs/CVE-2022-22576.html)",
 };
 
 /// The rule.

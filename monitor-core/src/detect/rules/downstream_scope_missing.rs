@@ -3,7 +3,7 @@
 //! A tool that tells the services behind it for whom it works, most of the time, did not do so once: the tenant's scope
 //! ends inside the tool.
 //!
-//! Source: domain document §2; seed 0, myth 3; seed 2, mistakes 2 and 4 (classify downstream calls).
+//! Source: `docs/domain.md#what-is-behind-a-tool`.
 
 use smallvec::smallvec;
 
@@ -20,7 +20,7 @@ pub static INFO: RuleInfo = RuleInfo {
           alone, and the caller's authorization ends at its door.",
     remediation: "Pass the tenant's scope on with every downstream operation and let the service \
                   check it. A service that holds nothing of tenants' can be suppressed as such.",
-    source: "domain document §2; seed 2, mistake 4",
+    source: "[What is behind a tool](domain.md#what-is-behind-a-tool)",
 };
 
 /// Most tools remembered.

@@ -4,7 +4,7 @@
 //! and accepted from another. For an event that is: the stream goes on behind it with an answer that nobody of the other's
 //! session waits for, so that it is a replay of what was to go to the first. In revision 2026-07-28, which has no sessions, this is where sessions used to cross.
 //!
-//! Source: domain document §1.4 and §2; seed 0, myth 1.
+//! Source: `docs/domain.md#sessions-and-handles`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -21,7 +21,7 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "An id that was given to one tenant only, and that nobody can guess, opened something for another. To have \
           the id was enough.",
     remediation: "Check the pair of id and principal on every call: who asks must be who it was made for.",
-    source: "domain document §1.4 and §2",
+    source: "[Sessions and handles](domain.md#sessions-and-handles)",
 };
 
 /// Most ids remembered.

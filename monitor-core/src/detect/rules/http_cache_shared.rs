@@ -11,7 +11,7 @@
 //! Whether a request went upstream shows a little later than its answer: so an answer is looked at when that must have
 //! shown, and told only if nothing of the proxy's connections was missed.
 //!
-//! Source: RFC 9111 §3.5 and §5.2.2; CWE-524; nginx, Varnish and CDN set-ups whose key leaves out who asks.
+//! Source: `docs/domain.md#caches`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,7 +35,8 @@ pub static INFO: RuleInfo = RuleInfo {
     remediation: "Put what tells tenants apart into the cache's key (the credential, the tenant), or do not cache answers \
                   to requests that carry one (nginx: proxy_cache_bypass and proxy_no_cache; Varnish: pass). Let the \
                   origin say Cache-Control: private, or Vary. What is the same for everybody should say public.",
-    source: "RFC 9111 §3.5; CWE-524; domain document §2",
+    source: "[Caches](domain.md#caches); \
+             [RFC 9111 §3.5](https://www.rfc-editor.org/rfc/rfc9111#section-3.5)",
 };
 
 /// Most answers that are remembered as fetched.

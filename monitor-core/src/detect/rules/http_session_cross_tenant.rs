@@ -5,7 +5,7 @@
 //!
 //! Which cookies are sessions, and whose, is learned by the engine (`engine/jars.rs`).
 //!
-//! Source: domain document §2; seed 2, mistake 2 (one session, many users).
+//! Source: `docs/domain.md#http`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -21,7 +21,7 @@ pub static INFO: RuleInfo = RuleInfo {
           the first: it sees and changes what is the first one's.",
     remediation: "Keep a cookie jar per caller, or none: a client that is shared by all requests must not store cookies \
                   (aiohttp DummyCookieJar, httpx without a shared client, curl without a cookie engine).",
-    source: "domain document §2; seed 2, mistake 2 (one session, many users)",
+    source: "[HTTP](domain.md#http)",
 };
 
 /// A value that was set so long before may have been set for the other one as well.

@@ -6,7 +6,7 @@
 //!
 //! A label that was changed while the workload runs is no contradiction: both were said one after the other.
 //!
-//! Source: issue 12, point 7; Kubernetes documentation, "Multi-tenancy".
+//! Source: `docs/domain.md#shared-services`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -24,7 +24,7 @@ pub static INFO: RuleInfo = RuleInfo {
           names himself another tenant: by mistake, or to be taken for it.",
     remediation: "Take the label off the pod, or correct the namespace's. Refuse such pods at admission \
                   (deploy/examples/tenant-label-policy.yaml).",
-    source: "Kubernetes documentation, multi-tenancy; issue 12",
+    source: "[Shared services](domain.md#shared-services); Kubernetes documentation, multi-tenancy",
 };
 
 /// Most workloads remembered.

@@ -4,7 +4,7 @@
 //! before the next statement: the code looks bound and is not. In one multi-statement query, and in a pipeline before
 //! its Sync, it does hold; that is no finding.
 //!
-//! Source: domain document §1.1 (LOCAL traps) and §2.
+//! Source: `docs/domain.md#transaction-local-settings`.
 
 use smallvec::smallvec;
 
@@ -19,7 +19,7 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "A tenant binding for the transaction was made outside one. The server acknowledged it and dropped it at once: \
           what follows runs unbound.",
     remediation: "Wrap binding and work in one transaction (BEGIN … COMMIT); treat warning 25P01 as an error.",
-    source: "domain document §1.1: LOCAL traps",
+    source: "[Transaction-local settings](domain.md#transaction-local-settings)",
 };
 
 /// The rule.

@@ -3,7 +3,7 @@
 //! An argument names a tenant, and it is not the one for whom the call is. Arguments come from a model, and a model does
 //! what the last text told it: a field of a schema is no authorization.
 //!
-//! Source: domain document §1.4 and §2; seed 2, mistake 3.
+//! Source: `docs/domain.md#arguments`.
 
 use smallvec::smallvec;
 
@@ -20,7 +20,7 @@ pub static INFO: RuleInfo = RuleInfo {
           the model's context can choose the tenant.",
     remediation: "Take the tenant from the verified token and from nowhere else; drop the argument. Tools of \
                   administrators, who may name others, can be suppressed with that reason.",
-    source: "domain document §2; seed 2, mistake 3",
+    source: "[Arguments](domain.md#arguments)",
 };
 
 /// The rule.

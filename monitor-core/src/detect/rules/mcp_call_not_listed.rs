@@ -3,7 +3,7 @@
 //! A tool was called that is not in the list its caller was given, and the server did it: the list hides the tool, and
 //! nothing guards it.
 //!
-//! Source: domain document §2; seed 2, mistake 6.
+//! Source: `docs/domain.md#lists-of-tools`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -23,7 +23,7 @@ pub static INFO: RuleInfo = RuleInfo {
           convenience; only a check on the call is a control.",
     remediation: "Decide every call on the server, by the same entitlements that the list is made from, and refuse the \
                   rest.",
-    source: "domain document §2; seed 2, mistake 6",
+    source: "[Lists of tools](domain.md#lists-of-tools)",
 };
 
 /// Most callers whose lists are remembered.

@@ -3,8 +3,7 @@
 //! A server that several tenants use answered a call without any credential on it: who opened the connection, or who
 //! said `initialize` on it, stood for who calls.
 //!
-//! Source: domain document §1.4 and §2 (2025-03-26: "authorization MUST be included in every HTTP request"); seed 0,
-//! myth 1; seed 2, mistake 2.
+//! Source: `docs/domain.md#mcp`.
 
 use smallvec::smallvec;
 
@@ -22,7 +21,7 @@ pub static INFO: RuleInfo = RuleInfo {
           is; at best it knows who opened the connection or the session.",
     remediation: "Send a token with every call, and refuse calls without one (401). Where the mesh proves identity \
                   (mTLS), suppress this finding with that reason.",
-    source: "domain document §1.4 and §2; seed 2, mistake 2",
+    source: "[MCP](domain.md#mcp)",
 };
 
 /// Most sessions and connections remembered that began with a credential.

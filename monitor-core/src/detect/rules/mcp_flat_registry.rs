@@ -6,7 +6,7 @@
 //! Tools may vary by the authorization that was presented: lists are merged from their pages and compared whole, per
 //! caller.
 //!
-//! Source: domain document §1.4 and §2; seed 2, mistake 1.
+//! Source: `docs/domain.md#lists-of-tools`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -27,7 +27,7 @@ pub static INFO: RuleInfo = RuleInfo {
           is shown tools that it must not have.",
     remediation: "Compute the list from what the caller's token entitles it to, and decide every call by the same rule. \
                   Tenants that are truly equal: declare their entitlements.",
-    source: "domain document §2; seed 2, mistake 1",
+    source: "[Lists of tools](domain.md#lists-of-tools)",
 };
 
 /// Most callers whose lists are remembered.

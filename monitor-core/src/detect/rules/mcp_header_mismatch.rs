@@ -2,7 +2,7 @@
 //!
 //! Gateways decide by headers what servers do by body: both must say the same.
 //!
-//! Source: domain document §2; MCP 2026-07-28.
+//! Source: `docs/domain.md#arguments`.
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
 use crate::model::Severity;
@@ -16,7 +16,7 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "The headers that mirror a message (Mcp-Method, Mcp-Name, Mcp-Param-…) say something else than its body, and the \
           server did not refuse. Whoever decides by the headers, a gateway or a policy, decides about another call.",
     remediation: "Refuse a message whose mirrored headers differ from its body (error -32020), before anything else looks at it.",
-    source: "domain document §2; MCP 2026-07-28, SEP-2243",
+    source: "[Arguments](domain.md#arguments); MCP 2026-07-28, SEP-2243",
 };
 
 /// The rule.

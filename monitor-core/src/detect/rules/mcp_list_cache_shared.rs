@@ -3,7 +3,7 @@
 //! Revision 2026-07-28 lets a server say who may reuse a reply. A list that differs by tenant and is called public may be
 //! shown to any of them by every cache on the way; a list that is private and is shown to another tenant already was.
 //!
-//! Source: domain document §1.4 and §2; template-agent issue 230.
+//! Source: `docs/domain.md#lists-of-tools`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -24,7 +24,7 @@ pub static INFO: RuleInfo = RuleInfo {
           differs by tenant, or something in between keeps private lists without regard to whose they are.",
     remediation: "Answer with cacheScope \"private\" whenever the list depends on who asks, and make the authorization \
                   part of the key of every cache.",
-    source: "domain document §1.4 and §2",
+    source: "[Lists of tools](domain.md#lists-of-tools)",
 };
 
 /// Most callers whose lists are remembered, and most lists fetched by servers.

@@ -3,7 +3,7 @@
 //! A session that one tenant opened was accepted for another. The id of a session is no proof of who holds it: up to
 //! 2025-11-25 the specification forbids to authenticate by it, and servers did (python-sdk issue 2100).
 //!
-//! Source: domain document §1.4 and §2; seed 2, mistake 2.
+//! Source: `docs/domain.md#sessions-and-handles`.
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
@@ -21,7 +21,7 @@ pub static INFO: RuleInfo = RuleInfo {
           state, its stream, its results) is open to both.",
     remediation: "Bind every session to the principal that opened it, check that on each request, and refuse with 404 \
                   otherwise. Update the SDK (Python: 1.30 does so). Revision 2026-07-28 has no sessions.",
-    source: "domain document §2; seed 2, mistake 2",
+    source: "[Sessions and handles](domain.md#sessions-and-handles)",
 };
 
 /// Most sessions remembered.

@@ -3,7 +3,7 @@
 //! One token, or one key, was used for the calls of two tenants. The server sees one and the same caller: whatever it
 //! decides by the token, it decides alike for both.
 //!
-//! Source: domain document §2; seed 2, mistake 2 (one session, many users).
+//! Source: `docs/domain.md#tokens`.
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
@@ -20,7 +20,7 @@ pub static INFO: RuleInfo = RuleInfo {
           keep them apart.",
     remediation: "Exchange the token for one of the tenant's (RFC 8693) before calling for it. A service token that \
                   names on whose behalf it acts may be suppressed with that reason.",
-    source: "domain document §2; seed 2, mistake 2",
+    source: "[Tokens](domain.md#tokens)",
 };
 
 /// Most credentials remembered.

@@ -3,7 +3,7 @@
 //! A server called another one with the very token that its own caller had given it. The token was made for the first;
 //! the second takes the first for its caller (the confused deputy of the MCP security best practices).
 //!
-//! Source: domain document §2; seed 2, mistake 2.
+//! Source: `docs/domain.md#tokens`.
 
 use smallvec::smallvec;
 
@@ -21,7 +21,7 @@ pub static INFO: RuleInfo = RuleInfo {
           caller from the server, and everybody on the way can use the token as its own.",
     remediation: "Exchange the token (RFC 8693) for one that is meant for the next service; let every service check \
                   the audience.",
-    source: "domain document §2; MCP security best practices",
+    source: "[Tokens](domain.md#tokens); MCP security best practices",
 };
 
 /// Most pairs of server and token remembered, on either side.

@@ -1,6 +1,6 @@
 //! Rule: `mcp-token-weak`.
 //!
-//! Source: domain document §2; seed 2, mistakes 2 and 3 (short-lived capability tokens, signed source).
+//! Source: `docs/domain.md#tokens`.
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
 use crate::model::token::Verified;
@@ -14,7 +14,8 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "A token that opens tools is too broad: it names no tenant, no or another audience, no scope, or lives long. Stolen \
           or mixed up, it opens more than the call it was made for.",
     remediation: "Short-lived tokens per tenant, bound to one audience (RFC 8707) and to the tools or resources they are for.",
-    source: "domain document §2; MCP authorization specification; RFC 8707",
+    source: "[Tokens](domain.md#tokens); \
+             MCP authorization specification; [RFC 8707](https://www.rfc-editor.org/rfc/rfc8707)",
 };
 
 /// The rule.

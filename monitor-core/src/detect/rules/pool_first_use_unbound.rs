@@ -4,7 +4,7 @@
 //! use of the same table. Pools that bind when they hand out an idle connection (sqlx: `before_acquire`) hand out a new
 //! one without.
 //!
-//! Source: issue 11, item 34; documentation of sqlx' `PoolOptions::before_acquire` ("not invoked for new connections").
+//! Source: `docs/domain.md#first-use`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -19,7 +19,7 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "The first borrower of a new connection used it without a binding, on a table that the same client otherwise \
           uses bound, without exception. What it saw was decided by the connection's default: everybody's rows, or none.",
     remediation: "Bind per unit of work rather than in a hook of the pool; else bind in the hook for new connections, too.",
-    source: "sqlx, PoolOptions::before_acquire; domain document §0",
+    source: "[First use](domain.md#first-use); sqlx, `PoolOptions::before_acquire`",
 };
 
 /// The rule.

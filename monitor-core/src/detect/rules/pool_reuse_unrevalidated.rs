@@ -4,7 +4,7 @@
 //! next borrower works with whatever the previous one left. A reset in between is milder, but no re-validation: the
 //! connection may have fallen back to the tenant it was opened with.
 //!
-//! Source: seed 0, myth 1 (pooled session, stale context); seed 2, mistakes 2 and 4; domain document §0 and §2.
+//! Source: `docs/domain.md#verdicts`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -20,7 +20,7 @@ pub static INFO: RuleInfo = RuleInfo {
           it. Whatever the first left on the connection, or the connection's default, decides what the second sees.",
     remediation: "Bind the connection to the tenant anew for every unit of work, and drop it when the binding fails; or \
                   keep connections for each tenant apart.",
-    source: "domain document §0: verdicts unbound and reset-only",
+    source: "[Verdicts](domain.md#verdicts)",
 };
 
 /// The rule.

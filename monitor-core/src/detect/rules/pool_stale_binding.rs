@@ -3,7 +3,7 @@
 //! A data operation ran for one tenant while an acknowledged binding in force named another: the server answered with
 //! the other tenant's rows, role or schema.
 //!
-//! Source: seed 0, myth 1; domain document §0 (stale-bound) and incidents 2 and 3 of §4.
+//! Source: `docs/domain.md#verdicts`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -19,7 +19,7 @@ pub static INFO: RuleInfo = RuleInfo {
           enforces the binding, so the operation worked on the other tenant's data.",
     remediation: "Bind at checkout and reset at return, whatever happens between; or keep connections for each tenant \
                   apart.",
-    source: "domain document §0: verdict stale-bound",
+    source: "[Verdicts](domain.md#verdicts)",
 };
 
 /// The rule.

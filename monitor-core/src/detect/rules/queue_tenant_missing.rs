@@ -4,7 +4,7 @@
 //! that nothing is ever taken from (a list that is kept, not worked off) is no queue. Where each tenant keeps to a part of
 //! it that is its own (a partition, a key), that part says whose a message is.
 //!
-//! Source: domain document §1.6 and §2; seed 0, myth 5.
+//! Source: `docs/domain.md#queues-and-jobs`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -21,7 +21,7 @@ pub static INFO: RuleInfo = RuleInfo {
           they are, and takes it from somewhere else.",
     remediation: "Put the tenant into every message, as a signed claim rather than a field that anybody can write; or give \
                   each tenant a queue of its own.",
-    source: "domain document §1.6 and §2; seed 0, myth 5",
+    source: "[Queues and jobs](domain.md#queues-and-jobs)",
 };
 
 /// Most queues remembered.

@@ -10,7 +10,7 @@
 //!
 //! Findings wait a little: work is judged connection by connection, and the proof may be on another one.
 //!
-//! Source: domain document §1.6 and §2; seed 0, myth 5; django-multitenant #213.
+//! Source: `docs/domain.md#queues-and-jobs`.
 
 use std::collections::VecDeque;
 
@@ -34,7 +34,8 @@ pub static INFO: RuleInfo = RuleInfo {
           job left in its session decides whose data is touched.",
     remediation: "Sign tenant and resource into the job; let the worker verify it, and bind every connection to the job's \
                   tenant (or send its token) before it acts. Give each tenant's own consumers their own queue.",
-    source: "domain document §1.6 and §2; seed 0, myth 5; django-multitenant #213",
+    source: "[Queues and jobs](domain.md#queues-and-jobs); \
+             [django-multitenant 213](https://github.com/citusdata/django-multitenant/issues/213)",
 };
 
 /// How long the proof may come later than the work that it covers.

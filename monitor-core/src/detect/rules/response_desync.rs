@@ -14,7 +14,7 @@
 //! are answered on (HTTP+SSE, WebSocket) nobody can tell whose an answer is; and where each has a stream of its own, the
 //! later was answered and the earlier never, because who made the later took the earlier one's place.
 //!
-//! Source: domain document §2 and incidents 1 and 4 of §4 (redis-py async cancel, March 2023); seed 0, myth 1.
+//! Source: `docs/domain.md#answers-that-reach-another`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -37,7 +37,8 @@ pub static INFO: RuleInfo = RuleInfo {
           belongs to somebody else. Nothing fails, and it goes on until the connection is closed.",
     remediation: "Close a connection whose request was cancelled or timed out before its reply was read; never return \
                   it to the pool. Update the client library. Use one transport per client.",
-    source: "domain document §2; redis-py issues 2624 and 2665",
+    source: "[Answers that reach another](domain.md#answers-that-reach-another); \
+             redis-py issues [2624](https://github.com/redis/redis-py/issues/2624) and [2665](https://github.com/redis/redis-py/issues/2665)",
 };
 
 /// Most ids in results remembered.

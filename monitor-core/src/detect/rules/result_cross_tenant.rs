@@ -2,7 +2,7 @@
 //!
 //! A canary proves it; a field that names another known tenant strongly suggests it (records may be shared on purpose).
 //!
-//! Source: domain document §2; seed 0, conclusion (subtle anomalies, no error).
+//! Source: `docs/domain.md#what-is-behind-a-tool`.
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
 use crate::model::{Claim, Severity};
@@ -15,7 +15,7 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "A result for one tenant holds what belongs to another: a value planted in that tenant's data, or a field that \
           names it. Whatever was checked before, data has crossed.",
     remediation: "Contain first: close the path and rotate what leaked. Then mend the scoping where the result was made.",
-    source: "domain document §2; Asana MCP, June 2025",
+    source: "[What is behind a tool](domain.md#what-is-behind-a-tool); Asana MCP, June 2025",
 };
 
 /// The rule.

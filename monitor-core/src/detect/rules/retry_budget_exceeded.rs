@@ -4,7 +4,7 @@
 //! crosses the border that nothing else crosses. On a queue, a retry is a message that is handed out again, and to be
 //! slow is to lie in the queue.
 //!
-//! Source: domain document §2 (10 % share and 30 retries, after Amazon SQS fair queues); seed 2, mistake 5.
+//! Source: `docs/domain.md#retries`.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::smallvec;
@@ -24,7 +24,7 @@ pub static INFO: RuleInfo = RuleInfo {
           least twice as long as before. Nothing keeps one tenant's failures from being everybody's.",
     remediation: "Give each tenant a budget of retries and a queue of its own; back off with jitter; refuse early (429) \
                   beyond the budget.",
-    source: "domain document §2; seed 2, mistake 5",
+    source: "[Retries](domain.md#retries)",
 };
 
 /// Length of the window that is judged.

@@ -7,7 +7,7 @@
 //!
 //! Also: one key used by two tenants, where the server may take the second one's call for the first one's.
 //!
-//! Source: domain document §1.4 and §2; seed 2, mistake 5.
+//! Source: `docs/domain.md#retries`.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -28,7 +28,7 @@ pub static INFO: RuleInfo = RuleInfo {
           done, so was the second.",
     remediation: "Send a key with every call that changes something (Idempotency-Key, or an argument), made from tenant \
                   and task, and let the server do each key once. Annotate tools that only read, or are idempotent.",
-    source: "domain document §1.4 and §2; seed 2, mistake 5",
+    source: "[Retries](domain.md#retries)",
 };
 
 /// The step that tells when the annotations were seen.

@@ -4,7 +4,7 @@
 //! connection to another client with the binding still in force. Poolers track only a handful of settings
 //! (PgBouncer: those the server reports), never a custom one or a role.
 //!
-//! Source: domain document §1.1 (PgBouncer), §2, and incident 2 of §4.
+//! Source: `docs/domain.md#poolers`.
 
 use smallvec::smallvec;
 
@@ -20,7 +20,7 @@ pub static INFO: RuleInfo = RuleInfo {
           Which tenant a statement runs as then depends on who used the connection last.",
     remediation: "Bind for the transaction (SET LOCAL, set_config(…, true)); or pool per session; or set \
                   server_reset_query_always=1.",
-    source: "domain document §2",
+    source: "[Poolers](domain.md#poolers)",
 };
 
 /// The rule.

@@ -5,7 +5,7 @@
 //!
 //! Milder, for the record: a service that does bind, but at which tenants were seen to cross.
 //!
-//! Source: seed 0, myth 5 (shared service audit); seed 2, mistake 4; domain document §2.
+//! Source: `docs/domain.md#shared-services`.
 
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
@@ -23,7 +23,7 @@ pub static INFO: RuleInfo = RuleInfo {
           credential of the tenant's own. Whatever keeps them apart is inside the applications.",
     remediation: "Partition the service by tenant, by something that it enforces itself, or declare what enforces it and \
                   suppress this finding with a reason.",
-    source: "seed 0, myth 5; domain document §2",
+    source: "[Shared services](domain.md#shared-services)",
 };
 
 /// How long a service must have been shared before that.

@@ -3,7 +3,7 @@
 //! A workload that serves nobody, and so runs for somebody, uses a service that several tenants share, and carries no
 //! tenant label, several, or one that changed. Nothing it does can be attributed.
 //!
-//! Source: seed 0, myth 5 and the compute plane; domain document §2.
+//! Source: `docs/domain.md#shared-services`.
 
 use rustc_hash::FxHashSet;
 use smallvec::smallvec;
@@ -20,7 +20,7 @@ pub static INFO: RuleInfo = RuleInfo {
           platform nor this monitor can tell for whom.",
     remediation: "Label every runtime with its tenant and refuse unlabelled ones; give infrastructure a role \
                   (role: shared, role: service) in the configuration.",
-    source: "seed 0, myth 5; domain document §2",
+    source: "[Shared services](domain.md#shared-services)",
 };
 
 /// Fewest operations on a shared service before the lack of a label means anything.

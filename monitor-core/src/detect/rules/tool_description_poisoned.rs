@@ -2,7 +2,7 @@
 //!
 //! Fixed, listed patterns (`decode/mcp/patterns.rs`): mere words are low, instructions and hidden text are high.
 //!
-//! Source: domain document §2; seed 2, mistake 7.
+//! Source: `docs/domain.md#descriptions-and-results`.
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, World};
 use crate::model::Severity;
@@ -16,7 +16,8 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "A tool's description or schema tells the model what to do: to ignore others, to use or shun other tools, to send \
           data somewhere, or it hides text from the reader. Models follow descriptions.",
     remediation: "Strip the text, or quarantine the server. Approve tools by their content, and pin what was approved.",
-    source: "domain document §2; public examples of tool poisoning (Invariant Labs)",
+    source: "[Descriptions and results](domain.md#descriptions-and-results); \
+             public examples of tool poisoning (Invariant Labs)",
 };
 
 fn describe(worst: Pattern) -> (Severity, &'static str) {

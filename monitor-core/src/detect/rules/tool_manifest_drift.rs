@@ -4,7 +4,7 @@
 //! the same version, said earlier to the same tenant while the agent ran: what a tool is called and says may vary by who
 //! asks.
 //!
-//! Source: domain document §2; seed 2, mistake 7 (silent change).
+//! Source: `docs/domain.md#descriptions-and-results`.
 
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
@@ -22,7 +22,8 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "What a tool says of itself has changed although its server still calls itself the same version, or it is not what \
           was approved. A description is an order to models: whoever changes it unseen gives orders unseen.",
     remediation: "Look at the change, approve it anew (`leasewarden tools lock`) and pin the version, or go back.",
-    source: "domain document §2; tool poisoning by later change (Invariant Labs)",
+    source: "[Descriptions and results](domain.md#descriptions-and-results); \
+             tool poisoning by later change (Invariant Labs)",
 };
 
 /// Most tools remembered.

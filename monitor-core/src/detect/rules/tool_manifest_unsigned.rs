@@ -2,7 +2,7 @@
 //!
 //! Speaks only of servers for which there is a lock: without one, nothing was ever approved.
 //!
-//! Source: domain document §2; seed 2, mistake 7 (signing).
+//! Source: `docs/domain.md#descriptions-and-results`.
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
 use crate::model::Severity;
@@ -15,7 +15,7 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "A tool that agents use stands in no lock with a valid signature: nobody has approved what it says of itself, or \
           anybody may have changed the approval.",
     remediation: "Sign the lock (`leasewarden tools lock --sign`), and pin servers by digest, not by a floating tag.",
-    source: "domain document §2; seed 2, mistake 7",
+    source: "[Descriptions and results](domain.md#descriptions-and-results)",
 };
 
 /// The rule.

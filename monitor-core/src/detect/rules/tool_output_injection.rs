@@ -2,7 +2,7 @@
 //!
 //! Words alone are not enough: security documents and manuals are full of them.
 //!
-//! Source: domain document §2; seed 0, myth 4.
+//! Source: `docs/domain.md#descriptions-and-results`.
 
 use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
 use crate::model::Severity;
@@ -16,7 +16,8 @@ pub static INFO: RuleInfo = RuleInfo {
     why: "A tool's result holds text that a model may take for an order: it came from a document, a ticket or a page that \
           anybody may have written.",
     remediation: "Treat results as data: filter them before a model reads them, and allow what follows only by a list of actions.",
-    source: "domain document §2; agent-scan issue codes E001, E003",
+    source: "[Descriptions and results](domain.md#descriptions-and-results); \
+             agent-scan issue codes E001, E003",
 };
 
 /// The rule.

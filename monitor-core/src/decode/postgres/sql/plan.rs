@@ -566,7 +566,7 @@ impl Run<'_> {
         self.role_follows(slot, scope);
     }
 
-    /// A new session user implies `SET ROLE NONE` (domain document, section 1.1).
+    /// A new session user implies `SET ROLE NONE` (`docs/domain.md#postgresql`).
     fn role_follows(&mut self, slot: Slot, scope: Scope) {
         if slot == Slot::SessionUser {
             let role = self.sink.word("role");
