@@ -3,13 +3,18 @@
 //! A session that one tenant opened was accepted for another. The id of a session is no proof of who holds it: up to
 //! 2025-11-25 the specification forbids to authenticate by it, and servers did (python-sdk issue 2100).
 //!
+//! Who holds a session is who opened it. Where that was seen for nobody known, or not seen, it is whose request in it
+//! began first; that stands only if no earlier one can have been missed.
+//!
 //! Source: `docs/domain.md#sessions-and-handles`.
+
+use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
 use crate::model::mcp::{Answered, Method};
-use crate::model::{Fingerprint, ServiceId, Severity};
+use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Unseen, Where, WorkloadId};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -27,16 +32,57 @@ pub static INFO: RuleInfo = RuleInfo {
 /// Most sessions remembered.
 const MAX_SESSIONS: usize = 65_536;
 
+/// What the evidence calls the first request in a session whose holder was not seen opening it.
+const FIRST: &str = "first";
+/// What it calls the opening of a session, for nobody known.
+const OPENED: &str = "opened";
+
+/// A request in a session, and who made it.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    past: Past,
+    begun: Nanos,
+    workload: Option<WorkloadId>,
+}
+
+impl Use {
+    fn of(u: &McpUse<'_>, by: Attribution) -> Self {
+        Self { past: Past::of(u, by), begun: u.exchange.begun, workload: u.site.workload }
+    }
+}
+
+/// Who holds a session.
+#[derive(Clone, Copy, Debug)]
+enum Holder {
+    /// Who opened it.
+    Opener(Past),
+    /// It was opened then, for nobody known, and not used since.
+    Nobody(Nanos),
+    /// Whose request in it began first, of those that were seen. When it was opened, if that was seen.
+    First(Use, Option<Nanos>),
+}
+
 /// The rule: who holds each session.
 #[derive(Debug)]
 pub struct McpSessionCrossTenant {
-    holders: Recent<(ServiceId, Fingerprint), Past>,
+    holders: Recent<(ServiceId, Fingerprint), Holder>,
 }
 
 impl Default for McpSessionCrossTenant {
     fn default() -> Self {
         Self { holders: Recent::new(MAX_SESSIONS) }
     }
+}
+
+/// `later` was accepted in the session that `first` was the first to use; this is about `u`, which is one of the two.
+fn crossed(u: &McpUse<'_>, first: &Use, later: &Use, opened: Option<Nanos>) -> Hit {
+    let mut hit = u.crossing(&INFO, Severity::Critical, later.past.by, &first.past, (FIRST, "accepted"));
+    if later.begun != u.exchange.begun {
+        (hit.site.workload, hit.site.flow) = (later.workload, None);
+    }
+    let before = |at| Step { at, what: OPENED, detail: Detail::Words("a session"), tenant: None, basis: None };
+    hit.steps = opened.map(before).into_iter().chain([first.past.step(FIRST), later.past.step("accepted")]).collect();
+    hit
 }
 
 impl Rule for McpSessionCrossTenant {
@@ -49,11 +95,9 @@ impl Rule for McpSessionCrossTenant {
         let (e, Some(service)) = (u.exchange, u.site.service) else { return Outcome::Clear };
         let by = u.whom();
         if let Some(opened) = e.opened {
-            match by {
-                Some(by) => self.holders.insert((service, opened), Past::of(u, by)),
-                // Whoever held a session of this id before does not hold this one.
-                None => drop(self.holders.remove(&(service, opened))),
-            }
+            // Whoever held a session of this id before does not hold this one.
+            let holder = by.map_or(Holder::Nobody(e.begun), |by| Holder::Opener(Past::of(u, by)));
+            self.holders.insert((service, opened), holder);
         }
         let Some(session) = e.session else { return Outcome::Clear };
         if e.answered == Answered::Unknown {
@@ -63,20 +107,51 @@ impl Rule for McpSessionCrossTenant {
             return Outcome::Clear;
         }
         let Some(by) = by else { return Outcome::Insufficient("no tenant") };
-        let key = (service, session);
-        // A session that was opened before it could be seen is held by whom it is first used for.
+        let (key, this) = ((service, session), Use::of(u, by));
         let held = self.holders.get(&key).copied();
         if e.method == Method::End {
             self.holders.remove(&key);
-        } else if held.is_none() {
-            self.holders.insert(key, Past::of(u, by));
         }
-        match held {
-            Some(past) if past.by.tenant != by.tenant => {
-                hits.push(u.crossing(&INFO, Severity::Critical, by, &past, ("session", "accepted")));
-                Outcome::Found
+        let hit = match held {
+            Some(Holder::Opener(past)) if past.by.tenant != by.tenant => {
+                u.crossing(&INFO, Severity::Critical, by, &past, ("session", "accepted"))
             }
-            _ => Outcome::Clear,
+            Some(Holder::First(first, opened)) if first.past.by.tenant != by.tenant => {
+                if first.begun <= this.begun {
+                    crossed(u, &first, &this, opened)
+                } else {
+                    // Its answer took longer.
+                    self.holders.insert(key, Holder::First(this, opened));
+                    crossed(u, &this, &first, opened)
+                }
+            }
+            Some(Holder::Opener(_) | Holder::First(..)) => return Outcome::Clear,
+            Some(Holder::Nobody(_)) | None => {
+                let opened = held.and_then(|h| if let Holder::Nobody(at) = h { Some(at) } else { None });
+                if e.method != Method::End {
+                    self.holders.insert(key, Holder::First(this, opened));
+                }
+                return Outcome::Clear;
+            }
+        };
+        hits.push(hit);
+        Outcome::Found
+    }
+
+    fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
+        // Another may have been the first, where that is all that is known of who holds it.
+        match (hit.site.service, hit.steps.first()) {
+            (Some(service), Some(step)) if step.what == OPENED => {
+                [Where::Service(service), Where::Answered(service)].map(|place| Unseen { place, since: step.at }).into()
+            }
+            (Some(service), Some(step)) if step.what == FIRST => {
+                let since = Nanos(0);
+                smallvec![
+                    Unseen { place: Where::EverAt(service), since },
+                    Unseen { place: Where::Answered(service), since }
+                ]
+            }
+            _ => SmallVec::new(),
         }
     }
 
@@ -93,7 +168,7 @@ mod tests {
     use crate::detect::testing_mcp::*;
     use crate::model::mcp::Exchange;
     use crate::model::token::Verified;
-    use crate::model::{Answer, Attribution, Basis, Claim, EvidenceClass};
+    use crate::model::{Answer, Basis, Claim, EvidenceClass, Missed, Settings, TenantId};
 
     const SESSION: Fingerprint = Fingerprint(77);
 
@@ -157,5 +232,60 @@ mod tests {
         assert!(see(&mut rule, &inside(Answered::Result), inferred).is_empty());
         let hits = see(&mut rule, &inside(Answered::Result), by_label(A));
         assert_eq!(hits[0].class, EvidenceClass::Inferred);
+    }
+
+    /// What the hit says whose request in whose session it was, and whether it stands where `missed` was.
+    fn told(hits: &[Hit], missed: &Missed) -> Vec<(Option<TenantId>, Option<TenantId>, bool)> {
+        let rule = McpSessionCrossTenant::default();
+        let stands = |hit: &Hit| {
+            let rests_on = with_settings(&[shared_service()], Settings::default(), |w| rule.rests_on(hit, w));
+            !rests_on.iter().any(|unseen| missed.may_hide(unseen))
+        };
+        hits.iter().map(|hit| (hit.used, hit.bound, stands(hit))).collect()
+    }
+
+    #[test]
+    fn positive_whose_request_began_first_holds_what_nobody_known_opened() {
+        let mut rule = McpSessionCrossTenant::default();
+        let slow = Exchange { begun: Nanos::secs(2), ended: Nanos::secs(9), ..inside(Answered::Result) };
+        let quick = Exchange { begun: Nanos::secs(3), ended: Nanos::secs(4), ..inside(Answered::Result) };
+        see(&mut rule, &open(), Answer::Unknown);
+        assert!(see(&mut rule, &quick, by_label(B)).is_empty());
+        let hits = see(&mut rule, &slow, by_label(A));
+        assert_eq!(told(&hits, &Missed::default()), [(Some(B), Some(A), true)]);
+        let hits = see(&mut rule, &quick, by_label(B));
+        assert_eq!(told(&hits, &Missed::default()), [(Some(B), Some(A), true)], "and so from then on");
+    }
+
+    #[test]
+    fn lossy_an_earlier_request_may_have_been_missed() {
+        let use_by = |rule: &mut McpSessionCrossTenant, second, whom| {
+            see(rule, &at(second, Exchange { session: Some(SESSION), ..call(2, READ) }), by_label(whom))
+        };
+        let (mut seen, mut unseen) = (McpSessionCrossTenant::default(), McpSessionCrossTenant::default());
+        see(&mut seen, &open(), Answer::Unknown);
+        let hits = [&mut seen, &mut unseen].map(|rule| {
+            use_by(rule, 3, A);
+            use_by(rule, 4, B)
+        });
+        let lost_at = |second| {
+            let mut missed = Missed::default();
+            missed.on(Some(ServiceId(0)), None, None, Nanos::secs(second));
+            missed
+        };
+        let (mut unanswered, mut late) = (Missed::default(), Missed::default());
+        unanswered.unanswered(ServiceId(0), Some(B), Nanos::secs(2));
+        late.before(ServiceId(0), Nanos(1));
+        // Opened at second 1: what was missed before does not matter.
+        for (missed, opened_seen, opened_unseen) in
+            [(lost_at(0), true, false), (lost_at(2), false, false), (unanswered, false, false), (late, true, false)]
+        {
+            assert_eq!(told(&hits[0], &missed), [(Some(B), Some(A), opened_seen)]);
+            assert_eq!(told(&hits[1], &missed), [(Some(B), Some(A), opened_unseen)]);
+        }
+        // Who opened it is known: that rests on nothing.
+        let mut rule = McpSessionCrossTenant::default();
+        see(&mut rule, &open(), by_label(A));
+        assert_eq!(told(&use_by(&mut rule, 4, B), &lost_at(2)), [(Some(B), Some(A), true)]);
     }
 }

@@ -210,16 +210,19 @@ impl ResponseDesync {
         let e = u.exchange;
         let mut none = SmallVec::new();
         let all = self.calls.get_mut(&key).unwrap_or(&mut none);
-        let Some(call) = all.iter_mut().find(|c| c.begun == e.begun && c.ended.is_none()) else {
+        let Some(n) = all.iter().position(|c| c.begun == e.begun && c.ended.is_none()) else {
             self.early.insert((key, e.begun), ());
             return Outcome::Clear;
         };
+        let Some(call) = all.get_mut(n) else { return Outcome::Clear };
         (call.ended, call.answered) = (Some(e.ended), true);
         let call = *call;
         // Once: the answer that comes when the other is answered can only be its own.
-        let other = all.iter().copied().find(|o| o.ended.is_none() && o.meets(&call));
-        let Some(other) = other else { return Outcome::Clear };
-        hits.push(under_one_id(u, &other, &call));
+        let other = all.iter().copied().enumerate().find(|(_, o)| o.ended.is_none() && o.meets(&call));
+        let Some((m, other)) = other else { return Outcome::Clear };
+        // In the order in which they were made, also where the clock does not tell it.
+        let (a, b) = if m < n { (&other, &call) } else { (&call, &other) };
+        hits.push(under_one_id(u, a, b));
         Outcome::Found
     }
 }
@@ -234,6 +237,7 @@ fn told(transport: Transport, a: &Call, b: &Call) -> bool {
     }
 }
 
+/// Where the two began at one time, `a` was told first.
 fn under_one_id(u: &McpUse<'_>, a: &Call, b: &Call) -> Hit {
     let (earlier, later) = if a.begun <= b.begun { (a, b) } else { (b, a) };
     let (owner, by): (Attribution, Attribution) = (earlier.past.by, later.past.by);

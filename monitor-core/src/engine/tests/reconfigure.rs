@@ -61,7 +61,7 @@ fn nothing_that_was_proved_is_lost() {
     scenes.push(("unbound", story(UNBOUND)));
     let new = Settings {
         rules: vec![RuleSpec { rule: "mcp-token-weak".into(), enabled: true, severity: Some(Severity::Low) }],
-        suppress: vec![exception("response-desync", Nanos(u64::MAX))],
+        suppress: vec![exception("tool-description-poisoned", Nanos(u64::MAX))],
         ..base()
     };
     for (name, steps) in scenes {

@@ -57,7 +57,7 @@ pub(super) fn taken_up(by: usize, event: &str) -> Vec<Step> {
 
 /// Two tenants call in one session under the ids, and the answers come on its stream: both calls first, or one after the
 /// other.
-fn one_session(ids: [u32; 2], at_once: bool) -> Vec<Step> {
+pub(super) fn one_session(ids: [u32; 2], at_once: bool) -> Vec<Step> {
     let mut script = Script::default();
     let stream = script.connect(POOLER, SERVER, 40_000, 8080);
     let conns = TENANTS.map(|who| script.connect(who, SERVER, 41_000 + who as u16, 8080));
@@ -77,6 +77,35 @@ fn one_session(ids: [u32; 2], at_once: bool) -> Vec<Step> {
         script.send(stream, 1, chunk(&format!("data: {}\n\n", done(id))));
     }
     over(script, &[conns[0], conns[1], stream])
+}
+
+/// Both call in turn, several times, in a session that a gateway has opened; the later ones before they are answered.
+pub(super) fn in_session() -> Vec<Step> {
+    let mut script = Script::default();
+    let gateway = script.connect(POOLER, SERVER, 40_000, 8080);
+    let conns = TENANTS.map(|who| script.connect(who, SERVER, 41_000 + who as u16, 8080));
+    let json = |more: &str, body: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{more}content-length: {}", body.len());
+        format!("{head}\r\n\r\n{body}").into_bytes()
+    };
+    let open =
+        "{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"2025-06-18\"}}";
+    script.send(gateway, 0, post("/mcp", "", open));
+    let opened = "{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{\"protocolVersion\":\"2025-06-18\"}}";
+    script.send(gateway, 1, json("mcp-session-id: session-of-all\r\n", opened));
+    let ask = |script: &mut Script, who: usize, id: u32| {
+        let headers = "mcp-protocol-version: 2025-06-18\r\nmcp-session-id: session-of-all\r\n";
+        script.send(conns[who], 0, post("/mcp", headers, &call(id)));
+    };
+    for id in [1, 3] {
+        for who in [0, 1] {
+            ask(&mut script, who, id + who as u32);
+            script.send(conns[who], 1, json("", &done(id + who as u32)));
+        }
+    }
+    [5, 6].into_iter().zip([0, 1]).for_each(|(id, who)| ask(&mut script, who, id));
+    [6, 5].into_iter().zip([1, 0]).for_each(|(id, who)| script.send(conns[who], 1, json("", &done(id))));
+    over(script, &[conns[0], conns[1], gateway])
 }
 
 fn rules(steps: &[Step], rule: &str) -> Vec<(Option<String>, Option<String>)> {
@@ -100,4 +129,13 @@ fn two_calls_under_one_id_in_one_session_are_told_when_they_are_under_way_at_onc
     assert_eq!(rules(&one_session([1, 1], true), "response-desync"), [crossed]);
     assert_eq!(rules(&one_session([1, 2], true), "response-desync"), []);
     assert_eq!(rules(&one_session([1, 1], false), "response-desync"), []);
+}
+
+#[test]
+fn a_session_is_whose_request_in_it_began_first() {
+    let crossed = BTreeSet::from([(Some("globex".to_owned()), Some("acme".to_owned()))]);
+    for steps in [in_session(), one_session([1, 2], true)] {
+        let told: BTreeSet<_> = rules(&steps, "mcp-session-cross-tenant").into_iter().collect();
+        assert_eq!(told, crossed);
+    }
 }
