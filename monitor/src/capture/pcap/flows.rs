@@ -1,14 +1,18 @@
 //! Which connection a captured segment belongs to: every 4-tuple's incarnations become flows of their own.
 //!
 //! A capture has no sockets, so each flow is told as if it had been seen at the client's.
+//!
+//! What one end acknowledges it has received: where a file has the acknowledgement before the bytes, it is held until they
+//! come ([`super::early`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use monitor_core::model::{CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie};
 
+use super::early::{Early, HOLD, MAX_ALL, MAX_OF_FLOW};
 use super::link::{Endpoint, TcpPacket};
 
-/// Connections followed at once, the recently ended included. About 130 bytes each.
+/// Connections followed at once, the recently ended included. About 200 bytes each.
 pub(super) const MAX_FLOWS: usize = 131_072;
 
 /// How long a tuple is remembered after its connection ended: what comes later is another connection. Linux's
@@ -33,6 +37,9 @@ struct Flow {
     last: Nanos,
     /// Number of the packet that came last: the order of eviction, unlike `last` unique.
     last_packet: u64,
+    /// Segments that wait for what they acknowledge, in their order, and packets since the first of them.
+    early: VecDeque<Early>,
+    n_since: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -41,6 +48,8 @@ struct Half {
     end: Option<u32>,
     /// Where the first bytes are missing that may still come.
     hole: Option<u32>,
+    /// Bytes before this were acknowledged, and waited for in vain.
+    in_vain: Option<u32>,
     fin: bool,
 }
 
@@ -67,6 +76,12 @@ impl Half {
         self.end.map_or(u64::from(u32::MAX), |end| u64::from((number.wrapping_sub(end) as i32).unsigned_abs()))
     }
 
+    /// Whether `ack` is of bytes that were not seen yet and may still come. The end of a stream has a number, too.
+    fn is_ahead(&self, ack: u32) -> bool {
+        let beyond = |number: u32, by: i32| ack.wrapping_sub(number) as i32 > by;
+        self.end.is_some_and(|end| beyond(end, i32::from(self.fin))) && self.in_vain.is_none_or(|n| beyond(n, 0))
+    }
+
     /// True when a segment that ends at `end` can only be a copy of what this half has seen.
     fn is_late(&self, end: u32) -> bool {
         self.end.is_some_and(|e| e.wrapping_sub(end) < LATE_WINDOW)
@@ -81,11 +96,22 @@ pub(super) struct Flows {
     capacity: usize,
     n_cookies: u64,
     n_packets: u64,
+    /// Flows with segments that wait, and until when, soonest first.
+    waiting: VecDeque<(Nanos, (Endpoint, Endpoint), SocketCookie)>,
+    /// Segments that wait, of all flows.
+    n_early: usize,
 }
 
 impl Flows {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { table: HashMap::new(), capacity: capacity.max(16), n_cookies: 0, n_packets: 0 }
+        Self {
+            table: HashMap::new(),
+            capacity: capacity.max(16),
+            n_cookies: 0,
+            n_packets: 0,
+            waiting: VecDeque::new(),
+            n_early: 0,
+        }
     }
 
     /// Connections remembered, and how many may be.
@@ -95,6 +121,7 @@ impl Flows {
 
     /// Takes one segment and tells what it means.
     pub(super) fn packet(&mut self, at: Nanos, p: &TcpPacket<'_>, sink: &mut dyn FnMut(Event<'_>)) {
+        self.release(at, sink);
         self.n_packets += 1;
         let key = if p.src <= p.dst { (p.src, p.dst) } else { (p.dst, p.src) };
         // The first byte after a SYN has the number after it.
@@ -120,6 +147,7 @@ impl Flows {
             (None, Some(flow)) => flow,
             (None, None) => return,
             (Some(fresh), Some(flow)) => {
+                self.n_early -= flow.release(at, sink);
                 if flow.open {
                     sink(Event::Closed { at, cookie: flow.cookie, reason: CloseReason::Closed });
                 }
@@ -138,11 +166,38 @@ impl Flows {
         };
         flow.last = at;
         flow.last_packet = n_packets;
+        if flow.waits(p) && self.n_early < MAX_ALL {
+            if flow.early.is_empty() {
+                self.waiting.push_back((at + HOLD, key, flow.cookie));
+            }
+            flow.early.push_back(Early::of(p));
+            self.n_early += 1;
+            return;
+        }
+        // Whatever cannot be put off comes after what was.
+        if p.rst || flow.early.len() >= MAX_OF_FLOW {
+            self.n_early -= flow.release(at, sink);
+        }
         flow.advance(at, p, first, sink);
+        self.n_early -= flow.settle(at, sink);
+    }
+
+    /// Lets go what has waited long enough.
+    fn release(&mut self, now: Nanos, sink: &mut dyn FnMut(Event<'_>)) {
+        while let Some((_, key, cookie)) = self.waiting.pop_front_if(|(until, ..)| *until <= now) {
+            if let Some(flow) = self.table.get_mut(&key).filter(|f| f.cookie == cookie) {
+                self.n_early -= flow.release(now, sink);
+            }
+        }
     }
 
     /// The capture has ended: so has everything still open, in the order it was opened.
     pub(super) fn finish(&mut self, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) {
+        while let Some((_, key, cookie)) = self.waiting.pop_front() {
+            if let Some(flow) = self.table.get_mut(&key).filter(|f| f.cookie == cookie) {
+                flow.release(at, sink);
+            }
+        }
         let mut open: Vec<SocketCookie> = self.table.values().filter(|f| f.open).map(|f| f.cookie).collect();
         open.sort_unstable();
         self.table.clear();
@@ -160,6 +215,9 @@ impl Flows {
         let mut lost = Vec::new();
         self.table.retain(|_, f| {
             let keep = f.last_packet > newest;
+            if !keep {
+                self.n_early -= f.release(at, sink);
+            }
             if !keep && f.open {
                 lost.push(f.cookie);
             }
@@ -248,6 +306,55 @@ impl Flow {
     fn far(&self, p: &TcpPacket<'_>, first: u32) -> u64 {
         let (own, other) = if p.src == self.local { (&self.tx, &self.rx) } else { (&self.rx, &self.tx) };
         own.far(first) + if p.ack { other.far(p.ack_number) } else { 0 }
+    }
+
+    /// Whether a segment has to wait for bytes of the other direction that it acknowledges.
+    fn waits(&mut self, p: &TcpPacket<'_>) -> bool {
+        let other = if p.src == self.local { &self.rx } else { &self.tx };
+        if !self.early.is_empty() {
+            self.n_since += 1;
+        }
+        let ahead = p.ack && !p.syn && !p.rst && other.is_ahead(p.ack_number);
+        ahead && self.open && self.n_since < MAX_OF_FLOW && self.early.len() < MAX_OF_FLOW
+    }
+
+    /// Tells what waits for nothing any more; gives how many that were.
+    fn settle(&mut self, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) -> usize {
+        if self.n_since >= MAX_OF_FLOW {
+            return self.release(at, sink);
+        }
+        let mut n = 0;
+        while let Some(first) = self.early.front() {
+            let other = if first.is_from(self.local) { &self.rx } else { &self.tx };
+            if other.is_ahead(first.ack_number()) {
+                return n;
+            }
+            n += self.tell_first(at, sink);
+        }
+        n
+    }
+
+    /// Tells all that wait; gives how many that were.
+    fn release(&mut self, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) -> usize {
+        let mut n = 0;
+        while !self.early.is_empty() {
+            n += self.tell_first(at, sink);
+        }
+        n
+    }
+
+    fn tell_first(&mut self, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) -> usize {
+        let Some(early) = self.early.pop_front() else { return 0 };
+        self.n_since = 0;
+        let other = if early.is_from(self.local) { &mut self.rx } else { &mut self.tx };
+        if other.is_ahead(early.ack_number()) {
+            other.in_vain = Some(early.ack_number());
+        }
+        if self.open {
+            let p = early.packet();
+            self.advance(at, &p, p.seq, sink);
+        }
+        1
     }
 
     fn advance(&mut self, at: Nanos, p: &TcpPacket<'_>, first: u32, sink: &mut dyn FnMut(Event<'_>)) {
@@ -343,6 +450,8 @@ impl Fresh {
             open: true,
             last: at,
             last_packet: 0,
+            early: VecDeque::new(),
+            n_since: 0,
         };
         flow.announce(at, peer, sink);
         flow

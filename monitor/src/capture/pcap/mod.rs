@@ -6,6 +6,7 @@
 //! addresses and ports in two VLANs, or at two interfaces, are one connection.
 
 mod container;
+mod early;
 mod flows;
 mod link;
 mod tunnel;

@@ -882,3 +882,78 @@ fn a_bare_acknowledgement_is_told_where_bytes_are_missing() {
         ]
     );
 }
+
+/// A pcap whose packets come at these microseconds.
+fn pcap_at(frames: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let plain: Vec<Vec<u8>> = frames.iter().map(|(_, f)| f.clone()).collect();
+    let mut file = pcap(101, &plain);
+    let mut at = 24;
+    for (micros, frame) in frames {
+        file[at..at + 4].copy_from_slice(&1000u32.to_le_bytes());
+        file[at + 4..at + 8].copy_from_slice(&micros.to_le_bytes());
+        at += 16 + frame.len();
+    }
+    file
+}
+
+/// A question and its answer, of which the file has the answer first, and `between` packets of another connection.
+fn answered_early(between: usize, micros: u32) -> Vec<u8> {
+    let mut frames = vec![
+        (0, ipv4(CLIENT, SERVER, SYN, 100, 0, b"")),
+        (1, ipv4(SERVER, CLIENT, SYN | ACK, 900, 101, b"")),
+        (2, ipv4(CLIENT, SERVER, ACK, 101, 901, b"one")),
+        (3, ipv4(SERVER, CLIENT, ACK, 901, 107, b"answer")),
+    ];
+    for n in 0..between {
+        frames.push((4, ipv4(SERVER, CLIENT, ACK, 907 + n as u32, 107, b"x")));
+    }
+    frames.push((micros, ipv4(CLIENT, SERVER, ACK, 104, 901, b"two")));
+    frames.push((micros + 1, ipv4(CLIENT, SERVER, ACK, 107, 907 + between as u32, b"three")));
+    pcap_at(&frames)
+}
+
+#[test]
+fn an_acknowledgement_before_its_bytes_is_held_until_they_come() {
+    let order = |file: &[u8]| {
+        let (events, _) = replay(file);
+        let is = |e: &String, text: &str| e.contains(text);
+        let at = |text: &str| events.iter().position(|e| is(e, text)).unwrap_or_else(|| panic!("{text}: {events:#?}"));
+        (at("seq 104"), at("seq 901"))
+    };
+    // One packet, and a few: the answer is told behind what it answers.
+    for between in [0, 3, 5] {
+        let (asked, answered) = order(&answered_early(between, 50_000));
+        assert!(asked < answered, "{between}");
+    }
+    // Too many, or too late: it is told as it came, and the gap stays one.
+    for (between, micros) in [(20, 50_000), (0, 150_000)] {
+        let (asked, answered) = order(&answered_early(between, micros));
+        assert!(answered < asked, "{between} {micros}");
+    }
+    // Nothing comes any more, and nothing is kept back.
+    let mut file = answered_early(0, 50_000);
+    file.truncate(24 + 4 * 16 + 3 * 52 + 3 + 6 + 52);
+    assert!(replay(&file).0.iter().any(|e| e.contains("seq 901")), "{:#?}", replay(&file).0);
+}
+
+#[test]
+fn what_waits_has_bounds_and_times_never_go_back() {
+    let mut frames = Vec::new();
+    for n in 0..3000u32 {
+        let client = (1, 10_000 + n as u16);
+        frames.push((n, ipv4(client, SERVER, SYN, 100, 0, b"")));
+        frames.push((n, ipv4(SERVER, client, SYN | ACK, 900, 101, b"")));
+        frames.push((n, ipv4(SERVER, client, ACK, 901, 200, &[b'x'; 400])));
+    }
+    let file = pcap_at(&frames);
+    let mut last = Nanos(0);
+    let mut n = 0;
+    let mut source = PcapSource::new(file.as_slice(), file.as_slice()).expect("a capture");
+    let mut each = |e: Event<'_>| {
+        assert!(e.at() >= last);
+        last = e.at();
+        n += usize::from(matches!(e, Event::Segment(_)));
+    };
+    while source.poll(Duration::ZERO, &mut each).expect("a file never fails") != Progress::End {}
+    assert_eq!(n, 3000);
+}
