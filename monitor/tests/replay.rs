@@ -1,7 +1,9 @@
 //! Recordings of a real PgBouncer (transaction mode, one server connection) used by two tenants, replayed through the
 //! binary: `tests/replay/*.lwr` beside what they come to, `*.txt`. `UPDATE_EXPECT=1` blesses.
 //!
-//! The recordings were made with `leasewarden run --record` and psql clients; tables, tenants and values are made up.
+//! The recordings were made with `leasewarden run --record` and psql clients; tables, tenants and values are made up. The
+//! captures are of nginx 1.22 with `proxy_cache` and `gzip`, between two tenants and an origin that answers by the
+//! credential: with a key that leaves it out, with one that has it, with what is public, and with what is validated.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -24,13 +26,20 @@ fn lines(bytes: &[u8]) -> Vec<Value> {
 
 /// What a recording comes to: findings as they end up, and how the operations were judged.
 fn digest(input: &str) -> String {
-    let findings = leasewarden(&["replay", input, "--findings", "-"]);
+    // A capture has no cgroups: its configuration says who is who.
+    let config = fixture("captures.yaml");
+    let config = ["--config", config.to_str().unwrap()];
+    let with = |more: [&str; 2]| {
+        let config = if input.ends_with(".pcap") { &config[..] } else { &[] };
+        leasewarden(&[&["replay", input][..], &more[..], config].concat())
+    };
+    let findings = with(["--findings", "-"]);
     assert!(findings.status.success(), "{}", String::from_utf8_lossy(&findings.stderr));
-    let operations = leasewarden(&["replay", input, "--operations", "-"]);
+    let operations = with(["--operations", "-"]);
     assert!(operations.status.success());
-    let again = leasewarden(&["replay", input, "--findings", "-"]);
+    let again = with(["--findings", "-"]);
     assert!(findings.stdout == again.stdout, "the same input gave other findings");
-    assert!(operations.stdout == leasewarden(&["replay", input, "--operations", "-"]).stdout, "other operations");
+    assert!(operations.stdout == with(["--operations", "-"]).stdout, "other operations");
 
     let mut out = String::new();
     let mut last = std::collections::BTreeMap::new();
@@ -62,7 +71,7 @@ fn recordings_come_to_what_is_recorded_beside_them() {
     let mut n_recordings = 0;
     for entry in std::fs::read_dir(fixture("")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|e| e != "lwr") {
+        if path.extension().is_none_or(|e| e != "lwr" && e != "pcap") {
             continue;
         }
         n_recordings += 1;
@@ -74,7 +83,7 @@ fn recordings_come_to_what_is_recorded_beside_them() {
         let recorded = std::fs::read_to_string(&expected).unwrap_or_default();
         assert_eq!(actual, recorded, "{}", path.display());
     }
-    assert!(n_recordings >= 2, "recordings are missing");
+    assert!(n_recordings >= 7, "recordings are missing");
 }
 
 #[test]
@@ -279,4 +288,76 @@ fn suppressed_findings_can_be_listed() {
     write("2001-01-01");
     let told = stale(&run(&[]));
     assert!(told[0]["suppressed"].is_null() && told[0]["message"].as_str().unwrap().contains("expired"));
+}
+
+/// What is needed of a packet of an Ethernet capture of TCP over IPv4: whose it is, its numbers, and how much it carries.
+struct Packet {
+    ends: [[u8; 6]; 2],
+    seq: u32,
+    ack: u32,
+    len: u32,
+    frame: Vec<u8>,
+}
+
+impl Packet {
+    fn of(frame: &[u8]) -> Self {
+        let ip = &frame[14..];
+        let tcp = &ip[usize::from(ip[0] & 15) * 4..];
+        let number = |at: usize| u32::from_be_bytes(tcp[at..at + 4].try_into().unwrap());
+        let end = |a: usize, p: usize| [&ip[a..a + 4], &tcp[p..p + 2]].concat().try_into().unwrap();
+        let headers = usize::from(ip[0] & 15) * 4 + usize::from(tcp[12] >> 4) * 4;
+        let len = u32::from(u16::from_be_bytes([ip[2], ip[3]])) - headers as u32;
+        Self { ends: [end(12, 0), end(16, 2)], seq: number(4), ack: number(8), len, frame: frame.to_vec() }
+    }
+
+    fn acknowledges(&self, other: &Self) -> bool {
+        let [from, to] = other.ends;
+        self.ends == [to, from] && other.len > 0 && self.ack == other.seq.wrapping_add(other.len)
+    }
+}
+
+/// The capture with each packet that acknowledges the one before it put before it; the times stay in order. And how many
+/// those are.
+fn acknowledged_early(file: &[u8]) -> (Vec<u8>, usize) {
+    let (head, mut rest) = file.split_at(24);
+    let (mut times, mut packets) = (Vec::new(), Vec::new());
+    while !rest.is_empty() {
+        let len = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+        times.push(rest[..8].to_vec());
+        packets.push(Packet::of(&rest[16..16 + len]));
+        rest = &rest[16 + len..];
+    }
+    let (mut i, mut n) = (0, 0);
+    while i + 1 < packets.len() {
+        if packets[i + 1].acknowledges(&packets[i]) {
+            packets.swap(i, i + 1);
+            (i, n) = (i + 1, n + 1);
+        }
+        i += 1;
+    }
+    let mut out = head.to_vec();
+    for (at, packet) in times.iter().zip(packets) {
+        let len = (packet.frame.len() as u32).to_le_bytes();
+        out.extend([at.as_slice(), &len, &len, &packet.frame].concat());
+    }
+    (out, n)
+}
+
+/// Captures of several queues of one card are written like that.
+#[test]
+fn an_acknowledgement_that_stands_before_its_bytes_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut n_early = 0;
+    for entry in std::fs::read_dir(fixture("")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "pcap") {
+            continue;
+        }
+        let (early, n) = acknowledged_early(&std::fs::read(&path).unwrap());
+        n_early += n;
+        let file = dir.path().join("early.pcap");
+        std::fs::write(&file, early).unwrap();
+        assert_eq!(digest(file.to_str().unwrap()), digest(path.to_str().unwrap()), "{}", path.display());
+    }
+    assert!(n_early > 20, "{n_early}");
 }
