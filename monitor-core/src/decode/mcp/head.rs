@@ -48,8 +48,10 @@ pub(super) struct Head {
     pub(super) irregular: bool,
     pub(super) authorization: Option<String>,
     pub(super) idempotency: Option<Fingerprint>,
-    /// The event after which a stream is to go on (`Last-Event-ID`), where that is one and no other ([`names::is_unique`]).
-    pub(super) resumes: Option<Fingerprint>,
+    /// A stream is to go on behind an event (`Last-Event-ID`).
+    pub(super) resumes: bool,
+    /// The event, where that is one and no other ([`event`]).
+    pub(super) after: Option<Fingerprint>,
     /// `Mcp-…` headers that repeat the body, names in lower case.
     pub(super) mirrored: SmallVec<[(String, String); 2]>,
 }
@@ -74,9 +76,16 @@ pub(super) fn session(id: &str, salt: Salt) -> Fingerprint {
     salt.fingerprint(format!("session\0{id}").as_bytes())
 }
 
-/// The fingerprint of an event's id, where no two events have the same.
-pub(super) fn event(id: &str, salt: Salt) -> Option<Fingerprint> {
-    names::is_unique(id).then(|| salt.fingerprint(format!("event\0{id}").as_bytes()))
+/// The fingerprint of an event's id, where no two events have the same: of any server, or else of one session, within
+/// which a number is enough (2025-11-25, transports, "Resumability and Redelivery"). Without a session a number may be
+/// that of any stream.
+pub(super) fn event(id: &str, session: Option<Fingerprint>, salt: Salt) -> Option<Fingerprint> {
+    match session {
+        _ if id.is_empty() => None,
+        _ if names::is_unique(id) => Some(salt.fingerprint(format!("event\0{id}").as_bytes())),
+        Some(session) => Some(salt.fingerprint(format!("event of\0{:x}\0{id}", session.0).as_bytes())),
+        None => None,
+    }
 }
 
 /// The revision of this date.
@@ -128,9 +137,11 @@ impl Head {
             irregular: head.irregular,
             authorization: None,
             idempotency: None,
-            resumes: None,
+            resumes: false,
+            after: None,
             mirrored: SmallVec::new(),
         };
+        let mut after = "";
         for h in head.headers {
             let Some(value) = text(h) else { continue };
             match h.name.to_ascii_lowercase().as_str() {
@@ -144,7 +155,7 @@ impl Head {
                     out.mirror("mcp-protocol-version", value);
                 }
                 "authorization" if value.len() <= MAX_CREDENTIAL => out.authorization = Some(value.to_owned()),
-                "last-event-id" => out.resumes = event(value, salt),
+                "last-event-id" => after = value,
                 "idempotency-key" => out.idempotency = Some(salt.fingerprint(value.as_bytes())),
                 name if name.starts_with("mcp-") => {
                     out.evident = true;
@@ -153,6 +164,7 @@ impl Head {
                 _ => {}
             }
         }
+        (out.resumes, out.after) = (!after.is_empty(), event(after, out.session, salt));
         Some(out)
     }
 
@@ -199,6 +211,25 @@ mod tests {
         assert_eq!(a, session_of("http://x:1/messages/?y=1&sessionId=abc", SALT));
         assert!(a.1);
         assert_eq!(session_of("http://x/m/abc", SALT), session_of("/m/abc", SALT));
+    }
+
+    #[test]
+    fn an_event_is_one_and_no_other_by_chance_or_within_a_session() {
+        let of = |id, session: Option<u64>| event(id, session.map(Fingerprint), SALT);
+        let long = "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11";
+        assert!(of(long, None).is_some() && of(long, None) == of(long, Some(1)));
+        assert_eq!((of("7", None), of("", Some(1))), (None, None));
+        assert!(of("7", Some(1)).is_some() && of("7", Some(1)) == of("7", Some(1)));
+        assert!(of("7", Some(1)) != of("7", Some(2)) && of("7", Some(1)) != of("8", Some(1)));
+        let h = of_get(&[("last-event-id", "7"), ("mcp-session-id", "s1")]);
+        assert!(h.resumes && h.after.is_some() && h.after == event("7", Some(session("s1", SALT)), SALT));
+        let h = of_get(&[("last-event-id", "7")]);
+        assert!(h.resumes && h.after.is_none());
+        assert!(!of_get(&[]).resumes);
+    }
+
+    fn of_get(headers: &[(&str, &str)]) -> Head {
+        of("GET", &[&[("accept", "text/event-stream")], headers].concat()).unwrap()
     }
 
     #[test]

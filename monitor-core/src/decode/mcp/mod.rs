@@ -254,6 +254,9 @@ impl Reader {
                 }
                 continue;
             };
+            if alone && of_another(&asked, open, &cx) {
+                resumed(open, m, messages.bytes, at, &mut cx);
+            }
             asked.exchange.request = open.request;
             answer::take(&mut asked, m, messages.bytes, at, &mut cx);
             if !alone {
@@ -268,9 +271,11 @@ impl Reader {
     fn handed_out(&mut self, index: usize, id: Fingerprint, at: Nanos, sink: &mut dyn Sink) {
         let Some(open) = self.open.get_mut(index) else { return };
         if open.head.kind != Kind::Stream {
-            if let Some(x) = open.asked.first_mut().map(|a| &mut a.exchange)
-                && x.handles_given.len() < MAX_HANDLES
-            {
+            if let Some(x) = open.asked.first_mut().map(|a| &mut a.exchange) {
+                // A stream is taken up behind its last event.
+                if x.handles_given.len() >= MAX_HANDLES {
+                    x.handles_given.remove(0);
+                }
                 x.handles_given.push(id);
             }
         } else if open.is_mcp {
@@ -293,7 +298,8 @@ impl Reader {
             if !events.next(&mut bytes) {
                 return;
             }
-            let id = std::str::from_utf8(events.id()).ok().and_then(|id| event(id, self.salt));
+            let session = open.head.session;
+            let id = std::str::from_utf8(events.id()).ok().and_then(|id| event(id, session, self.salt));
             if let Some(id) = id {
                 self.handed_out(index, id, at, sink);
             }
@@ -312,18 +318,30 @@ impl Reader {
     }
 }
 
-/// An answer came on a stream that was to go on behind an event, and nobody of its session waits for it: it is what
-/// somebody had been told before, or was to be told.
+/// An answer came on a stream that was to go on behind an event, and nobody of its session waits for it, or another: it
+/// is what somebody had been told before, or was to be told. Told also where the event is a number that may be of any
+/// stream: what the answer shows may say whose it is.
 fn resumed(open: &mut Open, m: &Message, bytes: u64, at: Nanos, cx: &mut Context<'_>) {
-    let Some(event) = open.head.resumes.filter(|_| !open.told_resumed) else { return };
-    open.told_resumed = true;
+    if !open.head.resumes || std::mem::replace(&mut open.told_resumed, true) {
+        return;
+    }
     let mut told = Asked::plain("GET", Method::Data, &open.head, open.request, at, cx);
     answer::take(&mut told, m, bytes, at, cx);
     let x = &mut told.exchange;
     x.token = open.token;
     x.credential = open.credential.filter(|_| open.token.is_none());
-    x.handles_used.push(event);
+    x.handles_used.extend(open.head.after);
     cx.sink.mcp(x);
+}
+
+/// Whether a request is another's than the stream's on which its answer comes: by their connections, or by what they
+/// carry.
+fn of_another(asked: &Asked, open: &Open, cx: &Context<'_>) -> bool {
+    let x = &asked.exchange;
+    let tenants = x.sender.and_then(|s| s.by).zip(cx.sink.sender().by);
+    let bearer = |token: Option<Token>, credential| token.map(|t| t.print).or(credential);
+    let bearers = bearer(x.token, x.credential).zip(bearer(open.token, open.credential));
+    tenants.is_some_and(|(a, b)| a.tenant != b.tenant) || bearers.is_some_and(|(a, b)| a != b)
 }
 
 /// Whether this result is the answer to another method.

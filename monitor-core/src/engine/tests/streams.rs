@@ -3,7 +3,7 @@
 use super::scenes::{SERVER, TENANTS, post};
 use super::*;
 
-const EVENT: &str = "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11";
+pub(super) const EVENT: &str = "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11";
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 fn chunk(text: &str) -> Vec<u8> {
@@ -26,16 +26,17 @@ fn over(mut script: Script, conns: &[usize]) -> Vec<Step> {
     script.steps
 }
 
-fn headers(who: usize) -> String {
+fn headers(session: usize, who: usize) -> String {
     format!(
-        "mcp-protocol-version: 2025-11-25\r\nmcp-session-id: session-of-{who}\r\nauthorization: Bearer token-of-{who}\r\n"
+        "mcp-protocol-version: 2025-11-25\r\nmcp-session-id: session-of-{session}\r\nauthorization: Bearer token-of-{who}\r\n"
     )
 }
 
-/// acme's stream breaks off behind an event, and whoever of the two takes it up is given the answer; or a stream of its
-/// own.
-pub(super) fn taken_up(by: usize, event: &str) -> Vec<Step> {
+/// acme's stream breaks off behind the event `given`, and whoever of the two takes it up behind `shown`, in a session of
+/// its own or in the only one, is given the answer.
+pub(super) fn taken_up(by: usize, [given, shown]: [&str; 2], one_session: bool) -> Vec<Step> {
     let mut script = Script::default();
+    let headers = |who: usize| headers(if one_session { 0 } else { who }, who);
     let conns = TENANTS.map(|who| script.connect(who, SERVER, 41_000 + who as u16, 8080));
     for (who, conn) in conns.into_iter().enumerate() {
         script.send(conn, 0, post("/mcp", &headers(who), &call(1)));
@@ -45,13 +46,16 @@ pub(super) fn taken_up(by: usize, event: &str) -> Vec<Step> {
     }
     script.send(conns[0], 0, post("/mcp", &headers(0), &call(7)));
     script.send(conns[0], 1, STREAM.into());
-    script.send(conns[0], 1, chunk(&format!("id: {EVENT}\ndata: \n\n")));
+    script.send(conns[0], 1, chunk(&format!("id: {given}\ndata: \n\n")));
     script.close(conns[0]);
     let again = script.connect(TENANTS[by], SERVER, 42_000, 8080);
     let get = format!("GET /mcp HTTP/1.1\r\nhost: server\r\naccept: text/event-stream\r\n{}", headers(by));
-    script.send(again, 0, format!("{get}last-event-id: {event}\r\n\r\n").into_bytes());
+    script.send(again, 0, format!("{get}last-event-id: {shown}\r\n\r\n").into_bytes());
     script.send(again, 1, STREAM.into());
-    script.send(again, 1, chunk(&format!("data: {}\n\n", done(7))));
+    let whose = ",\"structuredContent\":{\"tenant_id\":\"acme\"}}}";
+    let answer = done(7);
+    let answer = format!("{}{whose}", answer.strip_suffix("}}").unwrap());
+    script.send(again, 1, chunk(&format!("data: {answer}\n\n")));
     over(script, &[conns[1], again])
 }
 
@@ -117,10 +121,19 @@ fn rules(steps: &[Step], rule: &str) -> Vec<(Option<String>, Option<String>)> {
 #[test]
 fn a_stream_of_anothers_that_is_taken_up_is_told_by_whom_its_event_was_given_to() {
     let crossed = (Some("globex".to_owned()), Some("acme".to_owned()));
-    assert_eq!(rules(&taken_up(1, EVENT), "handle-cross-tenant"), [crossed]);
-    assert_eq!(rules(&taken_up(0, EVENT), "handle-cross-tenant"), []);
+    let told = |by, events, one_session| rules(&taken_up(by, events, one_session), "handle-cross-tenant");
+    assert_eq!(told(1, [EVENT; 2], false), [crossed.clone()]);
+    assert_eq!(told(0, [EVENT; 2], false), []);
     let other = "0e1b9f0c-5d55-4d0c-a7b1-2f8d3c1a9e77";
-    assert_eq!(rules(&taken_up(1, other), "handle-cross-tenant"), [], "an event that was given to nobody known");
+    assert_eq!(told(1, [EVENT, other], false), [], "an event that was given to nobody known");
+    // Numbers are events of their session: in another, the same one is another's.
+    assert_eq!(told(1, ["5"; 2], true), [crossed.clone()]);
+    assert_eq!(told(0, ["5"; 2], true), []);
+    assert_eq!(told(1, ["5", "4"], true), []);
+    assert_eq!(told(1, ["5"; 2], false), []);
+    // There, what the answer shows still says whose it is.
+    assert_eq!(rules(&taken_up(1, ["5"; 2], false), "result-cross-tenant"), [crossed]);
+    assert_eq!(rules(&taken_up(0, ["5"; 2], false), "result-cross-tenant"), []);
 }
 
 #[test]
