@@ -2,10 +2,11 @@
 //! when some are missing. And written ones, for what real clients do not do, or do too rarely.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
+#![expect(clippy::disallowed_methods, reason = "one test compares how long things take")]
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::{Recorder, SALT, Segments, Step, Suite, bindings, is_subsequence};
 use monitor_core::decode::body::{BodyReader, RequestHead, ResponseHead};
@@ -530,16 +531,24 @@ fn a_response_that_nobody_can_read_costs_the_servers_side_only() {
 
 #[test]
 fn a_head_that_trickles_in_is_read_in_bounded_time_and_memory() {
-    // Parsed anew with every byte this would be two billion steps: minutes.
-    let started = Instant::now();
-    let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(65_000));
-    let steps = head.as_bytes().chunks(1).map(|b| Step::Bytes(C, b, false));
-    let got = TALK.run_from(false, steps.chain([Step::Bytes(S, OK.as_bytes(), true)]));
-    assert!(got.contains(&"  1 Data GET [/]".to_owned()), "{got:?}");
+    let of = |n: usize| {
+        let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(n));
+        let steps = head.as_bytes().chunks(1).map(|b| Step::Bytes(C, b, false));
+        let started = Instant::now();
+        let got = TALK.run_from(false, steps.chain([Step::Bytes(S, OK.as_bytes(), true)]));
+        assert!(got.contains(&"  1 Data GET [/]".to_owned()), "{got:?}");
+        started.elapsed()
+    };
+    // As many bytes in eight heads as in one. Parsed anew with every byte, the one takes eight times as long as they do. The
+    // best of several: the machine has other work.
+    let best = |n: usize, heads: usize| {
+        (0..5).map(|_| (0..heads).map(|_| of(n)).sum::<std::time::Duration>()).min().unwrap_or_default()
+    };
+    let (short, long) = (best(8_000, 8), best(64_000, 1));
+    assert!(long < short * 4, "{short:?} for eight heads, {long:?} for one as long");
     let trailers = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: {}", "x".repeat(70_000));
     let got = TALK.run_from(false, trailers.as_bytes().chunks(1).map(|b| Step::Bytes(C, b, false)));
     assert!(got.contains(&"decode_error trailers".to_owned()), "{got:?}");
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
@@ -46,10 +46,10 @@ fn messages(lines: &[String]) -> impl Iterator<Item = &String> {
 fn check(what: &str, got: &[String], want: &[String]) {
     let all = || format!("{what}:\n{}", got.join("\n"));
     assert!(is_subsequence(&bindings(got), &bindings(want)), "{}", all());
-    let happened: HashSet<&str> = messages(want).filter_map(|l| content(l)).collect();
-    let known: HashSet<&str> = messages(want).flat_map(|l| ids(l)).collect();
+    let happened: BTreeSet<&str> = messages(want).filter_map(|l| content(l)).collect();
+    let known: BTreeSet<&str> = messages(want).flat_map(|l| ids(l)).collect();
     let is_named = messages(want).all(|l| !l.contains(" [] "));
-    let mut handles = HashSet::new();
+    let mut handles = BTreeSet::new();
     for line in messages(got) {
         assert!(content(line).is_none_or(|c| happened.contains(c)), "{line}\n{}", all());
         assert!(!is_named || ids(line).all(|id| known.contains(id)), "{line}\n{}", all());
@@ -142,7 +142,7 @@ fn recordings_are_known_for_what_they_are() {
 #[test]
 fn producers_and_consumers_tell_of_the_same_messages() {
     let all = SUITE.recordings();
-    let told = |prefix: &str, what: &str| -> HashSet<String> {
+    let told = |prefix: &str, what: &str| -> BTreeSet<String> {
         let of = all.iter().filter(|(name, _)| name.starts_with(prefix));
         let lines = of.flat_map(|(_, segments)| SUITE.whole(segments));
         // Print and values; the trace ids too.

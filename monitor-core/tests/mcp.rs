@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ enum Step<'a> {
 }
 
 /// A decoder, and what its calls have counted.
-type Connection = (Http, (HashSet<u64>, u64, u64));
+type Connection = (Http, (BTreeSet<u64>, u64, u64));
 
 /// The connections of one agent.
 struct Agent {

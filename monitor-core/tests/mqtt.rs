@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
@@ -46,7 +46,7 @@ fn deliveries(lines: &[String]) -> Vec<String> {
 fn check(what: &str, got: &[String], want: &[String]) {
     assert!(is_subsequence(&bindings(got), &bindings(want)), "{what}:\n{}", got.join("\n"));
     let (got_told, want) = (deliveries(got), deliveries(want));
-    let mut given = HashSet::new();
+    let mut given = BTreeSet::new();
     for line in &got_told {
         let handle = line.split(' ').nth(1).unwrap();
         if line.starts_with("delivered") {

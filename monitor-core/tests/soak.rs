@@ -3,6 +3,7 @@
 //! `cargo xtask soak --for 1h` gives the time in `LEASEWARDEN_SOAK` (seconds). Without, it is a few rounds.
 
 #![allow(clippy::indexing_slicing, reason = "a test that panics fails")]
+#![expect(clippy::disallowed_methods, reason = "it goes on for as long as is asked for")]
 
 #[path = "common/flood.rs"]
 mod flood;

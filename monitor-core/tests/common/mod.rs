@@ -7,7 +7,7 @@
 
 pub mod harm;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub const SALT: Salt = Salt(17, 4);
 pub struct Recorder {
     pub lines: Vec<String>,
     /// Requests that began and are not yet answered.
-    pub open: HashSet<u64>,
+    pub open: BTreeSet<u64>,
     /// Whether the decoder is asked for values.
     pub values: bool,
     names: Interner,
@@ -48,7 +48,7 @@ impl Recorder {
         tenants.intern("globex");
         Self {
             lines: Vec::new(),
-            open: HashSet::new(),
+            open: BTreeSet::new(),
             values: false,
             names: Interner::new(1000),
             tenants,
@@ -59,7 +59,7 @@ impl Recorder {
     }
 
     /// Goes on with another connection: what was open and counted there for what is here.
-    pub fn switch(&mut self, other: &mut (HashSet<u64>, u64, u64)) {
+    pub fn switch(&mut self, other: &mut (BTreeSet<u64>, u64, u64)) {
         std::mem::swap(&mut self.open, &mut other.0);
         std::mem::swap(&mut self.arrived, &mut other.1);
         std::mem::swap(&mut self.begun, &mut other.2);

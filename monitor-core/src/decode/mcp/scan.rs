@@ -341,10 +341,11 @@ mod tests {
             assert_eq!(s.finish(), whole, "cut at {cut}");
             assert!(of(&text[..cut]).len() <= whole.len());
         }
-        for b in text.as_bytes().chunks(1).collect::<Vec<_>>() {
-            let mut s = Scanner::new();
-            s.feed(b);
+        let mut s = Scanner::new();
+        for byte in text.as_bytes().chunks(1) {
+            s.feed(byte);
         }
+        assert_eq!(s.finish(), whole, "byte by byte");
     }
 
     #[test]
