@@ -126,9 +126,11 @@ impl Follows {
         })
     }
 
-    /// The schema that a statement named last; `None` also where something was missed since.
-    pub(super) fn last_schema(&self) -> Option<Bound> {
-        self.all.iter().rev().find(|f| f.bound.is_none_or(|b| b.slot == Slot::Schema))?.bound
+    /// The schema that a statement named last before the use of that order, for whomever the connection has worked since;
+    /// `None` also where something was missed since.
+    pub(super) fn schema_before(&self, order: u32) -> Option<Bound> {
+        let before = self.all.iter().rev().filter(|f| f.order < order);
+        before.into_iter().find(|f| f.bound.is_none_or(|b| b.slot == Slot::Schema))?.bound
     }
 
     /// Whether a read of `table` for `tenant` waits.

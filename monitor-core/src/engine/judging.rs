@@ -81,6 +81,9 @@ impl Session<'_> {
         if let Some((tenant, class)) = self.core.known_without_bindings(pending.unit) {
             self.shared.owners.learn(OpaqueId(credential.0), tenant, class);
         }
+        if let Some(own) = self.core.endpoint {
+            self.shared.owners.presented(OpaqueId(credential.0), own.tenant);
+        }
     }
 
     /// Whether it is already known for whom the current unit is.
@@ -320,14 +323,18 @@ impl Session<'_> {
         let default =
             || !self.shared.lookups.by_path(service) && view.chosen.iter().all(|b| b.slot != Slot::SearchPath);
         op.tables.is_some_and(|t| !t.schemas.iter().any(named) && (!t.unqualified || default()))
-            && self.shared.lookups.by_schema_only(service, divided(Slot::Schema) || self.may_name_own_schemas(a.tenant))
+            && self
+                .shared
+                .lookups
+                .by_schema_only(service, divided(Slot::Schema) || self.may_name_own_schemas(view.order, a.tenant))
             && view.chosen.iter().all(nobodys)
     }
 
-    /// Whether statements of this connection name schemas of which it has not shown yet whose they are.
-    fn may_name_own_schemas(&self, tenant: TenantId) -> bool {
+    /// Whether statements of this connection, up to the use of that order, name schemas of which it has not shown yet whose
+    /// they are.
+    fn may_name_own_schemas(&self, order: u32, tenant: TenantId) -> bool {
         let unsure = |b: Bound| self.shared.selectors.standing(self.service(), &b, tenant) == Standing::Unsure;
-        self.core.follows.names_schemas && self.core.follows.last_schema().is_none_or(unsure)
+        self.core.follows.names_schemas && self.core.follows.schema_before(order).is_none_or(unsure)
     }
 
     /// A read may be a look-up of the tenant that is bound next ([`super::lookups`]): then that settles its verdict.
@@ -444,7 +451,7 @@ impl Session<'_> {
             tenant: a.tenant,
             author: &|no| self.core.known_for(no).map(|a| a.tenant),
             alias: &|id| self.shared.alias(service, id, Some(a.tenant)),
-            credential: &|id| self.shared.owners.owner(id),
+            credential: &|id| self.shared.owners.owner_for(id, a.tenant),
             // The path decides which table a name without a schema stands for, and nothing about the others.
             governs: &|b| b.slot != Slot::SearchPath || pending.op.tables.is_none_or(|t| t.unqualified),
             standing: &|b| self.shared.selectors.standing(service, b, a.tenant),

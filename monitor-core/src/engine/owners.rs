@@ -28,6 +28,8 @@ struct Uses {
     certain: u32,
     /// By inference.
     inferred: u32,
+    /// By a process of the tenant's own, which sent it itself.
+    own: bool,
 }
 
 /// Ids and whom they went with.
@@ -37,18 +39,42 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// `id` was used for `tenant`.
-    pub(super) fn learn(&mut self, id: OpaqueId, tenant: TenantId, class: EvidenceClass) {
+    fn uses(&mut self, id: OpaqueId, tenant: TenantId) -> Option<&mut Uses> {
         if self.ids.len() >= MAX_IDS && !self.ids.contains_key(&id) {
-            return;
+            return None;
         }
         let uses = self.ids.entry(id).or_default();
         if uses.iter().all(|u| u.tenant != tenant) && uses.len() < MAX_TENANTS {
-            uses.push(Uses { tenant, certain: 0, inferred: 0 });
+            uses.push(Uses { tenant, certain: 0, inferred: 0, own: false });
         }
-        if let Some(u) = uses.iter_mut().find(|u| u.tenant == tenant) {
+        uses.iter_mut().find(|u| u.tenant == tenant)
+    }
+
+    /// `id` was used for `tenant`.
+    pub(super) fn learn(&mut self, id: OpaqueId, tenant: TenantId, class: EvidenceClass) {
+        if let Some(u) = self.uses(id, tenant) {
             let n = if class == EvidenceClass::Inferred { &mut u.inferred } else { &mut u.certain };
             *n = n.saturating_add(1);
+        }
+    }
+
+    /// A process of `tenant`'s own has sent `id`.
+    pub(super) fn presented(&mut self, id: OpaqueId, tenant: TenantId) {
+        if let Some(u) = self.uses(id, tenant) {
+            u.own = true;
+        }
+    }
+
+    /// Whose `id` is, as far as it matters to `tenant`: what only its own processes present is its own, whoever else a
+    /// proxy or gateway sends it for.
+    pub(super) fn owner_for(&self, id: OpaqueId, tenant: TenantId) -> Owner {
+        let presented = || {
+            let uses = self.ids.get(&id).map_or(&[][..], |uses| uses);
+            uses.iter().all(|u| u.own == (u.tenant == tenant)) && !uses.is_empty()
+        };
+        match self.owner(id) {
+            Owner::Shared if presented() => Owner::One(tenant),
+            owner => owner,
         }
     }
 
@@ -136,5 +162,17 @@ mod tests {
         assert_eq!(after(&[(A, Inferred, 60), (B, Inferred, 4)]), Owner::One(A), "inference errs now and then");
         assert_eq!(after(&[(A, Inferred, 6), (B, Inferred, 4)]), Owner::Shared);
         assert_eq!(after(&[(A, Endpoint, 2), (B, Inferred, 2)]), Owner::One(A));
+    }
+
+    #[test]
+    fn what_only_ones_own_processes_present_is_ones_own() {
+        let mut owners = Owners::default();
+        owners.learn(ID, A, EvidenceClass::Wire);
+        owners.learn(ID, B, EvidenceClass::Wire);
+        assert_eq!(owners.owner_for(ID, A), Owner::Shared);
+        owners.presented(ID, A);
+        assert_eq!((owners.owner_for(ID, A), owners.owner_for(ID, B)), (Owner::One(A), Owner::Shared));
+        owners.presented(ID, B);
+        assert_eq!((owners.owner_for(ID, A), owners.owner_for(ID, B)), (Owner::Shared, Owner::Shared));
     }
 }

@@ -127,6 +127,18 @@ impl Selectors {
         self.sample.get(&place).is_some_and(|tenants| tenants.iter().filter(|t| keeps(t)).take(2).count() == 2)
     }
 
+    /// Whether the tenant goes with this value alone, and another keeps one to itself, or may still show that it does: the
+    /// value is not everybody's, whoever else was seen to use it.
+    fn goes_with(&self, place: Place, id: OpaqueId, tenant: TenantId) -> bool {
+        let own = self.own.get(&(place, tenant));
+        let keeps = |other: &TenantId| {
+            let own = self.own.get(&(place, *other)).filter(|own| *other != tenant && own.value != id);
+            own.and_then(|own| self.keeper(place, own.value)).is_some_and(|(keeper, _)| keeper == *other)
+        };
+        let others_keep = || self.sample.get(&place).is_some_and(|tenants| tenants.iter().any(keeps));
+        own.is_some_and(|own| own.value == id && own.is_steady(1) && (own.n < ENOUGH || others_keep()))
+    }
+
     /// Whose the value is, for an operation of `tenant`.
     pub(super) fn standing(&self, service: ServiceId, bound: &Bound, tenant: TenantId) -> Standing {
         let Some(id) = value(bound) else { return Standing::Nobody };
@@ -135,7 +147,7 @@ impl Selectors {
             // Whose it is shows when tenants are seen to go with their own. What another went with is everybody's, and
             // so is what a connection was opened with.
             let others = self.values.get(&(place, id)).is_some_and(|uses| uses.iter().any(|u| u.tenant != tenant));
-            let may_be = bound.scope != Scope::Startup && !others;
+            let may_be = bound.scope != Scope::Startup && (!others || self.goes_with(place, id, tenant));
             return if may_be { Standing::Unsure } else { Standing::Nobody };
         }
         if !self.values.contains_key(&(place, id)) {
@@ -222,6 +234,22 @@ mod tests {
         // A slip now and then is none.
         let all = after(&[(A, 1, true, 30), (B, 2, true, 30), (B, 1, false, 4)]);
         assert_eq!(of(&all, 1, B), Standing::Of(A));
+    }
+
+    #[test]
+    fn who_keeps_to_a_value_that_another_uses_at_times_is_not_accused_of_it() {
+        // B uses A's as often as A does, and has one of its own.
+        let all = after(&[(A, 1, true, 9), (B, 2, true, 30), (B, 1, true, 9)]);
+        assert_eq!(
+            (of(&all, 1, A), of(&all, 1, B), of(&all, 2, B)),
+            (Standing::Unsure, Standing::Nobody, Standing::Unsure)
+        );
+        // Nobody has one of its own.
+        let all = after(&[(A, 1, true, 9), (B, 1, true, 9)]);
+        assert_eq!(of(&all, 1, A), Standing::Nobody);
+        // Nor does A keep to it.
+        let all = after(&[(A, 1, true, 9), (A, 3, true, 6), (B, 2, true, 30), (B, 1, true, 9)]);
+        assert_eq!(of(&all, 1, A), Standing::Nobody);
     }
 
     #[test]

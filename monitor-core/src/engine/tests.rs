@@ -20,6 +20,7 @@ mod loss;
 mod recipes;
 mod reconfigure;
 mod scenes;
+mod schemas;
 mod shared_service;
 mod shown;
 mod stores;

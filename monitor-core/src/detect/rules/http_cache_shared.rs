@@ -5,6 +5,9 @@
 //! other header that tells who asks); while this request was open the proxy sent nothing upstream that could have been for
 //! it; the origin did not say that anybody may have the answer; and it does not differ by a header that tells the two apart.
 //!
+//! A proxy that asks upstream for one with the credential of another has no cache, though the bytes are alike: what was
+//! fetched while the request was open must have been given to the other, too.
+//!
 //! Silent where the answer is nobody's: the proxy fetched the same bytes for several tenants, or for this one as well;
 //! styles, scripts and images; errors, health checks, what is empty or says hardly more than "ok".
 //!
@@ -67,6 +70,8 @@ struct Fetch {
     identities: Identities,
     sharing: Sharing,
     varies: Varies,
+    /// Who asks so was answered with it, by a request that was open all the while: it was for that one.
+    given: bool,
 }
 
 /// Who presents a credential or the like to a proxy.
@@ -162,6 +167,7 @@ impl HttpCacheShared {
             identities: e.identities.clone(),
             sharing: e.caching.sharing,
             varies: e.caching.varies.clone(),
+            given: false,
         };
         let Some(all) = self.fetched.entry((f.by, body), SmallVec::new) else { return };
         // The latest for each who asks.
@@ -185,8 +191,10 @@ impl HttpCacheShared {
             }
         }
         let Some(body) = e.body.filter(|_| is_told_apart(e)) else { return Outcome::Clear };
-        let Some(all) = self.fetched.get(&(s.server, body)) else { return Outcome::Clear };
-        if all.iter().any(|f| is_own(&f.identities, &e.identities)) {
+        let Some(all) = self.fetched.get_mut(&(s.server, body)) else { return Outcome::Clear };
+        let mut own = all.iter_mut().filter(|f| is_own(&f.identities, &e.identities)).peekable();
+        if own.peek().is_some() {
+            own.for_each(|f| f.given |= e.begun <= f.begun && f.ended <= e.ended);
             return Outcome::Clear;
         }
         let Some(by) = by else { return Outcome::Insufficient("no tenant") };
@@ -252,6 +260,10 @@ impl HttpCacheShared {
         }
         if self.went_upstream(w)? {
             return Ok(None);
+        }
+        // It went upstream while this one was being answered, and perhaps for this one, with a credential of another's.
+        if latest.begun >= w.begun && !latest.given {
+            return Err("for whom it was fetched is not known");
         }
         Ok(Some((hit(w, latest, owner), latest.begun)))
     }
@@ -456,7 +468,18 @@ mod tests {
         p.fetches(&a);
         let b = Exchange { begun: Nanos::secs(1), ended: Nanos(2_000_000_001), ..an_answer(1, &[token(2)]) };
         p.serves(&b, by_label(B));
+        p.serves(&Exchange { ended: Nanos::secs(3), ..a }, by_label(A));
         assert_eq!(p.end().len(), 1, "what went upstream meanwhile was A's");
+    }
+
+    #[test]
+    fn near_miss_asked_for_with_the_others_credential() {
+        let mut p = Play::default();
+        p.serves(&an_answer(0, &[token(1)]), by_label(A));
+        p.fetches(&Exchange { begun: Nanos::secs(1), ended: Nanos::secs(2), ..an_answer(1, &[token(1)]) });
+        let b = Exchange { begun: Nanos::secs(1), ended: Nanos(2_000_000_001), ..an_answer(1, &[token(2)]) };
+        p.serves(&b, by_label(B));
+        assert!(p.end().is_empty(), "nobody else was given it: it was fetched for B");
     }
 
     #[test]

@@ -44,6 +44,32 @@ fn one_session_for_all_and_cookies_that_are_no_sessions_prove_nothing() {
     }
 }
 
+#[test]
+fn one_session_that_a_proxy_puts_in_every_request_is_its_owners() {
+    let mut script = Script::default();
+    let server = script.connect(POOLER, DATABASE, 40_000, 8081);
+    let clients = [ACME, GLOBEX].map(|who| script.connect(who, POOLER, 41_000 + who as u16, 8080));
+    let request = |i: usize, sid: &str| {
+        format!("GET /orders/{} HTTP/1.1\r\nhost: app\r\ncookie: sid={sid}\r\n\r\n", 4000 + i).into_bytes()
+    };
+    for i in 0..12 {
+        let body = format!("{{\"order\":{i},\"customer\":\"acme\",\"total\":1299}}");
+        let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes();
+        script.send(clients[i % 2], 0, request(i, SESSIONS[i % 2]));
+        script.send(server, 0, request(i, SESSIONS[0]));
+        script.send(server, 1, reply.clone());
+        script.send(clients[i % 2], 1, reply);
+        script.steps.push(Step::Wait { millis: 20 });
+    }
+    script.steps.push(Step::Wait { millis: 3_000 });
+    let seen = all(&script.steps);
+    let told = seen.findings.iter().filter(|f| f.severity >= crate::model::Severity::Medium);
+    let told: BTreeSet<_> = told.map(|f| (f.rule, f.tenants.used.clone().unwrap_or_default())).collect();
+    assert!(told.contains(&("pool-reuse-unrevalidated", "globex".to_owned())), "{told:?} {:#?}", seen.operations);
+    // acme's own requests carry its own session, and no cache is there.
+    assert!(told.iter().all(|(rule, used)| used == "globex" && *rule != "http-cache-shared"), "{told:?}");
+}
+
 const SESSIONS: [&str; 2] = ["9f86d081884c7d659a2feaa0", "60303ae22b998861bce3b28f"];
 
 /// One request through a gateway, which opens a connection of its own for each: what it carries, and what the answer
