@@ -127,16 +127,14 @@ impl Selectors {
         self.sample.get(&place).is_some_and(|tenants| tenants.iter().filter(|t| keeps(t)).take(2).count() == 2)
     }
 
-    /// Whether the tenant goes with this value alone, and another keeps one to itself, or may still show that it does: the
+    /// Whether the tenant goes with this value alone, and another goes with others, too, or may still show that it does: the
     /// value is not everybody's, whoever else was seen to use it.
     fn goes_with(&self, place: Place, id: OpaqueId, tenant: TenantId) -> bool {
-        let own = self.own.get(&(place, tenant));
-        let keeps = |other: &TenantId| {
-            let own = self.own.get(&(place, *other)).filter(|own| *other != tenant && own.value != id);
-            own.and_then(|own| self.keeper(place, own.value)).is_some_and(|(keeper, _)| keeper == *other)
-        };
-        let others_keep = || self.sample.get(&place).is_some_and(|tenants| tenants.iter().any(keeps));
-        own.is_some_and(|own| own.value == id && own.is_steady(1) && (own.n < ENOUGH || others_keep()))
+        let own = |tenant| self.own.get(&(place, tenant));
+        let elsewhere =
+            |other: &TenantId| *other != tenant && own(*other).is_some_and(|own| own.value != id || own.others > 0);
+        let others_do = || self.sample.get(&place).is_some_and(|tenants| tenants.iter().any(elsewhere));
+        own(tenant).is_some_and(|own| own.value == id && own.is_steady(1) && (own.n < ENOUGH || others_do()))
     }
 
     /// Whose the value is, for an operation of `tenant`.

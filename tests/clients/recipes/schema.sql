@@ -25,6 +25,14 @@ GRANT USAGE ON SEQUENCE docs_id_seq TO app, tenant_acme, tenant_globex;
 GRANT SELECT ON visits TO app;
 GRANT INSERT ON visits TO tenant_acme, tenant_globex;
 
+-- A user of each tenant's own, for who keeps a pool for each.
+ALTER ROLE tenant_acme LOGIN;
+ALTER ROLE tenant_globex LOGIN;
+-- What is found where no tenant's schema is in the path: nobody's.
+CREATE TABLE shop_order (id serial PRIMARY KEY, tenant text NOT NULL, item text NOT NULL);
+GRANT SELECT, INSERT, UPDATE, DELETE ON shop_order TO app;
+GRANT USAGE ON SEQUENCE shop_order_id_seq TO app;
+
 CREATE FUNCTION pg_temp.tenant_schema(name text, tenant text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   EXECUTE format('CREATE SCHEMA %I', name);

@@ -15,17 +15,20 @@ pub enum Modules {
     Current,
     /// What the recipes of frameworks need.
     Recipes,
+    /// What further recipes need, in versions of their own.
+    Further,
 }
 
 impl Modules {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Current, Self::Recipes];
+    pub const ALL: [Self; 3] = [Self::Current, Self::Recipes, Self::Further];
 
     /// Where they are installed.
     fn dir(self) -> PathBuf {
         super::target_dir().join("lab").join(match self {
             Self::Current => "node",
             Self::Recipes => "node-recipes",
+            Self::Further => "node-recipes-further",
         })
     }
 
@@ -34,6 +37,7 @@ impl Modules {
         match self {
             Self::Current => super::clients_dir(),
             Self::Recipes => super::clients_dir().join("recipes"),
+            Self::Further => super::clients_dir().join("recipes/further"),
         }
     }
 

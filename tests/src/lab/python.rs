@@ -27,12 +27,22 @@ pub enum Packages {
     Mcp230,
     /// What the recipes of frameworks need.
     Recipes,
+    /// What further recipes need, in versions of their own.
+    Further,
 }
 
 impl Packages {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Current, Self::Redis451, Self::Queue, Self::Mcp126, Self::Mcp130, Self::Mcp230, Self::Recipes];
+    pub const ALL: [Self; 8] = [
+        Self::Current,
+        Self::Redis451,
+        Self::Queue,
+        Self::Mcp126,
+        Self::Mcp130,
+        Self::Mcp230,
+        Self::Recipes,
+        Self::Further,
+    ];
 
     /// The environment's directory.
     #[must_use]
@@ -45,6 +55,7 @@ impl Packages {
             Self::Mcp130 => "venv-mcp-1.30.0",
             Self::Mcp230 => "venv-mcp-2.3.0",
             Self::Recipes => "venv-recipes",
+            Self::Further => "venv-recipes-further",
         })
     }
 
@@ -57,6 +68,7 @@ impl Packages {
             Self::Mcp130 => "requirements-mcp-1.30.0.txt",
             Self::Mcp230 => "requirements-mcp-2.3.0.txt",
             Self::Recipes => "recipes/requirements.txt",
+            Self::Further => "recipes/further/requirements.txt",
         })
     }
 

@@ -9,6 +9,7 @@ use super::service::{Behind, Recipe};
 const STALE: &str = "pool-stale-binding";
 const REUSE: &str = "pool-reuse-unrevalidated";
 const UNSCOPED: &str = "cache-key-unscoped";
+const CACHED_FOR_ANOTHER: &str = "http-cache-shared";
 const UNPARTITIONED: &str = "shared-service-unpartitioned";
 
 /// What a connection was used for without a binding for it.
@@ -85,6 +86,15 @@ const KYSELY: Recipe = python("Express, Kysely", "pg_orm.js");
 const SEQUELIZE: Recipe = python("Express, Sequelize", "pg_orm.js");
 const TYPEORM: Recipe = python("Express, TypeORM", "pg_orm.js");
 const DRIZZLE: Recipe = python("Express, Drizzle", "pg_orm.js");
+const EVENTS: Recipe = python("SQLAlchemy's events", "pg_events.py");
+const POOLS: Recipe = python("psycopg_pool", "pg_events.py");
+const PRISMA: Recipe = python("Express, Prisma", "further/pg_mappers.js");
+const MIKRO: Recipe = python("Express, MikroORM", "further/pg_mappers.js");
+const PG_PROMISE: Recipe = python("Express, pg-promise", "further/pg_mappers.js");
+const PICCOLO: Recipe = python("FastAPI, Piccolo", "further/pg_python.py");
+const PONY: Recipe = python("Pony ORM", "further/pg_python.py");
+const DJANGO_CACHE: Recipe = redis("Django's cache, django-redis", "further/redis_caches.py");
+const FLASK_CACHING: Recipe = redis("Flask-Caching", "further/redis_caches.py");
 const IOREDIS: Recipe = redis("Express, ioredis", "redis_node.js");
 const REDLOCK: Recipe = redis("Express, redlock", "redis_node.js");
 const LIMITER: Recipe = redis("Express, rate-limiter-flexible", "redis_node.js");
@@ -93,6 +103,7 @@ const FLASK_SESSION: Recipe = redis("Flask-Session", "redis_flask.py");
 const FLASK_LIMITER: Recipe = redis("Flask-Limiter", "redis_flask.py");
 
 const HAPROXY: Recipe = Recipe { name: "HAProxy", script: "http_haproxy.py", behind: Behind::Http };
+const CACHED: Recipe = Recipe { name: "requests-cache", script: "further/http_cached.py", behind: Behind::Http };
 const HTTPX: Recipe = Recipe { name: "aiohttp, httpx", script: "http_jar.py", behind: Behind::Http };
 
 const fn clean(name: &'static str, recipe: Recipe, way: &'static str) -> Case {
@@ -192,10 +203,37 @@ pub const CASES: &[Case] = &[
     clean("recipe-typeorm-local", TYPEORM, "typeorm-local"),
     faulty("recipe-drizzle-forgotten", DRIZZLE, "drizzle-rls"),
     clean("recipe-drizzle", DRIZZLE, "drizzle-rls"),
+    faulty("recipe-sqlalchemy-begin-forgotten", EVENTS, "after-begin"),
+    clean("recipe-sqlalchemy-begin", EVENTS, "after-begin"),
+    faulty("recipe-sqlalchemy-criteria-forgotten", EVENTS, "criteria"),
+    clean("recipe-sqlalchemy-criteria", EVENTS, "criteria"),
+    faulty("recipe-sqlalchemy-reset-forgotten", EVENTS, "reset-event"),
+    clean("recipe-sqlalchemy-reset", EVENTS, "reset-event"),
+    faulty("recipe-psycopg-check-forgotten", POOLS, "pool-check"),
+    clean("recipe-psycopg-check", POOLS, "pool-check"),
+    faulty("recipe-pool-per-tenant-others", POOLS, "pool-per-tenant"),
+    clean("recipe-pool-per-tenant", POOLS, "pool-per-tenant"),
+    faulty("recipe-prisma-rls-forgotten", PRISMA, "prisma-rls"),
+    clean("recipe-prisma-rls", PRISMA, "prisma-rls"),
+    faulty("recipe-prisma-column-forgotten", PRISMA, "prisma-column"),
+    clean("recipe-prisma-column", PRISMA, "prisma-column"),
+    faulty("recipe-mikro-schema-others", MIKRO, "mikro-schema"),
+    clean("recipe-mikro-schema", MIKRO, "mikro-schema"),
+    faulty("recipe-mikro-filter-off", MIKRO, "mikro-filter"),
+    clean("recipe-mikro-filter", MIKRO, "mikro-filter"),
+    faulty("recipe-pg-promise-forgotten", PG_PROMISE, "pg-promise"),
+    clean("recipe-pg-promise", PG_PROMISE, "pg-promise"),
+    faulty("recipe-piccolo-forgotten", PICCOLO, "piccolo-rls"),
+    clean("recipe-piccolo", PICCOLO, "piccolo-rls"),
+    faulty("recipe-piccolo-schema-others", PICCOLO, "piccolo-schema"),
+    clean("recipe-piccolo-schema", PICCOLO, "piccolo-schema"),
+    faulty("recipe-pony-forgotten", PONY, "pony-rls"),
+    clean("recipe-pony", PONY, "pony-rls"),
     // Redis.
     clean("recipe-redlock", REDLOCK, "redlock"),
     clean("recipe-limiter", LIMITER, "limiter"),
-    faulty("recipe-databases-forgotten", IOREDIS, "databases"),
+    // The database that another left selected, or what was read of another's in it.
+    Case { must: &[STALE, REUSE, UNSCOPED], ..faulty("recipe-databases-forgotten", IOREDIS, "databases") },
     clean("recipe-databases", IOREDIS, "databases"),
     Case {
         acme: &["GET /default/{new}"],
@@ -211,6 +249,9 @@ pub const CASES: &[Case] = &[
     Case {
         acme: &["GET /peek/{new}"],
         must: &[UNSCOPED],
+        // Whoever comes first when it has expired keeps it; who reads it then tells nobody apart.
+        used: None,
+        blind_together: true,
         ..faulty("recipe-flask-cache-one-key", FLASK_REDIS, "cache")
     },
     clean("recipe-flask-cache", FLASK_REDIS, "cache"),
@@ -221,8 +262,42 @@ pub const CASES: &[Case] = &[
         ..faulty("recipe-flask-history-default-key", FLASK_REDIS, "history")
     },
     clean("recipe-flask-history", FLASK_REDIS, "history"),
+    Case {
+        acme: &["GET /peek/{new}"],
+        must: &[UNSCOPED],
+        used: None,
+        blind_together: true,
+        ..faulty("recipe-django-cache-one-key", DJANGO_CACHE, "django")
+    },
+    clean("recipe-django-cache", DJANGO_CACHE, "django"),
+    Case {
+        acme: &["GET /peek/{new}"],
+        must: &[UNSCOPED],
+        used: None,
+        blind_together: true,
+        ..faulty("recipe-flask-caching-one-key", FLASK_CACHING, "flask")
+    },
+    clean("recipe-flask-caching", FLASK_CACHING, "flask"),
     // HTTP.
-    Case { globex: ORDERS, cookie: true, ..faulty("recipe-haproxy-one-cookie", HAPROXY, "one-cookie") },
+    Case {
+        acme: &["GET /orders/{few}"],
+        globex: &["GET /orders/{few}"],
+        must: &[CACHED_FOR_ANOTHER],
+        used: None,
+        ..faulty("recipe-requests-cache-by-address", CACHED, "by-address")
+    },
+    Case {
+        acme: &["GET /orders/{few}"],
+        globex: &["GET /orders/{few}"],
+        ..clean("recipe-requests-cache-by-credential", CACHED, "by-credential")
+    },
+    // Everybody's is the session of the first token: globex'.
+    Case {
+        globex: ORDERS,
+        cookie: true,
+        used: Some("acme"),
+        ..faulty("recipe-haproxy-one-cookie", HAPROXY, "one-cookie")
+    },
     Case { cookie: true, ..clean("recipe-haproxy-cookies", HAPROXY, "cookies") },
     Case { globex: ORDERS, used: None, ..faulty("recipe-httpx-one-jar", HTTPX, "one-jar") },
     clean("recipe-httpx-own-jar", HTTPX, "own-jar"),

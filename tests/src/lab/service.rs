@@ -113,10 +113,13 @@ impl Program {
             Self::Node => node::program("service", Modules::Current, "service_node.js"),
             Self::Recipe(recipe) => {
                 let script = format!("recipes/{}", recipe.script);
+                let further = recipe.script.starts_with("further/");
                 if script.ends_with(".js") {
-                    node::program("service", Modules::Recipes, &script)
+                    let modules = if further { Modules::Further } else { Modules::Recipes };
+                    node::program("service", modules, &script)
                 } else {
-                    py::program("service", Packages::Recipes, &script)
+                    let packages = if further { Packages::Further } else { Packages::Recipes };
+                    py::program("service", packages, &script)
                 }
             }
             Self::Tokio => Ok(Launch::new("service", tokio_service()?)),
@@ -268,6 +271,7 @@ pub fn versions() -> Result<Vec<(String, String)>> {
         ("and", "requirements-redis-4.5.1.txt"),
         ("for queues", "requirements-queue.txt"),
         ("for recipes", "recipes/requirements.txt"),
+        ("for further ones", "recipes/further/requirements.txt"),
     ] {
         let text = fs::read_to_string(super::clients_dir().join(file))?;
         all.push((name.to_owned(), text.split_whitespace().collect::<Vec<_>>().join(", ")));

@@ -26,7 +26,14 @@ recipes! {
     django_pool: "recipe-django-rls-pool" [with_16 = 16];
     flask_session: "recipe-flask-session" [with_1 = 1, with_16 = 16];
     sqlalchemy_translate: "recipe-sqlalchemy-translate" [with_1 = 1];
+    sqlalchemy_translate_number: "recipe-sqlalchemy-translate-number" [with_16 = 16];
     sqlalchemy_column: "recipe-sqlalchemy-column" [with_16 = 16];
+    sqlalchemy_criteria: "recipe-sqlalchemy-criteria" [with_1 = 1];
+    pool_per_tenant: "recipe-pool-per-tenant" [with_16 = 16];
+    pool_per_tenant_others: "recipe-pool-per-tenant-others" [with_1 = 1];
+    prisma: "recipe-prisma-rls" [with_1 = 1];
+    mikro_schema_others: "recipe-mikro-schema-others" [with_1 = 1];
+    piccolo: "recipe-piccolo" [with_16 = 16];
     sqlmodel_column: "recipe-sqlmodel-column" [with_1 = 1];
     asyncpg_setup_forgotten: "recipe-asyncpg-setup-forgotten" [with_1 = 1];
     node_no_rollback: "recipe-node-no-rollback" [with_1 = 1];
@@ -41,7 +48,10 @@ recipes! {
     flask_session_redis: "recipe-flask-session-redis" [with_1 = 1];
     flask_lock: "recipe-flask-lock" [with_16 = 16];
     haproxy_cookies: "recipe-haproxy-cookies" [with_1 = 1, with_16 = 16];
+    haproxy_one_cookie: "recipe-haproxy-one-cookie" [with_1 = 1];
     httpx_one_jar: "recipe-httpx-one-jar" [with_1 = 1];
+    requests_cache_by_address: "recipe-requests-cache-by-address" [with_1 = 1];
+    requests_cache_by_credential: "recipe-requests-cache-by-credential" [with_1 = 1];
 }
 
 /// Plays a case and demands what it says of itself.

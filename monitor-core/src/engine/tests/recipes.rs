@@ -327,6 +327,57 @@ const RECIPES: &[Recipe] = &[
         ],
     ),
     recipe(
+        "Npgsql: what was left is discarded with the next use of a connection",
+        &["DISCARD ALL", "SELECT set_config('app.tenant_id', '{t}', false)", "SELECT id FROM orders"],
+        &[&["DISCARD ALL", "SELECT id FROM orders"], &["SELECT id FROM orders"]],
+    ),
+    recipe(
+        "Spring: a data source that sets the tenant when a connection is taken, and resets it when it comes back",
+        &["SET app.tenant_id = '{t}'", "SELECT o1_0.id FROM orders o1_0", "RESET app.tenant_id"],
+        &[&["SELECT o1_0.id FROM orders o1_0", "RESET app.tenant_id"]],
+    ),
+    recipe(
+        "Hibernate: CurrentTenantIdentifierResolver, and JDBC's setSchema",
+        &[
+            "SET SESSION search_path TO '{t}'",
+            "select o1_0.id,o1_0.item from orders o1_0 where o1_0.id=7",
+            "SET SESSION search_path TO 'public'",
+        ],
+        &[
+            &["select o1_0.id,o1_0.item from orders o1_0 where o1_0.id=7"],
+            &["SET SESSION search_path TO '{o}'", "select o1_0.id,o1_0.item from orders o1_0 where o1_0.id=7"],
+        ],
+    ),
+    recipe(
+        "Laravel: tenancy by schema, found by its domain",
+        &[
+            "select * from \"public\".\"domains\" where \"domain\" = '{t}.example.com' limit 1",
+            "set search_path to \"{t}\"",
+            "select * from \"orders\" where \"orders\".\"id\" = 7 limit 1",
+            "set search_path to \"public\"",
+        ],
+        &[&["select * from \"orders\" where \"orders\".\"id\" = 7 limit 1"]],
+    ),
+    recipe(
+        "Laravel: a global scope, after the token was looked up",
+        &[
+            "select * from \"personal_access_tokens\" where \"token\" = 'k' limit 1",
+            "select * from \"orders\" where \"orders\".\"tenant_id\" = '{t}'",
+            "insert into \"orders\" (\"tenant_id\", \"item\") values ('{t}', 'i') returning \"id\"",
+        ],
+        &[&["select * from \"personal_access_tokens\" where \"token\" = 'k' limit 1", "select * from \"orders\""]],
+    ),
+    recipe(
+        "Ecto: a search path for as long as a connection is checked out",
+        &["SET search_path TO {t}", "SELECT o0.\"id\" FROM \"orders\" AS o0", "SET search_path TO DEFAULT"],
+        &[&["SELECT o0.\"id\" FROM \"orders\" AS o0"]],
+    ),
+    recipe(
+        "Ecto: prepare_query with the organisation's condition",
+        &["SELECT o0.\"id\", o0.\"item\" FROM \"orders\" AS o0 WHERE (o0.\"org_id\" = {n})"],
+        &[&["SELECT o0.\"id\", o0.\"item\" FROM \"orders\" AS o0"]],
+    ),
+    recipe(
         "TypeORM, a role per tenant",
         &["SET ROLE {t}_rw", "SELECT id FROM orders", "RESET ROLE"],
         &[&["SELECT id FROM orders"], &["SET ROLE {o}_rw", "SELECT id FROM orders"]],

@@ -55,18 +55,6 @@ fn with_several_in_flight_each_ones_own_schema_by_number_is_no_crossing() {
 }
 
 #[test]
-fn who_keeps_to_a_schema_is_not_accused_of_it_however_often_another_goes_there() {
-    let mut scene = Scene::new(1);
-    // globex goes to its own, and a third of the time to acme's.
-    scene.one_at_a_time(96, |tenant, order, i| {
-        let others = tenant == 1 && i % 6 == 5;
-        numbered(NUMBERS[if others { 0 } else { tenant }], order)
-    });
-    let seen = all(&scene.script.steps);
-    assert_eq!(told(&seen), BTreeSet::from([(REUSE, "globex".to_owned())]), "{:#?}", seen.operations);
-}
-
-#[test]
 fn schemas_that_both_use_alike_re_validate_nothing() {
     let mut scene = Scene::new(1);
     scene.one_at_a_time(60, |_, order, i| numbered(NUMBERS[i / 2 % 2], order));

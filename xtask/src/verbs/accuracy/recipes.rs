@@ -149,8 +149,8 @@ const OTHERS: &str = "
 left behind; MCP SDKs 1.25.3 and 1.26.0; one cookie jar for all callers; a chat history under a default key | public bug \
 reports, with the released software that has the fault | cases `recipe-node-no-rollback`, `redis-cancelled-4.5.1`, \
 `…-carried`, `mcp-one-transport-1.25.3`, `mcp-session-of-another`, `recipe-httpx-one-jar`, `recipe-chat-default-key` |
-| Rails Apartment, acts_as_tenant, Hibernate, Ecto, PostgREST, Prisma, Supabase: runtimes or engines that are not installed \
-here | statements as their documentation has them, scripted (`monitor-core/src/engine/tests/recipes.rs`), through a pooler \
+| Rails Apartment, acts_as_tenant, Laravel tenancy, Hibernate, Spring, Npgsql, Ecto, PostgREST, Supabase: runtimes or engines \
+that are not installed here | statements as their documentation has them, scripted (`monitor-core/src/engine/tests/recipes.rs`), through a pooler \
 and in an application, with any stretch lost | no false finding of medium or above, every faulty twin found |
 | texts of tools: legitimate ones with words of warning, and orders to a model | scripted \
 (`tool-description-poisoned`, `tool-output-injection`) | 37 legitimate: none above low; 29 orders: all found |
