@@ -11,11 +11,13 @@ mod references;
 mod remedy;
 pub mod rules;
 mod store;
+pub(crate) mod tables;
 mod tools;
 
 pub use hit::{Detail, Hit, Site, Step};
 pub use references::{Reference, references};
 pub use store::{FindingEvent, Store, Told};
+pub use tables::{Table, Tables};
 
 use smallvec::SmallVec;
 
@@ -436,6 +438,11 @@ pub trait Rule: std::fmt::Debug {
     fn rests_on(&self, hit: &Hit, world: &World<'_>) -> SmallVec<[Unseen; 2]> {
         let _ = (hit, world);
         SmallVec::new()
+    }
+
+    /// What it remembers by, for whoever counts and bounds the memory of that.
+    fn tables(&mut self) -> Tables<'_> {
+        Tables::new()
     }
 
     /// What was told once for all may be told again: the operator has decided otherwise, or an exception has ended.

@@ -5,6 +5,8 @@ use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
 
+use super::tables::{Table, hashed, part};
+
 /// A map of at most `limit` entries. When it is full, the entry that was made first makes room.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
@@ -12,13 +14,26 @@ pub(crate) struct Recent<K, V> {
     /// Keys in the order of their making. A removed key stays until it is met, or until there are too many of them.
     order: VecDeque<(u64, K)>,
     limit: usize,
+    /// Its limit where memory is not short.
+    most: usize,
     n_made: u64,
+}
+
+impl<K: Copy + Eq + Hash, V> Table for Recent<K, V> {
+    fn memory(&self) -> usize {
+        hashed(self.map.capacity(), size_of::<(K, (u64, V))>()) + self.order.capacity() * size_of::<(u64, K)>()
+    }
+
+    fn bound(&mut self, most: usize) {
+        self.limit = part(self.most, most);
+    }
 }
 
 impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     /// An empty map for `limit` entries, at least one.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { map: FxHashMap::default(), order: VecDeque::new(), limit: limit.max(1), n_made: 0 }
+        let most = limit.max(1);
+        Self { map: FxHashMap::default(), order: VecDeque::new(), limit: most, most, n_made: 0 }
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<&V> {

@@ -3,6 +3,7 @@
 use super::McpUse;
 use super::caller::Caller;
 use super::recent::Recent;
+use super::tables::Table;
 use super::{Hit, World};
 use crate::model::mcp::{Answered, CacheScope, ManifestHash, Method};
 use crate::model::{Fingerprint, Nanos, ServiceId, Sym, Unseen, Where, WorkloadId};
@@ -102,6 +103,17 @@ pub(super) struct Reader(Recent<(ServiceId, Caller, Option<WorkloadId>), Reading
 impl Default for Reader {
     fn default() -> Self {
         Self(Recent::new(MAX_READING))
+    }
+}
+
+impl Table for Reader {
+    fn memory(&self) -> usize {
+        let tools = self.0.iter().map(|(_, r)| r.list.tools.memory());
+        self.0.memory() + tools.sum::<usize>()
+    }
+
+    fn bound(&mut self, most: usize) {
+        self.0.bound(most);
     }
 }
 

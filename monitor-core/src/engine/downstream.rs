@@ -49,6 +49,11 @@ pub struct DownstreamView {
 pub(super) struct Downstream(FxHashMap<(ServiceId, Sym, ServiceId), Habit>);
 
 impl Downstream {
+    /// How many are known.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The tool `name` of `server` has used `service`; whether it showed for whom.
     pub(super) fn note(&mut self, server: ServiceId, name: Sym, service: ServiceId, scoped: Option<bool>) {
         let key = (server, name, service);

@@ -38,6 +38,11 @@ pub(super) struct Elsewhere {
 }
 
 impl Elsewhere {
+    /// How many are open.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// `worker` was given a message. Whether it is followed here; `Err`: no room.
     pub(super) fn delivered(&mut self, worker: Relay, how: Confirmed, conn: ConnId, job: OpenJob) -> Result<bool, ()> {
         let (name, offset) = match how {

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::output::Output;
 use super::shared::Shared;
-use crate::detect::Hit;
+use crate::detect::{Hit, Table};
 use crate::model::{Nanos, Unseen};
 
 /// How long they wait: longer than a hole in a stream, and than the kernel's counters take to be read.
@@ -26,6 +26,13 @@ struct Waiting {
 /// Hits that wait, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Held(VecDeque<Waiting>);
+
+impl Held {
+    /// Those that wait, to be counted.
+    pub(super) fn waiting(&self) -> &dyn Table {
+        &self.0
+    }
+}
 
 impl Shared {
     /// A hit is told at once, or waits for what it rests on.

@@ -2,15 +2,15 @@
 
 use smallvec::SmallVec;
 
-use super::conn::{LocalBind, MAX_USERS, Pending};
+use super::conn::{CameIn, LocalBind, MAX_USERS, Pending};
 use super::follows::Fate;
 use super::lookups::{self, Kind};
 use super::session::Session;
 use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
 use crate::ledger::{Owner, Question, Standing, View, judge};
 use crate::model::{
-    Answer, Attribution, Bound, Claim, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Protocol, Ruling,
-    Scope, Slot, Strength, Sym, TenantId, UnitNo, Verdict,
+    Answer, Attribution, Bound, Claim, ConnId, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Protocol,
+    Ruling, Scope, Slot, Strength, Sym, TenantId, UnitNo, Verdict,
 };
 
 /// What an operation says of its tenant itself: credential and declared marker.
@@ -104,10 +104,19 @@ impl Session<'_> {
         self.shared.note_operation(self.core, pending, answer, Verdict::None, self.out);
     }
 
-    /// Whether it is contradicted whose the client is.
-    fn in_doubt(&self) -> bool {
-        let client = self.core.client_workload.and_then(|w| self.shared.directory.get(w));
-        client.is_some_and(|w| w.conflicting)
+    /// Whether it is contradicted whose the client is: this connection's, or one whose request a relay may have passed on
+    /// here.
+    fn in_doubt(&self, unit: UnitNo) -> bool {
+        let Some(known) = self.core.units.iter().rev().find(|u| u.no == unit) else {
+            return self.shared.is_doubtful(self.core);
+        };
+        let doubted = |origin: &ConnId| self.shared.doubted.get(origin).is_some();
+        let passed_on = match (&known.came_in, known.said.filter(|_| !known.contradicted).and_then(|a| a.client)) {
+            (_, Some(origin)) => doubted(&origin),
+            (CameIn::OneOf(origins), None) => origins.iter().any(|(origin, _)| doubted(origin)),
+            (CameIn::Anywhere | CameIn::Broken, None) => self.shared.doubted.len() > 0,
+        };
+        passed_on || self.shared.is_doubtful(self.core)
     }
 
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
@@ -183,7 +192,7 @@ impl Session<'_> {
         };
         // A reply that was not seen whole proves nothing; and of whom two tenants are named, nothing is clean.
         let clean = matches!(ruling.verdict, Verdict::Revalidated | Verdict::SingleTenant);
-        let ruling = if op.outcome == Outcome::Unknown || (clean && self.in_doubt()) {
+        let ruling = if op.outcome == Outcome::Unknown || (clean && self.in_doubt(pending.unit)) {
             Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None }
         } else {
             ruling

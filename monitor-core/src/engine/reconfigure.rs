@@ -111,6 +111,7 @@ impl Shared {
         for (on, rule) in &mut self.rules {
             *on = self.store.enabled(rule.info().id);
             rule.tell_again();
+            rule.tables().iter_mut().for_each(|table| table.bound(new.limits.memory));
         }
         self.settings = new;
         respelled

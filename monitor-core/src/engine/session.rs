@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::conn::{Core, LocalBind, MAX_OPEN, MAX_PENDING, Open, Pending};
 use super::output::Output;
 use super::shared::Shared;
-use crate::attribute::forwarded::{Inbound, Outbound, Settled};
+use crate::attribute::forwarded::{Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
 use crate::model::cookies::Cookies;
@@ -275,9 +275,7 @@ impl Sink for Session<'_> {
         if let (Some(relay), Some(print)) = (self.core.enters, print)
             && self.shared.is_relay(relay, self.core.protocol)
         {
-            let tenant = self.core.endpoint.map(|a| a.tenant);
-            let inbound = Inbound { conn: self.core.id, request, tenant, service: self.core.service, begun: at };
-            self.shared.forwarding.enter(relay, print, inbound);
+            self.shared.enters(relay, print, self.core, request, at);
             entered = true;
         }
         self.core.open.push(Open { request, begun: at, print, entered, cut: false });

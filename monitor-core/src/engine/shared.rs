@@ -20,18 +20,20 @@ use super::selectors::Selectors;
 use super::services::{Servers, ServiceKey};
 use super::stats::Stats;
 use super::tools::Tools;
-use crate::attribute::forwarded::{Forwarding, Relay, Settled};
+use crate::attribute::forwarded::{Forwarding, Inbound, Relay, Settled};
 use crate::attribute::through::{Place, RequestKey};
 use crate::decode::canary::CanarySet;
 use crate::decode::infer;
 use crate::decode::token::Verifier;
+use crate::detect::recent::Recent;
 use crate::detect::{self, Contradiction, Hit, Outcome, Rule, RuleEvent, Store, World};
 use crate::model::mcp::Exchange;
 use crate::model::shown::{Shown, with_ids};
 use crate::model::token::Token;
 use crate::model::{
-    Answer, BindPolicy, ConnId, Directory, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Owner, Protocol,
-    Service, ServiceId, Settings, Severity, Sym, TenantId, TenantTable, Unseen, Verdict, Workload, WorkloadId,
+    Answer, BindPolicy, ConnId, Directory, Fingerprint, Interner, MarkerPlace, Missed, Nanos, OpKind, OpaqueId, Owner,
+    Protocol, Service, ServiceId, Settings, Severity, Sym, TenantId, TenantTable, Unseen, Verdict, Workload,
+    WorkloadId,
 };
 
 /// Most names (tables, settings, workloads …) told apart.
@@ -42,6 +44,8 @@ const MAX_ALIASES: usize = 65_536;
 const MAX_RELAYS: usize = 65_536;
 /// Most contradictions of identity that wait to be told: they do so for a quarter of a second.
 const MAX_CONTRADICTIONS: usize = 1_024;
+/// Most connections that are remembered as those of contradicted clients: requests are settled within seconds.
+const MAX_DOUBTED: usize = 16_384;
 /// Most processes that are followed because they work for others.
 const MAX_PLACES: usize = 1_024;
 
@@ -88,11 +92,11 @@ pub(super) struct Shared {
     /// Connections with reads that are held, and until when, soonest first.
     pub(super) held: VecDeque<(Nanos, ConnId)>,
     /// Tenants whose own units bound an opaque value, by service.
-    aliases: FxHashMap<(ServiceId, OpaqueId), SmallVec<[TenantId; 1]>>,
+    pub(super) aliases: FxHashMap<(ServiceId, OpaqueId), SmallVec<[TenantId; 1]>>,
     /// What clients use only bound.
     pub(super) habits: Habits,
     /// Workloads that bind for whole sessions on a service.
-    binds_sessions: FxHashSet<(Option<WorkloadId>, ServiceId)>,
+    pub(super) binds_sessions: FxHashSet<(Option<WorkloadId>, ServiceId)>,
     /// Every rule, and whether the operator left it on. One that is off follows what happens all the same: switched on
     /// later, it must not take for unseen what it only was not asked about.
     pub(super) rules: Vec<(bool, Box<dyn Rule>)>,
@@ -122,6 +126,8 @@ pub(super) struct Shared {
     pub(super) held_hits: Held,
     /// Workloads without a place, and since when, oldest first.
     pub(super) gone: VecDeque<(Nanos, WorkloadId)>,
+    /// Connections of clients whose tenant is contradicted that have sent something through a relay.
+    pub(super) doubted: Recent<ConnId, ()>,
     /// Workloads of which two tenants are named, to be told to rules.
     contradictions: Vec<Contradiction>,
     /// The time of the event that is being handled.
@@ -157,7 +163,10 @@ impl Shared {
         // The configuration has refused what is wrong with keys; what is left is used.
         let (tokens, _) = Verifier::new(&settings.tokens, settings.salt);
         let store = Store::new(settings.rules.clone(), settings.suppress.clone());
-        let rules = detect::all().into_iter().map(|rule| (store.enabled(rule.info().id), rule)).collect();
+        let mut rules: Vec<_> = detect::all().into_iter().map(|rule| (store.enabled(rule.info().id), rule)).collect();
+        for (_, rule) in &mut rules {
+            rule.tables().iter_mut().for_each(|table| table.bound(settings.limits.memory));
+        }
         Self {
             tenants,
             names: Interner::showing(MAX_NAMES, Shown::new(&settings.show, settings.salt)),
@@ -202,6 +211,7 @@ impl Shared {
             missed: Missed::default(),
             held_hits: Held::default(),
             gone: VecDeque::new(),
+            doubted: Recent::new(MAX_DOUBTED),
             contradictions: Vec::new(),
             now: Nanos(0),
             settings,
@@ -359,6 +369,21 @@ impl Shared {
         for (hit, rests_on) in found {
             self.hit(hit, rests_on, out);
         }
+    }
+
+    /// Whether it is contradicted whose the client of a connection is.
+    pub(super) fn is_doubtful(&self, core: &Core) -> bool {
+        core.client_workload.and_then(|w| self.directory.get(w)).is_some_and(|w| w.conflicting)
+    }
+
+    /// A request of this connection enters a relay: what comes of it there is as doubtful as its client is.
+    pub(super) fn enters(&mut self, relay: Relay, print: Fingerprint, core: &Core, request: u64, begun: Nanos) {
+        let tenant = core.endpoint.map(|a| a.tenant);
+        if tenant.is_none() && self.is_doubtful(core) {
+            self.doubted.insert(core.id, ());
+        }
+        let inbound = Inbound { conn: core.id, request, tenant, service: core.service, begun };
+        self.forwarding.enter(relay, print, inbound);
     }
 
     /// Tells rules whose identity contradicts itself.

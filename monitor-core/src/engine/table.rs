@@ -14,7 +14,7 @@ use super::index::{Index, Parties, Party};
 use super::output::Output;
 use super::session::Session;
 use super::shared::Shared;
-use crate::attribute::forwarded::{Inbound, Settled};
+use crate::attribute::forwarded::Settled;
 use crate::attribute::through::Whom;
 use crate::detect::{Desync, How, RuleEvent, Site};
 use crate::model::settings::Limits;
@@ -52,8 +52,10 @@ pub(super) struct Table {
     pub(super) idle: BTreeSet<(Nanos, ConnId)>,
     /// Bytes held by connections, as counted.
     pub(super) held: usize,
-    /// Bytes held by what they share, as of the last turn.
+    /// Bytes held by what they share, as last counted.
     pub(super) held_by_all: usize,
+    /// Events since then.
+    pub(super) uncounted: u32,
     next: u32,
     pub(super) limits: Limits,
     stream_limits: StreamLimits,
@@ -81,6 +83,7 @@ impl Table {
             idle: BTreeSet::new(),
             held: 0,
             held_by_all: 0,
+            uncounted: 0,
             next: 0,
             limits,
             stream_limits: StreamLimits::default(),
@@ -412,17 +415,9 @@ impl Table {
                 if conn.core.protocol != protocol {
                     continue;
                 }
-                let tenant = conn.core.endpoint.map(|a| a.tenant);
                 for open in &conn.core.open {
                     if let Some(print) = open.print {
-                        let inbound = Inbound {
-                            conn: conn.core.id,
-                            request: open.request,
-                            tenant,
-                            service: conn.core.service,
-                            begun: open.begun,
-                        };
-                        shared.forwarding.enter(relay, print, inbound);
+                        shared.enters(relay, print, &conn.core, open.request, open.begun);
                     }
                 }
             }

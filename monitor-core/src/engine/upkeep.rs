@@ -14,8 +14,10 @@ use super::table::Table;
 use crate::model::steps::{step, walk};
 use crate::model::{ConnId, Nanos, SocketCookie};
 
-/// How often holes are looked at, and what is shared is counted.
+/// How often holes are looked at, and what is shared is counted …
 const TURN: Nanos = Nanos::secs(1);
+/// … and after how many events: a flood does not take a second.
+const OFTEN: u32 = 4_096;
 /// A connection's memory is counted anew when it has been fed so much of what it held: some decoders walk over what
 /// they hold to tell.
 const PART: usize = 64;
@@ -69,8 +71,17 @@ impl Table {
         (conn.kept.held, conn.kept.fed) = (held, 0);
     }
 
+    /// Counts what connections share.
+    fn count_shared(&mut self, shared: &mut Shared) {
+        (self.held_by_all, self.uncounted) = (shared.memory(), 0);
+    }
+
     /// Over the bound: the idlest go first. What is shared has bounds of its own and never takes more than half.
     pub(super) fn keep_within(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+        self.uncounted += 1;
+        if self.uncounted >= OFTEN {
+            self.count_shared(shared);
+        }
         let most = self.limits.memory.saturating_sub(self.held_by_all).max(self.limits.memory / 2);
         while self.held > most && self.evict(at, shared, out) {}
     }
@@ -142,7 +153,7 @@ impl Table {
         for id in walk(due) {
             self.feed(id, 0, shared, out, |stream, deliver| stream.expire(now, deliver));
         }
-        self.held_by_all = shared.memory();
+        self.count_shared(shared);
         self.keep_within(now, shared, out);
     }
 }

@@ -76,6 +76,11 @@ impl Missed {
         self.note(Place::AnsweredTo(service, tenant), at);
     }
 
+    /// How many places are told apart, and bytes of one.
+    pub fn level(&self) -> (usize, usize) {
+        (self.0.len(), size_of::<(Place, Nanos)>())
+    }
+
     fn note(&mut self, place: Place, at: Nanos) {
         let place = if self.0.len() < MAX_PLACES || self.0.contains_key(&place) { place } else { Place::Anywhere };
         let last = self.0.entry(place).or_insert(at);

@@ -116,9 +116,9 @@ impl Net {
         self.n += 1;
         let n = self.n;
         self.at = self.at + Nanos(20_000);
-        let client: SocketAddr =
-            format!("10.{}.{}.{}:{}", n >> 24, n >> 16 & 255, n >> 8 & 255, 1024 + (n & 255)).parse().unwrap();
-        let server: SocketAddr = format!("10.255.255.1:{port}").parse().unwrap();
+        let [a, b, c, d] = (n as u32).to_be_bytes();
+        let client = SocketAddr::from(([10, a, b, c], 1024 + u16::from(d)));
+        let server = SocketAddr::from(([10, 255, 255, 1], port));
         let mut seq = [n as u32 * 7, n as u32 * 13];
         for (cookie, cgroup, local, peer, role, starts) in [
             (2 * n, 1 + n % 2, client, server, Role::Client, seq),

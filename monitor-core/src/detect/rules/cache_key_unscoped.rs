@@ -12,7 +12,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, KeyWork, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Hit, KeyWork, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
 use crate::model::keys::{KeyChange, KeyUse};
 use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Sym, Unseen, Where};
 
@@ -250,6 +250,10 @@ fn hit(w: &KeyWork<'_>, writer: &Written, author: Attribution, reader: Attributi
 impl Rule for CacheKeyUnscoped {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.keys, &mut self.elements])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -8,7 +8,7 @@
 use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
-use crate::detect::{Cause, Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, Use, World};
+use crate::detect::{Cause, Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, Use, World, tables};
 use crate::model::{ServiceId, Severity, Sym, Verdict};
 
 /// What is fixed about it.
@@ -70,6 +70,10 @@ fn hit(u: &Use, cause: &Cause, seen: Downstream) -> Hit {
 impl Rule for DownstreamScopeMissing {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.tools])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
 use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Unseen, Where};
 
 /// What is fixed about it.
@@ -76,6 +76,10 @@ impl HandleCrossTenant {
 impl Rule for HandleCrossTenant {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.handles])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -21,7 +21,9 @@ use std::collections::{BTreeMap, VecDeque};
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Fetched, Hit, Outcome, Rule, RuleEvent, RuleInfo, Served, Site, Step, World};
+use crate::detect::{
+    Detail, Fetched, Hit, Outcome, Rule, RuleEvent, RuleInfo, Served, Site, Step, Tables, World, tables,
+};
 use crate::model::http::{Caching, HeaderName, Identities, Identity, Sharing, Varies};
 use crate::model::{
     Attribution, EvidenceClass, Fingerprint, Nanos, Severity, Sym, TenantId, Unseen, Where, WorkloadId,
@@ -348,6 +350,10 @@ fn hit(w: &Waiting, fetch: &Fetch, owner: Attribution) -> Hit {
 impl Rule for HttpCacheShared {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.fetched, &mut self.holders, &mut self.sent, &mut self.waiting, &mut self.found])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -11,7 +11,9 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Contradiction, Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::detect::{
+    Contradiction, Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables,
+};
 use crate::model::{EvidenceClass, Nanos, ServiceId, Severity, Sym, WorkloadId};
 
 /// What is fixed about it.
@@ -46,6 +48,10 @@ impl Default for IdentityConflicting {
 impl Rule for IdentityConflicting {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.known])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

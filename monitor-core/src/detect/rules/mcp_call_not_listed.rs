@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
 use crate::detect::tools::{Outdated, Page, Reader, outdates, rests_on_lists};
-use crate::detect::{Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
 use crate::model::mcp::{Answered, Method};
 use crate::model::{EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId, Unseen};
 
@@ -145,6 +145,10 @@ impl McpCallNotListed {
 impl Rule for McpCallNotListed {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.reader, &mut self.lists])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -8,7 +8,7 @@
 use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
 use crate::model::mcp::{Answered, Transport};
 use crate::model::{EvidenceClass, Fingerprint, ServiceId, Severity, SocketCookie};
 
@@ -68,6 +68,10 @@ fn is_shared(u: &McpUse<'_>, service: ServiceId, world: &World<'_>) -> Option<bo
 impl Rule for McpCallTokenMissing {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.shown])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

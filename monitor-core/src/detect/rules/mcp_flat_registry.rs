@@ -13,7 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
 use crate::detect::tools::{List, Outdated, Page, Reader, outdates, rests_on_lists};
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
 use crate::model::settings::Entitlement;
 use crate::model::{Attribution, Nanos, ServiceId, Severity, Sym, Unseen};
 
@@ -131,6 +131,10 @@ impl McpFlatRegistry {
 impl Rule for McpFlatRegistry {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.reader, &mut self.lists])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
 use crate::detect::tools::{Outdated, Page, Reader, outdates, rests_on_lists};
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
 use crate::model::mcp::{CacheScope, Method};
 use crate::model::{EvidenceClass, Nanos, ServiceId, Severity, TenantId, Unseen, Where, WorkloadId};
 
@@ -111,6 +111,10 @@ fn crossing(u: &McpUse<'_>, this: &Listed, past: &Past, words: &'static str) -> 
 impl Rule for McpListCacheShared {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.reader, &mut self.lists, &mut self.fetched, &mut self.fetched_for_nobody])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

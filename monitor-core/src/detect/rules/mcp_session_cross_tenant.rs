@@ -12,7 +12,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
 use crate::model::mcp::{Answered, Method};
 use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Unseen, Where, WorkloadId};
 
@@ -88,6 +88,10 @@ fn crossed(u: &McpUse<'_>, first: &Use, later: &Use, opened: Option<Nanos>) -> H
 impl Rule for McpSessionCrossTenant {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.holders])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

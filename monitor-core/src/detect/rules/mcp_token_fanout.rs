@@ -7,7 +7,7 @@
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
 use crate::model::mcp::Answered;
 use crate::model::{Fingerprint, OpKind, Severity};
 
@@ -41,6 +41,10 @@ impl Default for McpTokenFanout {
 impl Rule for McpTokenFanout {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.first])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -9,7 +9,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Handed, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Handed, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
 use crate::model::{Claim, EvidenceClass, Fingerprint, ServiceId, Severity, Sym, TenantId};
 
 /// What is fixed about it.
@@ -144,6 +144,10 @@ impl QueueTenantMissing {
 impl Rule for QueueTenantMissing {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.queues])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -17,7 +17,9 @@ use std::collections::VecDeque;
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Checked, Detail, Handed, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, Use, World};
+use crate::detect::{
+    Checked, Detail, Handed, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, Tables, Use, World, tables,
+};
 use crate::model::queue::JobWork;
 use crate::model::{
     Answer, Attribution, Basis, Claim, ConnId, EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId,
@@ -327,6 +329,10 @@ fn is_for(answer: Answer, tenant: TenantId) -> bool {
 impl Rule for QueueTenantUnrevalidated {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.jobs, &mut self.waiting, &mut self.talks, &mut self.handed, &mut self.unconfirmed])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -20,7 +20,9 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Desync, Detail, Hit, How, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{
+    Desync, Detail, Hit, How, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables,
+};
 use crate::model::mcp::{Answered, Transport};
 use crate::model::{
     Attribution, EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, SocketCookie, Sym, Unseen, Where,
@@ -256,6 +258,10 @@ fn under_one_id(u: &McpUse<'_>, a: &Call, b: &Call) -> Hit {
 impl Rule for ResponseDesync {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.given, &mut self.calls, &mut self.early])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -10,7 +10,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Handed, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::detect::{
+    Detail, Handed, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables,
+};
 use crate::model::mcp::Answered;
 use crate::model::{Attribution, EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId};
 
@@ -185,6 +187,10 @@ impl RetryBudgetExceeded {
 impl Rule for RetryBudgetExceeded {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.calls, &mut self.loads, &mut self.all, &mut self.baseline])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

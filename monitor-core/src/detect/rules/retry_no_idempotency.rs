@@ -13,7 +13,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Use, World};
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, Use, World, tables};
 use crate::model::mcp::{Answered, Method};
 use crate::model::queue::JobWork;
 use crate::model::{Fingerprint, Nanos, Outcome as Ending, ServiceId, Severity, Sym, TenantId, Unseen, Where};
@@ -201,6 +201,10 @@ impl RetryNoIdempotency {
 impl Rule for RetryNoIdempotency {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.calls, &mut self.harmless, &mut self.keys, &mut self.effects])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -10,7 +10,7 @@
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables};
 use crate::model::steps::walk;
 use crate::model::{EvidenceClass, Nanos, Service, ServiceId, Severity, Sym, TenantId, TenantUse};
 
@@ -39,6 +39,10 @@ pub struct SharedServiceUnpartitioned {
 impl Rule for SharedServiceUnpartitioned {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.reported])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -8,7 +8,7 @@
 use rustc_hash::FxHashSet;
 use smallvec::smallvec;
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables};
 use crate::model::{EvidenceClass, ServiceId, ServiceRole, Severity, Sym, WorkloadId};
 
 /// What is fixed about it.
@@ -38,6 +38,10 @@ pub struct TenantLabelMissing {
 impl Rule for TenantLabelMissing {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.reported])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

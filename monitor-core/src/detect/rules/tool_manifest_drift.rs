@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, World};
+use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables};
 use crate::model::mcp::{ManifestHash, Method};
 use crate::model::{Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId, Unseen, Where};
 
@@ -76,6 +76,10 @@ impl ToolManifestDrift {
 impl Rule for ToolManifestDrift {
     fn info(&self) -> &'static RuleInfo {
         &INFO
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        tables::of([&mut self.known, &mut self.told])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

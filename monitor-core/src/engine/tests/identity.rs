@@ -46,6 +46,24 @@ fn operations_of_a_workload_that_names_itself_another_tenant_are_never_clean() {
     assert_eq!(found(&seen).len(), 1, "{:?}", found(&seen));
 }
 
+/// Behind a pooler it is as little known whose the requests are, on the connection to it and on that to the database; those
+/// of others are as clean as before.
+#[test]
+fn nothing_that_a_pooler_passes_on_for_such_a_workload_is_clean() {
+    for (tenants, wanted) in [(&["acme", "globex"][..], "globex indeterminate"), (&["globex"], "globex revalidated")] {
+        for traffic in [LOCAL, &LOCAL[4..]] {
+            let mut engine = engine();
+            pod(&mut engine, GLOBEX, tenants);
+            let seen = play_on(engine, &story(traffic), |_| true, false);
+            let data = seen.operations.iter().filter(|o| o.starts_with("data"));
+            let (others, its): (Vec<_>, Vec<_>) = data.partition(|o| o.contains(" acme "));
+            assert!(its.len() == 2 && its.iter().all(|o| o.ends_with(wanted)), "{tenants:?}: {its:#?}");
+            assert_eq!(others.len(), traffic.len() / 2 - 2, "{others:#?}");
+            assert!(others.iter().all(|o| o.ends_with("acme revalidated")), "{tenants:?}: {others:#?}");
+        }
+    }
+}
+
 #[test]
 fn one_tenant_in_two_spellings_is_no_contradiction() {
     for tenants in [&["globex"][..], &["globex", "GLOBEX"]] {
