@@ -15,6 +15,7 @@ mod privileges;
 mod prometheus;
 mod queue;
 mod recipes;
+mod reload;
 mod roles;
 mod room;
 mod session_set;
