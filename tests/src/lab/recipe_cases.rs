@@ -137,6 +137,11 @@ const fn faulty(name: &'static str, recipe: Recipe, way: &'static str) -> Case {
     }
 }
 
+/// The same, by one statement that names the schema itself: with many in flight, two guesses must agree against it.
+const fn stated(name: &'static str, recipe: Recipe, way: &'static str) -> Case {
+    Case { blind_together: true, ..faulty(name, recipe, way) }
+}
+
 /// Every recipe, violating before clean.
 pub const CASES: &[Case] = &[
     faulty("recipe-django-tenants-skipped", DJANGO_TENANTS, "tenants"),
@@ -189,11 +194,11 @@ pub const CASES: &[Case] = &[
     clean("recipe-knex-schema", KNEX, "knex-schema"),
     faulty("recipe-knex-local-forgotten", KNEX, "knex-local"),
     clean("recipe-knex-local", KNEX, "knex-local"),
-    faulty("recipe-objection-schema-others", OBJECTION, "objection-schema"),
+    stated("recipe-objection-schema-others", OBJECTION, "objection-schema"),
     clean("recipe-objection-schema", OBJECTION, "objection-schema"),
     Case { globex: RARE, ..faulty("recipe-kysely-schema-others", KYSELY, "kysely-schema") },
     clean("recipe-kysely-schema", KYSELY, "kysely-schema"),
-    faulty("recipe-sequelize-schema-others", SEQUELIZE, "sequelize-schema"),
+    stated("recipe-sequelize-schema-others", SEQUELIZE, "sequelize-schema"),
     clean("recipe-sequelize-schema", SEQUELIZE, "sequelize-schema"),
     faulty("recipe-sequelize-scope-forgotten", SEQUELIZE, "sequelize-scope"),
     clean("recipe-sequelize-scope", SEQUELIZE, "sequelize-scope"),
@@ -217,7 +222,7 @@ pub const CASES: &[Case] = &[
     clean("recipe-prisma-rls", PRISMA, "prisma-rls"),
     faulty("recipe-prisma-column-forgotten", PRISMA, "prisma-column"),
     clean("recipe-prisma-column", PRISMA, "prisma-column"),
-    faulty("recipe-mikro-schema-others", MIKRO, "mikro-schema"),
+    stated("recipe-mikro-schema-others", MIKRO, "mikro-schema"),
     clean("recipe-mikro-schema", MIKRO, "mikro-schema"),
     faulty("recipe-mikro-filter-off", MIKRO, "mikro-filter"),
     clean("recipe-mikro-filter", MIKRO, "mikro-filter"),
@@ -225,7 +230,7 @@ pub const CASES: &[Case] = &[
     clean("recipe-pg-promise", PG_PROMISE, "pg-promise"),
     faulty("recipe-piccolo-forgotten", PICCOLO, "piccolo-rls"),
     clean("recipe-piccolo", PICCOLO, "piccolo-rls"),
-    faulty("recipe-piccolo-schema-others", PICCOLO, "piccolo-schema"),
+    stated("recipe-piccolo-schema-others", PICCOLO, "piccolo-schema"),
     clean("recipe-piccolo-schema", PICCOLO, "piccolo-schema"),
     faulty("recipe-pony-forgotten", PONY, "pony-rls"),
     clean("recipe-pony", PONY, "pony-rls"),
