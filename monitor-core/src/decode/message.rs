@@ -4,6 +4,7 @@
 //! Memory: the first 16 KiB of a message's content.
 
 mod fields;
+mod msgpack;
 mod packed;
 mod pickle;
 
@@ -77,6 +78,7 @@ impl Draft {
                 proved: None,
                 signed: false,
                 chore: false,
+                body: false,
                 lane: None,
                 idempotency: None,
                 traces: SmallVec::new(),
@@ -236,6 +238,10 @@ impl Draft {
                 }
             },
             Said::Word(word) => self.labels(word, sink),
+            Said::Text(text) => {
+                let kept = &mut self.message.values;
+                values(self.salt, text.as_bytes(), &mut |v| keep(kept, v));
+            }
             Said::Somebody => self.message.labelled = true,
         })
     }

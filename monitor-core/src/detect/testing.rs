@@ -189,6 +189,7 @@ pub(crate) fn a_message() -> Message {
         labelled: false,
         readable: true,
         chore: false,
+        body: false,
         lane: None,
         proved: None,
         signed: false,

@@ -22,6 +22,8 @@ const MAX_WAITING: usize = 256;
 const MAX_LATER: usize = 8;
 /// How long a job counts as in flight whose end is not known.
 const LINGER: Nanos = Nanos::secs(2);
+/// Who says so itself.
+const OWN_WORD: [Basis; 4] = [Basis::OwnContainer, Basis::PeerContainer, Basis::ForwardedContent, Basis::SignedClaim];
 /// Marks request numbers that stand for a delivery.
 const DELIVERED: u64 = 1 << 63;
 
@@ -56,7 +58,14 @@ impl Session<'_> {
         let entry = match self.shared.messages.find(broker, &m, false) {
             // Its delivery was quicker.
             Ok(Some(entry)) => entry,
-            _ => self.shared.messages.make(broker, &m, Origin::NOT_YET, true),
+            _ => {
+                let before = self.shared.messages.named(broker, &m);
+                let entry = self.shared.messages.make(broker, &m, Origin::NOT_YET, true);
+                if let (Some(before), Some(e)) = (before, self.shared.messages.get_mut(entry)) {
+                    e.before = before;
+                }
+                entry
+            }
         };
         self.shared.messages.is_published(entry);
         if waits && !self.known() && m.proved.is_none() && self.core.posts.len() < MAX_WAITING {
@@ -79,11 +88,21 @@ impl Session<'_> {
 
     fn tell_post(&mut self, no: UnitNo, entry: u64, m: &Message) {
         let answer = self.whose(no, m);
+        let before = self.shared.messages.get(entry).map_or(Origin::NOBODY, |e| e.before);
+        // What somebody has written is that one's, whoever hands on its id later (a scheduler, a worker that tries
+        // again), unless that is another tenant's own workload.
+        let answer = match (before.attribution(), answer.attribution()) {
+            (Some(author), by) if by.is_none_or(|by| !OWN_WORD.contains(&by.basis)) => Answer::Tenant(author),
+            _ => answer,
+        };
         let origin = answer.attribution().map_or(Origin::NOBODY, |a| Origin::of(&a));
         self.identify_message(entry, origin);
         if m.labelled || m.proved.is_some() || m.marker != Claim::Neutral {
             let tenant = answer.attribution().map(|a| a.tenant);
             self.shared.note_binding(self.service(), Slot::Marker, tenant, m.at);
+        }
+        if m.body {
+            return;
         }
         let event = Posted { site: self.site(), message: m, answer };
         self.shared.detect(&RuleEvent::Posted(&event), self.out);

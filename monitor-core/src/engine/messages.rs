@@ -45,6 +45,9 @@ impl Origin {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) origin: Origin,
+    /// Who wrote what it says, if that was before and beside the queue.
+    pub(super) before: Origin,
+    is_body: bool,
     /// Its publication was seen; else only a delivery.
     pub(super) published: bool,
     /// When either was.
@@ -137,6 +140,16 @@ impl Messages {
         MAX_MESSAGES
     }
 
+    /// Who wrote what goes through a queue by one of the names that `m` has.
+    pub(super) fn named(&self, broker: u32, m: &Message) -> Option<Origin> {
+        let named = |id: &Fingerprint| self.by_id.get(&(broker, *id)).and_then(|no| self.entries.get(no));
+        let written = |e: &&Entry| e.is_body || e.before != Origin::NOBODY;
+        m.ids.iter().find_map(named).filter(written).map(|e| match e.origin.whom {
+            Whom::Tenant(..) => e.origin,
+            _ => e.before,
+        })
+    }
+
     /// A message that was not known; gives its number.
     pub(super) fn make(&mut self, broker: u32, m: &Message, origin: Origin, published: bool) -> u64 {
         while self.entries.len() >= MAX_MESSAGES {
@@ -151,6 +164,8 @@ impl Messages {
         }
         let entry = Entry {
             origin,
+            before: Origin::NOBODY,
+            is_body: m.body,
             published,
             at: m.at,
             given: SmallVec::new(),
@@ -232,6 +247,7 @@ mod tests {
             proved: None,
             readable: true,
             chore: false,
+            body: false,
             lane: None,
             idempotency: None,
             traces: SmallVec::new(),

@@ -37,6 +37,8 @@ pub struct Message {
     pub proved: Option<TenantId>,
     /// It is a job library's or broker's own affair (a heartbeat, an order to workers, a result), and no job.
     pub chore: bool,
+    /// It is only what a message says, kept beside the queue, which its id goes through.
+    pub body: bool,
     /// Which part of its place it goes to, where places have such (a partition, or the key that chooses one): each tenant
     /// may have its own.
     pub lane: Option<Fingerprint>,

@@ -1,12 +1,13 @@
-//! What a message's content says of its tenant, however it is packed: JSON, Python's pickle, PHP's serialization, forms and
-//! plain text, each of them compressed or not. And whether all of it was read: only then its silence says something.
+//! What a message's content says of its tenant, however it is packed: JSON, MessagePack, Python's pickle, PHP's
+//! serialization, forms and plain text, each of them compressed or not. And whether all of it was read: only then its silence says something.
 //!
 //! Memory: what was compressed, unpacked, up to 64 KiB.
 
 use std::io::Read;
 
-use super::fields;
-use super::pickle;
+use serde::de::IgnoredAny;
+
+use super::{fields, msgpack, pickle};
 use crate::model::claim::speaks_of_tenant;
 
 /// Most bytes that compressed content is unpacked to.
@@ -19,14 +20,64 @@ pub(super) enum Said<'a> {
     Field(&'a str, &'a str),
     /// A word that stands alone, where arguments have no names: it may be whom the message is for.
     Word(&'a str),
+    /// Text that does not stand in the content as it is, since that is packed: it may hold values.
+    Text(&'a str),
     /// Something speaks of a tenant, and who that is cannot be told.
     Somebody,
+}
+
+/// Longest field name that can speak of a tenant.
+const MAX_NAME: usize = 64;
+/// Longest word that may be whom something is for.
+const MAX_WORD: usize = 128;
+
+/// The strings and numbers of a packed structure, in the order in which they stand: whatever comes right behind a name
+/// that speaks of a tenant is its value.
+#[derive(Debug)]
+pub(super) struct Words {
+    name: Option<String>,
+    /// All of what they hold was read.
+    pub(super) whole: bool,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self { name: None, whole: true }
+    }
+}
+
+impl Words {
+    /// The next one.
+    pub(super) fn text(&mut self, text: &str, say: &mut dyn FnMut(Said<'_>)) {
+        say(Said::Text(text));
+        if let Some(name) = self.name.take() {
+            say(Said::Field(&name, text));
+        } else if text.len() <= MAX_NAME && speaks_of_tenant(&text.to_ascii_lowercase()) {
+            self.name = Some(text.to_ascii_lowercase());
+        } else if matches!(text.as_bytes(), [b'{' | b'[', ..]) && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+            self.whole &= plain_each(text.as_bytes(), say);
+        } else if text.len() <= MAX_WORD {
+            say(Said::Word(text));
+        } else if speaks_of_tenant(&text.to_ascii_lowercase()) {
+            say(Said::Somebody);
+        }
+    }
+
+    /// Something that is neither: it is no name's value.
+    pub(super) fn other(&mut self) {
+        self.name = None;
+    }
 }
 
 /// Tells what `content` says; gives whether all of it was read.
 pub(super) fn each(content: &[u8], say: &mut dyn FnMut(Said<'_>)) -> bool {
     match unpack(content) {
-        Some(Some(plain)) => plain_each(&plain, say),
+        Some(Some(plain)) => {
+            if let Ok(text) = std::str::from_utf8(&plain) {
+                say(Said::Text(text));
+            }
+            plain_each(&plain, say)
+        }
         // Too much, or broken.
         Some(None) => false,
         None => plain_each(content, say),
@@ -53,6 +104,9 @@ fn unpack(content: &[u8]) -> Option<Option<Vec<u8>>> {
 fn plain_each(content: &[u8], say: &mut dyn FnMut(Said<'_>)) -> bool {
     if let [0x80, 2..=5, ..] = content {
         return pickle::each(content, say);
+    }
+    if msgpack::is(content) {
+        return msgpack::each(content, say);
     }
     let Ok(text) = std::str::from_utf8(content) else { return false };
     let text = text.trim();
@@ -147,6 +201,7 @@ mod tests {
         let whole = each(content, &mut |said| match said {
             Said::Field(name, value) => out.push(format!("{name}={value}")),
             Said::Word(word) => out.push(word.to_owned()),
+            Said::Text(_) => {}
             Said::Somebody => out.push("?".to_owned()),
         });
         (out, whole)

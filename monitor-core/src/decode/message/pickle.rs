@@ -3,15 +3,10 @@
 //!
 //! Memory: references to 256 strings.
 
-use super::packed::Said;
-use crate::model::claim::speaks_of_tenant;
+use super::packed::{Said, Words};
 
 /// Most strings that are remembered to be named again.
 const MAX_MEMO: usize = 256;
-/// Longest field name that can speak of a tenant.
-const MAX_NAME: usize = 64;
-/// Longest word that may be whom something is for.
-const MAX_WORD: usize = 128;
 
 /// What an operation has behind its code.
 enum Behind {
@@ -59,16 +54,7 @@ pub(super) fn each(content: &[u8], say: &mut dyn FnMut(Said<'_>)) -> bool {
     let mut rest = content;
     let mut memo: Vec<Option<&str>> = Vec::new();
     let mut last: Option<&str> = None;
-    let mut name: Option<String> = None;
-    let mut text = |value: &str, say: &mut dyn FnMut(Said<'_>)| {
-        if let Some(name) = name.take() {
-            say(Said::Field(&name, value));
-        } else if value.len() <= MAX_NAME && speaks_of_tenant(&value.to_ascii_lowercase()) {
-            name = Some(value.to_ascii_lowercase());
-        } else if value.len() <= MAX_WORD {
-            say(Said::Word(value));
-        }
-    };
+    let mut words = Words::default();
     loop {
         let Some((&code, after)) = rest.split_first() else { return false };
         let Some(behind) = behind(code) else { return false };
@@ -99,13 +85,14 @@ pub(super) fn each(content: &[u8], say: &mut dyn FnMut(Said<'_>)) -> bool {
             Behind::Counted(_, true) => {
                 last = std::str::from_utf8(value).ok();
                 if let Some(value) = last {
-                    text(value, say);
+                    words.text(value, say);
                 }
                 continue;
             }
-            Behind::Number(_) => text(&number(value).to_string(), say),
+            Behind::Number(_) => words.text(&number(value).to_string(), say),
             _ => match code {
-                b'.' => return true,
+                b'.' => return words.whole,
+                b'N' | 0x88 | 0x89 => words.other(),
                 // The latest thing gets the next number, or this one.
                 0x94 if memo.len() < MAX_MEMO => memo.push(last),
                 b'q' | b'r' => {
@@ -120,7 +107,7 @@ pub(super) fn each(content: &[u8], say: &mut dyn FnMut(Said<'_>)) -> bool {
                 b'h' | b'j' => {
                     let at = usize::try_from(number(value)).unwrap_or(MAX_MEMO);
                     if let Some(Some(value)) = memo.get(at) {
-                        text(value, say);
+                        words.text(value, say);
                     }
                 }
                 _ => {}
@@ -139,6 +126,7 @@ mod tests {
         let whole = each(content, &mut |said| match said {
             Said::Field(name, value) => out.push(format!("{name}={value}")),
             Said::Word(word) => out.push(word.to_owned()),
+            Said::Text(_) => {}
             Said::Somebody => out.push("?".to_owned()),
         });
         (out.join(" "), whole)

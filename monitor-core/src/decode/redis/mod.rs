@@ -4,13 +4,14 @@
 //! whose replies are switched off too, and those of a transaction held until its EXEC. After something was missed, a
 //! reply belongs to nobody for certain until the connection has twice come to rest with nothing outstanding.
 //!
-//! Queues on Redis: streams, lists, pub/sub, and what Celery, Sidekiq, BullMQ, RQ and Dramatiq make of them. Which delivery is confirmed
-//! is named by hashes that are the same on every connection, because libraries confirm on another connection than the
-//! one they wait on.
+//! Queues on Redis: streams, lists, pub/sub, and what Celery, Sidekiq, BullMQ, RQ, arq and Dramatiq make of them. Which
+//! delivery is confirmed is named by hashes that are the same on every connection, because libraries confirm on another
+//! connection than the one they wait on.
 //!
 //! Memory: one command's first 4 KiB, 65,536 commands without a reply, one line of a reply (64 KiB), 16 KiB of each
 //! message being read, 256 messages that wait for a reply.
 
+mod arq;
 mod bodies;
 mod bull;
 mod command;
@@ -26,6 +27,7 @@ pub(crate) mod look;
 mod pending;
 mod queues;
 mod reply;
+mod rq;
 mod sending;
 mod taking;
 mod weight;
@@ -65,11 +67,19 @@ const MAX_MOVED: usize = 4096;
 /// Lists that elements are moved to while somebody works on them.
 type Moved = Rc<RefCell<FxHashSet<u64>>>;
 
+/// Most jobs of RQ's remembered as in work, and most queues of arq's.
+const MAX_BOOKED: usize = 4096;
+
 /// What the Redis decoders of one engine share.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     shapes: Shapes,
     moved: Moved,
+    bodies: bodies::Bodies,
+    /// Jobs of RQ's that are in work: their end is another than that of their way through the queue.
+    in_work: Moved,
+    /// Sorted sets that are queues of arq's.
+    sets: Moved,
 }
 
 /// The decoder.
@@ -115,8 +125,8 @@ impl Redis {
             shared: shared.clone(),
             commands: Commands::new(salt),
             replies: Replies::new(salt),
-            sending: Sending::new(salt),
-            taking: Taking::new(salt),
+            sending: Sending::new(salt, shared),
+            taking: Taking::new(salt, &shared.bodies),
             given: Given::new(salt),
             executing: false,
             held: 0,
@@ -146,7 +156,7 @@ impl Redis {
         }
         self.latest += 1;
         let shared = &self.shared;
-        let reader = Reader { salt: self.salt, shapes: &shared.shapes, db: self.db, moved: &shared.moved };
+        let reader = Reader { salt: self.salt, shared, db: self.db };
         sink.begun(self.latest, at, c.print);
         let (mut p, marks): (Pending, smallvec::SmallVec<[Mark; 4]>) = reader.read(self.latest, at, c, sent, sink);
         for mark in &marks {

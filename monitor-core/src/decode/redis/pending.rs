@@ -2,13 +2,13 @@
 
 use smallvec::SmallVec;
 
-use super::Moved;
+use super::Shared;
 use super::command::Command;
 use super::commands::{self, Keys, Known};
 use super::keys::{self, Touch};
 use super::queues::{Asked, Work};
 use super::sending::Sent;
-use crate::decode::shape::{self, Shapes};
+use crate::decode::shape;
 use crate::decode::{Mark, Sink, chores, values};
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
@@ -77,11 +77,9 @@ pub(super) struct Pending {
 /// What is needed to understand a command.
 pub(super) struct Reader<'a> {
     pub(super) salt: Salt,
-    pub(super) shapes: &'a Shapes,
+    pub(super) shared: &'a Shared,
     /// The database selected as of this command.
     pub(super) db: u32,
-    /// Lists that elements are moved to.
-    pub(super) moved: &'a Moved,
 }
 
 impl Reader<'_> {
@@ -91,7 +89,7 @@ impl Reader<'_> {
         request: u64,
         at: Nanos,
         c: &Command,
-        sent: Sent,
+        mut sent: Sent,
         sink: &mut dyn Sink,
     ) -> (Pending, SmallVec<[Mark; 4]>) {
         let arg = |i: usize| c.whole(i);
@@ -130,7 +128,13 @@ impl Reader<'_> {
         if sent.dramatiq.is_some() {
             p.touch = None;
         }
-        let asked = Asked { salt: self.salt, db: self.db, name: &name, command: c, moved: self.moved };
+        if name == "ZADD" {
+            sent.gives.extend(self.puts_jobs(c, at, sink));
+        }
+        let asked = Asked { salt: self.salt, db: self.db, name: &name, command: c, shared: self.shared };
+        if asked.is_set() {
+            p.touch = None;
+        }
         if let Some((kind, work)) = asked.read(sent) {
             p.kind = kind;
             p.work = work;
@@ -260,7 +264,7 @@ impl Reader<'_> {
         let text = String::from_utf8_lossy(key.get(..key.len().min(128)).unwrap_or(key));
         let (mut out, mut ids) = (String::with_capacity(48), Ids::default());
         shape::shape(&text, &[':', '/', '|', '{', '}'], 4, &mut out, &mut |id| ids.push(fingerprint(self.salt, id)));
-        (self.shapes.intern(&out, sink), ids)
+        (self.shared.shapes.intern(&out, sink), ids)
     }
 
     /// A key of another database, to which a command moves or copies what the first key holds.

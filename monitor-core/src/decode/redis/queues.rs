@@ -9,13 +9,16 @@ use super::dramatiq::Order;
 use super::element::identify;
 use super::sending::Sent;
 use super::taking::{Expects, stream_hash};
-use super::{MAX_MOVED, Moved};
+use super::{MAX_BOOKED, MAX_MOVED, Shared, arq, bodies, rq};
 use crate::model::OpKind;
 use crate::model::claim::Salt;
 use crate::model::queue::{Message, Settlement};
 
 /// Keys under which Celery's workers keep what is not confirmed.
 const BOOKS: &[&[u8]] = &[b"unacked", b"unacked_index", b"unacked_mutex"];
+
+/// Most keys looked at of those that one command deletes.
+const MAX_DELETED: usize = 64;
 
 /// What a command does to messages.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(super) struct Asked<'a> {
     /// Its name, in upper case.
     pub(super) name: &'a str,
     pub(super) command: &'a Command,
-    pub(super) moved: &'a Moved,
+    pub(super) shared: &'a Shared,
 }
 
 impl Asked<'_> {
@@ -71,6 +74,15 @@ impl Asked<'_> {
                 let sent = if kind == OpKind::Ack { sent } else { Sent::default() };
                 Some(self.sent(kind, None, sent))
             }
+            "HSET" | "HMSET" | "SET" | "SETEX" | "PSETEX" if !sent.gives.is_empty() => {
+                Some(self.sent(OpKind::Data, None, sent))
+            }
+            "ZADD" if !sent.gives.is_empty() => Some(self.sent(OpKind::Publish, None, sent)),
+            "ZADD" | "ZREM" if self.arg(1).is_some_and(|key| rq::in_work(key).is_some()) => {
+                Some(self.jobs_of_rq(self.name == "ZREM"))
+            }
+            "GET" if self.arg(1).is_some_and(|key| arq::job(key).is_some()) => takes(self.job_of_arq()),
+            "DEL" | "UNLINK" if self.arg(1).is_some_and(|key| key.starts_with(b"arq:")) => self.ends_of_arq(sent),
             "HDEL" if !sent.settles.is_empty() => Some(self.sent(OpKind::Ack, None, sent)),
             "HSET" | "HGET" | "HDEL" | "ZADD" | "ZREM" | "ZREVRANGEBYSCORE" if self.celery() => {
                 Some((OpKind::Control, None))
@@ -84,18 +96,20 @@ impl Asked<'_> {
             "XREADGROUP" => takes(self.streams(true)),
             "XREAD" => takes(self.streams(false)),
             "XCLAIM" | "XAUTOCLAIM" => takes(self.claims()),
-            _ if self.books() => Some((OpKind::Control, None)),
+            _ if self.books() || self.is_set() => Some((OpKind::Control, None)),
             _ => None,
         }
     }
 
     fn sent(&self, kind: OpKind, expects: Option<Expects>, sent: Sent) -> (OpKind, Option<Box<Work>>) {
-        let Sent { gives, settles, .. } = sent;
+        let Sent { gives, settles, unique, .. } = sent;
         if gives.is_empty() && settles.is_empty() && expects.is_none() {
             return (kind, None);
         }
-        // A message of a channel is sent although nobody listens, and to scripts 0 means that all went well.
-        let nothing_is_zero = !matches!(self.name, "PUBLISH" | "SPUBLISH" | "EVAL" | "EVALSHA");
+        // A message of a channel is sent although nobody listens, a hash gets values though no new fields, and to scripts
+        // 0 means that all went well, to most of them.
+        let nothing_is_zero =
+            unique || !matches!(self.name, "PUBLISH" | "SPUBLISH" | "EVAL" | "EVALSHA" | "HSET" | "HMSET");
         (kind, Some(Box::new(Work { db: self.db, expects, gives, settles, nothing_is_zero })))
     }
 
@@ -109,6 +123,9 @@ impl Asked<'_> {
                 Order::End(_) => self.sent(OpKind::Ack, None, sent),
                 Order::Other => (OpKind::Control, None),
             });
+        }
+        if sent.unique {
+            return Some(self.sent(OpKind::Publish, None, sent));
         }
         let Some(queue) = sent.bull.clone() else {
             if !sent.settles.is_empty() {
@@ -137,15 +154,55 @@ impl Asked<'_> {
         key.is_some_and(|k| BOOKS.contains(&k) || k.starts_with(b"_kombu.binding"))
     }
 
+    /// Whether it is about a queue of arq's: who looks whether there is work has not touched any job.
+    pub(super) fn is_set(&self) -> bool {
+        let sets = self.shared.sets.borrow();
+        !sets.is_empty() && self.arg(1).is_some_and(|key| sets.contains(&arq::set(self.salt, self.db, key)))
+    }
+
+    /// Jobs of RQ's go into work, or it is over.
+    fn jobs_of_rq(&self, over: bool) -> (OpKind, Option<Box<Work>>) {
+        let queue = self.arg(1).and_then(rq::in_work).unwrap_or_default();
+        let members = (2..self.command.n_kept()).filter_map(|i| self.arg(i));
+        let tags = members.map(|member| rq::tag_of_member(self.salt, self.db, queue, member));
+        let mut in_work = self.shared.in_work.borrow_mut();
+        if !over {
+            if in_work.len() >= MAX_BOOKED {
+                in_work.clear();
+            }
+            // Scores and options are no ids of anything.
+            in_work.extend(tags);
+            return (OpKind::Control, None);
+        }
+        let settles: Vec<_> = tags.map(|tag| (tag, Settlement::Done)).collect();
+        for (tag, _) in &settles {
+            in_work.remove(tag);
+        }
+        self.sent(OpKind::Ack, None, Sent { settles, ..Sent::default() })
+    }
+
+    fn job_of_arq(&self) -> Option<Expects> {
+        let id = self.arg(1).and_then(arq::job)?;
+        let queue = self.shared.bodies.queue_of(self.db, bodies::print(self.salt, id));
+        Some(Expects::Body { queue: queue.unwrap_or_else(|| arq::QUEUE.to_vec()), id: id.to_vec() })
+    }
+
+    /// The keys of jobs of arq's are deleted.
+    fn ends_of_arq(&self, mut sent: Sent) -> Option<(OpKind, Option<Box<Work>>)> {
+        let keys = (1..self.command.n_kept().min(MAX_DELETED)).filter_map(|i| self.arg(i));
+        sent.settles.extend(arq::ended(keys).map(|(id, how)| (arq::tag(self.salt, self.db, id), how)));
+        (!sent.settles.is_empty()).then(|| self.sent(OpKind::Ack, None, sent))
+    }
+
     fn moved_there(&self, i: usize) -> bool {
-        self.arg(i).is_some_and(|key| self.moved.borrow().contains(&self.list(key)))
+        self.arg(i).is_some_and(|key| self.shared.moved.borrow().contains(&self.list(key)))
     }
 
     fn moves(&self) -> Option<(OpKind, Option<Box<Work>>)> {
         let (key, to) = (self.owned(1)?, self.owned(2)?);
         let back = self.moved_there(1);
         if !back && key != to {
-            let mut moved = self.moved.borrow_mut();
+            let mut moved = self.shared.moved.borrow_mut();
             if moved.len() < MAX_MOVED {
                 moved.insert(self.list(&to));
             }

@@ -3,12 +3,14 @@
 //!
 //! Memory: one message, and 256 that are complete.
 
-use super::bodies::Bodies;
+use super::bodies::{Bodies, Reading};
 use super::bull::Script;
 use super::dramatiq::{Dispatch, Order};
 use super::element::{Element, Place, celery_tag, dramatiq_tag, identify};
 use super::entry::Entry;
+use super::rq::{self, Unique};
 use super::taking::handle;
+use super::{Moved, Shared};
 use crate::decode::Sink;
 use crate::model::Nanos;
 use crate::model::claim::Salt;
@@ -35,6 +37,8 @@ pub(super) struct Sent {
     pub(super) bull_adds: bool,
     /// What Dramatiq's script is told to do, and with which queue.
     pub(super) dramatiq: Option<(Order, Vec<u8>)>,
+    /// A job of RQ's is added if there is none of its id.
+    pub(super) unique: bool,
     /// More messages than are told.
     pub(super) too_many: bool,
 }
@@ -53,6 +57,8 @@ enum Form {
     Fields,
     /// `KEY [FIELD VALUE]...`
     Hash,
+    /// `KEY [option] VALUE [option]...`: where the value is.
+    Text(u64),
     /// `KEY GROUP ID...`
     Acks,
     /// `KEY GROUP [option] IDS NUMBER ID...`
@@ -87,12 +93,15 @@ pub(super) struct Sending {
     entry: Option<Entry>,
     script: Script,
     dispatch: Dispatch,
+    unique: Unique,
+    reading: Reading,
     bodies: Bodies,
+    in_work: Moved,
     sent: Sent,
 }
 
 impl Sending {
-    pub(super) fn new(salt: Salt) -> Self {
+    pub(super) fn new(salt: Salt, shared: &Shared) -> Self {
         Self {
             salt,
             form: Form::List,
@@ -104,7 +113,10 @@ impl Sending {
             entry: None,
             script: Script::default(),
             dispatch: Dispatch::default(),
-            bodies: Bodies::new(salt),
+            unique: Unique::default(),
+            reading: Reading::new(salt, shared.bodies.clone()),
+            bodies: shared.bodies.clone(),
+            in_work: shared.in_work.clone(),
             sent: Sent::default(),
         }
     }
@@ -122,6 +134,9 @@ impl Sending {
             Some(b'X') if is("XACKDEL") => Form::AcksAfterIds,
             Some(b'P') if is("PUBLISH") => Form::Channel,
             Some(b'S') if is("SPUBLISH") => Form::Channel,
+            Some(b'S') if is("SET") => Form::Text(2),
+            Some(b'S') if is("SETEX") => Form::Text(3),
+            Some(b'P') if is("PSETEX") => Form::Text(3),
             Some(b'H') if is("HDEL") => Form::Fields,
             Some(b'H') if is("HSET") || is("HMSET") => Form::Hash,
             Some(b'E') if is("EVALSHA") || is("EVAL") => Form::Script,
@@ -141,7 +156,8 @@ impl Sending {
         self.entry = None;
         self.script.reset();
         self.dispatch.reset();
-        self.bodies.reset();
+        self.unique.reset();
+        self.reading.reset();
         self.sent = Sent::default();
     }
 
@@ -154,7 +170,15 @@ impl Sending {
     pub(super) fn piece(&mut self, index: u64, bytes: &[u8]) {
         match (self.form, index) {
             (Form::Script, 1) => {}
-            (Form::Hash, 2..) => self.bodies.piece(index.is_multiple_of(2), bytes),
+            (Form::Hash, 2..) => self.reading.piece(index.is_multiple_of(2), bytes),
+            (Form::Text(value), 2..) => {
+                if index == value {
+                    self.reading.piece(false, bytes);
+                }
+            }
+            (Form::Script, _) if self.unique.field(index).is_some() => {
+                self.reading.piece(self.unique.field(index) == Some(true), bytes);
+            }
             (Form::Script, _) if self.script.is_job(index) || self.dispatch.is_job(index) => {
                 self.element.get_or_insert_with(|| Element::new(self.salt)).piece(bytes);
             }
@@ -174,7 +198,7 @@ impl Sending {
 
     /// `n` bytes of the argument are missing here.
     pub(super) fn missing(&mut self, n: u64) {
-        self.bodies.missing();
+        self.reading.missing();
         if let Some(element) = &mut self.element {
             element.missing(n);
         } else if let Some(entry) = &mut self.entry {
@@ -194,16 +218,22 @@ impl Sending {
     fn argument(&mut self, index: u64, db: u32, at: Nanos, sink: &mut dyn Sink) {
         match (self.form, index) {
             (Form::Script, _) => self.script_argument(index, db, at, sink),
-            (Form::Hash, 1) => self.bodies.begins(&self.text),
-            (Form::Hash, _) if index % 2 == 1 => self.bodies.value_ends(sink),
+            (Form::Hash, 1) => self.reading.begins(&self.text),
+            (Form::Hash, _) if index % 2 == 1 => self.reading.value_ends(sink),
+            (Form::Text(_), 1) => self.reading.begins_text(&self.text),
+            (Form::Text(value), _) if index == value => self.reading.value_ends(sink),
             (_, 1) => std::mem::swap(&mut self.key, &mut self.text),
             (Form::List, _) => self.message(b"key", db, at, sink),
             (Form::Channel, _) => self.message(b"channel", 0, at, sink),
             (Form::Removal, 3) => {
                 let place = Place { kind: b"key", db, name: &self.key };
                 let element = self.element.take().unwrap_or_else(|| Element::new(self.salt));
-                if let Some(print) = element.print() {
-                    self.settles(moved(self.salt, place, print), Settlement::Done);
+                let Some(print) = element.print() else { return };
+                match rq::queue(&self.key).map(|queue| rq::tag(self.salt, db, queue, print)) {
+                    // It goes from the queue into work: that is not its end.
+                    Some(tag) if self.in_work.borrow().contains(&tag) => {}
+                    Some(tag) => self.settles(tag, Settlement::Done),
+                    None => self.settles(moved(self.salt, place, print), Settlement::Done),
                 }
             }
             // Celery keeps what is not confirmed in a hash of this name, by delivery tag.
@@ -231,7 +261,14 @@ impl Sending {
 
     /// The command is complete.
     pub(super) fn command_ends(&mut self, db: u32, at: Nanos, sink: &mut dyn Sink) {
-        self.bodies.ends(at);
+        if let Some(body) = self.reading.ends(db, at) {
+            self.gives(body);
+        }
+        if let Some((queue, id)) = self.unique.queued().filter(|_| self.form == Form::Script) {
+            (self.sent.unique, self.key) = (true, queue.to_vec());
+            self.element.get_or_insert_with(|| Element::new(self.salt)).piece(id);
+            self.message(b"key", db, at, sink);
+        }
         if let Some(order) = self.dispatch.order().filter(|_| self.form == Form::Script) {
             self.sent.dramatiq = Some((order, self.dispatch.queue().to_vec()));
         }
@@ -259,7 +296,16 @@ impl Sending {
             self.gives(message);
             return;
         }
+        if let Some(is_name) = self.unique.field(index) {
+            if !is_name {
+                self.reading.value_ends(sink);
+            }
+            return;
+        }
         let text = std::mem::take(&mut self.text);
+        if self.unique.argument(index, &text) {
+            self.reading.begins(self.unique.job());
+        }
         if let Some(how) = self.dispatch.ends(index) {
             self.settles(dramatiq_tag(self.salt, &text), how);
         }
@@ -309,8 +355,8 @@ impl Sending {
         let place = Place { kind, db, name: &self.key };
         let read = element.finish(place, None, at, sink);
         let mut message = read.message;
-        if let Some(body) = read.element.and_then(|id| self.bodies.get(id)) {
-            message.refers_to(body);
+        if let Some(id) = read.element {
+            self.bodies.tell(db, id, &mut message, self.salt);
         }
         self.gives(message);
     }
@@ -342,7 +388,7 @@ impl Sending {
             + open
             + (self.sent.gives.capacity() * size_of::<Message>())
             + self.sent.settles.capacity() * 16
-            + self.bodies.memory()
+            + self.reading.memory()
     }
 }
 

@@ -7,9 +7,12 @@ mod roles;
 
 use smallvec::SmallVec;
 
+use super::arq;
+use super::bodies::Bodies;
 use super::element::{Element, Place, identify};
 use super::entry::{self, Entry};
 use super::reply::Kind;
+use super::rq;
 use super::sending::moved;
 use crate::decode::Sink;
 use crate::model::claim::Salt;
@@ -42,6 +45,8 @@ pub(super) enum Expects {
     Message,
     /// A job of this queue of BullMQ's.
     Job(Vec<u8>),
+    /// The text of this job of arq's.
+    Body { queue: Vec<u8>, id: Vec<u8> },
 }
 
 /// What an element of the reply is.
@@ -63,6 +68,7 @@ enum Role {
 #[derive(Debug)]
 pub(super) struct Taking {
     salt: Salt,
+    bodies: Bodies,
     db: u32,
     /// Depth of the reply's own beginning: 1 inside the reply to EXEC.
     base: usize,
@@ -90,9 +96,10 @@ pub(super) struct Taking {
 }
 
 impl Taking {
-    pub(super) fn new(salt: Salt) -> Self {
+    pub(super) fn new(salt: Salt, bodies: &Bodies) -> Self {
         Self {
             salt,
+            bodies: bodies.clone(),
             db: 0,
             base: 0,
             expects: None,
@@ -266,6 +273,18 @@ impl Taking {
     /// A list's element or a channel's message is complete.
     fn content(&mut self, at: Nanos, sink: &mut dyn Sink) {
         let Some(element) = self.element.take() else { return };
+        if let Some(Expects::Body { queue, id }) = &self.expects {
+            let mut message = element.finish(Place { kind: b"key", db: self.db, name: queue }, None, at, sink).message;
+            let handle = arq::tag(self.salt, self.db, id);
+            self.bodies.tell(self.db, super::bodies::print(self.salt, id), &mut message, self.salt);
+            return self.delivered(Delivery {
+                message,
+                handle,
+                awaits_ack: true,
+                again: false,
+                confirmed: Confirmed::Anywhere,
+            });
+        }
         let (kind, name, db): (&'static [u8], _, _) = match &self.expects {
             Some(Expects::Elements { key, .. }) => (b"key", key, self.db),
             Some(Expects::Message) => (b"channel", &self.key, 0),
@@ -275,12 +294,17 @@ impl Taking {
         if kind == b"channel" && (name.starts_with(b"__key") || name.starts_with(b"__redis__")) {
             return;
         }
-        let read = element.finish(Place { kind, db, name }, None, at, sink);
+        let mut read = element.finish(Place { kind, db, name }, None, at, sink);
         let (mut handle, mut awaits_ack) = (0, false);
+        let of_rq = rq::queue(name).filter(|_| kind == b"key").zip(read.element);
+        let of_rq = of_rq.map(|(queue, id)| rq::tag(self.salt, db, queue, id));
+        if let Some(id) = read.element {
+            self.bodies.tell(db, id, &mut read.message, self.salt);
+        }
         if let Some(Expects::Elements { key, to, back }) = &self.expects
             && let Some(print) = read.element
         {
-            let taken = moved(self.salt, Place { kind, db, name: key }, print);
+            let taken = of_rq.unwrap_or_else(|| moved(self.salt, Place { kind, db, name: key }, print));
             if *back {
                 return self.event(QueueEvent::Settled(Settled { handle: taken, at, how: Settlement::Returned }));
             }
@@ -291,6 +315,9 @@ impl Taking {
         }
         if let (Some(tag), false) = (read.tag, kind == b"channel") {
             (handle, awaits_ack) = (tag, true);
+        }
+        if let Some(of_rq) = of_rq {
+            (handle, awaits_ack) = (of_rq, true);
         }
         if handle == 0 {
             handle = read.message.print.map_or(0, |p| p.0);

@@ -8,7 +8,7 @@ impl Taking {
         let Some(expects) = &self.expects else { return Role::Skip };
         match (expects, depth) {
             (Expects::EntryId(_) | Expects::JobId(_), 0) => Role::Id,
-            (Expects::Elements { .. }, 0 | 1) => Role::Content,
+            (Expects::Elements { .. }, 0 | 1) | (Expects::Body { .. }, 0) => Role::Content,
             (Expects::Named, 1) if self.at(1) == 0 => Role::Key,
             (Expects::Named, 1 | 2) if self.at(1) == 1 => Role::Content,
             (Expects::Streams { .. }, _) => {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::super::*;
 use crate::decode::SessionStart;
-use crate::model::queue::Message;
+use crate::model::queue::{Delivery, Message, Settlement};
 use crate::model::{Claim, Fingerprint, MarkerPlace, Operation, Slot, Sym, TenantId};
 
 /// Knows acme, and keeps what becomes of messages.
@@ -63,7 +63,36 @@ struct Talk {
 
 impl Talk {
     fn new() -> Self {
-        Self { redis: Redis::new(Salt(1, 2), false, &Shared::default()), told: Told::default() }
+        Self::among(&Shared::default())
+    }
+
+    /// One of several connections.
+    fn among(shared: &Shared) -> Self {
+        Self { redis: Redis::new(Salt(1, 2), false, shared), told: Told::default() }
+    }
+
+    /// A transaction, its replies as they come in the array.
+    fn transaction(&mut self, commands: &[&[&[u8]]], replies: &[&[u8]]) {
+        self.run(&[b"MULTI"], b"+OK\r\n");
+        for words in commands {
+            self.run(words, b"+QUEUED\r\n");
+        }
+        let reply = [format!("*{}\r\n", replies.len()).as_bytes(), &replies.concat()].concat();
+        self.run(&[b"EXEC"], &reply);
+    }
+
+    fn published(&self) -> Vec<&Message> {
+        let message = |e| if let &QueueEvent::Published(ref m) = e { (!m.body).then_some(m) } else { None };
+        self.told.events.iter().filter_map(message).collect()
+    }
+
+    fn deliveries(&self) -> Vec<&Delivery> {
+        self.told.events.iter().filter_map(|e| if let QueueEvent::Delivered(d) = e { Some(d) } else { None }).collect()
+    }
+
+    fn settled(&self) -> Vec<(u64, Settlement)> {
+        let of = |e: &_| if let QueueEvent::Settled(s) = e { Some((s.handle, s.how)) } else { None };
+        self.told.events.iter().filter_map(of).collect()
     }
 
     fn from(&mut self, side: Side, bytes: &[u8]) {
@@ -107,10 +136,7 @@ fn enqueued(data: &[u8], description: &[u8], missing: u64) -> Message {
     t.from(Side::Server, b"+QUEUED\r\n");
     t.run(&[b"RPUSH", b"rq:queue:default", ID], b"+QUEUED\r\n");
     t.run(&[b"EXEC"], b"*2\r\n:8\r\n:1\r\n");
-    let published = t.told.events.into_iter().find_map(|e| match e {
-        QueueEvent::Published(m) => Some(m),
-        _ => None,
-    });
+    let published = t.published().into_iter().next().cloned();
     published.expect("published")
 }
 
@@ -179,4 +205,203 @@ fn dramatiqs_script_adds_takes_and_ends_jobs() {
     let mut t = Talk::new();
     t.run(&[b"EVALSHA", b"0123", b"1", b"counters", b"enqueue", b"now"], b":1\r\n");
     assert!(t.told.events.is_empty());
+}
+
+fn bulk(text: &[u8]) -> Vec<u8> {
+    [format!("${}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat()
+}
+
+/// What RQ's worker does with a job that it has taken; `books`: that it is in work is seen.
+fn works_as_rq(t: &mut Talk, books: bool) {
+    let attempt = [ID, b":6fd82c14bac1427c8250eb29129f0bdc"].concat();
+    if books {
+        t.transaction(&[&[b"ZADD", b"rq:wip:default", b"1796041449", &attempt]], &[b":1\r\n"]);
+    }
+    t.transaction(&[&[b"LREM", b"rq:queue:default:intermediate", b"1", ID]], &[b":1\r\n"]);
+    assert_eq!(t.settled().len(), usize::from(!books), "it leaves the queue, and the work begins");
+    t.transaction(&[&[b"ZREM", b"rq:wip:default", &attempt]], &[b":1\r\n"]);
+}
+
+#[test]
+fn a_job_of_rqs_ends_where_it_leaves_the_work() {
+    for (take, reply) in [
+        (&[&b"LMOVE"[..], b"rq:queue:default", b"rq:queue:default:intermediate", b"LEFT", b"RIGHT"][..], bulk(ID)),
+        (
+            &[b"BLPOP", b"rq:queue:high", b"rq:queue:default", b"5"],
+            [b"*2\r\n", &*bulk(b"rq:queue:default"), &bulk(ID)].concat(),
+        ),
+    ] {
+        let mut t = Talk::new();
+        t.run(take, &reply);
+        if take.len() == 5 {
+            works_as_rq(&mut t, true);
+        } else {
+            t.run(&[b"ZADD", b"rq:wip:default", b"1796041449", ID], b":1\r\n");
+            t.run(&[b"ZREM", b"rq:wip:default", ID], b":1\r\n");
+        }
+        let [d] = &t.deliveries()[..] else { panic!("{:#?}", t.told.events) };
+        assert!(d.awaits_ack);
+        assert_eq!(t.settled(), [(d.handle, Settlement::Done)]);
+    }
+    // That it is in work was not seen: it has left the queue, and when the work ends is not known.
+    let mut t = Talk::new();
+    t.run(&[b"LMOVE", b"rq:queue:default", b"rq:queue:default:intermediate", b"LEFT", b"RIGHT"], &bulk(ID));
+    works_as_rq(&mut t, false);
+    // A set of somebody else's is none of RQ's.
+    let mut t = Talk::new();
+    t.run(&[b"ZREM", b"wip:default", ID], b":1\r\n");
+    assert!(t.settled().is_empty());
+}
+
+#[test]
+fn a_job_of_rqs_that_must_be_the_only_one_is_added_by_a_script() {
+    let key = [b"rq:job:", ID].concat();
+    let data = job("tenant_id");
+    let add = |side: &'static [u8], reply: &[u8]| {
+        let mut t = Talk::new();
+        let head: [&[u8]; 8] = [b"EVALSHA", b"0123", b"2", &key, b"rq:queue:default", ID, side, b"-1"];
+        let words: Vec<&[u8]> = head.into_iter().chain([&b"data"[..], &data, b"status", b"queued"]).collect();
+        t.run(&words, reply);
+        t
+    };
+    let t = add(b"R", b":1\r\n");
+    let [m] = &t.published()[..] else { panic!("{:#?}", t.told.events) };
+    assert_eq!((m.labelled, m.marker, m.readable), (true, Claim::Tenant(TenantId(0)), true));
+    assert_eq!(m.place, enqueued(&data, b"", 0).place);
+    assert!(add(b"R", b":0\r\n").told.events.is_empty(), "there was one already");
+    assert!(add(b"N", b":1\r\n").published().is_empty(), "it is kept, and not put into the queue");
+    assert!(add(b"X", b":1\r\n").told.events.is_empty(), "another script");
+}
+
+#[test]
+fn an_id_is_followed_from_connection_to_connection() {
+    let shared = Shared::default();
+    let (mut writes, mut pushes) = (Talk::among(&shared), Talk::among(&shared));
+    writes.run(&[b"HSET", &[b"rq:job:", ID].concat(), b"data", &job("tenant_id")], b":1\r\n");
+    pushes.run(&[b"RPUSH", b"rq:queue:default", ID], b":1\r\n");
+    let [m] = &pushes.published()[..] else { panic!("{:#?}", pushes.told.events) };
+    assert!(m.labelled && m.readable);
+    let [QueueEvent::Published(body)] = &writes.told.events[..] else { panic!("{:#?}", writes.told.events) };
+    assert!(body.body && m.ids.iter().any(|id| body.ids.contains(id)), "whose it is, is whose the text is");
+    let mut takes = Talk::among(&shared);
+    takes.run(&[b"LPOP", b"rq:queue:default"], &bulk(ID));
+    assert!(takes.deliveries().iter().all(|d| d.message.ids == m.ids));
+    // How far it is says nothing new.
+    writes.run(&[b"HSET", &[b"rq:job:", ID].concat(), b"status", b"started"], b":0\r\n");
+    assert_eq!(writes.told.events.len(), 1);
+    pushes.run(&[b"RPUSH", b"rq:queue:default", ID], b":1\r\n");
+    assert!(pushes.published().iter().all(|m| m.labelled));
+}
+
+/// As `pickle.dumps({"t": None, "f": "send", "a": (…,), "k": {}, "et": 7}, protocol=4)`, and as MessagePack.
+fn job_of_arq(argument: &str, packed: bool) -> Vec<u8> {
+    let text = |text: &str| {
+        let head = if packed { vec![0xa0 | text.len() as u8] } else { vec![0x8c, text.len() as u8] };
+        [head, text.as_bytes().to_vec(), if packed { vec![] } else { vec![0x94] }].concat()
+    };
+    let n = |bytes: &[u8]| bytes.to_vec();
+    if packed {
+        return [
+            n(b"\x84"),
+            text("t"),
+            n(b"\xc0"),
+            text("f"),
+            text("send"),
+            text("a"),
+            n(b"\x91"),
+            text(argument),
+            text("et"),
+            n(b"\x07"),
+        ]
+        .concat();
+    }
+    [
+        n(b"\x80\x04}\x94("),
+        text("t"),
+        n(b"N"),
+        text("f"),
+        text("send"),
+        text("a"),
+        text(argument),
+        n(b"\x85\x94"),
+        text("et"),
+        n(b"K\x07u."),
+    ]
+    .concat()
+}
+
+fn key_of_arq(of: &str) -> Vec<u8> {
+    [b"arq:", of.as_bytes(), b":", ID].concat()
+}
+
+fn enqueues_as_arq(t: &mut Talk, body: &[u8]) {
+    let (key, add): (_, &[&[u8]]) = (key_of_arq("job"), &[b"ZADD", b"jobs.q1", b"1796041364525", ID]);
+    t.transaction(&[&[b"PSETEX", &key, b"86400000", body], add], &[b"+OK\r\n", b":1\r\n"]);
+}
+
+#[test]
+fn arqs_jobs_are_texts_whose_ids_are_in_a_sorted_set() {
+    use crate::model::OpKind::{Ack, Control, Data, Deliver, Publish};
+    for packed in [false, true] {
+        let shared = Shared::default();
+        let (mut producer, mut looks, mut works) = (Talk::among(&shared), Talk::among(&shared), Talk::among(&shared));
+        let body = job_of_arq("acme", packed);
+        enqueues_as_arq(&mut producer, &body);
+        let [m] = &producer.published()[..] else { panic!("{:#?}", producer.told.events) };
+        assert!(m.labelled && m.readable, "{packed}");
+        assert_eq!(producer.told.kinds[1..], [Data, Publish, Control]);
+        // Who looks whether there is work has not touched any job.
+        looks.run(
+            &[b"ZRANGEBYSCORE", b"jobs.q1", b"-inf", b"1796041364530", b"LIMIT", b"0", b"1"],
+            &[b"*1\r\n", &*bulk(ID)].concat(),
+        );
+        looks.run(&[b"ZSCORE", b"jobs.q1", ID], &bulk(b"1796041364525"));
+        assert_eq!(looks.told.kinds, [Control, Control]);
+        let takes: &[&[&[u8]]] = &[&[b"GET", &key_of_arq("job")], &[b"INCRBY", &key_of_arq("retry"), b"1"]];
+        works.transaction(takes, &[&bulk(&body), b":1\r\n"]);
+        let [d] = &works.deliveries()[..] else { panic!("{:#?}", works.told.events) };
+        assert!(d.awaits_ack && works.told.kinds.contains(&Deliver));
+        assert_eq!((&d.message.ids, d.message.place), (&m.ids, m.place));
+        let handle = d.handle;
+        // It will be tried again.
+        works.transaction(
+            &[&[b"ZINCRBY", b"jobs.q1", b"209", ID], &[b"DEL", &key_of_arq("in-progress")]],
+            &[b"$1\r\n1\r\n", b":1\r\n"],
+        );
+        assert_eq!(works.settled(), [(handle, Settlement::Returned)]);
+        let keys: [&[u8]; 4] = [b"DEL", &key_of_arq("in-progress"), &key_of_arq("retry"), &key_of_arq("job")];
+        works.transaction(&[&[b"ZREM", b"jobs.q1", ID], &keys], &[b":1\r\n", b":3\r\n"]);
+        assert_eq!(works.settled()[1..], [(handle, Settlement::Done)]);
+        assert!(works.told.kinds.contains(&Ack));
+    }
+}
+
+#[test]
+fn sorted_sets_and_texts_of_others_are_no_queue() {
+    let mut t = Talk::new();
+    t.run(&[b"SET", &[b"message:", ID].concat(), b"{\"tenant\":\"acme\"}"], b"+OK\r\n");
+    t.run(&[b"ZADD", b"board", b"1", ID], b":1\r\n");
+    t.run(&[b"ZRANGE", b"board", b"0", b"-1"], &[b"*1\r\n", &*bulk(ID)].concat());
+    t.run(&[b"GET", &[b"message:", ID].concat()], &bulk(b"{\"tenant\":\"acme\"}"));
+    t.run(&[b"DEL", &[b"message:", ID].concat()], b":1\r\n");
+    assert!(t.told.events.is_empty() && t.told.kinds.iter().all(|k| *k == crate::model::OpKind::Data));
+    // A job that is not there any more was given to nobody.
+    t.run(&[b"GET", &key_of_arq("job")], b"$-1\r\n");
+    assert!(t.told.events.is_empty());
+}
+
+#[test]
+fn an_arq_job_of_which_something_is_missing_says_nothing() {
+    let body = job_of_arq("acme", false);
+    let mut t = Talk::new();
+    t.run(&[b"MULTI"], b"+OK\r\n");
+    let whole = command(&[b"PSETEX", &key_of_arq("job"), b"86400000", &body]);
+    let at = memchr::memmem::find(&whole, b"acme").unwrap();
+    t.from(Side::Client, &whole[..at]);
+    t.redis.missing(Side::Client, Nanos(1), 3, &mut t.told);
+    t.from(Side::Client, &whole[at + 3..]);
+    t.from(Side::Server, b"+QUEUED\r\n");
+    t.run(&[b"ZADD", b"jobs.q1", b"1", ID], b"+QUEUED\r\n");
+    t.run(&[b"EXEC"], b"*2\r\n+OK\r\n:1\r\n");
+    assert!(t.published().iter().all(|m| !m.labelled && !m.readable), "{:#?}", t.told.events);
 }
