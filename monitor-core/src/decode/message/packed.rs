@@ -52,10 +52,10 @@ impl Words {
         say(Said::Text(text));
         if let Some(name) = self.name.take() {
             say(Said::Field(&name, text));
-        } else if text.len() <= MAX_NAME && speaks_of_tenant(&text.to_ascii_lowercase()) {
-            self.name = Some(text.to_ascii_lowercase());
         } else if matches!(text.as_bytes(), [b'{' | b'[', ..]) && serde_json::from_str::<IgnoredAny>(text).is_ok() {
             self.whole &= plain_each(text.as_bytes(), say);
+        } else if text.len() <= MAX_NAME && speaks_of_tenant(&text.to_ascii_lowercase()) {
+            self.name = Some(text.to_ascii_lowercase());
         } else if text.len() <= MAX_WORD {
             say(Said::Word(text));
         } else if speaks_of_tenant(&text.to_ascii_lowercase()) {

@@ -27,6 +27,10 @@ const MAX_NAME: usize = 256;
 /// What is longer is no status or time, but what a job is about.
 const MAX_STATUS: usize = 128;
 
+/// Words in the names of keys under which jobs are kept, and little else: whose what is there is, is worth knowing before
+/// its id goes anywhere.
+const JOBS: [&[u8]; 3] = [b"job", b"task", b"message"];
+
 /// What was said of one id.
 #[derive(Debug)]
 struct Body {
@@ -34,6 +38,8 @@ struct Body {
     message: Message,
     /// It is written under arq's prefix: its id comes as a member of a sorted set.
     is_arq: bool,
+    /// By its key, it is a job, and so all that its message says.
+    is_job: bool,
     /// The queue that its id was put into.
     queue: Vec<u8>,
 }
@@ -53,7 +59,7 @@ struct Store {
 pub(super) struct Bodies(Rc<RefCell<Store>>);
 
 impl Bodies {
-    fn say(&self, key: (u32, u64), message: Message, is_arq: bool) {
+    fn say(&self, key: (u32, u64), message: Message, is_arq: bool, is_job: bool) {
         let store = &mut *self.0.borrow_mut();
         while store.order.len() >= MAX_BODIES
             && let Some((no, oldest)) = store.order.pop_front()
@@ -66,14 +72,17 @@ impl Bodies {
         store.latest += 1;
         store.order.push_back((store.latest, key));
         let queue = store.all.remove(&key).map(|before| before.queue).unwrap_or_default();
-        store.all.insert(key, Body { no: store.latest, message, is_arq, queue });
+        store.all.insert(key, Body { no: store.latest, message, is_arq, is_job, queue });
     }
 
     /// Whether this id, by its fingerprint, stands for a message; then the queue's message says what was said of it.
     pub(super) fn tell(&self, db: u32, id: u64, message: &mut Message, salt: Salt) -> bool {
         let store = self.0.borrow();
         let Some(body) = store.all.get(&(db, id)) else { return false };
+        let readable = message.readable;
         message.refers_to(&body.message);
+        // Of a record that a message is about, what it does not say is not missing.
+        message.readable = if body.is_job { message.readable } else { readable };
         let name = named(salt, db, id);
         if !message.ids.contains(&name) {
             message.ids.push(name);
@@ -112,6 +121,8 @@ pub(super) struct Reading {
     open: Option<(u64, bool, Draft)>,
     /// A value was more than a status.
     full: bool,
+    /// By its key, it is a job.
+    is_job: bool,
     name: Vec<u8>,
     value: Vec<u8>,
     /// All of the value is there.
@@ -120,13 +131,13 @@ pub(super) struct Reading {
 
 impl Reading {
     pub(super) fn new(salt: Salt, bodies: Bodies) -> Self {
-        Self { salt, bodies, open: None, full: false, name: Vec::new(), value: Vec::new(), whole: true }
+        Self { salt, bodies, open: None, full: false, is_job: false, name: Vec::new(), value: Vec::new(), whole: true }
     }
 
     /// Forgets the one that is being read.
     pub(super) fn reset(&mut self) {
         self.open = None;
-        self.full = false;
+        (self.full, self.is_job) = (false, false);
         self.name.clear();
         self.value.clear();
         self.whole = true;
@@ -140,12 +151,14 @@ impl Reading {
             (id.len() >= MIN_ID && id.iter().any(u8::is_ascii_digit)).then_some(id)
         });
         self.open = id.map(|id| (print(self.salt, id), false, Draft::new(self.salt, 0)));
+        self.is_job = JOBS.iter().any(|word| memchr::memmem::find(key, word).is_some());
     }
 
     /// The text at this key is written.
     pub(super) fn begins_text(&mut self, key: &[u8]) {
         self.reset();
         self.open = arq::job(key).map(|id| (print(self.salt, id), true, Draft::new(self.salt, 0)));
+        self.is_job = self.open.is_some();
     }
 
     /// More of a field's name, or of its value.
@@ -188,8 +201,8 @@ impl Reading {
         let mut message = draft.finish_parts(at);
         message.body = true;
         message.ids.push(named(self.salt, db, id));
-        self.bodies.say((db, id), message.clone(), is_arq);
-        full.then_some(message)
+        self.bodies.say((db, id), message.clone(), is_arq, self.is_job);
+        (full && self.is_job).then_some(message)
     }
 
     pub(super) fn memory(&self) -> usize {

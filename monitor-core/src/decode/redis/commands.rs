@@ -1,9 +1,9 @@
 //! The commands of Redis: where their keys are, whether they write, whether they touch data.
 //!
 //! Made from what a Redis 7.0 server says of itself (`COMMAND`: key specifications and flags), with the commands that
-//! the documentation adds for 7.4 and 8.0. Sorted by name; subcommands stand behind their container command.
+//! the documentation adds for 7.4 to 8.4. Sorted by name; subcommands stand behind their container command.
 
-use Keys::{AndCounted, Counted, None, Range, Streams};
+use Keys::{AndCounted, Counted, CountedPairs, None, Range, Streams};
 
 /// Where a command's keys are among its arguments; the command itself is argument 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(super) enum Keys {
     Range(usize, i32, usize),
     /// Their number is this argument, and they follow it.
     Counted(usize),
+    /// Their number is this argument, and they follow it, each with its value.
+    CountedPairs(usize),
     /// This argument, and those that follow their number behind it.
     AndCounted(usize),
     /// Behind the word `STREAMS`: the first half of what follows.
@@ -150,6 +152,8 @@ const TABLE: &[(&str, Keys, bool, bool)] = &[
     ("DECR", Range(1, 0, 1), W, DATA),
     ("DECRBY", Range(1, 0, 1), W, DATA),
     ("DEL", Range(1, -1, 1), W, DATA),
+    ("DELEX", Range(1, 0, 1), W, DATA),
+    ("DIGEST", Range(1, 0, 1), R, DATA),
     ("DISCARD", None, R, CONTROL),
     ("DUMP", Range(1, 0, 1), R, DATA),
     ("ECHO", None, R, CONTROL),
@@ -226,6 +230,29 @@ const TABLE: &[(&str, Keys, bool, bool)] = &[
     ("INCRBY", Range(1, 0, 1), W, DATA),
     ("INCRBYFLOAT", Range(1, 0, 1), W, DATA),
     ("INFO", None, R, CONTROL),
+    ("JSON.ARRAPPEND", Range(1, 0, 1), W, DATA),
+    ("JSON.ARRINDEX", Range(1, 0, 1), R, DATA),
+    ("JSON.ARRINSERT", Range(1, 0, 1), W, DATA),
+    ("JSON.ARRLEN", Range(1, 0, 1), R, DATA),
+    ("JSON.ARRPOP", Range(1, 0, 1), W, DATA),
+    ("JSON.ARRTRIM", Range(1, 0, 1), W, DATA),
+    ("JSON.CLEAR", Range(1, 0, 1), W, DATA),
+    ("JSON.DEL", Range(1, 0, 1), W, DATA),
+    ("JSON.FORGET", Range(1, 0, 1), W, DATA),
+    ("JSON.GET", Range(1, 0, 1), R, DATA),
+    ("JSON.MERGE", Range(1, 0, 1), W, DATA),
+    ("JSON.MGET", Range(1, -2, 1), R, DATA),
+    ("JSON.MSET", Range(1, -1, 3), W, DATA),
+    ("JSON.NUMINCRBY", Range(1, 0, 1), W, DATA),
+    ("JSON.NUMMULTBY", Range(1, 0, 1), W, DATA),
+    ("JSON.OBJKEYS", Range(1, 0, 1), R, DATA),
+    ("JSON.OBJLEN", Range(1, 0, 1), R, DATA),
+    ("JSON.RESP", Range(1, 0, 1), R, DATA),
+    ("JSON.SET", Range(1, 0, 1), W, DATA),
+    ("JSON.STRAPPEND", Range(1, 0, 1), W, DATA),
+    ("JSON.STRLEN", Range(1, 0, 1), R, DATA),
+    ("JSON.TOGGLE", Range(1, 0, 1), W, DATA),
+    ("JSON.TYPE", Range(1, 0, 1), R, DATA),
     ("KEYS", None, R, DATA),
     ("LASTSAVE", None, R, CONTROL),
     ("LATENCY", None, R, CONTROL),
@@ -269,6 +296,7 @@ const TABLE: &[(&str, Keys, bool, bool)] = &[
     ("MONITOR", None, R, CONTROL),
     ("MOVE", Range(1, 0, 1), W, DATA),
     ("MSET", Range(1, -1, 2), W, DATA),
+    ("MSETEX", CountedPairs(1), W, DATA),
     ("MSETNX", Range(1, -1, 2), W, DATA),
     ("MULTI", None, R, CONTROL),
     ("OBJECT", None, R, CONTROL),

@@ -74,6 +74,8 @@ pub(super) fn grown(salt: Salt, len: u64) -> Fingerprint {
 /// One value of a reply.
 #[derive(Clone, Debug)]
 pub(super) struct Leaf {
+    /// How many arrays and maps it stands in.
+    pub(super) depth: usize,
     /// Covers it; `None` if it is null, an error, or was not seen.
     pub(super) print: Option<Fingerprint>,
     /// Its length, in bytes.
@@ -131,17 +133,17 @@ impl Given {
     }
 
     /// It has ended, in the reply to command `no` of a transaction.
-    pub(super) fn value(&mut self, no: usize, kind: Kind) {
+    pub(super) fn value(&mut self, no: usize, depth: usize, kind: Kind) {
         let Some((head, text)) = self.open.take() else { return };
         let null = kind == Kind::Null;
         let print = head.print().filter(|_| !matches!(kind, Kind::Null | Kind::Error));
-        self.leaves.push((no, Leaf { print, len: head.len, null, text }));
+        self.leaves.push((no, Leaf { depth, print, len: head.len, null, text }));
     }
 
     /// The reply is one line that is no value.
     pub(super) fn line(&mut self) {
         self.starts();
-        self.value(0, Kind::Simple);
+        self.value(0, 0, Kind::Simple);
     }
 
     /// What came in the reply to command `no`.

@@ -71,7 +71,7 @@ impl reply::Hears for Heard<'_> {
     }
 
     fn value(&mut self, depth: usize, kind: Kind) {
-        self.redis.given.value(self.redis.taking.no, kind);
+        self.redis.given.value(self.redis.taking.no, depth, kind);
         self.redis.taking.value(depth, kind, self.at, self.sink);
         if depth == 1 && self.redis.executing {
             self.redis.of_transaction(kind);

@@ -32,6 +32,8 @@ enum Gives {
     Texts,
     /// Members, elements or entries, of any of the keys.
     Members,
+    /// Entries of streams behind the names of these, which stand less deep.
+    Streams(SmallVec<[Fingerprint; 2]>),
     /// Fields and values in turn, behind so many other values.
     Pairs(usize),
     /// The values of these fields.
@@ -157,6 +159,12 @@ impl Args<'_> {
         all
     }
 
+    /// The names of streams behind the word `STREAMS`.
+    fn streams(&self, n: usize) -> Option<SmallVec<[Fingerprint; 2]>> {
+        let at = (1..self.c.n_kept()).find(|i| self.is(*i, "STREAMS"))?;
+        (at + 1..=at + n).map(|i| self.print(i)).collect()
+    }
+
     fn set(&self) -> (Gives, Makes, Did) {
         let lives = ["EX", "PX", "EXAT", "PXAT"].iter().any(|w| self.has(3, w));
         let if_none = self.has(3, "NX");
@@ -227,13 +235,19 @@ pub(super) fn touch(
             let each = (0..n).map(|i| a.holds(2 + 2 * i, false, name == "MSETNX")).collect();
             (Gives::Nothing, Makes::Each(each), if name == "MSETNX" { Did::Positive } else { Did::Always })
         }
+        "MSETEX" => {
+            let options = 2 + 2 * n;
+            let lives = ["EX", "PX", "EXAT", "PXAT"].iter().any(|w| a.has(options, w));
+            let only_if = a.has(options, "NX") || a.has(options, "XX");
+            let each = (0..n).map(|i| a.holds(3 + 2 * i, lives, only_if)).collect();
+            (Gives::Nothing, Makes::Each(each), Did::Positive)
+        }
+        "DELEX" => (Gives::Nothing, to_first(none()), Did::Positive),
         "APPEND" => (Gives::Nothing, Makes::Grows, Did::Always),
         "INCR" | "INCRBY" | "INCRBYFLOAT" | "DECR" | "DECRBY" | "SETBIT" | "BITFIELD" | "PFADD" | "PFMERGE" => {
             (Gives::Nothing, to_first(KeyChange::Nobodys), Did::Always)
         }
-        "SETRANGE" | "RESTORE" | "RESTORE-ASKING" | "BITOP" => {
-            (Gives::Nothing, to_first(KeyChange::Unknown), Did::Always)
-        }
+        "SETRANGE" | "RESTORE" | "RESTORE-ASKING" => (Gives::Nothing, to_first(KeyChange::Unknown), Did::Always),
         "DEL" | "UNLINK" => (Gives::Nothing, Makes::Each((0..n).map(|_| none()).collect()), Did::Always),
         "RENAME" | "RENAMENX" if n == 2 => {
             let did = if name == "RENAME" { Did::Always } else { Did::Positive };
@@ -242,7 +256,7 @@ pub(super) fn touch(
         "MOVE" if n == 2 => {
             (Gives::Nothing, Makes::Each(smallvec::smallvec![none(), from(&[0], false)]), Did::Positive)
         }
-        "SORT" if n == 2 => {
+        "SORT" | "GEORADIUS" | "GEORADIUSBYMEMBER" if n == 2 => {
             (Gives::Nothing, Makes::Each(smallvec::smallvec![KeyChange::None, from(&[0], false)]), Did::Always)
         }
         "COPY" if n == 2 => {
@@ -253,7 +267,7 @@ pub(super) fn touch(
             (Gives::Nothing, Makes::Each(smallvec::smallvec![KeyChange::None, from(&[0], true)]), did)
         }
         "SINTERSTORE" | "SUNIONSTORE" | "SDIFFSTORE" | "ZUNIONSTORE" | "ZINTERSTORE" | "ZDIFFSTORE" | "ZRANGESTORE"
-        | "GEOSEARCHSTORE"
+        | "GEOSEARCHSTORE" | "BITOP"
             if n > 1 =>
         {
             (Gives::Nothing, to_first(from(&others(n), false)), Did::Always)
@@ -318,12 +332,13 @@ pub(super) fn touch(
         | "ZINTER"
         | "ZDIFF"
         | "GEOSEARCH"
+        | "GEORADIUS"
+        | "GEORADIUSBYMEMBER"
         | "GEORADIUS_RO"
         | "GEORADIUSBYMEMBER_RO"
         | "XRANGE"
         | "XREVRANGE" => (Gives::Members, Makes::Nothing, Did::Always),
-        // Entries of different streams may have the same id.
-        "XREAD" | "XREADGROUP" if n == 1 => (Gives::Members, Makes::Nothing, Did::Always),
+        "XREAD" | "XREADGROUP" => (Gives::Streams(a.streams(n)?), Makes::Nothing, Did::Always),
         "EVAL" | "EVALSHA" | "FCALL" | "EVAL_RO" | "EVALSHA_RO" | "FCALL_RO" => a.script(n),
         _ => return None,
     };
@@ -423,6 +438,19 @@ impl Touch {
             Gives::Text if i == 0 => leaves.first().map(|l| text(l).collect()).unwrap_or_default(),
             Gives::Texts => leaves.get(i).map(|l| text(l).collect()).unwrap_or_default(),
             Gives::Members => prints(leaves),
+            // Entries of different streams may have the same id.
+            Gives::Streams(names) => {
+                let names_at = leaves.iter().map(|l| l.depth).min().unwrap_or_default();
+                let (mut here, mut all) = (false, Elements::new());
+                for leaf in leaves {
+                    if leaf.depth == names_at {
+                        here = leaf.print.is_some() && leaf.print == names.get(i).copied();
+                    } else if here {
+                        all.extend(leaf.print);
+                    }
+                }
+                all
+            }
             Gives::Anything => leaves.iter().filter(|l| l.len >= SUBSTANTIAL).filter_map(|l| l.print).collect(),
             Gives::Pairs(skip) if i == 0 => leaves
                 .get(*skip..)

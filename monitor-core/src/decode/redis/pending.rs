@@ -205,6 +205,13 @@ impl Reader<'_> {
                 }
                 (at + 1, at.saturating_add(count), 1)
             }
+            Keys::CountedPairs(at) => {
+                let count = number(at).unwrap_or(0);
+                if count == 0 {
+                    return;
+                }
+                (at + 1, at.saturating_add(count.saturating_mul(2)), 2)
+            }
             Keys::AndCounted(at) => {
                 let count = number(at + 1).unwrap_or(0);
                 (at, (at + 1).saturating_add(count), 1)
@@ -216,13 +223,25 @@ impl Reader<'_> {
             }
         };
         let (first, last, step) = range;
-        // Where a sorted copy goes.
-        let is_store = |i: &usize| c.whole(*i).is_some_and(|a| a.eq_ignore_ascii_case(b"STORE"));
-        let stores = (known.name == "SORT").then(|| (2..c.n_kept()).find(is_store).map(|at| at + 1)).flatten();
+        let is = |i: &usize, words: &[&str]| {
+            c.whole(*i).is_some_and(|a| words.iter().any(|w| a.eq_ignore_ascii_case(w.as_bytes())))
+        };
+        // Where a copy goes of what was sorted or found, or which others are sent away.
+        let mut options = 2..c.n_kept();
+        let behind: std::ops::Range<usize> = match known.name {
+            "SORT" => options.find(|i| is(i, &["STORE"])).map_or(0..0, |at| at + 1..at + 2),
+            "GEORADIUS" | "GEORADIUSBYMEMBER" => {
+                options.find(|i| is(i, &["STORE", "STOREDIST"])).map_or(0..0, |at| at + 1..at + 2)
+            }
+            "MIGRATE" => options.find(|i| is(i, &["KEYS"])).map_or(0..0, |at| at + 1..n),
+            _ => 0..0,
+        };
         // The number between a command's first key and the others is none.
         let is_key = |i: &usize| !matches!(known.keys, Keys::AndCounted(at) if *i == at + 1);
-        let all = (first..=last.min(n)).step_by(step.max(1)).filter(is_key).chain(stores);
-        let keys = all.take(MAX_KEYS).filter_map(|i| c.kept(i));
+        let all = (first..=last.min(n)).step_by(step.max(1)).filter(is_key).chain(behind);
+        // Instead of the one key that is sent away, there may be none, and several that come later.
+        let is_there = |key: &(&[u8], bool)| known.name != "MIGRATE" || !key.0.is_empty();
+        let keys = all.take(MAX_KEYS).filter_map(|i| c.kept(i)).filter(is_there);
         let mut named = None;
         let mut each: [Option<TenantId>; 2] = [None; 2];
         let mut touched = SmallVec::new();

@@ -6,7 +6,9 @@
 //! another tenant's own consumer.
 //!
 //! What every worker tells every other, unconfirmed, is no job (heartbeats, gossip, orders to all), whatever library sends
-//! it: each message reaches several consumers, and each of their tenants publishes there, too.
+//! it: each message reaches several consumers, and each of their tenants publishes there, too. And what is a job at all is
+//! learned from the work that follows: a message that nobody confirms, from a place whose messages never led its consumer
+//! to do anything anywhere else, has reached another tenant's consumer, but need be no more than housekeeping.
 //!
 //! Findings wait a little: work is judged connection by connection, and the proof may be on another one.
 //!
@@ -57,6 +59,10 @@ const TOLD: &str = "tell";
 const TO_ANOTHERS: &str = "to another tenant's own consumer";
 /// How long a delivery that nobody confirms waits, until it has shown whether all workers get such messages.
 const BROADCAST: Nanos = Nanos::secs(30);
+/// How soon after a message the work on it begins to show.
+const LEADS: Nanos = Nanos::secs(2);
+/// Most places whose latest messages one consumer's work may have followed.
+const MAX_LATEST: usize = 8;
 /// Most places remembered, and most messages that reached somebody unconfirmed.
 const MAX_PLACES: usize = 4_096;
 /// Most tenants, and most consumers of one message, told apart.
@@ -113,6 +119,10 @@ pub struct QueueTenantUnrevalidated {
     handed: Recent<(Place, Fingerprint), Option<WorkloadId>>,
     /// Deliveries of such messages to another tenant's consumer.
     unconfirmed: VecDeque<(Place, Hit)>,
+    /// When each consumer was last handed one, and from where.
+    latest: Recent<WorkloadId, SmallVec<[(Place, Nanos); 2]>>,
+    /// Places whose messages a consumer's work has followed.
+    followed: Recent<(Place, WorkloadId), ()>,
 }
 
 /// A broker, and where messages were published to.
@@ -126,6 +136,8 @@ impl Default for QueueTenantUnrevalidated {
             talks: Recent::new(MAX_PLACES),
             handed: Recent::new(MAX_PLACES),
             unconfirmed: VecDeque::new(),
+            latest: Recent::new(MAX_PLACES),
+            followed: Recent::new(MAX_PLACES),
         }
     }
 }
@@ -158,6 +170,17 @@ fn acts_for(u: &Use) -> Option<Attribution> {
 impl QueueTenantUnrevalidated {
     fn seen(&mut self, work: &JobWork) -> Option<&mut Seen> {
         self.jobs.entry(work.key, Seen::default)
+    }
+
+    /// A consumer does something: what it was lately handed elsewhere may have led to it.
+    fn follows(&mut self, u: &Use) {
+        let Some(worker) = u.site.workload else { return };
+        let Some(latest) = self.latest.get(&worker) else { return };
+        for (place, at) in latest {
+            if u.site.service != Some(place.0) && *at <= u.at && u.at.since(*at) < LEADS {
+                self.followed.insert((*place, worker), ());
+            }
+        }
     }
 
     fn worked(&mut self, u: &Use, work: &JobWork) -> Outcome {
@@ -244,6 +267,12 @@ impl QueueTenantUnrevalidated {
         if let Some(consumer) = h.consumer {
             add(&mut talk.consumers, consumer.tenant);
         }
+        if let Some(all) = h.site.workload.and_then(|w| self.latest.entry(w, SmallVec::new)) {
+            all.retain(|(from, at)| *from != place && h.at.since(*at) < LEADS);
+            if all.len() < MAX_LATEST {
+                all.push((place, h.at));
+            }
+        }
         if let Some(id) = h.id
             && let Some(first) = self.handed.entry((place, id), || h.site.workload)
         {
@@ -301,10 +330,16 @@ impl QueueTenantUnrevalidated {
     /// Tells what has waited long enough; `all`: everything.
     fn flush(&mut self, now: Nanos, all: bool, hits: &mut Vec<Hit>) -> Outcome {
         let before = hits.len();
-        while let Some((place, hit)) = self.unconfirmed.pop_front_if(|(_, h)| all || now.since(h.at) >= BROADCAST) {
-            if !self.talks.get(&place).is_some_and(Talk::is_among_workers) {
-                hits.push(hit);
+        while let Some((place, mut hit)) = self.unconfirmed.pop_front_if(|(_, h)| all || now.since(h.at) >= BROADCAST) {
+            if self.talks.get(&place).is_some_and(Talk::is_among_workers) {
+                continue;
             }
+            if !hit.site.workload.is_some_and(|w| self.followed.get(&(place, w)).is_some()) {
+                hit.severity = Severity::Low;
+                let words = Detail::Words("no work of the consumer's has followed any message from there");
+                hit.steps.push(Step { at: hit.at, what: "seen", detail: words, tenant: hit.used, basis: None });
+            }
+            hits.push(hit);
         }
         let (due, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|w| all || now.since(w.hit.at) >= WAIT);
@@ -337,10 +372,13 @@ impl Rule for QueueTenantUnrevalidated {
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         match event {
-            RuleEvent::Use(u) => match &u.job {
-                Some(work) => self.worked(u, work),
-                None => Outcome::Clear,
-            },
+            RuleEvent::Use(u) => {
+                self.follows(u);
+                match &u.job {
+                    Some(work) => self.worked(u, work),
+                    None => Outcome::Clear,
+                }
+            }
             RuleEvent::Checked(c) => {
                 self.checked(c);
                 Outcome::Clear
@@ -360,7 +398,7 @@ impl Rule for QueueTenantUnrevalidated {
         let Some(first) = hit.steps.first() else { return SmallVec::new() };
         if first.what != DELIVERY {
             // Of what nobody confirms, whatever would have shown that all tell it to all.
-            if let (true, Some(broker)) = (hit.steps.last().is_some_and(|s| s.what == TOLD), hit.site.service) {
+            if let (true, Some(broker)) = (hit.steps.iter().any(|s| s.what == TOLD), hit.site.service) {
                 return smallvec![Unseen { place: Where::EverAt(broker), since: Nanos(0) }];
             }
             // Whoever else has published a message that looks the same.
@@ -496,6 +534,31 @@ mod tests {
         // One who only listens, one who only tells, or one alone that is told: that is no talk among workers.
         assert_eq!(talk(&[A], &workers), 20);
         assert_eq!(talk(&[A, B], &[(A, LABELLED), (B, SERVER)]), 20);
+    }
+
+    #[test]
+    fn near_miss_what_no_work_follows_is_told_as_no_job() {
+        // What A's consumer does, where, and when: 20 ns after the delivery, or before it.
+        let told = |work: Option<(ServiceId, Nanos)>| {
+            let mut rule = QueueTenantUnrevalidated::default();
+            let mut h = Handed { awaits_ack: false, ..handed_to(A, Some(B)) };
+            (h.site.workload, h.at) = (Some(LABELLED), Nanos::secs(5));
+            run_event(&mut rule, &RuleEvent::Handed(&h));
+            if let Some((service, at)) = work {
+                let mut u = a_use(Verdict::SingleTenant);
+                (u.site.workload, u.site.service, u.at) = (Some(LABELLED), Some(service), at);
+                run(&mut rule, &u);
+            }
+            let hits = run_event(&mut rule, &RuleEvent::End(Nanos::secs(40)));
+            hits.into_iter().map(|h| h.severity).collect::<Vec<_>>()
+        };
+        let broker = handed_to(A, Some(B)).site.service.unwrap();
+        let soon = Nanos(Nanos::secs(5).0 + 20);
+        assert_eq!(told(None), [Severity::Low]);
+        assert_eq!(told(Some((ServiceId(77), soon))), [Severity::Critical]);
+        assert_eq!(told(Some((broker, soon))), [Severity::Low], "what it does at the broker is no work");
+        assert_eq!(told(Some((ServiceId(77), Nanos::secs(4)))), [Severity::Low], "before");
+        assert_eq!(told(Some((ServiceId(77), Nanos::secs(8)))), [Severity::Low], "much later");
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //!
 //! Source: `docs/domain.md#shared-services`.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::smallvec;
 
 use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables};
-use crate::model::{EvidenceClass, ServiceId, ServiceRole, Severity, Sym, WorkloadId};
+use crate::model::{EvidenceClass, Nanos, ServiceId, ServiceRole, Severity, Sym, WorkloadId};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -26,6 +26,10 @@ pub static INFO: RuleInfo = RuleInfo {
 /// Fewest operations on a shared service before the lack of a label means anything.
 const ENOUGH: u64 = 3;
 
+/// How long a workload has for showing whom it runs for: a shared worker that has just started looks after its queue, and
+/// does one tenant's jobs first.
+const GRACE: Nanos = Nanos::secs(10);
+
 /// From so many on, those that are gone are forgotten.
 const MAX_REPORTED: usize = 4_096;
 
@@ -33,6 +37,8 @@ const MAX_REPORTED: usize = 4_096;
 #[derive(Debug, Default)]
 pub struct TenantLabelMissing {
     reported: FxHashSet<(ServiceId, WorkloadId)>,
+    /// Since when each has been without one.
+    since: FxHashMap<(ServiceId, WorkloadId), Nanos>,
 }
 
 impl Rule for TenantLabelMissing {
@@ -47,8 +53,12 @@ impl Rule for TenantLabelMissing {
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let (RuleEvent::Tick(now) | RuleEvent::End(now)) = *event else { return Outcome::Clear };
         let before = hits.len();
+        let at_end = matches!(event, RuleEvent::End(_));
         if self.reported.len() > MAX_REPORTED {
             self.reported.retain(|(_, w)| world.directory.get(*w).is_some());
+        }
+        if self.since.len() > MAX_REPORTED {
+            self.since.clear();
         }
         for (index, service) in (0u32..).zip(world.services) {
             let mut unlabelled: Vec<_> = service.unlabelled.iter().filter(|(_, n)| **n >= ENOUGH).collect();
@@ -64,6 +74,10 @@ impl Rule for TenantLabelMissing {
                     continue;
                 }
                 let service_id = ServiceId(index);
+                let since = *self.since.entry((service_id, id)).or_insert(now);
+                if !at_end && now.since(since) < GRACE {
+                    continue;
+                }
                 if !self.reported.insert((service_id, id)) {
                     continue;
                 }
@@ -102,10 +116,20 @@ impl Rule for TenantLabelMissing {
 mod tests {
     use super::*;
     use crate::detect::testing::*;
-    use crate::model::{Nanos, Service};
+    use crate::model::Service;
 
     fn after(service: Service) -> Vec<Hit> {
-        run_on(&mut TenantLabelMissing::default(), &RuleEvent::Tick(Nanos::secs(10)), &[service])
+        run_on(&mut TenantLabelMissing::default(), &RuleEvent::End(Nanos::secs(10)), &[service])
+    }
+
+    #[test]
+    fn near_miss_who_has_just_come_may_still_show_whom_it_runs_for() {
+        let mut rule = TenantLabelMissing::default();
+        let mut service = shared_service();
+        service.unlabelled.insert(UNLABELLED, 3);
+        let mut at =
+            |seconds| run_on(&mut rule, &RuleEvent::Tick(Nanos::secs(seconds)), std::slice::from_ref(&service)).len();
+        assert_eq!([at(5), at(14), at(15), at(16)], [0, 0, 1, 0]);
     }
 
     #[test]

@@ -122,6 +122,8 @@ impl Scene {
     }
 }
 
+mod libraries;
+
 const RULE: &str = "queue-tenant-unrevalidated";
 
 fn worst(seen: &Seen, rule: &str) -> Option<(EvidenceClass, Severity)> {

@@ -200,6 +200,31 @@ fn every_key_counts() {
         ('b', "XADD log * text salve", "1700000000000-2"),
         ('b', "XREAD COUNT 9 STREAMS log 0", "[[log [[1700000000000-1 [text hello]]]]]"),
     ]);
+    // Two streams in one command, whose entries may have the same ids.
+    let [one, two] = ["1700000000000-1 [text hello]", "1700000000000-1 [text salve]"];
+    let both = format!("[[log [[{one}]]] [own [[{two}]]]]");
+    let reads = "XREAD COUNT 9 STREAMS log own 0 0";
+    b_gets_as(&[('a', "XADD log * text hello", "1700000000000-1"), ('b', reads, &both)]);
+    b_gets_as(&[('a', "XADD log * text hello", "1700000000000-1"), ('b', reads, &format!("[[log [[{one}]]]]"))]);
+    silent(&[('a', "XADD log * text hello", "1700000000000-1"), ('b', reads, &format!("[[own [[{two}]]]]"))]);
+    b_gets_as(&[
+        ('a', "GEOADD x 1 2 mergers", ":1"),
+        ('b', "GEORADIUS x 1 2 9 km STORE own", ":1"),
+        ('b', "ZRANGE own 0 -1", "[mergers]"),
+    ]);
+    b_gets_as(&[('a', "GEOADD x 1 2 mergers", ":1"), ('b', "GEORADIUSBYMEMBER x y 9 km", "[mergers]")]);
+    b_gets_as(&[('a', "MSETEX 2 x one y forty-two EX 60", ":1"), ('b', "MGET z y", "[nil forty-two]")]);
+    silent(&[('a', "MSETEX 2 x one y forty-two NX", ":0"), ('b', "MGET x y", "[one two]")]);
+    silent(&[('a', "SET x forty-two", "+OK"), ('a', "DELEX x", ":1"), ('b', "GET x", "nil")]);
+    b_gets_as(&[('a', "SADD x mergers", ":1"), ('b', "SMOVE x own mergers", ":1"), ('b', "SMEMBERS own", "[mergers]")]);
+    b_gets_as(&[
+        ('a', "ZADD x 1 mergers", ":1"),
+        ('b', "ZRANGESTORE own x 0 -1", ":1"),
+        ('b', "ZRANGE own 0 -1", "[mergers]"),
+    ]);
+    b_gets_as(&[('a', "ZADD x 1 mergers", ":1"), ('b', "ZMPOP 2 y x MIN", "[x [[mergers 1]]]")]);
+    b_gets_as(&[('a', "ZADD x 1 mergers", ":1"), ('b', "BZPOPMIN y x 5", "[x mergers 1]")]);
+    silent(&[('a', "PFADD x one", ":1"), ('b', "PFMERGE own x", "+OK"), ('b', "PFCOUNT own x", ":1")]);
     silent(&[('a', "SET x forty-two", "+OK"), ('a', "MOVE x 1", ":1"), ('b', "GET x", "nil")]);
     silent(&[
         ('a', "SET x forty-two", "+OK"),
@@ -359,8 +384,9 @@ fn libraries_own_channels_are_nobodys() {
         }
         script.steps.push(Step::Wait { millis: 3_000 });
         let seen = all(&script.steps);
-        let found = seen.findings.iter().any(|f| f.rule == "queue-tenant-unrevalidated");
-        assert_eq!(found, !is_chore, "{channel}: {:#?}", seen.findings);
+        // Nothing shows that it is a job: the listener does nothing about it.
+        let found = seen.findings.iter().find(|f| f.rule == "queue-tenant-unrevalidated").map(|f| f.severity);
+        assert_eq!(found, (!is_chore).then_some(Severity::Low), "{channel}: {:#?}", seen.findings);
     }
 }
 
@@ -406,6 +432,18 @@ fn a_key_of_anothers_among_ones_own_is_a_crossing() {
         "SUNIONSTORE globex:all globex:a acme:a",
         "EVALSHA 0123456789012345678901234567890123456789 2 globex:a acme:a",
         "SORT acme:plan STORE globex:plan",
+        "GEORADIUS acme:places 1 2 9 km STOREDIST globex:places",
+        "MIGRATE 10.0.0.9 6379  0 1000 COPY KEYS globex:plan acme:plan",
+        "MSETEX 2 globex:plan x acme:plan y",
+        "JSON.MGET globex:plan acme:plan $",
+        "JSON.MSET globex:plan $ 1 acme:plan $ 2",
+        "BITOP AND globex:bits globex:a acme:a",
+        "PFMERGE globex:n acme:n",
+        "SMOVE acme:s globex:s x",
+        "SINTERCARD 2 globex:s acme:s",
+        "ZMPOP 2 globex:z acme:z MIN",
+        "LCS globex:plan acme:plan",
+        "TOUCH globex:plan acme:plan",
         "MGET other acme:plan",
     ] {
         let (_, found) = verdicts(&[('b', asked, ":1")]);

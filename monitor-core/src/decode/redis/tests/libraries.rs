@@ -405,3 +405,26 @@ fn an_arq_job_of_which_something_is_missing_says_nothing() {
     t.run(&[b"EXEC"], b"*2\r\n+OK\r\n:1\r\n");
     assert!(t.published().iter().all(|m| !m.labelled && !m.readable), "{:#?}", t.told.events);
 }
+
+/// Celery with the serializer `msgpack`: the body is that, in base64.
+#[test]
+fn a_packed_body_of_celerys_is_read() {
+    use base64::Engine as _;
+    let with = |name: &str| {
+        let mut body = b"\x93\x90\x81".to_vec();
+        body.push(0xa0 | u8::try_from(name.len()).unwrap());
+        body.extend(name.as_bytes());
+        body.extend(b"\xa4acme\x81\xa9callbacks\xc0");
+        let body = base64::engine::general_purpose::STANDARD.encode(body);
+        let envelope = format!(
+            "{{\"body\":\"{body}\",\"content-encoding\":\"binary\",\"content-type\":\"application/x-msgpack\",\
+             \"headers\":{{\"id\":\"7f3d\",\"task\":\"send\"}},\"properties\":{{\"body_encoding\":\"base64\",\"delivery_tag\":\"t1\"}}}}"
+        );
+        let mut t = Talk::new();
+        t.run(&[b"LPUSH", b"celery", envelope.as_bytes()], b":1\r\n");
+        let m = t.published()[0];
+        (m.labelled, m.marker, m.readable)
+    };
+    assert_eq!(with("tenant_id"), (true, Claim::Tenant(TenantId(0)), true));
+    assert_eq!(with("order"), (true, Claim::Neutral, true), "a word alone may be whom it is for");
+}
