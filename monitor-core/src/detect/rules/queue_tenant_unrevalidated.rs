@@ -334,7 +334,7 @@ impl QueueTenantUnrevalidated {
             if self.talks.get(&place).is_some_and(Talk::is_among_workers) {
                 continue;
             }
-            if !hit.site.workload.is_some_and(|w| self.followed.get(&(place, w)).is_some()) {
+            if hit.site.workload.is_none_or(|w| self.followed.get(&(place, w)).is_none()) {
                 hit.severity = Severity::Low;
                 let words = Detail::Words("no work of the consumer's has followed any message from there");
                 hit.steps.push(Step { at: hit.at, what: "seen", detail: words, tenant: hit.used, basis: None });

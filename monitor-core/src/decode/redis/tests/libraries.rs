@@ -82,8 +82,11 @@ impl Talk {
     }
 
     fn published(&self) -> Vec<&Message> {
-        let message = |e| if let &QueueEvent::Published(ref m) = e { (!m.body).then_some(m) } else { None };
-        self.told.events.iter().filter_map(message).collect()
+        let all = self.told.events.iter().filter_map(|e| match e {
+            QueueEvent::Published(m) => Some(m),
+            _ => None,
+        });
+        all.filter(|m| !m.body).collect()
     }
 
     fn deliveries(&self) -> Vec<&Delivery> {
