@@ -123,9 +123,9 @@ fn clean_workers_are_silent() {
 #[test]
 fn losing_any_event_makes_no_clean_worker_guilty() {
     let mut rq = Scene::new();
-    rq.rq(8, Some);
+    rq.rq(4, Some);
     let mut arq = Scene::new();
-    arq.arq(8, Some);
+    arq.arq(4, Some);
     for scene in [rq, arq] {
         let steps = scene.script.steps;
         for n in [1, 3] {
