@@ -367,7 +367,15 @@ impl Rule for QueueTenantUnrevalidated {
     }
 
     fn tables(&mut self) -> Tables<'_> {
-        tables::of([&mut self.jobs, &mut self.waiting, &mut self.talks, &mut self.handed, &mut self.unconfirmed])
+        tables::of([
+            &mut self.jobs,
+            &mut self.waiting,
+            &mut self.talks,
+            &mut self.handed,
+            &mut self.unconfirmed,
+            &mut self.latest,
+            &mut self.followed,
+        ])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {

@@ -47,7 +47,7 @@ impl Rule for TenantLabelMissing {
     }
 
     fn tables(&mut self) -> Tables<'_> {
-        tables::of([&mut self.reported])
+        tables::of([&mut self.reported, &mut self.since])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
