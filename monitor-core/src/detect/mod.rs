@@ -5,6 +5,7 @@
 //! Hits are integers; words are made from them only when a finding is new ([`store`]).
 
 mod caller;
+mod contents;
 mod hit;
 pub(crate) mod recent;
 mod references;

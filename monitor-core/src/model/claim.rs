@@ -216,7 +216,12 @@ impl BindPolicy {
             Slot::Role | Slot::SessionUser | Slot::User => {
                 let patterns = if slot == Slot::Role { &self.roles } else { &self.users };
                 match patterns {
-                    None => tenants.within(value).map_or(Claim::Neutral, Claim::Tenant),
+                    None => match tenants.within(value) {
+                        Some(tenant) => Claim::Tenant(tenant),
+                        // Words (`reader`, `authenticated`) say what may be done; a number or an id may say for whom.
+                        None if slot != Slot::User && has_id(value) => chosen(salt, b"\0user", value),
+                        None => Claim::Neutral,
+                    },
                     Some(list) => match list.iter().find_map(|p| captured(p, value)) {
                         Some(t) => tenants.exact(t).map_or_else(opaque, Claim::Tenant),
                         None => Claim::Neutral,
@@ -266,6 +271,12 @@ fn opaque(salt: Salt, name: &[u8], value: &str) -> Claim {
 
 fn chosen(salt: Salt, name: &[u8], value: &str) -> Claim {
     Claim::Chosen(id(salt, name, value))
+}
+
+/// Whether an identifier holds a number or an id of its own: `c_1842`, `u7`, `tenant-5f3a…`. Not the version of a thing.
+fn has_id(name: &str) -> bool {
+    let mut digits = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| w.bytes().any(|b| b.is_ascii_digit()));
+    digits.any(|w| !w.strip_prefix(['v', 'V']).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit())))
 }
 
 /// Longest value that is looked into for claims, in bytes.
@@ -401,6 +412,23 @@ mod tests {
         assert_eq!(claim(&p, Slot::Role, "", "tenant_acme_east"), Claim::Tenant(TenantId(1)));
         assert_eq!(claim(&p, Slot::Role, "", "acmeology"), Claim::Neutral);
         assert_eq!(claim(&p, Slot::Role, "", "app_rw"), Claim::Neutral);
+    }
+
+    #[test]
+    fn roles_with_an_id_may_be_somebodys_and_words_are_nobodys() {
+        let p = BindPolicy::default();
+        for slot in [Slot::Role, Slot::SessionUser] {
+            let of = |value| claim(&p, slot, "", value);
+            assert!(matches!(of("c_1842"), Claim::Chosen(_)) && of("c_1842") == of("c_1842"));
+            assert!(of("c_1842") != of("c_2077"));
+            assert!(matches!(of("0f3a9c77-5d2e-4c1b-9a51-2f7d6b1c8e90"), Claim::Chosen(_)));
+            for value in ["authenticated", "reader", "app_v2", "none", ""] {
+                assert_eq!(of(value), Claim::Neutral, "{value}");
+            }
+            assert_eq!(of("tenant_acme_2"), Claim::Tenant(TenantId(0)));
+        }
+        // Who authenticated at the start is who the process is.
+        assert_eq!(claim(&p, Slot::User, "", "app_1842"), Claim::Neutral);
     }
 
     #[test]

@@ -319,10 +319,11 @@ impl Reader<'_> {
     }
 }
 
-/// The connection authenticates as `user`, if the server accepts.
+/// The connection authenticates as `user`, if the server accepts. It may do so again for every borrower, as with a session
+/// user elsewhere.
 fn bind(p: &mut Pending, user: Option<&[u8]>, sink: &mut dyn Sink) {
     let claim = match user.and_then(|u| std::str::from_utf8(u).ok()) {
-        Some(user) => sink.claim(Slot::User, "", user),
+        Some(user) => sink.claim(Slot::SessionUser, "", user),
         None => Claim::Unreadable,
     };
     p.kind = OpKind::Bind;

@@ -11,10 +11,10 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::detect::recent::Recent;
+use crate::detect::contents::{Contents, Written};
 use crate::detect::{Detail, Hit, KeyWork, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
 use crate::model::keys::{KeyChange, KeyUse};
-use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Sym, Unseen, Where};
+use crate::model::{Attribution, Nanos, ServiceId, Severity, Sym, Unseen, Where};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -28,160 +28,13 @@ pub static INFO: RuleInfo = RuleInfo {
     source: "[What a key holds](domain.md#what-a-key-holds)",
 };
 
-/// Most keys remembered as written.
-const MAX_KEYS: usize = 65_536;
-/// Most elements remembered, of all keys.
-const MAX_ELEMENTS: usize = 131_072;
-/// Most keys that one key's content was taken from.
-const MAX_SOURCES: usize = 4;
-/// Most tenants told apart that added to one text.
-const MAX_AUTHORS: usize = 4;
-
-type Key = (ServiceId, Fingerprint);
-
-/// Who wrote something.
-#[derive(Clone, Copy, Debug)]
-struct Written {
-    /// `None`: nobody known.
-    by: Option<Attribution>,
-    at: Nanos,
-    verb: Sym,
-    target: Sym,
-}
-
-/// What is known of one key.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    /// Counts how often its content was replaced: what was written before is gone.
-    generation: u32,
-    /// It holds something that is compared or counted.
-    nobodys: bool,
-    /// Who wrote the pieces of the text that it holds.
-    authors: SmallVec<[Written; 1]>,
-    /// Keys, as of their generation, whose content it took over.
-    sources: SmallVec<[(Fingerprint, u32); 1]>,
-}
-
 /// The rule: who wrote what each key holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CacheKeyUnscoped {
-    keys: Recent<Key, Held>,
-    elements: Recent<(Key, u32, Fingerprint), Written>,
-    /// Generations are not used twice, so that a key that was forgotten does not find older elements again.
-    n_generations: u32,
-}
-
-impl Default for CacheKeyUnscoped {
-    fn default() -> Self {
-        Self { keys: Recent::new(MAX_KEYS), elements: Recent::new(MAX_ELEMENTS), n_generations: 0 }
-    }
+    contents: Contents,
 }
 
 impl CacheKeyUnscoped {
-    /// Whoever else wrote something of what `w` received from the key of `u`.
-    fn anothers(&self, service: ServiceId, by: &Attribution, u: &KeyUse) -> Option<Written> {
-        let key = (service, u.key);
-        let held = self.keys.get(&key)?;
-        let own = std::iter::once((u.key, held.generation));
-        let places: SmallVec<[_; 4]> = own.chain(held.sources.iter().copied()).collect();
-        let foreign = |w: &Written| w.by.is_some_and(|a| a.tenant != by.tenant);
-        for element in &u.received {
-            for (key, generation) in &places {
-                let Some(w) = self.elements.get(&((service, *key), *generation, *element)) else { continue };
-                if foreign(w) {
-                    return Some(*w);
-                }
-                // A text that was put together is everybody's who added to it.
-                if held.authors.len() > 1
-                    && let Some(other) = held.authors.iter().find(|w| foreign(w))
-                {
-                    return Some(*other);
-                }
-                break;
-            }
-        }
-        None
-    }
-
-    /// The key's content is replaced by nothing.
-    fn empties(&mut self, key: Key) -> Option<&mut Held> {
-        self.n_generations = self.n_generations.wrapping_add(1);
-        let generation = self.n_generations;
-        let held = self.keys.entry(key, Held::default)?;
-        held.generation = generation;
-        held.authors.clear();
-        held.sources.clear();
-        Some(held)
-    }
-
-    fn writes(&mut self, key: Key, elements: &[Fingerprint], by: Written) {
-        if self.keys.get(&key).is_none() {
-            self.empties(key);
-        }
-        let Some(generation) = self.keys.get(&key).map(|held| held.generation) else { return };
-        for element in elements {
-            self.elements.insert((key, generation, *element), by);
-        }
-    }
-
-    fn changes(&mut self, service: ServiceId, uses: &[KeyUse], u: &KeyUse, by: Written) {
-        let key = (service, u.key);
-        match &u.change {
-            KeyChange::None => {}
-            KeyChange::Unknown => {
-                self.keys.remove(&key);
-            }
-            KeyChange::Nobodys => {
-                if let Some(held) = self.empties(key) {
-                    held.nobodys = true;
-                }
-            }
-            KeyChange::PerhapsNobodys(_) if self.keys.get(&key).is_some_and(|held| held.nobodys) => {
-                self.empties(key);
-            }
-            KeyChange::Holds(elements) | KeyChange::PerhapsNobodys(elements) => {
-                if let Some(held) = self.empties(key)
-                    && !elements.is_empty()
-                {
-                    held.nobodys = false;
-                    held.authors.push(by);
-                }
-                self.writes(key, elements, by);
-            }
-            KeyChange::Adds(elements) => self.writes(key, elements, by),
-            KeyChange::Grows(whole) => {
-                let mut authors = self.keys.get(&key).map(|held| held.authors.clone()).unwrap_or_default();
-                let tenant = |w: &Written| w.by.map(|a| a.tenant);
-                if authors.len() < MAX_AUTHORS && authors.iter().all(|w| tenant(w) != tenant(&by)) {
-                    authors.push(by);
-                }
-                if let Some(held) = self.empties(key) {
-                    held.authors = authors;
-                }
-                self.writes(key, &[*whole], by);
-            }
-            KeyChange::From { keys, adds } => {
-                let taken: SmallVec<[_; 4]> = keys
-                    .iter()
-                    .filter_map(|i| uses.get(usize::from(*i)))
-                    .filter_map(|from| Some((from.key, self.keys.get(&(service, from.key))?)))
-                    .flat_map(|(key, held)| std::iter::once((key, held.generation)).chain(held.sources.iter().copied()))
-                    .take(MAX_SOURCES)
-                    .collect();
-                if (!adds || self.keys.get(&key).is_none()) && self.empties(key).is_none() {
-                    return;
-                }
-                if let Some(held) = self.keys.get_mut(&key) {
-                    for source in taken {
-                        if held.sources.len() < MAX_SOURCES && !held.sources.contains(&source) {
-                            held.sources.push(source);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     fn worked(&mut self, w: &KeyWork<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
         let Some(service) = w.site.service else { return Outcome::Clear };
         let by = w.answer.attribution();
@@ -192,7 +45,7 @@ impl CacheKeyUnscoped {
                 found = Outcome::Insufficient("no tenant");
                 break;
             };
-            let Some(writer) = self.anothers(service, &reader, u) else { continue };
+            let Some(writer) = self.contents.anothers(service, &reader, u) else { continue };
             let Some(author) = writer.by else { continue };
             if world.missed.may_hide(&written_since(service, writer.at)) {
                 found = Outcome::Insufficient("a later write may have been missed");
@@ -210,7 +63,7 @@ impl CacheKeyUnscoped {
             .filter(|u| !u.scoped || matches!(u.change, KeyChange::From { .. }))
             .partition(|u| matches!(u.change, KeyChange::From { .. }));
         for u in from.into_iter().chain(rest) {
-            self.changes(service, w.uses, u, by);
+            self.contents.changes(service, w.uses, u, by);
         }
         found
     }
@@ -253,7 +106,7 @@ impl Rule for CacheKeyUnscoped {
     }
 
     fn tables(&mut self) -> Tables<'_> {
-        tables::of([&mut self.keys, &mut self.elements])
+        tables::of([&mut self.contents.keys, &mut self.contents.elements])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
@@ -280,7 +133,7 @@ mod tests {
     use super::*;
     use crate::detect::testing::*;
     use crate::model::keys::{Elements, KeyUses};
-    use crate::model::{Answer, Basis, Missed, TenantId};
+    use crate::model::{Answer, Basis, Fingerprint, Missed, TenantId};
 
     const KEY: Fingerprint = Fingerprint(9);
     const OTHER: Fingerprint = Fingerprint(10);
@@ -428,7 +281,7 @@ mod tests {
         for i in 0..200_000 {
             p.by(A, &[of(Fingerprint(i), holds(X))]);
         }
-        assert!(p.rule.keys.iter().count() <= MAX_KEYS && p.rule.elements.iter().count() <= MAX_ELEMENTS);
+        assert!(p.rule.contents.level().into_iter().all(|(n, most)| n <= most));
         assert!(p.by(B, &[KeyUse { key: Fingerprint(0), ..gets(&[X]) }]).is_empty(), "forgotten");
         assert_eq!(p.by(B, &[KeyUse { key: Fingerprint(199_999), ..gets(&[X]) }]).len(), 1);
     }

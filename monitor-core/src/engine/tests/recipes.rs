@@ -382,6 +382,11 @@ const RECIPES: &[Recipe] = &[
         &["SET ROLE {t}_rw", "SELECT id FROM orders", "RESET ROLE"],
         &[&["SELECT id FROM orders"], &["SET ROLE {o}_rw", "SELECT id FROM orders"]],
     ),
+    recipe(
+        "a role per tenant by number",
+        &["SET ROLE c_{n}", "SELECT id FROM orders"],
+        &[&["SELECT id FROM orders"], &["SET ROLE c_{m}", "SELECT id FROM orders"]],
+    ),
 ];
 
 #[test]
@@ -448,4 +453,64 @@ fn losing_any_part_of_a_recipe_makes_no_finding() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Requests that do nothing but look up, and the ones after them that bind, of both tenants in between each other on one
+/// connection; then `last`, for the second tenant, and one more of the first's.
+fn play_in_two(look_up: Request, work: Request, last: Request) -> Vec<Step> {
+    let both = [(0, look_up), (1, look_up), (0, work), (1, work)];
+    let warm = [(0, work), (1, work)];
+    let mut requests = warm.to_vec();
+    (0..6).for_each(|_| requests.extend(both));
+    requests.extend([(1, last), (0, work)]);
+    let mut script = Script::default();
+    let server = script.connect(POOLER, DATABASE, 40_000, 5432);
+    let clients = [script.connect(ACME, POOLER, 40_001, 6432), script.connect(GLOBEX, POOLER, 40_002, 6432)];
+    for conn in [server, clients[0], clients[1]] {
+        script.start(conn, "app");
+    }
+    for (n, (tenant, request)) in requests.iter().enumerate() {
+        if n + 2 == requests.len() {
+            // What came before is over.
+            script.steps.push(Step::Wait { millis: 10_000 });
+        }
+        let mut open = false;
+        for sql in *request {
+            let sql = fill(sql, *tenant);
+            let tag = tag(&sql);
+            open = tag == "BEGIN" || open && !matches!(tag, "COMMIT" | "ROLLBACK");
+            script.query(clients[*tenant], server, &sql, tag, if open { b'T' } else { b'I' });
+        }
+    }
+    script.steps.push(Step::Wait { millis: 10_000 });
+    for conn in [clients[0], clients[1], server] {
+        script.close(conn);
+    }
+    script.steps
+}
+
+const KEYS: Request = &["SELECT tenant_id FROM api_keys WHERE key_hash = 'k-{t}'"];
+const BOUND: Request = &["BEGIN", "SELECT set_config('app.tenant_id', '{t}', true)", "SELECT id FROM orders", "COMMIT"];
+
+#[test]
+fn a_request_that_only_looks_up_goes_with_the_next_one_of_its_tenant() {
+    let steps = play_in_two(KEYS, BOUND, BOUND);
+    let seen = all(&steps);
+    assert_eq!(bad(&seen), [], "{:#?}", seen.operations);
+    for n in [1, 5] {
+        for lost in 0..steps.len() {
+            let seen = play(&steps, |i| !(lost..lost + n).contains(&i), false);
+            assert_eq!(bad(&seen), [], "losing {lost}..{}", lost + n);
+        }
+    }
+}
+
+#[test]
+fn a_request_that_looks_up_and_is_followed_by_none_is_guilty_and_so_is_one_that_reads_data() {
+    for (look_up, last) in [(KEYS, KEYS), (KEYS, &["SELECT id FROM orders"]), (&["SELECT id FROM orders"], BOUND)] {
+        let seen = all(&play_in_two(look_up, BOUND, last));
+        let found = bad(&seen);
+        let right = found.iter().any(|(rule, _, used)| used == "globex" && rule.starts_with("pool-"));
+        assert!(right, "{look_up:?}, {last:?}: {found:?} {:#?}", seen.operations);
+    }
 }

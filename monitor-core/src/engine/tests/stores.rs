@@ -18,7 +18,10 @@ fn play_in_app(request: Request, last: Option<Request>) -> Vec<Step> {
         script.send(clients[tenant], 0, get.into_bytes());
         let said = last.filter(|_| i == 77).unwrap_or(request);
         for (asked, answered) in said {
-            let asked = asked.replace("{d}", ["3", "7"][tenant]).replace("{i}", &format!("{:032x}", i * 7919));
+            let asked = asked
+                .replace("{d}", ["3", "7"][tenant])
+                .replace("{u}", ["u-1842", "u-2077"][tenant])
+                .replace("{i}", &format!("{:032x}", i * 7919));
             script.send(pool, 0, command(&asked));
             script.send(pool, 1, reply(answered));
         }
@@ -41,6 +44,8 @@ const EVERYBODYS: Request = &[
     ("SET session:{i} {i}-data EX 60", "+OK"),
     ("GET session:{i}", "nil"),
 ];
+const USERS: Request = &[("AUTH {u} secret-{u}", "+OK"), ("HSET orders a 1", ":1"), ("HGET orders a", "1")];
+const ONE_USER: Request = &[("AUTH app-7 secret", "+OK"), ("HSET orders a 1", ":1"), ("HGET orders a", "1")];
 const DATABASES: Request = &[("SELECT {d}", "+OK"), ("HSET orders a 1", ":1"), ("HGET orders a", "1")];
 
 #[test]
@@ -54,12 +59,33 @@ fn locks_counters_and_sessions_are_nobodys_use_of_the_connection() {
     }
 }
 
-#[test]
-fn a_database_for_each_tenant_is_chosen_before_each_use() {
-    let seen = all(&play_in_app(DATABASES, None));
+/// Each tenant's own is clean however much is lost; who forgets to choose works in the other's.
+fn chosen_before_each_use(request: Request) {
+    let steps = play_in_app(request, None);
+    let seen = all(&steps);
     assert_eq!(bad(&seen), [], "{:#?}", seen.operations);
-    // Who forgets to choose works in the other's.
-    let seen = all(&play_in_app(DATABASES, Some(&[("HGET orders a", "1")])));
+    for lost in (0..steps.len()).step_by(7) {
+        assert_eq!(bad(&play(&steps, |i| i != lost, false)), [], "without event {lost}");
+    }
+    let seen = all(&play_in_app(request, Some(&[("HGET orders a", "1")])));
     let found = bad(&seen);
     assert!(found.iter().any(|(rule, _)| rule.starts_with("pool-")), "{found:?} {:#?}", seen.operations);
+}
+
+#[test]
+fn a_database_for_each_tenant_is_chosen_before_each_use() {
+    chosen_before_each_use(DATABASES);
+}
+
+#[test]
+fn a_user_for_each_tenant_is_its_alias_also_when_it_is_a_number() {
+    chosen_before_each_use(USERS);
+    // One for all says nothing.
+    let seen = all(&play_in_app(ONE_USER, None));
+    assert_eq!(bad(&seen), []);
+    assert!(
+        !seen.operations.iter().any(|o| o.contains("orders ") && o.ends_with("revalidated")),
+        "{:#?}",
+        seen.operations
+    );
 }
