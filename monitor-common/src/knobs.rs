@@ -11,6 +11,8 @@ pub const WAKE_BYTES: &str = "KNOB_WAKE_BYTES";
 pub const WATCH_UNKNOWN: &str = "KNOB_WATCH_UNKNOWN";
 /// `u32`: 1 when the sending thread is recorded; needs `bpf_get_current_pid_tgid` in `cgroup_skb`.
 pub const THREADS: &str = "KNOB_THREADS";
+/// `u32`: 1 when it is counted why packets are not captured (`SKIPPED`).
+pub const EXPLAIN: &str = "KNOB_EXPLAIN";
 /// `u32`: byte in `struct sock` at which the socket's cookie stands, as the kernel's BTF says.
 pub const COOKIE_OFFSET: &str = "KNOB_COOKIE_OFFSET";
 /// `u64`: random, keys the hash of addresses, so that nobody can aim at another connection's slot.

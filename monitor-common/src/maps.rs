@@ -23,6 +23,8 @@ pub mod names {
     pub const CONTROL: &str = "CONTROL";
     /// One [`super::LostCounters`] per shard and CPU.
     pub const LOST: &str = "LOST";
+    /// One [`super::Skipped`] per [`super::SkipReason`] and CPU.
+    pub const SKIPPED: &str = "SKIPPED";
     /// The rings, by shard.
     pub const RINGS: [&str; super::MAX_SHARDS as usize] = ["RING_0", "RING_1", "RING_2", "RING_3"];
 }
@@ -205,7 +207,49 @@ pub struct LostCounters {
     pub by_reason: [u64; LossReason::COUNT],
 }
 
+/// Why a packet was not captured, though nothing went wrong: index into `SKIPPED`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct SkipReason(pub u32);
+
+impl SkipReason {
+    /// The socket's cgroup is not watched.
+    pub const NOT_WATCHED: Self = Self(0);
+    /// Not TCP, a part of a datagram, or behind more headers than are looked at.
+    pub const NOT_TCP: Self = Self(1);
+    /// No payload: an acknowledgement, or the beginning or end of a connection.
+    pub const NO_PAYLOAD: Self = Self(2);
+    /// The agent wants no more of this connection: nobody can read it, or the other end tells it already.
+    pub const NOT_WANTED: Self = Self(3);
+    /// It came to a listener and continues no handshake that a watched socket began.
+    pub const NO_HANDSHAKE: Self = Self(4);
+    /// It is no TCP socket's: a raw one's, or nobody's.
+    pub const NO_SOCKET: Self = Self(5);
+    /// How many there are.
+    pub const COUNT: usize = 6;
+    /// All of them, with the words that the log has for them.
+    pub const ALL: [(Self, &'static str); Self::COUNT] = [
+        (Self::NOT_WATCHED, "not_watched"),
+        (Self::NOT_TCP, "not_tcp"),
+        (Self::NO_PAYLOAD, "no_payload"),
+        (Self::NOT_WANTED, "not_wanted"),
+        (Self::NO_HANDSHAKE, "no_handshake"),
+        (Self::NO_SOCKET, "no_tcp_socket"),
+    ];
+}
+
+/// Packets that were not captured for one reason, on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Skipped {
+    /// How many.
+    pub count: u64,
+    /// The cgroup of the last one's socket.
+    pub cgroup: u64,
+}
+
 const _: () = {
+    assert!(size_of::<Skipped>() == 16);
     assert!(size_of::<FlowState>() == 32 && align_of::<FlowState>() == 8);
     assert!(core::mem::offset_of!(FlowState, cgroup) == 8);
     assert!(core::mem::offset_of!(FlowState, last) == 16);
@@ -221,7 +265,7 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{CachedFlow, Control, FlowState, Handshake, LostCounters};
+    use super::{CachedFlow, Control, FlowState, Handshake, LostCounters, Skipped};
 
     // SAFETY: `IntoBytes` proves that there is no padding and `FromBytes` that every bit pattern is valid; all are
     // `Copy + 'static` and hold no pointer.
@@ -234,4 +278,6 @@ mod user {
     unsafe impl aya::Pod for Control {}
     // SAFETY: as above.
     unsafe impl aya::Pod for LostCounters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Skipped {}
 }

@@ -2,9 +2,9 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sk_fullsock,
+    bpf_get_current_pid_tgid, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sk_fullsock, bpf_skb_cgroup_id,
 };
-use monitor_common::maps::{BUDGET_FULL, BUDGET_SILENT, FLOW_UNTRACKED, FlowState, TELL_READS};
+use monitor_common::maps::{BUDGET_FULL, BUDGET_SILENT, FLOW_UNTRACKED, FlowState, SkipReason, TELL_READS};
 use monitor_common::records::{
     FLOW_CLIENT, FLOW_LISTENER, FLOW_NO_CLOSE, FLOW_TX_START, Kind, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX,
     SegmentHeader, TAIL,
@@ -15,6 +15,7 @@ use crate::flow::{self, Announcement, Tuple};
 use crate::knobs::{KNOB_PAYLOAD_CAP, KNOB_THREADS};
 use crate::maps::FLOWS;
 use crate::packet::{ACK, FIN, RST, SYN, Segment, parse};
+use crate::skip::{explained, skipped};
 use crate::watch::watched;
 
 /// Most records of one segment, its last bytes apart: 128 KiB. 64 KiB is what a card is given at most unless it says more
@@ -29,9 +30,19 @@ const STREAM: u32 = 1;
 /// Both hooks. `RX`: the socket receives.
 #[inline(always)]
 pub(crate) fn run<const RX: bool>(skb: *mut __sk_buff) {
-    let Some(cgroup) = watched(skb) else { return };
-    let Some(segment) = parse(skb) else { return };
+    let Some(cgroup) = watched(skb) else {
+        if explained() {
+            // SAFETY: the context as the kernel gave it.
+            skipped(SkipReason::NOT_WATCHED, unsafe { bpf_skb_cgroup_id(skb) });
+        }
+        return;
+    };
+    let Some(segment) = parse(skb) else {
+        skipped(SkipReason::NOT_TCP, cgroup);
+        return;
+    };
     if segment.len == 0 {
+        skipped(SkipReason::NO_PAYLOAD, cgroup);
         // Bare acknowledgements say nothing that the next segment does not say too.
         if segment.flags & (SYN | FIN | RST) != 0 {
             control::<RX>(skb, cgroup, &segment);
@@ -50,11 +61,11 @@ pub(crate) fn run<const RX: bool>(skb: *mut __sk_buff) {
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     let budget = match flow::cached(cookie) {
         Some(budgets) => {
-            if RX {
-                (budgets >> 32) as u32
-            } else {
-                budgets as u32 & !TELL_READS
+            let budget = if RX { (budgets >> 32) as u32 } else { budgets as u32 & !TELL_READS };
+            if explained() && budget == BUDGET_SILENT {
+                skipped(SkipReason::NOT_WANTED, cgroup);
             }
+            budget
         }
         None => not_cached::<RX>(skb, cgroup, cookie, &segment),
     };
@@ -87,7 +98,11 @@ fn not_cached<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, seg
             flow::cache(cookie, &*flow);
         }
         let [tx, rx] = (*flow).budget;
-        if RX { rx } else { tx & !TELL_READS }
+        let budget = if RX { rx } else { tx & !TELL_READS };
+        if explained() && budget == BUDGET_SILENT {
+            skipped(SkipReason::NOT_WANTED, cgroup);
+        }
+        budget
     }
 }
 
@@ -220,7 +235,11 @@ fn control<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) 
 #[inline(always)]
 fn first_seen<const RX: bool>(skb: *mut __sk_buff, cgroup: u64, cookie: u64, segment: &Segment) -> bool {
     let mut tuple = Tuple::EMPTY;
-    if !is_tcp(skb) || !tuple.read(skb, segment, RX) {
+    if !is_tcp(skb) {
+        skipped(SkipReason::NO_SOCKET, cgroup);
+        return false;
+    }
+    if !tuple.read(skb, segment, RX) {
         return false;
     }
     let syn = !RX && segment.flags & SYN != 0;
@@ -247,6 +266,7 @@ fn handshake_payload(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32
     let tag = tuple.tag();
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
     if !flow::completes_handshake(tag, seq) {
+        skipped(SkipReason::NO_HANDSHAKE, cgroup);
         return 0;
     }
     let what = Announcement { cookie: tag, cgroup, flags: FLOW_LISTENER, tx_start: 0, rx_start: 0 };

@@ -161,14 +161,21 @@ impl<T> Room<T> {
 #[inline(always)]
 pub(crate) fn lost(shard: u32, reason: LossReason) {
     if let Some(counters) = LOST.get_ptr_mut(shard) {
-        // Atomic because a softirq on this CPU may come in between; by hand because the target has no other way to
-        // say an addition whose result nobody wants, which is all that kernels before 5.12 know.
         // SAFETY: the reason is a constant below COUNT, so the counter is inside the map's value.
-        unsafe {
-            let counter = (&raw mut (*counters).by_reason).cast::<u64>().add(reason.0 as usize);
-            core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64);
-        }
+        unsafe { add_one((&raw mut (*counters).by_reason).cast::<u64>().add(reason.0 as usize)) };
     }
+}
+
+/// Adds one to a counter of a map. Atomic because a softirq on this CPU may come in between; by hand because the target has
+/// no other way to say an addition whose result nobody wants, which is all that kernels before 5.12 know.
+///
+/// # Safety
+///
+/// `counter` lies in a map's value, aligned to 8.
+#[inline(always)]
+pub(crate) unsafe fn add_one(counter: *mut u64) {
+    // SAFETY: as the caller promises.
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64) };
 }
 
 /// `n` with a bound that the verifier can see: 1..=TIER. A no-op for an `n` in that range.

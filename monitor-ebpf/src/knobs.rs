@@ -16,3 +16,5 @@ pub(crate) static KNOB_THREADS: Global<u32> = Global::new(0);
 pub(crate) static KNOB_COOKIE_OFFSET: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static KNOB_SEED: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static KNOB_EXPLAIN: Global<u32> = Global::new(0);

@@ -27,6 +27,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
+mod skip;
+#[cfg(target_arch = "bpf")]
 mod sock_calls;
 #[cfg(target_arch = "bpf")]
 mod sock_ops;

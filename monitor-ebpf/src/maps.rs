@@ -7,7 +7,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use monitor_common::maps::{
     CGROUP_CACHE_SLOTS, CachedFlow, CachedReader, Control, FLOW_CACHE_SLOTS, FlowState, HANDSHAKE_SLOTS, Handshake,
-    LostCounters, MAX_SHARDS, READER_SLOTS,
+    LostCounters, MAX_SHARDS, READER_SLOTS, SkipReason, Skipped,
 };
 
 #[map]
@@ -26,6 +26,8 @@ pub(crate) static READERS: Array<CachedReader> = Array::with_max_entries(READER_
 pub(crate) static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static LOST: PerCpuArray<LostCounters> = PerCpuArray::with_max_entries(MAX_SHARDS, 0);
+#[map]
+pub(crate) static SKIPPED: PerCpuArray<Skipped> = PerCpuArray::with_max_entries(SkipReason::COUNT as u32, 0);
 #[map]
 pub(crate) static RING_0: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]

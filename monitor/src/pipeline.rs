@@ -113,6 +113,8 @@ pub struct Run {
     pub record: Option<PathBuf>,
     /// End by itself after this long.
     pub duration: Option<Duration>,
+    /// Log why packets are not captured.
+    pub explain: bool,
 }
 
 /// What `replay` is to do.
@@ -188,6 +190,7 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
         // Whoever scrapes the agent is no finding of the agent's.
         own_listeners: server.address().into_iter().collect(),
         threads: bases.thread,
+        explain: run.explain,
         ..CaptureConfig::default()
     };
     if let Some(kb) = run.config.ring_kb {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use monitor::capture::cgroups::Hierarchy;
-use monitor::capture::ebpf::{CaptureConfig, LiveSource, SENDER_THREAD};
+use monitor::capture::ebpf::{CaptureConfig, HOOKS, LiveSource, Probes, SENDER_THREAD};
 use monitor::capture::{Budget, Source};
 use monitor_core::model::{CgroupId, Direction, Event, LossStage, Role, SocketCookie, ThreadId};
 use tests::lab::cgroup::Tree;
@@ -322,6 +322,64 @@ fn unwatched_cgroups_are_silent_and_new_ones_are_decided() -> Result<()> {
     assert_eq!(open.role, Role::Client);
     assert_eq!(log.segments.get(&cookie).map(Vec::len), Some(1));
     assert_eq!(log.unannounced, 0);
+    Ok(())
+}
+
+/// `run --probe-log`: each reason is counted where it applies, with the cgroup it applied to; and without it the programs
+/// are as short as if there were no such thing.
+#[test]
+fn why_a_packet_is_not_captured_is_told_and_costs_nothing_unless_asked() -> Result<()> {
+    let _alone = alone();
+    let tree = Tree::new("lw-live-skipped")?;
+    let (unwatched, watched) = (tree.dir("unwatched")?, tree.dir("tenants/acme")?);
+    let mut source = open(&tree, CaptureConfig { explain: true, ..CaptureConfig::default() })?;
+    let mut log = Log::default();
+    let mut pair = connect(&unwatched, &unwatched, "127.0.0.1:0", "127.0.0.1")?;
+    send(&mut pair.client, &mut pair.server, b"nobody listens")?;
+    let mut seen = connect(&watched, &watched, "127.0.0.1:0", "127.0.0.1")?;
+    send(&mut seen.client, &mut seen.server, b"hello")?;
+    settle(&mut source, &mut log)?;
+    let cookies: Vec<SocketCookie> = log.opened.keys().copied().collect();
+    cookies.iter().for_each(|c| source.set_budget(*c, Budget::Silent, Budget::Silent, false));
+    send(&mut seen.client, &mut seen.server, b"nobody wants this")?;
+    // A datagram.
+    let program = "\
+u=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(('127.0.0.1',0)); u.sendto(b'no tcp', u.getsockname())
+print('127.0.0.1:%d' % u.getsockname()[1])";
+    python(&watched, program)?;
+    settle(&mut source, &mut log)?;
+    let skipped: HashMap<&str, (u64, CgroupId)> = source.skipped().into_iter().map(|(r, n, c)| (r, (n, c))).collect();
+    for (reason, dir) in
+        [("not_watched", &unwatched), ("not_tcp", &watched), ("no_payload", &watched), ("not_wanted", &watched)]
+    {
+        let (n, cgroup) = skipped.get(reason).copied().context(reason)?;
+        ensure!(n > 0, "{reason}: {skipped:?}");
+        // Other sockets of this host are not watched either.
+        let hierarchy = Hierarchy::find()?;
+        let there = hierarchy.path_of(dir).and_then(|path| hierarchy.id(&path));
+        ensure!(reason == "not_watched" || Some(cgroup) == there, "{reason}: {cgroup:?}, not {there:?}");
+    }
+    drop(source);
+
+    let lengths = |explain| -> Result<Vec<u32>> {
+        let mut probes = Probes::load(&CaptureConfig { explain, ..CaptureConfig::default() })?;
+        let hooks = HOOKS.iter().filter(|h| h.program == "lw_egress" || h.program == "lw_ingress");
+        hooks
+            .map(|hook| {
+                // One of them may be loaded already, to find out what the kernel takes.
+                let _ = probes.load_only(hook);
+                probes.instructions(hook).context("not loaded")
+            })
+            .collect()
+    };
+    for (without, with) in lengths(false)?.into_iter().zip(lengths(true)?) {
+        println!("{without} instructions, with reasons {with}");
+        ensure!(without < with, "{without} instructions without reasons, {with} with them");
+    }
+    let mut silent = open(&tree, CaptureConfig::default())?;
+    send(&mut pair.client, &mut pair.server, b"nobody counts")?;
+    settle(&mut silent, &mut log)?;
+    assert!(silent.skipped().is_empty());
     Ok(())
 }
 

@@ -33,6 +33,10 @@ pub(super) struct Args {
     /// Record every event to this file for `replay`. It will hold payload.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Log every few seconds why packets were not captured: of sockets that are not watched, no TCP, no payload, not wanted
+    /// any more. Loads the probes with what counts that; without, it costs nothing.
+    #[arg(long)]
+    probe_log: bool,
     /// End by itself after this long, such as `90s` or `10m`.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
@@ -44,7 +48,16 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     crate::doctor::preflight().map_err(|e| Failure::CouldNot(e.to_string()))?;
     let findings = Wanted { argument: args.findings.as_deref().map(Target::parse), terminal: on_terminal() };
     let (file, record, duration) = (args.config, args.record, args.duration);
-    pipeline::run(Run { config, file, read, cgroup: args.cgroup, findings, record, duration })?;
+    pipeline::run(Run {
+        config,
+        file,
+        read,
+        cgroup: args.cgroup,
+        findings,
+        record,
+        duration,
+        explain: args.probe_log,
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -454,6 +454,11 @@ impl Converter {
         [(MALFORMED, self.malformed), (DROPPED, self.dropped)]
     }
 
+    /// Path of a cgroup, watched or not.
+    pub(super) fn path_of(&self, id: CgroupId) -> Option<&str> {
+        self.known.get(id).map(|(path, _)| path)
+    }
+
     pub(super) fn open_flows(&self) -> usize {
         self.open.len() + self.muted.len()
     }

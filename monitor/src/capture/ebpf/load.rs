@@ -140,6 +140,7 @@ impl Probes {
         let wake = ring_bytes / 4;
         let watch_unknown = 1u32;
         let threads = u32::from(config.threads);
+        let explain = u32::from(config.explain);
         let seed = seed();
         let (cookie_offset, no_calls) = match socket_calls() {
             Ok(offset) => (offset, None),
@@ -153,6 +154,7 @@ impl Probes {
             .override_global(knobs::WAKE_BYTES, &wake, true)
             .override_global(knobs::WATCH_UNKNOWN, &watch_unknown, true)
             .override_global(knobs::THREADS, &threads, true)
+            .override_global(knobs::EXPLAIN, &explain, true)
             .override_global(knobs::COOKIE_OFFSET, &cookie_offset, true)
             .override_global(knobs::SEED, &seed, true)
             .map_max_entries(names::FLOWS, config.flows.max(1))
@@ -207,6 +209,12 @@ impl Probes {
             }
         }
         Ok(())
+    }
+
+    /// Instructions of a hook's loaded program, as the kernel runs it; `None`: it is not loaded.
+    pub fn instructions(&self, hook: &Hook) -> Option<u32> {
+        // Eight bytes each.
+        self.ebpf.program(hook.program)?.info().ok()?.size_translated().map(|bytes| bytes / 8)
     }
 
     /// Loads the program of a hook without attaching it: whether the verifier takes it.

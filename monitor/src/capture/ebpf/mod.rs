@@ -11,7 +11,7 @@ use monitor_common::maps::{
     BUDGET_FULL, BUDGET_SILENT, Control, FLOW_UNTRACKED, FlowState, IGNORED, LossReason, LostCounters, MAX_SHARDS,
     TELL_READS, WATCHED, names,
 };
-use monitor_core::model::{Event, LossStage, SocketCookie};
+use monitor_core::model::{CgroupId, Event, LossStage, SocketCookie};
 
 mod btf;
 mod clock;
@@ -22,6 +22,7 @@ mod object;
 mod parked;
 mod ring;
 mod rounds;
+mod skipped;
 mod wire;
 
 pub use btf::{Btf, PATH as BTF_PATH};
@@ -34,6 +35,7 @@ use clock::Clock;
 use convert::{Converter, Kernel};
 use handle::ByHandle;
 use ring::{Ring, Waiter};
+use skipped::SkippedLog;
 
 /// How often loss counters are read and a tick is sent.
 const HOUSEKEEPING: u64 = 1_000_000_000;
@@ -67,6 +69,8 @@ pub struct CaptureConfig {
     /// Tell which thread sends and which reads, where the kernel can. Costs a little time per segment, and per read of
     /// any socket on this host.
     pub threads: bool,
+    /// Count why packets are not captured, and log it now and then. When off, it costs nothing.
+    pub explain: bool,
     /// The agent's own listeners: connections with them are not captured.
     pub own_listeners: Vec<SocketAddr>,
 }
@@ -80,6 +84,7 @@ impl Default for CaptureConfig {
             shards: None,
             scope_cgroup: None,
             threads: true,
+            explain: false,
             own_listeners: Vec::new(),
         }
     }
@@ -96,6 +101,8 @@ pub struct LiveSource {
     seen: [[u64; LossReason::COUNT]; MAX_SHARDS as usize],
     hooks: Vec<HookStatus>,
     warnings: Vec<String>,
+    /// Why packets are not captured, if somebody wants to know.
+    skipped: Option<SkippedLog>,
     root: PathBuf,
     limits: CaptureConfig,
     /// A ring was more than half full at the last batch.
@@ -125,6 +132,7 @@ impl LiveSource {
         let waiter = Waiter::new(&rings).map_err(|source| CaptureError::System { what: "epoll", source })?;
         let control = take(&mut probes, names::CONTROL, array)?;
         let lost = take(&mut probes, names::LOST, |m| PerCpuArray::try_from(m).ok())?;
+        let skipped = take(&mut probes, names::SKIPPED, |m| PerCpuArray::try_from(m).ok())?;
         let flows = take(&mut probes, names::FLOWS, |m| HashMap::try_from(m).ok())?;
         let decisions = take(&mut probes, names::CGROUPS, |m| HashMap::try_from(m).ok())?;
         let decision_cache = take(&mut probes, names::CGROUP_CACHE, array)?;
@@ -169,6 +177,7 @@ impl LiveSource {
             seen: Default::default(),
             hooks,
             warnings,
+            skipped: config.explain.then(|| SkippedLog::new(skipped)),
             root: dir,
             limits: config,
             pressed: false,
@@ -183,6 +192,12 @@ impl LiveSource {
     /// The directory at which the probes are attached: what lives below it is seen.
     pub fn root(&self) -> &std::path::Path {
         &self.root
+    }
+
+    /// Packets that were not captured though nothing went wrong, by why, and the cgroup of the last of each; empty unless
+    /// [`CaptureConfig::explain`] is on.
+    pub fn skipped(&self) -> Vec<(&'static str, u64, CgroupId)> {
+        self.skipped.as_ref().map(SkippedLog::totals).unwrap_or_default()
     }
 
     /// Hands over what is in the rings now, by time. `true`: there was something.
@@ -303,6 +318,9 @@ impl LiveSource {
         self.convert.settle();
         self.convert.sweep_parked();
         self.report_loss(sink);
+        if let Some(skipped) = &mut self.skipped {
+            skipped.tell(now, &self.convert);
+        }
         self.convert.close_what_is_gone(sink);
         if now.saturating_sub(self.last_removed) >= SWEEP {
             self.last_removed = now;
