@@ -527,6 +527,11 @@ fn what_is_surely_not_mcp_is_not_copied() {
     assert!(matches!(agent.connections[&1].0.appetite(C), Appetite::Head(_)));
 }
 
+/// What a line of an exchange gives or uses: the handle's name.
+fn handle(line: &str, what: &str) -> Option<String> {
+    line.split(what).nth(1).map(|r| r.split(' ').next().unwrap().to_owned())
+}
+
 #[test]
 fn a_stream_taken_up_again_brings_the_answer_to_its_session() {
     let session = "Mcp-Session-Id: s-0001\r\n";
@@ -549,7 +554,11 @@ fn a_stream_taken_up_again_brings_the_answer_to_its_session() {
     assert!(all[2].starts_with("2 mcp 1") && all[2].contains("[search] -> Result"), "{got:?}");
     assert!(!all[2].contains(" arguments "), "it is not called twice");
     let got = lines("Mcp-Session-Id: s-0002\r\n");
-    assert!(!mcp(&got).iter().any(|l| l.contains("-> Result")), "another session's: {got:?}");
+    let all = mcp(&got);
+    assert!(!all.iter().any(|l| l.contains("[search] -> Result")), "another session's: {got:?}");
+    // It was given something all the same, and not behind an event of the first session.
+    let used = all.iter().find(|l| l.contains(" Data GET -> Result")).unwrap_or_else(|| panic!("{got:?}"));
+    assert_ne!(handle(&all[0], " gives "), handle(used, " uses "));
 }
 
 #[test]
@@ -906,7 +915,6 @@ fn a_stream_that_is_taken_up_shows_whose_event_it_goes_on_behind() {
             (1, S, format!("{head}{:x}\r\n{first}\r\n", first.len())),
         ]
     };
-    let handle = |line: &str, what: &str| line.split(what).nth(1).map(|r| r.split(' ').next().unwrap().to_owned());
     let got = talk(&[begun(EVENT), taken_up("two", EVENT, &done(7))].concat());
     let all = mcp(&got);
     let given = all.iter().find(|l| l.contains("[search]")).unwrap();
@@ -926,11 +934,16 @@ fn a_stream_that_is_taken_up_shows_whose_event_it_goes_on_behind() {
     }
     assert!(agent.lines.iter().any(|l| l.contains("[search] -> Result (asked elsewhere)")), "{:?}", agent.lines);
     assert!(!agent.lines.iter().any(|l| l.contains(" Data GET ")), "{:?}", agent.lines);
-    for (event, answer) in [(EVENT, r#"{"jsonrpc":"2.0","method":"notifications/message"}"#.to_owned()), ("7", done(7))]
-    {
-        let got = talk(&[begun(event), taken_up("two", event, &answer)].concat());
-        assert!(!mcp(&got).iter().any(|l| l.contains(" Data GET ")), "{got:?}");
-    }
+    let message = r#"{"jsonrpc":"2.0","method":"notifications/message"}"#;
+    let got = talk(&[begun(EVENT), taken_up("two", EVENT, message)].concat());
+    assert!(!mcp(&got).iter().any(|l| l.contains(" Data GET ")), "{got:?}");
+    // A number is an event of its own session alone.
+    let got = talk(&[begun("7"), taken_up("two", "7", &done(7))].concat());
+    let all = mcp(&got);
+    let given = all.iter().find(|l| l.contains("[search]")).unwrap();
+    let used = all.iter().find(|l| l.contains(" Data GET ")).unwrap_or_else(|| panic!("{got:?}"));
+    assert!(used.contains("-> Result") && handle(given, " gives ").is_some());
+    assert_ne!(handle(given, " gives "), handle(used, " uses "));
 }
 
 #[test]

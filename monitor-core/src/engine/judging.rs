@@ -290,6 +290,14 @@ impl Session<'_> {
         })
     }
 
+    /// Whether a value was chosen for this very operation, and not left behind by another.
+    fn is_chosen_for(&self, bound: &Bound, pending: &Pending, view: &View) -> bool {
+        match bound.scope {
+            Scope::Startup => self.core.users.is_empty(),
+            _ => bound.unit == pending.unit || self.core.follows.is_first_after(bound, view.order),
+        }
+    }
+
     /// Notes whom the values in force go with. A value that was chosen for this very operation counts at once, unless it
     /// is known to be another's; the rest is given back, to be noted once the operation is judged.
     fn note_choices(&mut self, pending: &Pending, view: &View, a: Attribution) -> SmallVec<[(Bound, bool); 2]> {
@@ -297,17 +305,19 @@ impl Session<'_> {
         if pending.op.outcome != Outcome::Ok {
             return later;
         }
+        let service = self.service();
         if a.class == EvidenceClass::Inferred {
             // No choice is learned from what is inferred; that a value is not one tenant's alone may be.
+            for bound in &view.chosen {
+                if self.is_chosen_for(bound, pending, view) {
+                    self.shared.selectors.tended(service, bound, a.tenant);
+                }
+            }
             later.extend(view.chosen.iter().map(|b| (*b, false)));
             return later;
         }
-        let service = self.service();
         for bound in &view.chosen {
-            let chosen = match bound.scope {
-                Scope::Startup => self.core.users.is_empty(),
-                _ => bound.unit == pending.unit || self.core.follows.is_first_after(bound, view.order),
-            };
+            let chosen = self.is_chosen_for(bound, pending, view);
             let selectors = &mut self.shared.selectors;
             match selectors.standing(service, bound, a.tenant) {
                 Standing::Of(t) if t != a.tenant => later.push((*bound, chosen)),

@@ -56,6 +56,8 @@ type Place = (ServiceId, Slot);
 pub(super) struct Selectors {
     values: FxHashMap<(Place, OpaqueId), SmallVec<[Uses; 1]>>,
     own: FxHashMap<(Place, TenantId), Own>,
+    /// What tenants go with as far as anybody can tell, by inference as well: it may excuse, and never accuses.
+    tends: FxHashMap<(Place, TenantId), Own>,
     sample: FxHashMap<Place, SmallVec<[TenantId; 4]>>,
 }
 
@@ -69,6 +71,24 @@ fn value(bound: &Bound) -> Option<OpaqueId> {
         Claim::Chosen(id) => Some(id),
         _ => None,
     }
+}
+
+/// Notes which value a tenant went with. False: there is no room.
+fn note(all: &mut FxHashMap<(Place, TenantId), Own>, place: Place, tenant: TenantId, id: OpaqueId) -> bool {
+    if all.len() >= MAX && !all.contains_key(&(place, tenant)) {
+        return false;
+    }
+    let own = all.entry((place, tenant)).or_insert(Own { value: id, n: 0, others: 0 });
+    if own.value == id {
+        own.n = own.n.saturating_add(1);
+    } else {
+        own.others = own.others.saturating_add(1);
+        // It went with this by accident: the first value that it keeps to counts.
+        if own.others > own.n {
+            *own = Own { value: id, n: 1, others: own.n };
+        }
+    }
+    true
 }
 
 impl Selectors {
@@ -86,22 +106,27 @@ impl Selectors {
             let n = if chosen { &mut u.chosen } else { &mut u.left };
             *n = n.saturating_add(1);
         }
-        if !chosen || self.own.len() >= MAX && !self.own.contains_key(&(place, tenant)) {
+        if !chosen {
             return;
         }
-        let own = self.own.entry((place, tenant)).or_insert(Own { value: id, n: 0, others: 0 });
-        if own.value == id {
-            own.n = own.n.saturating_add(1);
-        } else {
-            own.others = own.others.saturating_add(1);
-            // It went with this by accident: the first value that it keeps to counts.
-            if own.others > own.n {
-                *own = Own { value: id, n: 1, others: own.n };
-            }
+        note(&mut self.tends, place, tenant, id);
+        if !note(&mut self.own, place, tenant, id) {
+            return;
         }
         let sample = self.sample.entry(place).or_default();
         if sample.len() < SAMPLE && !sample.contains(&tenant) {
             sample.push(tenant);
+        }
+    }
+
+    /// A tenant chose a value, as far as can be inferred.
+    pub(super) fn tended(&mut self, service: ServiceId, bound: &Bound, tenant: TenantId) {
+        let (place, Some(id)) = (place(service, bound.slot), value(bound)) else { return };
+        if note(&mut self.tends, place, tenant, id) {
+            let sample = self.sample.entry(place).or_default();
+            if sample.len() < SAMPLE && !sample.contains(&tenant) {
+                sample.push(tenant);
+            }
         }
     }
 
@@ -130,7 +155,7 @@ impl Selectors {
     /// Whether the tenant goes with this value alone, and another goes with others, too, or may still show that it does: the
     /// value is not everybody's, whoever else was seen to use it.
     fn goes_with(&self, place: Place, id: OpaqueId, tenant: TenantId) -> bool {
-        let own = |tenant| self.own.get(&(place, tenant));
+        let own = |tenant| self.tends.get(&(place, tenant));
         let elsewhere =
             |other: &TenantId| *other != tenant && own(*other).is_some_and(|own| own.value != id || own.others > 0);
         let others_do = || self.sample.get(&place).is_some_and(|tenants| tenants.iter().any(elsewhere));
@@ -168,7 +193,7 @@ impl Selectors {
 
     /// Values held, and most of them.
     pub(super) fn level(&self) -> (usize, usize) {
-        (self.values.len().max(self.own.len()), MAX)
+        (self.values.len().max(self.own.len()).max(self.tends.len()), MAX)
     }
 }
 
@@ -248,6 +273,30 @@ mod tests {
         // Nor does A keep to it.
         let all = after(&[(A, 1, true, 9), (A, 3, true, 6), (B, 2, true, 30), (B, 1, true, 9)]);
         assert_eq!(of(&all, 1, A), Standing::Nobody);
+    }
+
+    #[test]
+    fn what_is_inferred_excuses_and_never_accuses() {
+        let tended = |of_a: &[u64]| {
+            let mut all = after(&[(B, 2, true, 30), (B, 1, true, 9)]);
+            for n in of_a.iter().cycle().take(9) {
+                all.used(HERE, &db(*n, Scope::Session), A, false);
+                all.tended(HERE, &db(*n, Scope::Session), A);
+            }
+            all
+        };
+        // A keeps to what B uses at times, as far as can be inferred.
+        let all = tended(&[1]);
+        assert_eq!((of(&all, 1, A), of(&all, 1, B)), (Standing::Unsure, Standing::Nobody));
+        // A does not keep to it.
+        assert_eq!(of(&tended(&[1, 3]), 1, A), Standing::Nobody);
+        // It is never A's by inference.
+        let mut all = after(&[(B, 2, true, 9)]);
+        for _ in 0..9 {
+            all.tended(HERE, &db(1, Scope::Session), A);
+        }
+        assert!(!all.is_divided(HERE, Slot::Database));
+        assert_eq!(of(&all, 1, B), Standing::Unsure);
     }
 
     #[test]
