@@ -352,7 +352,6 @@ impl Conn {
         session.tell_posts(None);
         session.flush_all(None);
         session.release_held(true);
-        session.release_for_others(true);
     }
 
     pub(super) fn memory(&self) -> usize {

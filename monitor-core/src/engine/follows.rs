@@ -3,17 +3,14 @@
 //! A read before any binding cannot be judged until that is known. It is held, a few at most on one connection, until
 //! its tenant is bound (then it was a look-up), until the connection is bound or used for another (then it was a use of
 //! what was left there), or until something is missed or nothing more comes (then nobody knows).
-//!
-//! A request may do nothing but look up, and the next one bind, on this connection or another. So a read after which
-//! another came waits once more, for the next request of its tenant: was the tenant bound there?
 
 use std::collections::VecDeque;
 
 use super::conn::Pending;
-use super::lookups::{self, Kind};
+use super::lookups;
 use super::session::Session;
 use crate::ledger::Standing;
-use crate::model::{Bound, Claim, Nanos, OtherUse, Ruling, Slot, Sym, TenantId, UnitNo, Unseen, Where};
+use crate::model::{Bound, Claim, Nanos, Slot, Sym, TenantId, UnitNo};
 
 /// Most reads that are held on one connection, and most that wait to be learned from. Who reads more than that before
 /// it binds does not look up whom to bind.
@@ -22,8 +19,6 @@ const MAX_HELD: usize = 32;
 const MAX_FOLLOWS: usize = 64;
 /// How long a read is held.
 pub(super) const HOLD: Nanos = Nanos::secs(2);
-/// How long after a read the next request of its tenant may come. Longer than a loss on its connection stays unseen.
-const NEXT: Nanos = Nanos::secs(4);
 
 /// Something that decides about reads before it.
 #[derive(Clone, Copy, Debug)]
@@ -41,27 +36,11 @@ pub(super) enum Fate {
     Bound(Bound),
     /// Another tenant was bound, or used the connection, next.
     Not,
-    /// So it was, and its own tenant was bound by the same client right after, here or on another connection.
-    Elsewhere,
-    /// So it was, and its own tenant was not bound anywhere for a while.
-    Never,
     /// Something was missed, or whoever was bound next is not known.
     Unclear,
     /// Nothing has followed yet.
     Open,
 }
-
-/// A read after which another came.
-#[derive(Debug)]
-struct Alone {
-    tenant: TenantId,
-    pending: Pending,
-    /// What it comes to, if nothing else is bound for its tenant: by what was known of the connection then.
-    before: Before,
-}
-
-/// A verdict, and the use of another tenant's that it speaks of.
-pub(super) type Before = (Ruling, Option<OtherUse>);
 
 /// What follows on one connection, and what waits for it.
 #[derive(Debug, Default)]
@@ -77,8 +56,6 @@ pub(super) struct Follows {
     pub(super) names_schemas: bool,
     /// Reads whose verdict waits, oldest first.
     held: VecDeque<(TenantId, Pending)>,
-    /// Reads after which another came, oldest first.
-    for_others: VecDeque<Alone>,
     /// Reads that were judged and may still turn out to be look-ups, oldest first.
     learned_from: VecDeque<(TenantId, Pending)>,
 }
@@ -164,7 +141,6 @@ impl Follows {
     /// Bytes held beyond the struct itself, about.
     pub(super) fn memory(&self) -> usize {
         self.all.capacity() * size_of::<Follow>()
-            + self.for_others.capacity() * size_of::<Alone>()
             + (self.held.capacity() + self.learned_from.capacity()) * size_of::<(TenantId, Pending)>()
     }
 }
@@ -207,41 +183,6 @@ impl Session<'_> {
         self.core.follows.held.push_back((tenant, pending.clone()));
         self.shared.held.push_back((self.shared.now + HOLD, self.core.id));
         true
-    }
-
-    /// Holds a read after which another came until it is known whether its tenant is bound in the next request. Gives it
-    /// back if there is no room.
-    pub(super) fn hold_for_others(&mut self, tenant: TenantId, pending: &Pending, before: Before) -> bool {
-        let until = pending.op.ended + NEXT;
-        if self.core.follows.for_others.len() >= MAX_HELD || until <= self.shared.now || self.core.closing {
-            return false;
-        }
-        self.core.follows.for_others.push_back(Alone { tenant, pending: pending.clone(), before });
-        self.shared.held_for_others.push_back((self.shared.now + NEXT, self.core.id));
-        true
-    }
-
-    /// Judges the reads whose tenant's next request should have come by now; `all`: all that wait.
-    pub(super) fn release_for_others(&mut self, all: bool) {
-        let now = self.shared.now;
-        let is_due = |alone: &mut Alone| all || now.since(alone.pending.op.ended) >= NEXT;
-        while let Some(alone) = self.core.follows.for_others.pop_front_if(is_due) {
-            let fate = self.fate_elsewhere(alone.tenant, &alone.pending, all);
-            self.judge_alone(&alone.pending, fate, alone.before);
-        }
-    }
-
-    /// Whether the tenant of a read was bound right after, on whichever connection. `early`: it could still be.
-    pub(super) fn fate_elsewhere(&self, tenant: TenantId, pending: &Pending, early: bool) -> Fate {
-        let (service, since) = (self.service(), pending.op.ended);
-        match self.shared.lookups.bound_since(service, self.core.client_workload, tenant, since) {
-            Some(true) => return Fate::Elsewhere,
-            None => return Fate::Unclear,
-            Some(false) => {}
-        }
-        let unseen = Unseen { place: Where::Service(service), since };
-        let is_look_up = self.shared.lookups.kind(service, &pending.op) == Kind::Directory;
-        if self.shared.missed.may_hide(&unseen) || early && is_look_up { Fate::Unclear } else { Fate::Never }
     }
 
     /// Notes a read that was judged without waiting: it may turn out to be a look-up, from which is learned.

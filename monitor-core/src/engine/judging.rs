@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::conn::{CameIn, LocalBind, MAX_USERS, Pending};
-use super::follows::{Before, Fate};
+use super::follows::Fate;
 use super::lookups::{self, Kind};
 use super::session::Session;
 use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
@@ -121,20 +121,15 @@ impl Session<'_> {
 
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
     pub(super) fn judge(&mut self, pending: &Pending) {
-        self.judge_knowing(pending, None, None);
+        self.judge_knowing(pending, None);
     }
 
     /// Judges a read that was held, now that it is known, or that it never will be, what followed.
     pub(super) fn judge_held(&mut self, pending: &Pending, fate: Fate) {
-        self.judge_knowing(pending, Some(fate), None);
+        self.judge_knowing(pending, Some(fate));
     }
 
-    /// Judges a read after which another came: `before` is what it came to then.
-    pub(super) fn judge_alone(&mut self, pending: &Pending, fate: Fate, before: Before) {
-        self.judge_knowing(pending, Some(fate), Some(before));
-    }
-
-    fn judge_knowing(&mut self, pending: &Pending, fate: Option<Fate>, before: Option<Before>) {
+    fn judge_knowing(&mut self, pending: &Pending, fate: Option<Fate>) {
         let op = &pending.op;
         let own = of_its_own(op, pending.unit);
         let Some(view) = &pending.view else {
@@ -174,8 +169,8 @@ impl Session<'_> {
         let fresh = |b: &Bound| !torn && b.unit == pending.unit && b.strength >= minimum;
         let (ruling, other) = match answer {
             Answer::Tenant(a) => {
-                let (before, other) = before.unwrap_or_else(|| self.rule_on(pending, view, a, fate.is_none()));
-                match self.as_look_up(pending, view, a, (before, other), fate) {
+                let (before, other) = self.rule_on(pending, view, a, fate.is_none());
+                match self.as_look_up(pending, view, a, before, fate) {
                     Some(ruling) => (ruling, other),
                     None => {
                         self.note_user(op, view, a);
@@ -369,10 +364,9 @@ impl Session<'_> {
         pending: &Pending,
         view: &View,
         a: Attribution,
-        before: Before,
+        ruling: Ruling,
         fate: Option<Fate>,
     ) -> Option<Ruling> {
-        let (ruling, _) = before;
         let (service, op, first) = (self.service(), &pending.op, fate.is_none());
         if first {
             self.shared.lookups.used(service);
@@ -413,40 +407,24 @@ impl Session<'_> {
             return Some(ruling);
         }
         let unknown = Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None };
-        let fate = match fate.unwrap_or_else(|| self.fate(view.order, a.tenant)) {
-            // A request that only looks up is followed by another, in which its tenant is bound.
-            Fate::Not if self.core.follows.ever_bound && !touches => {
-                if self.hold_for_others(a.tenant, pending, before) {
-                    return None;
-                }
-                self.fate_elsewhere(a.tenant, pending, true)
-            }
-            fate => fate,
-        };
-        let kind = |this: &Self| this.shared.lookups.kind(service, op);
-        let look_up = |binding| Ruling { verdict: Verdict::Revalidated, other: None, binding, learned: None };
-        match fate {
+        match fate.unwrap_or_else(|| self.fate(view.order, a.tenant)) {
             Fate::Open if self.hold(a.tenant, pending) => None,
             Fate::Bound(bound) => {
                 if !amid {
                     self.shared.lookups.read_before(service, op, a.tenant);
                 }
-                Some(match kind(self) {
-                    Kind::Directory if !touches => look_up(Some(bound)),
+                Some(match self.shared.lookups.kind(service, op) {
+                    Kind::Directory if !touches => {
+                        Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned: None }
+                    }
                     Kind::Directory | Kind::Unknown => unknown,
                     Kind::Data => ruling,
                 })
             }
-            // What another request binds teaches nothing of the table: that may be by chance.
-            Fate::Elsewhere => Some(match kind(self) {
-                Kind::Directory => look_up(None),
-                Kind::Unknown => unknown,
-                Kind::Data => ruling,
-            }),
             // A connection that nobody ever binds may be there for look-ups alone, and its tenants be bound elsewhere.
             Fate::Not if !self.core.follows.ever_bound => Some(unknown),
             Fate::Unclear => Some(unknown),
-            Fate::Not | Fate::Never | Fate::Open => Some(ruling),
+            Fate::Not | Fate::Open => Some(ruling),
         }
     }
 
@@ -458,7 +436,7 @@ impl Session<'_> {
                 self.shared.lookups.read_before(service, &pending.op, a.tenant);
             }
             Fate::Open => self.learn_later(a.tenant, pending),
-            Fate::Not | Fate::Elsewhere | Fate::Never | Fate::Unclear => {}
+            Fate::Not | Fate::Unclear => {}
         }
     }
 
@@ -473,7 +451,6 @@ impl Session<'_> {
         // What was left behind for the same tenant may meet its next look-up.
         if bound.unit == pending.unit || self.core.follows.is_first_after(bound, view.order) {
             self.shared.lookups.used_bound(service, op);
-            self.shared.lookups.worked_bound(service, self.core.client_workload, a.tenant, bound.at);
         }
     }
 

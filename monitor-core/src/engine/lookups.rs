@@ -7,12 +7,10 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::model::{Nanos, Operation, Outcome, ServiceId, Slot, Sym, TenantId, WorkloadId};
+use crate::model::{Operation, Outcome, ServiceId, Slot, Sym, TenantId};
 
 /// Most tables remembered over all services. Beyond, what is new stays unknown.
 const MAX_TABLES: usize = 16_384;
-/// Most tenants of clients of services whose latest binding is remembered.
-const MAX_BOUND: usize = 16_384;
 /// Tenants who must have read a table before they bound.
 const SEVERAL: usize = 2;
 /// A table is tenants' data where at least one of so many reads of it is made bound.
@@ -76,8 +74,6 @@ struct Habits {
 pub(super) struct Lookups {
     tables: FxHashMap<(ServiceId, Sym), Table>,
     services: FxHashMap<ServiceId, Habits>,
-    /// When a client last bound a tenant, on whichever connection, and worked under that.
-    bound: FxHashMap<(ServiceId, Option<WorkloadId>, TenantId), Nanos>,
 }
 
 /// Whether an operation only reads what its text names, so that it may be a look-up.
@@ -132,29 +128,6 @@ impl Lookups {
             let Some(table) = self.table(service, name) else { continue };
             table.bound = table.bound.saturating_add(1);
             table.bound_since = true;
-        }
-    }
-
-    /// A client worked for a tenant under a binding of that time.
-    pub(super) fn worked_bound(&mut self, service: ServiceId, client: Option<WorkloadId>, tenant: TenantId, at: Nanos) {
-        let key = (service, client, tenant);
-        if self.bound.len() < MAX_BOUND || self.bound.contains_key(&key) {
-            let last = self.bound.entry(key).or_insert(at);
-            *last = at.max(*last);
-        }
-    }
-
-    /// Whether a client has bound a tenant since then. `None`: not known.
-    pub(super) fn bound_since(
-        &self,
-        service: ServiceId,
-        client: Option<WorkloadId>,
-        tenant: TenantId,
-        since: Nanos,
-    ) -> Option<bool> {
-        match self.bound.get(&(service, client, tenant)) {
-            Some(at) => Some(*at > since),
-            None => (self.bound.len() < MAX_BOUND).then_some(false),
         }
     }
 
@@ -254,11 +227,6 @@ impl Lookups {
             (Kind::Unknown, _) | (_, Kind::Unknown) => Kind::Unknown,
             _ => Kind::Directory,
         })
-    }
-
-    /// Tenants of clients held.
-    pub(super) fn n_bound(&self) -> usize {
-        self.bound.len()
     }
 
     /// Tables held, and most of them.

@@ -197,9 +197,6 @@ impl Session<'_> {
         if chosen {
             return;
         }
-        if let (Claim::Tenant(tenant), true) = (claim, scope != Scope::Startup) {
-            self.shared.lookups.worked_bound(service, self.core.client_workload, tenant, op.ended);
-        }
         match scope {
             Scope::Transaction => {
                 let warned = op.warned_ineffective;

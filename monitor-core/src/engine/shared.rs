@@ -91,8 +91,6 @@ pub(super) struct Shared {
     pub(super) lookups: Lookups,
     /// Connections with reads that are held, and until when, soonest first.
     pub(super) held: VecDeque<(Nanos, ConnId)>,
-    /// Connections with reads that wait for what comes on others, and until when, soonest first.
-    pub(super) held_for_others: VecDeque<(Nanos, ConnId)>,
     /// Tenants whose own units bound an opaque value, by service.
     pub(super) aliases: FxHashMap<(ServiceId, OpaqueId), SmallVec<[TenantId; 1]>>,
     /// What clients use only bound.
@@ -194,7 +192,6 @@ impl Shared {
             jars: Jars::default(),
             lookups: Lookups::default(),
             held: VecDeque::new(),
-            held_for_others: VecDeque::new(),
             aliases: FxHashMap::default(),
             habits: Habits::default(),
             binds_sessions: FxHashSet::default(),

@@ -145,13 +145,6 @@ impl Table {
                     .release_held(false);
             }
         }
-        while let Some((_, id)) = shared.held_for_others.pop_front_if(|(until, _)| *until <= now) {
-            step();
-            if let Some(conn) = self.conns.get_mut(&id) {
-                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
-                    .release_for_others(false);
-            }
-        }
         if now.since(self.last_expired) < TURN {
             return;
         }
