@@ -58,8 +58,9 @@ if WAY == "criteria":
     @sa.event.listens_for(Session, "do_orm_execute")
     def only_own(execute_state):
         if execute_state.is_select and not execute_state.execution_options.get("all_tenants"):
+            number = NUMBERS[current.get()]
             execute_state.statement = execute_state.statement.options(
-                orm.with_loader_criteria(OfTenant, lambda cls: cls.tenant_id == NUMBERS[current.get()], include_aliases=True)
+                orm.with_loader_criteria(OfTenant, lambda cls: cls.tenant_id == number, include_aliases=True)
             )
 
 
