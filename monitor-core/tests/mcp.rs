@@ -558,7 +558,7 @@ fn a_stream_taken_up_again_brings_the_answer_to_its_session() {
     assert!(!all.iter().any(|l| l.contains("[search] -> Result")), "another session's: {got:?}");
     // It was given something all the same, and not behind an event of the first session.
     let used = all.iter().find(|l| l.contains(" Data GET -> Result")).unwrap_or_else(|| panic!("{got:?}"));
-    assert_ne!(handle(&all[0], " gives "), handle(used, " uses "));
+    assert_ne!(handle(all[0], " gives "), handle(used, " uses "));
 }
 
 #[test]
