@@ -13,7 +13,7 @@ pub(super) struct Acceptor(Infallible);
 
 impl Acceptor {
     pub(super) fn new(files: TlsFiles) -> Result<Self, (PathBuf, String)> {
-        check(&files, &|_| Err(String::new())).map(Self)
+        Err(refused(&files))
     }
 
     pub(super) fn accept(&self, _: TcpStream) -> std::future::Pending<Option<(TcpStream, bool)>> {
@@ -25,6 +25,10 @@ impl Acceptor {
 ///
 /// # Errors
 /// Always.
-pub fn check(files: &TlsFiles, _: &dyn Fn(&Path) -> Result<Vec<u8>, String>) -> Result<Infallible, (PathBuf, String)> {
-    Err((files.certificate.clone(), "this build cannot speak TLS (the feature `tls` is off)".to_owned()))
+pub fn check(files: &TlsFiles, _: &dyn Fn(&Path) -> Result<Vec<u8>, String>) -> Result<(), (PathBuf, String)> {
+    Err(refused(files))
+}
+
+fn refused(files: &TlsFiles) -> (PathBuf, String) {
+    (files.certificate.clone(), "this build cannot speak TLS (the feature `tls` is off)".to_owned())
 }
