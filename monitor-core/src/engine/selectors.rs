@@ -110,12 +110,8 @@ impl Selectors {
             return;
         }
         note(&mut self.tends, place, tenant, id);
-        if !note(&mut self.own, place, tenant, id) {
-            return;
-        }
-        let sample = self.sample.entry(place).or_default();
-        if sample.len() < SAMPLE && !sample.contains(&tenant) {
-            sample.push(tenant);
+        if note(&mut self.own, place, tenant, id) {
+            self.sample(place, tenant);
         }
     }
 
@@ -123,10 +119,15 @@ impl Selectors {
     pub(super) fn tended(&mut self, service: ServiceId, bound: &Bound, tenant: TenantId) {
         let (place, Some(id)) = (place(service, bound.slot), value(bound)) else { return };
         if note(&mut self.tends, place, tenant, id) {
-            let sample = self.sample.entry(place).or_default();
-            if sample.len() < SAMPLE && !sample.contains(&tenant) {
-                sample.push(tenant);
-            }
+            self.sample(place, tenant);
+        }
+    }
+
+    /// Takes a tenant among those that are asked what they go with.
+    fn sample(&mut self, place: Place, tenant: TenantId) {
+        let sample = self.sample.entry(place).or_default();
+        if sample.len() < SAMPLE && !sample.contains(&tenant) {
+            sample.push(tenant);
         }
     }
 

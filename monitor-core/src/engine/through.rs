@@ -306,8 +306,8 @@ impl Session<'_> {
         if let Some(b) = binding {
             // A schema that a statement names itself says what it touches: two guesses that agree say for whom.
             let only_stated = own.iter().any(|b| b.slot == Slot::Schema) && self.bound_by_unit(no, left, &[]).is_none();
-            let other = self.inferred(through, None).filter(|a| a.tenant != b.tenant && a.bases.count() >= 2);
-            return Answer::Tenant(other.filter(|_| only_stated).unwrap_or(b));
+            let guessed = if only_stated { self.inferred(through, None) } else { None };
+            return Answer::Tenant(guessed.filter(|a| a.tenant != b.tenant && a.bases.count() >= 2).unwrap_or(b));
         }
         let marker = own.iter().find(|b| b.slot == Slot::Marker).and_then(|b| match b.claim {
             Claim::Tenant(t) => Some(t),

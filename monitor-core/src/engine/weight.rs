@@ -37,7 +37,7 @@ impl Shared {
             (requests, 320),
             (self.owners.len(), 64),
             (self.lookups.level().0, 96),
-            (self.selectors.level().0, 96),
+            (self.selectors.level().0, 144),
             (self.messages.len(), 256),
             (self.habits.len(), 96),
             (self.tools.len(), 512),
