@@ -89,6 +89,7 @@ impl Engine {
                 self.shared.lost(at, of);
             }
             Event::Reader { cookie, thread, .. } => self.table.read_by(cookie, thread, &mut self.shared, out),
+            Event::TlsSecret(_) => self.shared.stats.tls_secrets += 1,
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.
             Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}
         }

@@ -46,6 +46,8 @@ pub struct Stats {
     pub flows_evicted: u64,
     /// Segments and reads of sockets that are not followed: never announced, or dropped to make room.
     pub orphans: u64,
+    /// Secrets of TLS handshakes that were told.
+    pub tls_secrets: u64,
     /// Bytes of those segments.
     pub bytes_unfollowed: u64,
     /// Bytes of streams that were followed: of each a decoder has read them, nobody can, they were cut, or lost.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{CgroupId, Nanos, SocketCookie, ThreadId};
+use super::{CgroupId, HandshakeSecret, Nanos, SocketCookie, ThreadId};
 
 /// Which way a segment crossed the socket it was seen at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,6 +120,8 @@ pub enum Event<'a> {
         /// Who read.
         thread: ThreadId,
     },
+    /// A process has logged a secret of a TLS handshake, or would have, had somebody asked it for a key log.
+    TlsSecret(&'a HandshakeSecret),
     /// The socket is gone.
     Closed {
         /// When.
@@ -161,6 +163,7 @@ impl Event<'_> {
             | Event::Lost { at, .. }
             | Event::Tick { at } => at,
             Event::Segment(ref s) => s.at,
+            Event::TlsSecret(secret) => secret.at,
         }
     }
 }

@@ -31,6 +31,10 @@ id!(
     ThreadId(u32)
 );
 id!(
+    /// A process: the kernel's thread group id in the initial pid namespace. Given to another one in time, like a thread's.
+    ProcessId(u32)
+);
+id!(
     /// The container, pod or unit behind a cgroup or an address.
     WorkloadId(u32)
 );

@@ -19,6 +19,7 @@ pub mod settings;
 pub mod shown;
 pub mod steps;
 pub mod time;
+pub mod tls;
 pub mod token;
 pub mod verdict;
 pub mod words;
@@ -30,7 +31,7 @@ pub use finding::{
     Evidence, EvidenceClass, Finding, FlowRef, OwnerRef, ServiceRef, Severity, Suppressed, TenantPair, WorkloadRef,
 };
 pub use identity::{Directory, Owner, ServiceRole, Workload};
-pub use ids::{CgroupId, ConnId, FlowId, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId};
+pub use ids::{CgroupId, ConnId, FlowId, ProcessId, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId};
 pub use intern::{Interner, Sym};
 pub use missed::{Missed, Unseen, Where};
 pub use operation::{
@@ -40,4 +41,5 @@ pub use operation::{
 pub use service::{Regulars, Service, TenantUse};
 pub use settings::{BasisPolicy, HeaderPolicy, Settings};
 pub use time::Nanos;
+pub use tls::{HandshakeSecret, Secret, SecretLabel};
 pub use verdict::{Bound, OtherUse, Ruling, UnitNo, Verdict};

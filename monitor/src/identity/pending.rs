@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 
-use monitor_core::model::{CgroupId, Event, Nanos, Segment};
+use monitor_core::model::{CgroupId, Event, HandshakeSecret, Nanos, Segment};
 
 /// An event that owns what it borrows.
 #[derive(Debug)]
 enum Held {
     Cgroup { at: Nanos, id: CgroupId, path: String },
     Segment { segment: Segment<'static>, bytes: Vec<u8> },
+    Secret(Box<HandshakeSecret>),
     Other(Event<'static>),
 }
 
@@ -21,6 +22,7 @@ impl Held {
         match *event {
             Event::CgroupSeen { at, id, path } => Self::Cgroup { at, id, path: path.to_owned() },
             Event::Segment(s) => Self::Segment { bytes: s.bytes.to_vec(), segment: Segment { bytes: &[], ..s } },
+            Event::TlsSecret(secret) => Self::Secret(Box::new(secret.clone())),
             Event::CgroupGone { at, id } => Self::Other(Event::CgroupGone { at, id }),
             Event::Opened { at, cookie, cgroup, local, peer, role, tx_start, rx_start } => {
                 Self::Other(Event::Opened { at, cookie, cgroup, local, peer, role, tx_start, rx_start })
@@ -36,6 +38,7 @@ impl Held {
         match self {
             Self::Cgroup { at, id, path } => Event::CgroupSeen { at: *at, id: *id, path },
             Self::Segment { segment, bytes } => Event::Segment(Segment { bytes, ..*segment }),
+            Self::Secret(secret) => Event::TlsSecret(secret),
             Self::Other(event) => *event,
         }
     }
@@ -45,6 +48,7 @@ impl Held {
             + match self {
                 Self::Cgroup { path, .. } => path.len(),
                 Self::Segment { bytes, .. } => bytes.len(),
+                Self::Secret(_) => size_of::<HandshakeSecret>(),
                 Self::Other(_) => 0,
             }
     }

@@ -101,6 +101,8 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(&count.to_le_bytes());
             out.extend(reason.bytes().take(MAX_REASON).map(|b| if is_reason_byte(b) { b } else { b'_' }));
         }
+        // The recorder passes these over.
+        Event::TlsSecret(_) => {}
         Event::Tick { at } => head(out, kind::TICK, at),
     }
     let len = (out.len() - begin - 4) as u32;
