@@ -35,6 +35,8 @@ pub(super) struct Held {
     generation: u32,
     /// It holds something that is compared or counted.
     nobodys: bool,
+    /// It holds a word that is part of other keys' names.
+    names: bool,
     /// Who wrote the pieces of the text that it holds.
     authors: SmallVec<[Written; 1]>,
     /// Keys, as of their generation, whose content it took over.
@@ -82,6 +84,11 @@ impl Contents {
         None
     }
 
+    /// Whether the key holds a word that is part of other keys' names.
+    pub(super) fn names(&self, key: &Key) -> bool {
+        self.keys.get(key).is_some_and(|held| held.names)
+    }
+
     /// The key's content is replaced by nothing.
     fn empties(&mut self, key: Key) -> Option<&mut Held> {
         self.n_generations = self.n_generations.wrapping_add(1);
@@ -111,6 +118,11 @@ impl Contents {
             KeyChange::Unknown => {
                 self.keys.remove(&key);
             }
+            KeyChange::Names => {
+                if let Some(held) = self.empties(key) {
+                    (held.nobodys, held.names) = (true, true);
+                }
+            }
             KeyChange::Nobodys => {
                 if let Some(held) = self.empties(key) {
                     held.nobodys = true;
@@ -123,7 +135,7 @@ impl Contents {
                 if let Some(held) = self.empties(key)
                     && !elements.is_empty()
                 {
-                    held.nobodys = false;
+                    (held.nobodys, held.names) = (false, false);
                     held.authors.push(by);
                 }
                 self.writes(key, elements, by);

@@ -441,6 +441,12 @@ pub trait Rule: std::fmt::Debug {
         SmallVec::new()
     }
 
+    /// Whether `hit`, which waited, has turned out to be none by what was seen since.
+    fn withdraws(&self, hit: &Hit) -> bool {
+        let _ = hit;
+        false
+    }
+
     /// What it remembers by, for whoever counts and bounds the memory of that.
     fn tables(&mut self) -> Tables<'_> {
         Tables::new()

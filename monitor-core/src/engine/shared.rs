@@ -398,6 +398,9 @@ impl Shared {
         let Bench { world, rules, store, stats, .. } = self.bench();
         // A hit may have waited while its rule was switched off.
         let Some((true, rule)) = rules.iter().find(|(_, r)| r.info().id == hit.rule) else { return };
+        if rule.withdraws(hit) {
+            return;
+        }
         let told = store.add(hit, rule.as_ref(), &world, &mut ToOutput(out));
         let Some(severity) = told else { return };
         let key = (hit.rule, severity, hit.class, hit.site.service, hit.used, hit.bound);

@@ -37,6 +37,9 @@ pub enum KeyChange {
     Grows(Fingerprint),
     /// It holds something that is compared or counted, not read: a lock, a lease, a counter. That is nobody's.
     Nobodys,
+    /// Nothing; but the random word that it holds is now part of another key's name: it is a name, not content, and was
+    /// from the beginning.
+    Names,
     /// A number or a random word, which is nobody's where the key held such a thing before; else its writer's.
     PerhapsNobodys(Elements),
     /// It holds what other keys of the operation held, by their numbers, besides its own (`adds`) or instead.

@@ -253,6 +253,7 @@ impl Sink for Recorder {
                 KeyChange::Adds(all) => write!(line, " adds {}", prints(all)).unwrap(),
                 KeyChange::PerhapsNobodys(all) => write!(line, " may hold {}", prints(all)).unwrap(),
                 KeyChange::Grows(whole) => write!(line, " grows to {}", print(Some(*whole))).unwrap(),
+                KeyChange::Names => line.push_str(" is a name"),
                 KeyChange::Nobodys => line.push_str(" nobody's"),
                 KeyChange::From { keys, adds } => write!(line, " from {keys:?} {adds}").unwrap(),
                 KeyChange::Unknown => line.push_str(" unknown"),

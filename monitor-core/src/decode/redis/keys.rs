@@ -79,6 +79,8 @@ pub(super) struct Touch {
     gives: Gives,
     makes: Makes,
     did: Did,
+    /// Keys that hold a word which one of these keys is named by.
+    pub(super) pointers: SmallVec<[Fingerprint; 1]>,
 }
 
 /// A command's arguments, and where they lie.
@@ -343,7 +345,7 @@ pub(super) fn touch(
         _ => return None,
     };
     let makes = if known.write { makes } else { Makes::Nothing };
-    Some(Box::new(Touch { keys, gives, makes, did }))
+    Some(Box::new(Touch { keys, gives, makes, did, pointers: SmallVec::new() }))
 }
 
 impl Touch {
@@ -381,7 +383,25 @@ impl Touch {
         if !uses.iter().any(|u| matches!(u.change, KeyChange::From { .. })) {
             uses.retain(|u| u.says());
         }
+        uses.extend(self.pointers.iter().map(|key| KeyUse {
+            key: *key,
+            scoped: false,
+            received: Elements::new(),
+            change: KeyChange::Names,
+        }));
         uses
+    }
+
+    /// The numbers of the arguments that become the whole content of the first key, the second, and so on.
+    pub(super) fn values(name: &str, n_keys: usize) -> impl Iterator<Item = usize> {
+        let (first, step, n) = match name {
+            "SET" | "SETNX" | "GETSET" => (2, 1, 1),
+            "SETEX" | "PSETEX" => (3, 1, 1),
+            "MSET" | "MSETNX" => (2, 2, n_keys),
+            "MSETEX" => (3, 2, n_keys),
+            _ => (0, 1, 0),
+        };
+        (0..n).map(move |i| first + i * step)
     }
 
     /// Whether it did what it was sent for; `None`: that is not known.

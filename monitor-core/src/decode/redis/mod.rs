@@ -25,6 +25,7 @@ mod heard;
 mod keys;
 pub(crate) mod look;
 mod pending;
+mod pointers;
 mod queues;
 mod reply;
 mod rq;
@@ -80,6 +81,8 @@ pub struct Shared {
     in_work: Moved,
     /// Sorted sets that are queues of arq's.
     sets: Moved,
+    /// Words under keys that turn up in the names of other keys.
+    pointers: pointers::Pointers,
 }
 
 /// The decoder.

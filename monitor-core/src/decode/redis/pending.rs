@@ -245,6 +245,7 @@ impl Reader<'_> {
         let mut named = None;
         let mut each: [Option<TenantId>; 2] = [None; 2];
         let mut touched = SmallVec::new();
+        let mut pointers: SmallVec<[Fingerprint; 1]> = SmallVec::new();
         for (key, _) in keys {
             if touched.is_empty() {
                 (p.target, p.ids) = self.shape(key, sink);
@@ -252,7 +253,9 @@ impl Reader<'_> {
             let marker = self.named(key, sink);
             // What libraries keep for themselves is as good as a key that says whose it is.
             let book = std::str::from_utf8(key).is_ok_and(chores::is_book);
-            touched.push((self.print(self.db, key), book || marker != Claim::Neutral));
+            let print = self.print(self.db, key);
+            pointers.extend(self.shared.pointers.named_by(self.salt, print, key));
+            touched.push((print, book || marker != Claim::Neutral));
             if let Claim::Tenant(tenant) = marker
                 && !each.contains(&Some(tenant))
                 && let Some(place) = each.iter_mut().find(|t| t.is_none())
@@ -272,7 +275,15 @@ impl Reader<'_> {
             p.named = each;
         }
         self.elsewhere(known.name, c, &mut touched);
+        for ((key, scoped), value) in touched.iter().zip(Touch::values(known.name, touched.len())) {
+            if !scoped && let Some(value) = c.whole(value) {
+                self.shared.pointers.written(self.salt, *key, value);
+            }
+        }
         p.touch = keys::touch(self.salt, known, c, touched);
+        if let Some(touch) = &mut p.touch {
+            touch.pointers = pointers;
+        }
     }
 
     fn named(&self, key: &[u8], sink: &mut dyn Sink) -> Claim {

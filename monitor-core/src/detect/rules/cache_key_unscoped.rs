@@ -5,16 +5,19 @@
 //! remembered with its writer, and whoever receives another's is told.
 //!
 //! What is compared or counted and not read is nobody's (locks, leases, counters, limits), and so is what somebody wrote
-//! of whom nothing is known. A write that wrote nothing changes nothing.
+//! of whom nothing is known. A random word that turns up in the names of other keys is a name; where that shows only
+//! after somebody was handed it, the hit, which waits a little anyway, is withdrawn. A write that wrote nothing changes
+//! nothing.
 //!
 //! Source: `docs/domain.md#what-a-key-holds`.
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::detect::contents::{Contents, Written};
+use crate::detect::contents::{Contents, Key, Written};
+use crate::detect::recent::Recent;
 use crate::detect::{Detail, Hit, KeyWork, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
 use crate::model::keys::{KeyChange, KeyUse};
-use crate::model::{Attribution, Nanos, ServiceId, Severity, Sym, Unseen, Where};
+use crate::model::{Attribution, Nanos, ServiceId, Severity, SocketCookie, Sym, Unseen, Where};
 
 /// What is fixed about it.
 pub static INFO: RuleInfo = RuleInfo {
@@ -29,9 +32,23 @@ pub static INFO: RuleInfo = RuleInfo {
 };
 
 /// The rule: who wrote what each key holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CacheKeyUnscoped {
     contents: Contents,
+    /// Of which key each hit of late is.
+    handed: Recent<Handed, Key>,
+}
+
+/// Most hits of which the key is remembered.
+const MAX_HANDED: usize = 1_024;
+
+/// A hit: where it was found, and when.
+type Handed = (Option<SocketCookie>, Nanos);
+
+impl Default for CacheKeyUnscoped {
+    fn default() -> Self {
+        Self { contents: Contents::default(), handed: Recent::new(MAX_HANDED) }
+    }
 }
 
 impl CacheKeyUnscoped {
@@ -51,7 +68,9 @@ impl CacheKeyUnscoped {
                 found = Outcome::Insufficient("a later write may have been missed");
                 continue;
             }
-            hits.push(hit(w, &writer, author, reader));
+            let hit = hit(w, &writer, author, reader);
+            self.handed.insert(handed(&hit), (service, u.key));
+            hits.push(hit);
             found = Outcome::Found;
             break;
         }
@@ -67,6 +86,10 @@ impl CacheKeyUnscoped {
         }
         found
     }
+}
+
+fn handed(hit: &Hit) -> Handed {
+    (hit.site.flow.map(|(cookie, ..)| cookie), hit.at)
 }
 
 /// Somebody else may have written a key unseen since then.
@@ -106,7 +129,7 @@ impl Rule for CacheKeyUnscoped {
     }
 
     fn tables(&mut self) -> Tables<'_> {
-        tables::of([&mut self.contents.keys, &mut self.contents.elements])
+        tables::of([&mut self.contents.keys, &mut self.contents.elements, &mut self.handed])
     }
 
     fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
@@ -120,6 +143,10 @@ impl Rule for CacheKeyUnscoped {
         // Somebody else may have written the key since.
         let written = hit.steps.first().map_or(hit.at, |s| s.at);
         hit.site.service.map_or_else(SmallVec::new, |service| smallvec![written_since(service, written)])
+    }
+
+    fn withdraws(&self, hit: &Hit) -> bool {
+        self.handed.get(&handed(hit)).is_some_and(|key| self.contents.names(key))
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {

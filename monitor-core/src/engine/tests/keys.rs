@@ -165,6 +165,14 @@ fn what_one_wrote_and_the_other_reads() {
 fn every_key_counts() {
     b_gets_as(&[('a', "MSET x one y forty-two", "+OK"), ('b', "MGET z y", "[nil forty-two]")]);
     b_gets_as(&[('a', "SET y forty-two", "+OK"), ('a', "RENAME y z", "+OK"), ('b', "GET z", "forty-two")]);
+    // What lies under a name that is put together from a shared version is content like any other.
+    let entry = format!("page:{}", TOKENS[0]);
+    b_gets_as(&[
+        ('a', &format!("SET version {}", TOKENS[0]), "+OK"),
+        ('a', &format!("SET {entry} a's_report"), "+OK"),
+        ('b', "GET version", TOKENS[0]),
+        ('b', &format!("GET {entry}"), "a's_report"),
+    ]);
     b_gets_as(&[('a', "SADD x mergers", ":1"), ('b', "SUNIONSTORE own x y", ":1"), ('b', "SMEMBERS own", "[mergers]")]);
     b_gets_as(&[
         ('a', "ZADD x 1 mergers", ":1"),
@@ -335,6 +343,25 @@ fn locks_leases_counters_and_limits_are_nobodys() {
         ('a', "EVALSHA 0123456789012345678901234567890123456789 1 limit 10 1700000000 60", "[:1 :9]"),
         ('b', "EVALSHA 0123456789012345678901234567890123456789 1 limit 10 1700000001 60", "[:1 :8]"),
         ('b', "HMGET limit tokens time", "[9 1700000000]"),
+    ]);
+    // A version under everybody's key, which names what each caches: seen first by its writer, or by another.
+    let entry = |who: &str| format!("flask_cache_{who}4fQ1nZr0pW2mT8kL{ours}");
+    let (a, b) = (entry("a"), entry("b"));
+    silent(&[
+        ('a', "GET memver", "nil"),
+        ('a', &format!("SETEX memver 300 {ours}"), "+OK"),
+        ('a', &format!("GET {a}"), "nil"),
+        ('a', &format!("SETEX {a} 300 a's_report"), "+OK"),
+        ('b', "GET memver", ours),
+        ('b', &format!("GET {b}"), "nil"),
+        ('b', &format!("SETEX {b} 300 b's_report"), "+OK"),
+        ('a', "GET memver", ours),
+    ]);
+    silent(&[
+        ('a', &format!("SETEX memver 300 {ours}"), "+OK"),
+        ('b', "GET memver", ours),
+        ('b', &format!("GET {b}"), "nil"),
+        ('a', &format!("GET {a}"), "nil"),
     ]);
     // A place in a hash that is taken once.
     silent(&[('a', &format!("HSETNX locks job {ours}"), ":1"), ('b', "HGET locks job", ours)]);
