@@ -136,10 +136,13 @@ pub fn class_of(basis: &str) -> &'static str {
     }
 }
 
+/// The lab's tables. An agent must show their names ([`Tally::of`] goes by them).
+pub const TABLES: [&str; 3] = ["orders", "stock", "visits"];
+
 /// Whether the services count this operation: work on the lab's tables, keys and paths, not what libraries do besides.
 fn is_lab_work(kind: &str, target: &str, behind: Behind) -> bool {
     kind == "data"
-        && (behind != Behind::Postgres || ["orders", "stock", "visits"].iter().any(|table| target.contains(table)))
+        && (behind != Behind::Postgres || TABLES.iter().any(|table| target.contains(table)))
 }
 
 #[cfg(test)]

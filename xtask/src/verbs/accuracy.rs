@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 use ::tests::lab::cases::{CASES, Case, Judged};
 use ::tests::lab::service::{Program, versions};
 use ::tests::lab::shared::{Played, Stage};
-use ::tests::lab::truth::{Counts, Tally};
+use ::tests::lab::truth::{Counts, TABLES, Tally};
 use anyhow::{Context, Result, bail};
 
 use super::build::{Profile, agent};
@@ -173,10 +173,10 @@ fn measure(case: &'static Case, concurrency: u32, binary: &Path, configs: &Confi
     let mut stage = Stage::new(case, concurrency, &format!("accuracy-{}-{concurrency}", case.name))?;
     let played = stage.play(binary, true)?;
     let recording = played.recording.as_deref().context("it was to be recorded")?;
-    let tally = tally(case, &played, &replay(binary, recording, None)?)?;
+    let tally = tally(case, &played, &replay(binary, recording, &configs.all)?)?;
     let mut alone = BTreeMap::new();
     for (basis, config) in &configs.alone {
-        let one = self::tally(case, &played, &replay(binary, recording, Some(config))?)?;
+        let one = self::tally(case, &played, &replay(binary, recording, config)?)?;
         alone.insert(*basis, one.sum(|b| b == *basis));
     }
     let judged = case.judge(concurrency, &played.outcome.findings);
@@ -205,17 +205,18 @@ fn tally(case: &Case, played: &Played, operations: &str) -> Result<Tally> {
 }
 
 /// Every operation of a recording, as JSON lines.
-fn replay(binary: &Path, recording: &Path, config: Option<&PathBuf>) -> Result<String> {
+fn replay(binary: &Path, recording: &Path, config: &Path) -> Result<String> {
     let mut command = Command::new(binary);
-    command.arg("replay").arg(recording).args(["--findings", "/dev/null", "--operations", "-"]);
-    if let Some(config) = config {
-        command.arg("--config").arg(config);
-    }
+    command.arg("replay").arg(recording).args(["--findings", "/dev/null", "--operations", "-", "--config"]).arg(config);
     sh::capture(&mut command)
 }
 
-/// Configurations that leave one switchable basis on, each.
+/// Configurations for replays: the lab's tables are shown by their names from the first operation on, as operations are
+/// joined with what the services know by counting those on these tables.
 struct Configs {
+    /// With every basis on.
+    all: PathBuf,
+    /// Each with one switchable basis on.
     alone: Vec<(&'static str, PathBuf)>,
 }
 
@@ -223,9 +224,12 @@ impl Configs {
     fn write() -> Result<Self> {
         let dir = paths::lab().join("accuracy");
         fs::create_dir_all(&dir)?;
+        let shown = format!("version: 1\nexport:\n  show:\n    names: [{}]\n", TABLES.join(", "));
+        let all = dir.join("all.yaml");
+        fs::write(&all, &shown)?;
         let mut alone = Vec::new();
         for basis in SWITCHABLE {
-            let mut text = "version: 1\nattribution:\n  bases:\n".to_owned();
+            let mut text = format!("{shown}attribution:\n  bases:\n");
             for other in SWITCHABLE {
                 text.push_str(&format!("    {other}: {}\n", other == basis));
             }
@@ -233,7 +237,7 @@ impl Configs {
             fs::write(&file, text)?;
             alone.push((basis, file));
         }
-        Ok(Self { alone })
+        Ok(Self { all, alone })
     }
 }
 
