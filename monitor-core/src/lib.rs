@@ -3,7 +3,7 @@
 //! Events from a source go in, judged operations and findings come out:
 //!
 //! ```text
-//! event ─▶ stream ─▶ decode ─▶ attribute ─▶ ledger ─▶ detect ─▶ finding
+//! event ─▶ stream ─▶ (tls) ─▶ decode ─▶ attribute ─▶ ledger ─▶ detect ─▶ finding
 //! ```
 //!
 //! Nothing here does I/O, reads a clock or spawns a task: time is in the events, so the same input gives the same
@@ -18,3 +18,4 @@ pub mod engine;
 pub mod ledger;
 pub mod model;
 pub mod stream;
+pub mod tls;

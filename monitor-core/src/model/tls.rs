@@ -102,6 +102,63 @@ pub struct HandshakeSecret {
     pub secret: Secret,
 }
 
+/// Why something that is sealed with TLS is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unread {
+    /// Nobody has switched the reading of TLS on.
+    Off,
+    /// The handshake was before the agent looked.
+    OlderThanAgent,
+    /// The handshake's secrets were not told in time.
+    NoSecret,
+    /// Something is missing, and with it the place in what follows.
+    Lost,
+    /// A record fits no key, although nothing is missing.
+    NotAuthentic,
+    /// A version, a cipher suite or a renegotiation that is not read.
+    Unsupported,
+    /// It is no TLS after all, or breaks its rules.
+    Malformed,
+    /// Sent before the handshake was over (0-RTT).
+    EarlyData,
+    /// The process' executable or library has no function that surely tells secrets.
+    AmbiguousBinary,
+    /// The process speaks Java's own TLS.
+    Java,
+}
+
+impl Unread {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Off,
+        Self::OlderThanAgent,
+        Self::NoSecret,
+        Self::Lost,
+        Self::NotAuthentic,
+        Self::Unsupported,
+        Self::Malformed,
+        Self::EarlyData,
+        Self::AmbiguousBinary,
+        Self::Java,
+    ];
+
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::OlderThanAgent => "older_than_agent",
+            Self::NoSecret => "no_secret",
+            Self::Lost => "lost",
+            Self::NotAuthentic => "not_authentic",
+            Self::Unsupported => "unsupported",
+            Self::Malformed => "malformed",
+            Self::EarlyData => "early_data",
+            Self::AmbiguousBinary => "ambiguous_binary",
+            Self::Java => "java",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
