@@ -23,6 +23,7 @@ pub mod shape;
 pub mod token;
 pub mod trace;
 pub mod values;
+mod wire;
 
 use smallvec::SmallVec;
 

@@ -17,6 +17,7 @@ pub mod queue;
 pub mod service;
 pub mod settings;
 pub mod shown;
+pub mod sides;
 pub mod steps;
 pub mod time;
 pub mod tls;
@@ -40,6 +41,7 @@ pub use operation::{
 };
 pub use service::{Regulars, Service, TenantUse};
 pub use settings::{BasisPolicy, HeaderPolicy, Settings};
+pub use sides::Sides;
 pub use time::Nanos;
 pub use tls::{HandshakeSecret, Secret, SecretLabel};
 pub use verdict::{Bound, OtherUse, Ruling, UnitNo, Verdict};

@@ -1,8 +1,9 @@
 //! Content headers: length of the body and properties of the message (AMQP 0-9-1 §4.2.6.1).
 
-use super::bytes::{Bytes, Field, decimal, fields};
+use super::table::{Field, decimal, fields};
 use crate::decode::Sink;
 use crate::decode::message::Draft;
+use crate::decode::wire::Reader;
 use crate::model::{Claim, Slot};
 
 /// Shortest message id that nobody else uses, whatever the queue: anything like a UUID.
@@ -28,18 +29,18 @@ pub(super) struct Place<'a> {
 
 /// Length of the body; `None`: no content header.
 pub(super) fn size(payload: &[u8]) -> Option<u64> {
-    let mut b = Bytes(payload);
-    (b.short()? == 60).then_some(())?;
-    b.short()?;
-    b.longlong()
+    let mut b = Reader::new(payload);
+    (b.u16()? == 60).then_some(())?;
+    b.u16()?;
+    b.u64()
 }
 
 /// Reads a content header into `draft`; `None`: malformed.
 pub(super) fn read(payload: &[u8], place: Place<'_>, draft: &mut Draft, sink: &mut dyn Sink) -> Option<Header> {
     let size = size(payload)?;
-    let mut b = Bytes(payload);
+    let mut b = Reader::new(payload);
     b.take(12)?;
-    let flags = b.short()?;
+    let flags = b.u16()?;
     // Only bodies with more properties than there are have a second word of flags.
     if flags & 1 != 0 {
         return None;
@@ -47,29 +48,29 @@ pub(super) fn read(payload: &[u8], place: Place<'_>, draft: &mut Draft, sink: &m
     let has = |bit: u8| flags >> bit & 1 != 0;
     for bit in [15, 14] {
         if has(bit) {
-            b.shortstr()?;
+            b.u8_bytes()?;
         }
     }
     if has(13) {
-        headers(b.longstr()?, draft, sink)?;
+        headers(b.u32_bytes()?, draft, sink)?;
     }
     for bit in [12, 11] {
         if has(bit) {
-            b.octet()?;
+            b.u8()?;
         }
     }
     if has(10)
-        && let Some(id) = text(b.shortstr()?)
+        && let Some(id) = text(b.u8_bytes()?)
     {
         draft.trace("correlation-id", id);
     }
     for bit in [9, 8] {
         if has(bit) {
-            b.shortstr()?;
+            b.u8_bytes()?;
         }
     }
     if has(7) {
-        let id = b.shortstr()?;
+        let id = b.u8_bytes()?;
         if id.len() >= UNIQUE {
             draft.id("amqp message", &[id]);
         } else if !id.is_empty() {
@@ -80,14 +81,14 @@ pub(super) fn read(payload: &[u8], place: Place<'_>, draft: &mut Draft, sink: &m
         }
     }
     if has(6) {
-        b.longlong()?;
+        b.u64()?;
     }
     if has(5) {
-        b.shortstr()?;
+        b.u8_bytes()?;
     }
     let mut user = Claim::Neutral;
     if has(4)
-        && let Some(name) = text(b.shortstr()?)
+        && let Some(name) = text(b.u8_bytes()?)
     {
         user = sink.claim(Slot::User, "", name);
     }

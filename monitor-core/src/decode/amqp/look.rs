@@ -1,8 +1,8 @@
 //! Do these bytes belong to a connection of AMQP 0-9-1, and who says them?
 
-use super::bytes::Bytes;
 use super::frame::{END, HEAD, Head, Kind};
 use super::method::{self, Says};
+use crate::decode::wire::Reader;
 use crate::model::Side;
 
 /// What a client begins with: protocol name, id 0, version 0-9-1 (§4.2.2).
@@ -86,8 +86,8 @@ pub(super) fn begins(bytes: &[u8], from: Side) -> bool {
 }
 
 fn method_of(payload: &[u8]) -> Option<method::Known> {
-    let mut b = Bytes(payload);
-    method::known((b.short()?, b.short()?))
+    let mut b = Reader::new(payload);
+    method::known((b.u16()?, b.u16()?))
 }
 
 /// Goes from frame to frame, the last one's beginning included if it is long enough to tell. `Some(true)`: they end

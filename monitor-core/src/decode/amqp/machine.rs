@@ -1,7 +1,6 @@
 //! What methods mean: requests and their answers, messages, and what becomes of them.
 
 use super::Amqp;
-use super::bytes::Bytes;
 use super::channel::{Channel, MAX_PENDING, Special, pending};
 use super::content::{Content, Purpose};
 use super::core::What;
@@ -9,6 +8,7 @@ use super::frame::Piece;
 use super::method::{self, Id, Known, Method};
 use super::session::{self, Opening};
 use crate::decode::message::shown;
+use crate::decode::wire::Reader;
 use crate::decode::{Disturbance, Sink};
 use crate::model::queue::Settlement;
 use crate::model::{Effect, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym};
@@ -80,13 +80,13 @@ impl Amqp {
     }
 
     fn method(&mut self, from: Side, number: u16, payload: &[u8], at: Nanos, sink: &mut dyn Sink) {
-        let mut b = Bytes(payload);
-        let (Some(class), Some(method)) = (b.short(), b.short()) else { return };
+        let mut b = Reader::new(payload);
+        let (Some(class), Some(method)) = (b.u16(), b.u16()) else { return };
         let Some(known) = method::known((class, method)).filter(|k| k.says.includes(from)) else {
             sink.decode_error("unknown_method");
             return;
         };
-        let Some(read) = method::read(known.id, b.0) else {
+        let Some(read) = method::read(known.id, b.rest()) else {
             sink.decode_error("short_method");
             self.lose(at, Disturbance::Malformed, sink);
             return;

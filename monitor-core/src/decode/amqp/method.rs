@@ -2,7 +2,7 @@
 //! `connection.blocked`, `update-secret`, `exchange.bind`, `basic.nack`, `confirm` and the broker's `basic.cancel` are
 //! RabbitMQ's extensions).
 
-use super::bytes::Bytes;
+use crate::decode::wire::Reader;
 use crate::model::Side;
 
 /// Class and number of a method.
@@ -192,99 +192,99 @@ pub(super) enum Method<'a> {
 
 /// Reads a method's arguments; `None`: too short.
 pub(super) fn read<'a>(id: Id, arguments: &'a [u8]) -> Option<Method<'a>> {
-    let mut b = Bytes(arguments);
+    let mut b = Reader::new(arguments);
     let named = |name: &'a [u8], bits: u8, no_wait: u8| Method::Other { name, waits: bits >> no_wait & 1 == 0 };
     Some(match id {
         (10, 11) => {
-            b.longstr()?;
-            Method::StartOk { mechanism: b.shortstr()?, response: b.longstr()? }
+            b.u32_bytes()?;
+            Method::StartOk { mechanism: b.u8_bytes()?, response: b.u32_bytes()? }
         }
-        (10, 40) => Method::Open { vhost: b.shortstr()? },
+        (10, 40) => Method::Open { vhost: b.u8_bytes()? },
         (10 | 20, 50 | 40) => {
-            b.short()?;
-            b.shortstr()?;
-            Method::Close { failed: (b.short()?, b.short()?) }
+            b.u16()?;
+            b.u8_bytes()?;
+            Method::Close { failed: (b.u16()?, b.u16()?) }
         }
-        (10, 70) => Method::UpdateSecret { secret: b.longstr()? },
+        (10, 70) => Method::UpdateSecret { secret: b.u32_bytes()? },
         (40, 10) => {
-            b.short()?;
-            let name = b.shortstr()?;
-            b.shortstr()?;
-            named(name, b.octet()?, 4)
+            b.u16()?;
+            let name = b.u8_bytes()?;
+            b.u8_bytes()?;
+            named(name, b.u8()?, 4)
         }
         (40, 30 | 40) => {
-            b.short()?;
-            let name = b.shortstr()?;
-            b.shortstr()?;
-            b.shortstr()?;
-            named(name, b.octet()?, 0)
+            b.u16()?;
+            let name = b.u8_bytes()?;
+            b.u8_bytes()?;
+            b.u8_bytes()?;
+            named(name, b.u8()?, 0)
         }
         (50, 20) => {
-            b.short()?;
-            let name = b.shortstr()?;
-            b.shortstr()?;
-            b.shortstr()?;
-            named(name, b.octet()?, 0)
+            b.u16()?;
+            let name = b.u8_bytes()?;
+            b.u8_bytes()?;
+            b.u8_bytes()?;
+            named(name, b.u8()?, 0)
         }
         (40, 20) | (50, 10 | 30 | 40) => {
-            b.short()?;
-            let name = b.shortstr()?;
+            b.u16()?;
+            let name = b.u8_bytes()?;
             let bit = match id {
                 (40, 20) => 1,
                 (50, 10) => 4,
                 (50, 40) => 2,
                 _ => 0,
             };
-            named(name, b.octet()?, bit)
+            named(name, b.u8()?, bit)
         }
         (50, 50) => {
-            b.short()?;
-            named(b.shortstr()?, 0, 0)
+            b.u16()?;
+            named(b.u8_bytes()?, 0, 0)
         }
         (60, 20) => {
-            b.short()?;
-            let (queue, tag, bits) = (b.shortstr()?, b.shortstr()?, b.octet()?);
+            b.u16()?;
+            let (queue, tag, bits) = (b.u8_bytes()?, b.u8_bytes()?, b.u8()?);
             Method::Consume { queue, tag, no_ack: bits & 2 != 0, waits: bits & 8 == 0 }
         }
-        (60, 21) => Method::ConsumeOk { tag: b.shortstr()? },
-        (60, 30) => Method::Cancel { tag: b.shortstr()?, waits: b.octet()? & 1 == 0 },
+        (60, 21) => Method::ConsumeOk { tag: b.u8_bytes()? },
+        (60, 30) => Method::Cancel { tag: b.u8_bytes()?, waits: b.u8()? & 1 == 0 },
         (60, 40) => {
-            b.short()?;
+            b.u16()?;
             let to = address(&mut b)?;
-            b.octet()?;
+            b.u8()?;
             Method::Publish(to)
         }
         (60, 50) => {
-            b.short()?;
-            b.shortstr()?;
+            b.u16()?;
+            b.u8_bytes()?;
             Method::Return(address(&mut b)?)
         }
         (60, 60) => {
-            let consumer = b.shortstr()?;
-            let (tag, bits) = (b.longlong()?, b.octet()?);
+            let consumer = b.u8_bytes()?;
+            let (tag, bits) = (b.u64()?, b.u8()?);
             Method::Deliver { consumer, tag, again: bits & 1 != 0, to: address(&mut b)? }
         }
         (60, 70) => {
-            b.short()?;
-            Method::Get { queue: b.shortstr()?, no_ack: b.octet()? & 1 != 0 }
+            b.u16()?;
+            Method::Get { queue: b.u8_bytes()?, no_ack: b.u8()? & 1 != 0 }
         }
         (60, 71) => {
-            let (tag, bits) = (b.longlong()?, b.octet()?);
+            let (tag, bits) = (b.u64()?, b.u8()?);
             Method::GetOk { tag, again: bits & 1 != 0, to: address(&mut b)? }
         }
-        (60, 80) => Method::Ack { tag: b.longlong()?, multiple: b.octet()? & 1 != 0 },
-        (60, 90) => Method::Reject { tag: b.longlong()?, requeue: b.octet()? & 1 != 0 },
+        (60, 80) => Method::Ack { tag: b.u64()?, multiple: b.u8()? & 1 != 0 },
+        (60, 90) => Method::Reject { tag: b.u64()?, requeue: b.u8()? & 1 != 0 },
         (60, 120) => {
-            let (tag, bits) = (b.longlong()?, b.octet()?);
+            let (tag, bits) = (b.u64()?, b.u8()?);
             Method::Nack { tag, multiple: bits & 1 != 0, requeue: bits & 2 != 0 }
         }
-        (85, 10) => named(b"", b.octet()?, 0),
+        (85, 10) => named(b"", b.u8()?, 0),
         _ => Method::Other { name: b"", waits: true },
     })
 }
 
-fn address<'a>(b: &mut Bytes<'a>) -> Option<Address<'a>> {
-    Some(Address { exchange: b.shortstr()?, key: b.shortstr()? })
+fn address<'a>(b: &mut Reader<'a>) -> Option<Address<'a>> {
+    Some(Address { exchange: b.u8_bytes()?, key: b.u8_bytes()? })
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@
 //! Memory: 24 messages in the making (16 KiB each), 512 publications without confirmation, 16,384 deliveries that are
 //! not settled, 2,048 requests, 1,024 channels, 4,096 consumers, two frames (64 KiB each): under 2 MiB.
 
-mod bytes;
 mod channel;
 mod content;
 mod core;
@@ -21,6 +20,7 @@ pub(crate) mod look;
 mod machine;
 mod method;
 mod session;
+mod table;
 
 use rustc_hash::FxHashMap;
 

@@ -1,6 +1,6 @@
 //! The beginning of a connection: who it is and which virtual host it opens.
 
-use super::bytes::{Field, fields};
+use super::table::{Field, fields};
 use crate::decode::{SessionStart, Sink};
 use crate::model::claim::Salt;
 use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength};

@@ -1,6 +1,8 @@
 //! Numbers, strings and arrays as Kafka writes them (Apache Kafka, "Protocol Primitive Types"; KIP-482 for the compact
 //! ones).
 
+use crate::decode::wire::{Long, Reader};
+
 /// Why reading has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -22,71 +24,58 @@ pub(super) enum Named<'a> {
     Id([u8; 16]),
 }
 
-/// Reads from the front of some bytes.
+/// Reads Kafka's values from the front of some bytes, and knows how far it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
-    rest: &'a [u8],
+    reader: Reader<'a>,
     all: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, all: bytes.len() }
+        Self { reader: Reader::new(bytes), all: bytes.len() }
     }
 
     /// Bytes read so far.
     pub(super) fn read(&self) -> usize {
-        self.all - self.rest.len()
+        self.all - self.reader.len()
     }
 
     /// What is not read yet.
     pub(super) fn rest(&self) -> &'a [u8] {
-        self.rest
+        self.reader.rest()
     }
 
     pub(super) fn take(&mut self, n: usize) -> Read<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(n).ok_or(Stop::Short)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Stop::Short)?;
-        self.rest = rest;
-        Ok(*taken)
+        self.reader.take(n).ok_or(Stop::Short)
     }
 
     pub(super) fn i8(&mut self) -> Read<i8> {
-        self.array().map(i8::from_be_bytes)
+        self.reader.i8().ok_or(Stop::Short)
     }
 
     pub(super) fn i16(&mut self) -> Read<i16> {
-        self.array().map(i16::from_be_bytes)
+        self.reader.i16().ok_or(Stop::Short)
     }
 
     pub(super) fn i32(&mut self) -> Read<i32> {
-        self.array().map(i32::from_be_bytes)
+        self.reader.i32().ok_or(Stop::Short)
     }
 
     pub(super) fn i64(&mut self) -> Read<i64> {
-        self.array().map(i64::from_be_bytes)
+        self.reader.i64().ok_or(Stop::Short)
     }
 
     pub(super) fn uuid(&mut self) -> Read<[u8; 16]> {
-        self.array()
+        self.reader.array().ok_or(Stop::Short)
     }
 
     /// Seven bits to the byte, the lowest first.
     pub(super) fn unsigned(&mut self) -> Read<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.array::<1>()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(Stop::Bad("long_number"))
+        self.reader.leb128(10).map_err(|why| match why {
+            Long::Short => Stop::Short,
+            Long::Over => Stop::Bad("long_number"),
+        })
     }
 
     /// The same with the sign in the lowest bit.

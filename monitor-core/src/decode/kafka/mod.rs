@@ -28,6 +28,7 @@ use crate::model::claim::Salt;
 use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 
 use super::fifo::Fifo;
+use super::wire::Reader;
 use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
 use bytes::{Read, Stop};
 use inbox::Inbox;
@@ -183,15 +184,12 @@ impl Kafka {
     fn begins(&self, from: Side, bytes: &[u8]) -> bool {
         match from {
             Side::Client => look::resumes(bytes),
-            Side::Server => match bytes.first_chunk::<8>() {
-                Some([a, b, c, d, e, f, g, h]) => {
-                    let len = i32::from_be_bytes([*a, *b, *c, *d]);
-                    let correlation = i32::from_be_bytes([*e, *f, *g, *h]);
-                    usize::try_from(len).is_ok_and(|n| (4..=look::MAX_FRAME).contains(&n))
-                        && self.pending.contains(Some(correlation))
-                }
-                None => false,
-            },
+            Side::Server => {
+                let mut r = Reader::new(bytes);
+                let (Some(len), Some(correlation)) = (r.i32(), r.i32()) else { return false };
+                usize::try_from(len).is_ok_and(|n| (4..=look::MAX_FRAME).contains(&n))
+                    && self.pending.contains(Some(correlation))
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 
 use super::rpc::{Budget, Collector, MAX_MESSAGE};
+use crate::decode::wire::Reader;
 use crate::model::Side;
 
 /// Most bytes that one message is decompressed to; what is more is an attack, or nothing for us.
@@ -201,27 +202,22 @@ impl Frames {
 
     /// The frame whose head is there, if it is whole: whether it closes the connection.
     fn frame(&mut self) -> Result<Option<bool>, &'static str> {
-        let [first, second, rest @ ..] = self.head.as_slice() else { return Ok(None) };
-        let (first, second) = (*first, *second);
+        let mut head = Reader::new(&self.head);
+        let (Some(first), Some(second)) = (head.u8(), head.u8()) else { return Ok(None) };
         let masked = second & 0x80 != 0;
         if masked != (self.from == Side::Client) {
             return Err("websocket_mask");
         }
-        let n_length = match second & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
+        let length = match second & 0x7f {
+            126 => head.u16().map(u64::from),
+            127 => head.u64(),
+            n => Some(u64::from(n)),
         };
-        let Some((length, mask)) = rest.split_at_checked(n_length) else { return Ok(None) };
-        if mask.len() < if masked { 4 } else { 0 } {
+        let mask = if masked { head.array() } else { Some([0; 4]) };
+        let (Some(left), Some(mask)) = (length, mask) else {
             debug_assert!(self.head.len() < MAX_HEAD);
             return Ok(None);
-        }
-        let left = match length {
-            [] => u64::from(second & 0x7f),
-            all => all.iter().fold(0, |n, b| n << 8 | u64::from(*b)),
         };
-        let mask = <[u8; 4]>::try_from(mask).unwrap_or_default();
         if left >> 63 != 0 {
             return Err("websocket_length");
         }

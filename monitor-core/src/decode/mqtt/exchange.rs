@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 use super::Mqtt;
 use super::look::filters_version;
 use super::packet::{Kind, Piece, Version};
-use super::read::{Bytes, Property, properties};
+use super::read::{Property, properties, property_bytes};
 use super::session;
 use crate::decode::message::{Draft, shown};
+use crate::decode::wire::Reader;
 use crate::decode::{Disturbance, Mark, Sink};
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym, TenantId};
@@ -140,10 +141,10 @@ impl Mqtt {
         at: Nanos,
         sink: &mut dyn Sink,
     ) {
-        let mut b = Bytes(head);
-        let topic = b.string().unwrap_or_default();
-        let id = if flags & 6 == 0 { 0 } else { b.short().unwrap_or_default() };
-        let all = if version == Some(Version::Five) { b.properties().unwrap_or_default() } else { &[] };
+        let mut b = Reader::new(head);
+        let topic = b.u16_bytes().unwrap_or_default();
+        let id = if flags & 6 == 0 { 0 } else { b.u16().unwrap_or_default() };
+        let all = if version == Some(Version::Five) { property_bytes(&mut b).unwrap_or_default() } else { &[] };
         let mut alias = None;
         let mut right = properties(all, &mut |p| {
             if let Property::TopicAlias(a) = p {
@@ -274,38 +275,38 @@ impl Mqtt {
         at: Nanos,
         sink: &mut dyn Sink,
     ) -> Option<()> {
-        let mut b = Bytes(rest);
+        let mut b = Reader::new(rest);
         match kind {
             Kind::Connect => self.opening = Some(session::connect(rest, self.salt, sink)?),
             Kind::Connack => {
-                b.byte()?;
+                b.u8()?;
                 // 0: accepted, in all versions.
-                let accepted = b.byte()? == 0;
+                let accepted = b.u8()? == 0;
                 if let Some(opening) = self.opening.take().filter(|_| accepted) {
                     self.keeps = opening.keeps;
                     opening.accepted(self.salt, at, sink);
                 }
             }
             Kind::Puback | Kind::Pubrec | Kind::Pubcomp => {
-                let id = b.short()?;
-                let failed = b.byte().unwrap_or(0) >= 0x80;
+                let id = b.u16()?;
+                let failed = b.u8().unwrap_or(0) >= 0x80;
                 match from {
                     Side::Server => self.acknowledges(kind, id, failed, at, sink),
                     Side::Client => self.settles(kind, id, failed, at, sink),
                 }
             }
             Kind::Pubrel => {
-                b.short()?;
+                b.u16()?;
             }
             Kind::Subscribe | Kind::Unsubscribe => {
-                let id = b.short()?;
+                let id = b.u16()?;
                 // What can be read in one version only tells it, where the beginning was not seen.
                 let filter = match version.or_else(|| filters_version(kind, b)) {
                     Some(Version::Five) => {
-                        b.properties()?;
-                        b.string()?
+                        property_bytes(&mut b)?;
+                        b.u16_bytes()?
                     }
-                    Some(Version::Three) => b.string()?,
+                    Some(Version::Three) => b.u16_bytes()?,
                     None => &[],
                 };
                 let filter = std::str::from_utf8(filter).unwrap_or_default();
@@ -318,7 +319,7 @@ impl Mqtt {
                 self.ask(verb, answer, id, (target, marker), at, sink);
             }
             Kind::Suback | Kind::Unsuback => {
-                let id = b.short()?;
+                let id = b.u16()?;
                 let outcome = granted(kind, b, version)?;
                 self.answer(kind, id, outcome, at, sink);
             }
@@ -369,11 +370,11 @@ impl Mqtt {
     fn auth(&mut self, from: Side, rest: &[u8], at: Nanos, sink: &mut dyn Sink) {
         const CONTINUE: u8 = 0x18;
         const AGAIN: u8 = 0x19;
-        let mut b = Bytes(rest);
-        match (from, b.byte().unwrap_or(0)) {
+        let mut b = Reader::new(rest);
+        match (from, b.u8().unwrap_or(0)) {
             (Side::Client, AGAIN) => {
                 let mut claim = None;
-                let _ = properties(b.properties().unwrap_or_default(), &mut |p| {
+                let _ = properties(property_bytes(&mut b).unwrap_or_default(), &mut |p| {
                     if let Property::AuthData(data) = p {
                         claim = session::secret(data, sink);
                     }
@@ -398,26 +399,26 @@ impl Mqtt {
 /// What SUBACK and UNSUBACK say behind the packet id (MQTT 5 §3.9, §3.11; 3.1.1 §3.9, §3.11): refused when every filter
 /// is. Version 5 has properties before the codes, and codes for UNSUBACK, too. Where the version was not seen, both are
 /// tried, and where they differ the outcome is unknown. `None`: it is too short.
-fn granted(kind: Kind, b: Bytes<'_>, version: Option<Version>) -> Option<Outcome> {
+fn granted(kind: Kind, b: Reader<'_>, version: Option<Version>) -> Option<Outcome> {
     let of = |codes: &[u8]| {
         let refused = !codes.is_empty() && codes.iter().all(|code| *code >= 0x80);
         if refused { Outcome::Error } else { Outcome::Ok }
     };
     let three = || match kind {
-        Kind::Unsuback => b.0.is_empty().then_some(Outcome::Ok),
-        _ => (!b.0.is_empty() && b.0.iter().all(|code| matches!(code, 0..=2 | 0x80))).then(|| of(b.0)),
+        Kind::Unsuback => b.is_empty().then_some(Outcome::Ok),
+        _ => (!b.is_empty() && b.rest().iter().all(|code| matches!(code, 0..=2 | 0x80))).then(|| of(b.rest())),
     };
     let five = || {
         let mut b = b;
-        properties(b.properties()?, &mut |_| {})?;
-        (!b.0.is_empty()).then(|| of(b.0))
+        properties(property_bytes(&mut b)?, &mut |_| {})?;
+        (!b.is_empty()).then(|| of(b.rest()))
     };
     match version {
-        Some(Version::Three) => Some(of(b.0)),
+        Some(Version::Three) => Some(of(b.rest())),
         Some(Version::Five) => {
             let mut b = b;
-            b.properties()?;
-            Some(of(b.0))
+            property_bytes(&mut b)?;
+            Some(of(b.rest()))
         }
         None => Some(match (three(), five()) {
             (Some(a), Some(b)) if a != b => Outcome::Unknown,
@@ -433,7 +434,7 @@ mod tests {
 
     #[test]
     fn what_depends_on_the_unseen_version_is_unknown() {
-        let unseen = |kind, codes| granted(kind, Bytes(codes), None);
+        let unseen = |kind, codes| granted(kind, Reader::new(codes), None);
         let (suback, unsuback) = (Kind::Suback, Kind::Unsuback);
         assert_eq!(unseen(suback, &[0, 0x87]), Some(Outcome::Error), "no code of 3.1.1");
         assert_eq!(unseen(suback, &[0, 0x80]), Some(Outcome::Unknown), "one of two filters, or the only one");
@@ -442,7 +443,7 @@ mod tests {
         assert_eq!(unseen(suback, &[0x80]), Some(Outcome::Error));
         assert_eq!(unseen(unsuback, &[0, 0x87]), Some(Outcome::Error));
         assert_eq!(unseen(unsuback, &[]), Some(Outcome::Ok));
-        assert_eq!(granted(suback, Bytes(&[0, 0x80]), Some(Version::Five)), Some(Outcome::Error));
-        assert_eq!(granted(suback, Bytes(&[0, 0x80]), Some(Version::Three)), Some(Outcome::Ok));
+        assert_eq!(granted(suback, Reader::new(&[0, 0x80]), Some(Version::Five)), Some(Outcome::Error));
+        assert_eq!(granted(suback, Reader::new(&[0, 0x80]), Some(Version::Three)), Some(Outcome::Ok));
     }
 }

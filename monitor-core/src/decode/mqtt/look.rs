@@ -3,7 +3,8 @@
 use smallvec::SmallVec;
 
 use super::packet::{Kind, Version, is_topic};
-use super::read::Bytes;
+use super::read::{property_bytes, varint};
+use crate::decode::wire::Reader;
 use crate::model::Side;
 
 /// Most numbers that an answer is compared with.
@@ -25,17 +26,17 @@ pub(crate) fn connect(bytes: &[u8]) -> Look {
     if bytes.first() != Some(&0x10) {
         return Look::Not;
     }
-    let mut b = Bytes(bytes.get(1..).unwrap_or_default());
-    let Some(remaining) = b.varint() else {
+    let mut b = Reader::new(bytes.get(1..).unwrap_or_default());
+    let Some(remaining) = varint(&mut b) else {
         return if bytes.len() < 5 { Look::NeedMore } else { Look::Not };
     };
     if remaining < 12 {
         return Look::Not;
     }
     for name in [&b"\0\x04MQTT"[..], b"\0\x06MQIsdp"] {
-        let n = name.len().min(b.0.len());
-        if b.0.get(..n) == name.get(..n) {
-            return match b.0.get(name.len()) {
+        let n = name.len().min(b.len());
+        if b.rest().get(..n) == name.get(..n) {
+            return match b.rest().get(name.len()) {
                 None => Look::NeedMore,
                 Some(level) if matches!(level & 0x7f, 3..=5) => Look::Is,
                 Some(_) => Look::Not,
@@ -66,11 +67,11 @@ pub(crate) fn side(bytes: &[u8]) -> Option<Side> {
 pub(crate) fn confirms(asked: &[u8], answer: &[u8]) -> bool {
     let mut ids: SmallVec<[u16; 8]> = SmallVec::new();
     let asks = walk(asked, &mut |kind, flags, rest| {
-        let mut b = Bytes(rest);
+        let mut b = Reader::new(rest);
         let id = match kind {
             Kind::Publish if !publishes_to(flags, rest) => return false,
-            Kind::Publish if flags & 6 != 0 => b.string().and_then(|_| b.short()),
-            Kind::Subscribe | Kind::Unsubscribe if filters(kind, rest) => b.short(),
+            Kind::Publish if flags & 6 != 0 => b.u16_bytes().and_then(|_| b.u16()),
+            Kind::Subscribe | Kind::Unsubscribe if filters(kind, rest) => b.u16(),
             _ => None,
         };
         ids.extend(id);
@@ -82,7 +83,7 @@ pub(crate) fn confirms(asked: &[u8], answer: &[u8]) -> bool {
     let mut confirmed = false;
     let whole = walk(answer, &mut |kind, flags, rest| {
         if matches!(kind, Kind::Puback | Kind::Pubrec | Kind::Suback | Kind::Unsuback) {
-            confirmed |= Bytes(rest).short().is_some_and(|id| ids.contains(&id));
+            confirmed |= Reader::new(rest).u16().is_some_and(|id| ids.contains(&id));
         }
         kind != Kind::Publish || publishes_to(flags, rest)
     });
@@ -147,24 +148,24 @@ pub(super) fn begins(bytes: &[u8], from: Side) -> bool {
 }
 
 fn publishes_to(flags: u8, rest: &[u8]) -> bool {
-    let mut b = Bytes(rest);
-    let Some(topic) = b.string() else { return false };
+    let mut b = Reader::new(rest);
+    let Some(topic) = b.u16_bytes() else { return false };
     // Text with control characters is possible, and nobody's topic.
     let plain = is_topic(topic) && !topic.is_empty() && topic.iter().all(|b| *b >= b' ');
-    plain && (flags & 6 == 0 || b.short().is_some_and(|id| id != 0))
+    plain && (flags & 6 == 0 || b.u16().is_some_and(|id| id != 0))
 }
 
 /// Filters, behind a packet id: of version 3, or after the properties of version 5.
 fn filters(kind: Kind, rest: &[u8]) -> bool {
-    let mut b = Bytes(rest);
-    let id = b.short().is_some_and(|id| id != 0);
-    id && (all_filters(kind, b) || b.properties().is_some() && all_filters(kind, b))
+    let mut b = Reader::new(rest);
+    let id = b.u16().is_some_and(|id| id != 0);
+    id && (all_filters(kind, b) || property_bytes(&mut b).is_some() && all_filters(kind, b))
 }
 
 /// The version in which what follows a packet id is filters, if it is in one only.
-pub(super) fn filters_version(kind: Kind, rest: Bytes<'_>) -> Option<Version> {
+pub(super) fn filters_version(kind: Kind, rest: Reader<'_>) -> Option<Version> {
     let mut five = rest;
-    let as_five = five.properties().is_some() && all_filters(kind, five);
+    let as_five = property_bytes(&mut five).is_some() && all_filters(kind, five);
     match (all_filters(kind, rest), as_five) {
         (true, false) => Some(Version::Three),
         (false, true) => Some(Version::Five),
@@ -173,15 +174,15 @@ pub(super) fn filters_version(kind: Kind, rest: Bytes<'_>) -> Option<Version> {
 }
 
 /// Nothing but filters, at least one.
-fn all_filters(kind: Kind, mut b: Bytes<'_>) -> bool {
-    let one = |b: &mut Bytes<'_>| -> Option<bool> {
-        let filter = b.string()?;
-        let options = if kind == Kind::Subscribe { b.byte()? } else { 0 };
+fn all_filters(kind: Kind, mut b: Reader<'_>) -> bool {
+    let one = |b: &mut Reader<'_>| -> Option<bool> {
+        let filter = b.u16_bytes()?;
+        let options = if kind == Kind::Subscribe { b.u8()? } else { 0 };
         let text = std::str::from_utf8(filter).is_ok_and(|t| !t.is_empty() && t.bytes().all(|b| b >= b' '));
         Some(text && options & 0xc0 == 0 && options & 3 != 3)
     };
-    let mut right = !b.0.is_empty();
-    while right && !b.0.is_empty() {
+    let mut right = !b.is_empty();
+    while right && !b.is_empty() {
         right = one(&mut b) == Some(true);
     }
     right
@@ -190,10 +191,10 @@ fn all_filters(kind: Kind, mut b: Bytes<'_>) -> bool {
 /// Goes from packet to packet while `each` agrees, a PUBLISH that goes on after the last byte included. `Some(true)`:
 /// they end where the bytes do. `None`: they are no packets.
 fn walk(bytes: &[u8], each: &mut dyn FnMut(Kind, u8, &[u8]) -> bool) -> Option<bool> {
-    let mut b = Bytes(bytes);
-    while let Some(first) = b.byte() {
+    let mut b = Reader::new(bytes);
+    while let Some(first) = b.u8() {
         let kind = Kind::of(first)?;
-        let remaining = b.varint().filter(|n| kind.fits(*n))?;
+        let remaining = varint(&mut b).filter(|n| kind.fits(*n))?;
         let size = usize::try_from(remaining).ok()?;
         match b.take(size) {
             Some(rest) => {
@@ -201,7 +202,7 @@ fn walk(bytes: &[u8], each: &mut dyn FnMut(Kind, u8, &[u8]) -> bool) -> Option<b
                     return None;
                 }
             }
-            None if kind == Kind::Publish => return each(kind, first & 0x0f, b.0).then_some(false),
+            None if kind == Kind::Publish => return each(kind, first & 0x0f, b.rest()).then_some(false),
             None => return None,
         }
     }

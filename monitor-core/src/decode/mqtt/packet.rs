@@ -1,7 +1,8 @@
 //! Packets: type and flags, remaining length, the rest (MQTT 5 §2.1). All but the content of a PUBLISH is handed on
 //! whole, that in pieces as it comes.
 
-use super::read::{Bytes, properties};
+use super::read::{properties, property_bytes};
+use crate::decode::wire::Reader;
 use crate::model::Side;
 
 /// Longest packet, or head of a PUBLISH, that is kept; of longer ones the beginning is.
@@ -279,26 +280,26 @@ pub(super) enum Version {
 
 /// Length of the head of a PUBLISH, if `bytes` of it tell; `whole`: there are no more.
 fn head(flags: u8, bytes: &[u8], whole: bool, version: &mut Option<Version>) -> Result<Option<usize>, &'static str> {
-    let mut b = Bytes(bytes);
-    let fixed = b.string().and_then(|topic| if flags & 6 == 0 { Some(topic) } else { b.short().map(|_| topic) });
+    let mut b = Reader::new(bytes);
+    let fixed = b.u16_bytes().and_then(|topic| if flags & 6 == 0 { Some(topic) } else { b.u16().map(|_| topic) });
     let Some(topic) = fixed else { return Ok(None) };
     if !is_topic(topic) {
         return Err("bad_topic");
     }
     if version.is_none() {
-        if !whole && b.0.len() < TELLING {
+        if !whole && b.len() < TELLING {
             return Ok(None);
         }
-        let mut after = Bytes(b.0.get(..TELLING).unwrap_or(b.0));
+        let mut after = Reader::new(b.rest().get(..TELLING).unwrap_or(b.rest()));
         // No text begins with a zero, and few contents with properties that are right.
-        let five = after.properties().is_some_and(|all| properties(all, &mut |_| {}).is_some());
+        let five = property_bytes(&mut after).is_some_and(|all| properties(all, &mut |_| {}).is_some());
         *version = Some(if five { Version::Five } else { Version::Three });
     }
-    let before = bytes.len().saturating_sub(b.0.len());
+    let before = bytes.len().saturating_sub(b.len());
     match version {
         Some(Version::Five) => {
-            let Some(_) = b.properties() else { return Ok(None) };
-            Ok(Some(bytes.len().saturating_sub(b.0.len())))
+            let Some(_) = property_bytes(&mut b) else { return Ok(None) };
+            Ok(Some(bytes.len().saturating_sub(b.len())))
         }
         _ => Ok(Some(before)),
     }

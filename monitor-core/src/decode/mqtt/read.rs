@@ -1,62 +1,16 @@
 //! Values as MQTT writes them (MQTT 5 §1.5), and the properties of version 5 (§2.2.2).
 
-/// What is left to read. Every reader takes from the front, or gives `None` when there is too little.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+use crate::decode::wire::Reader;
 
-impl<'a> Bytes<'a> {
-    /// The next `n` bytes.
-    pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(taken)
-    }
+/// A number of up to four bytes, seven bits each (§1.5.5).
+pub(super) fn varint(b: &mut Reader<'_>) -> Option<u32> {
+    b.leb128(4).ok().and_then(|n| u32::try_from(n).ok())
+}
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    /// One byte.
-    pub(super) fn byte(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[b]| b)
-    }
-
-    /// A 16-bit number.
-    pub(super) fn short(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    /// A 32-bit number.
-    pub(super) fn long(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    /// A number of up to four bytes, seven bits each (§1.5.5).
-    pub(super) fn varint(&mut self) -> Option<u32> {
-        let mut value = 0;
-        for shift in [0, 7, 14, 21] {
-            let byte = self.byte()?;
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    /// A string, or bytes, behind their length.
-    pub(super) fn string(&mut self) -> Option<&'a [u8]> {
-        let n = self.short()?;
-        self.take(usize::from(n))
-    }
-
-    /// The properties that stand here.
-    pub(super) fn properties(&mut self) -> Option<&'a [u8]> {
-        let n = self.varint()?;
-        self.take(usize::try_from(n).ok()?)
-    }
+/// The properties that stand here.
+pub(super) fn property_bytes<'a>(b: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let n = varint(b)?;
+    b.take(usize::try_from(n).ok()?)
 }
 
 /// A property, as far as it is looked at.
@@ -79,31 +33,31 @@ const MAX_PROPERTIES: usize = 1024;
 
 /// Hands over the properties that are looked at; `None`: malformed.
 pub(super) fn properties<'a>(all: &'a [u8], each: &mut dyn FnMut(Property<'a>)) -> Option<()> {
-    let mut b = Bytes(all);
+    let mut b = Reader::new(all);
     let mut left = MAX_PROPERTIES;
-    while !b.0.is_empty() {
+    while !b.is_empty() {
         left = left.checked_sub(1)?;
-        match b.varint()? {
+        match varint(&mut b)? {
             0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => {
-                b.byte()?;
+                b.u8()?;
             }
             0x13 | 0x21 | 0x22 => {
-                b.short()?;
+                b.u16()?;
             }
             0x02 | 0x18 | 0x27 => {
-                b.long()?;
+                b.u32()?;
             }
             0x0b => {
-                b.varint()?;
+                varint(&mut b)?;
             }
             0x03 | 0x08 | 0x12 | 0x15 | 0x1a | 0x1c | 0x1f => {
-                b.string()?;
+                b.u16_bytes()?;
             }
-            0x11 => each(Property::SessionExpiry(b.long()?)),
-            0x23 => each(Property::TopicAlias(b.short()?)),
-            0x09 => each(Property::Correlation(b.string()?)),
-            0x16 => each(Property::AuthData(b.string()?)),
-            0x26 => each(Property::User(b.string()?, b.string()?)),
+            0x11 => each(Property::SessionExpiry(b.u32()?)),
+            0x23 => each(Property::TopicAlias(b.u16()?)),
+            0x09 => each(Property::Correlation(b.u16_bytes()?)),
+            0x16 => each(Property::AuthData(b.u16_bytes()?)),
+            0x26 => each(Property::User(b.u16_bytes()?, b.u16_bytes()?)),
             _ => return None,
         }
     }
@@ -124,7 +78,7 @@ mod tests {
             (b"\x80\x80\x80\x80\x01", None),
             (b"\x80", None),
         ] {
-            assert_eq!(Bytes(bytes).varint(), want, "{bytes:?}");
+            assert_eq!(varint(&mut Reader::new(bytes)), want, "{bytes:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! The beginning of a connection: CONNECT, accepted by CONNACK.
 
 use super::packet::Version;
-use super::read::{Bytes, Property, properties};
+use super::read::{Property, properties, property_bytes};
+use crate::decode::wire::Reader;
 use crate::decode::{SessionStart, Sink};
 use crate::model::claim::Salt;
 use crate::model::{
@@ -22,9 +23,9 @@ pub(super) struct Opening {
 
 /// Reads a CONNECT; `None`: malformed.
 pub(super) fn connect(rest: &[u8], salt: Salt, sink: &mut dyn Sink) -> Option<Opening> {
-    let mut b = Bytes(rest);
-    let (name, level, flags) = (b.string()?, b.byte()?, b.byte()?);
-    b.short()?;
+    let mut b = Reader::new(rest);
+    let (name, level, flags) = (b.u16_bytes()?, b.u8()?, b.u8()?);
+    b.u16()?;
     let version = match (name, level) {
         (b"MQTT", 5) => Version::Five,
         // A bridge marks itself by the highest bit (Mosquitto).
@@ -34,23 +35,23 @@ pub(super) fn connect(rest: &[u8], salt: Salt, sink: &mut dyn Sink) -> Option<Op
     let mut keeps = flags & 2 == 0;
     if version == Version::Five {
         keeps = false;
-        properties(b.properties()?, &mut |p| {
+        properties(property_bytes(&mut b)?, &mut |p| {
             if let Property::SessionExpiry(seconds) = p {
                 keeps = seconds > 0;
             }
         })?;
     }
-    let client = b.string()?;
+    let client = b.u16_bytes()?;
     let client = text(client).map_or(Claim::Neutral, |id| sink.marker(MarkerPlace::KeyPrefix, "", id));
     if flags & 4 != 0 {
         if version == Version::Five {
-            b.properties()?;
+            property_bytes(&mut b)?;
         }
-        b.string()?;
-        b.string()?;
+        b.u16_bytes()?;
+        b.u16_bytes()?;
     }
-    let user = if flags & 0x80 != 0 { Some(b.string()?) } else { None };
-    let password = if flags & 0x40 != 0 { Some(b.string()?) } else { None };
+    let user = if flags & 0x80 != 0 { Some(b.u16_bytes()?) } else { None };
+    let password = if flags & 0x40 != 0 { Some(b.u16_bytes()?) } else { None };
     let user = user.map(|name| {
         let mut claim = text(name).map_or(Claim::Unreadable, |name| sink.claim(Slot::User, "", name));
         if claim == Claim::Neutral

@@ -5,31 +5,24 @@ use smallvec::SmallVec;
 use super::sql::Plan;
 use super::sql::plan::Param;
 use super::sql::value::{Read, parameter};
-use super::startup::cstr;
+use crate::decode::wire::Reader;
 
 /// The parameters that a plan needs, from a Bind's body after its names: formats, then values. `each` sees all of them:
 /// whether it is in binary format, and its bytes.
 pub(super) fn read_parameters(
-    mut rest: &[u8],
+    rest: &[u8],
     plan: Option<&Plan>,
     out: &mut SmallVec<[Param; 1]>,
     each: &mut dyn FnMut(bool, &[u8]),
 ) {
+    let mut r = Reader::new(rest);
     let mut read = || -> Option<()> {
-        let n_formats = usize::from(take_u16(&mut rest)?);
-        let (formats, after) = rest.split_at_checked(2 * n_formats)?;
-        rest = after;
-        let n = take_u16(&mut rest)?;
+        let n_formats = usize::from(r.u16()?);
+        let formats = r.take(2 * n_formats)?;
+        let n = r.u16()?;
         for i in 0..n {
-            let (&[a, b, c, d], after) = rest.split_first_chunk::<4>()?;
-            let len = i32::from_be_bytes([a, b, c, d]);
-            rest = after;
-            let value = match usize::try_from(len) {
-                Ok(len) => {
-                    let (value, after) = rest.split_at_checked(len)?;
-                    rest = after;
-                    Some(value)
-                }
+            let value = match usize::try_from(r.i32()?) {
+                Ok(len) => Some(r.take(len)?),
                 Err(_) => None,
             };
             let format = if n_formats == 1 { formats } else { formats.get(2 * usize::from(i)..).unwrap_or_default() };
@@ -50,22 +43,15 @@ pub(super) fn read_parameters(
     debug_assert!(out.iter().all(|(_, v)| !matches!(v, Read::Text(t) if t.len() > 4 * 1024)));
 }
 
-fn take_u16(bytes: &mut &[u8]) -> Option<u16> {
-    let (&[a, b], rest) = bytes.split_first_chunk::<2>()?;
-    *bytes = rest;
-    Some(u16::from_be_bytes([a, b]))
-}
-
 /// A field of an ErrorResponse or NoticeResponse.
 pub(super) fn field(body: &[u8], code: u8) -> Option<&[u8]> {
-    let mut rest = body;
+    let mut rest = Reader::new(body);
     loop {
-        let (&kind, after) = rest.split_first()?;
+        let kind = rest.u8()?;
         if kind == 0 {
             return None;
         }
-        rest = after;
-        let value = cstr(&mut rest)?;
+        let value = rest.cstr()?;
         if kind == code {
             return Some(value);
         }

@@ -9,6 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::rows::Rows;
+use crate::decode::wire::Reader;
 use crate::model::Side;
 use crate::model::claim::Salt;
 
@@ -300,17 +301,15 @@ fn hash(open: &mut Open, bytes: &[u8], passing: &mut Passing) {
 /// see [`super::resync`].
 pub(super) fn split(side: Side, bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     let mut out = Vec::new();
-    let mut rest = bytes;
+    let mut rest = Reader::new(bytes);
     while !rest.is_empty() {
-        let (&[kind, a, b, c, d], after) = rest.split_first_chunk::<5>()?;
+        let kind = rest.u8()?;
         let care = care(side, kind)?;
-        let len = u32::from_be_bytes([a, b, c, d]).checked_sub(4)?;
+        let len = rest.u32()?.checked_sub(4)?;
         if len < care.len.0 || len > care.len.1 {
             return None;
         }
-        let (body, after) = after.split_at_checked(len as usize)?;
-        out.push((kind, body));
-        rest = after;
+        out.push((kind, rest.take(len as usize)?));
     }
     Some(out)
 }

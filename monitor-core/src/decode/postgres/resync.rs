@@ -4,7 +4,7 @@
 //! messages that end with a segment. Requests that were outstanding when the place was lost are waited for first.
 
 use super::frame::{KEEP, split};
-use super::startup::cstr;
+use crate::decode::wire::Reader;
 use crate::model::{Nanos, Side, TxStatus};
 
 /// Most outstanding replies waited for; each needs one exchange.
@@ -137,16 +137,16 @@ pub(crate) fn requests(bytes: &[u8]) -> bool {
 }
 
 fn request_is_well_formed(kind: u8, body: &[u8]) -> bool {
-    let mut rest = body;
+    let mut rest = Reader::new(body);
     match kind {
-        b'Q' => cstr(&mut rest).is_some_and(is_text) && rest.is_empty(),
+        b'Q' => rest.cstr().is_some_and(is_text) && rest.is_empty(),
         b'P' => {
-            cstr(&mut rest).is_some_and(is_text)
-                && cstr(&mut rest).is_some_and(is_text)
-                && matches!(rest, [a, b, types @ ..] if types.len() == 4 * usize::from(u16::from_be_bytes([*a, *b])))
+            rest.cstr().is_some_and(is_text)
+                && rest.cstr().is_some_and(is_text)
+                && rest.u16().is_some_and(|n_types| rest.len() == 4 * usize::from(n_types))
         }
-        b'B' => cstr(&mut rest).is_some_and(is_text) && cstr(&mut rest).is_some_and(is_text) && rest.len() >= 6,
-        b'E' => cstr(&mut rest).is_some_and(is_text) && rest.len() == 4,
+        b'B' => rest.cstr().is_some_and(is_text) && rest.cstr().is_some_and(is_text) && rest.len() >= 6,
+        b'E' => rest.cstr().is_some_and(is_text) && rest.len() == 4,
         b'D' | b'C' => {
             matches!(body, [b'S' | b'P', name @ ..] if matches!(name.split_last(), Some((0, n)) if !n.contains(&0)))
         }

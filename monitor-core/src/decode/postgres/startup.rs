@@ -3,6 +3,8 @@
 //! Source: PostgreSQL manual "Message Formats" (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest) and
 //! `ProcessStartupPacket`, `pg_split_opts` in the server.
 
+use crate::decode::wire::Reader;
+
 /// Longest start-up packet the server takes (`MAX_STARTUP_PACKET_LENGTH`).
 pub(super) const MAX_STARTUP: usize = 10_000;
 
@@ -42,13 +44,13 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
         [first, ..] if *first != 0 => return Look::Not,
         _ => {}
     }
-    let Some((&[a, b, c, d], rest)) = bytes.split_first_chunk::<4>() else { return Look::NeedMore };
-    let len = u32::from_be_bytes([a, b, c, d]) as usize;
+    let mut r = Reader::new(bytes);
+    let Some(len) = r.u32() else { return Look::NeedMore };
+    let len = len as usize;
     if !(8..=MAX_STARTUP).contains(&len) {
         return Look::Not;
     }
-    let Some((&[a, b, c, d], _)) = rest.split_first_chunk::<4>() else { return Look::NeedMore };
-    let code = u32::from_be_bytes([a, b, c, d]);
+    let Some(code) = r.u32() else { return Look::NeedMore };
     let fixed = |opening, right| if right { Look::Is(opening, len) } else { Look::Not };
     match code {
         SSL | GSS => fixed(Opening::Encrypt, len == 8),
@@ -65,23 +67,15 @@ pub(crate) fn look(bytes: &[u8]) -> Look {
 /// Zero-terminated name and value pairs, then one zero.
 fn parameters(body: &[u8]) -> Option<Vec<(String, String)>> {
     let mut out = Vec::new();
-    let mut rest = body;
+    let mut rest = Reader::new(body);
     loop {
-        let name = cstr(&mut rest)?;
+        let name = rest.cstr()?;
         if name.is_empty() {
             return rest.is_empty().then_some(out);
         }
-        let value = cstr(&mut rest)?;
+        let value = rest.cstr()?;
         out.push((String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned()));
     }
-}
-
-/// Takes a zero-terminated string.
-pub(super) fn cstr<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let end = memchr::memchr(0, bytes)?;
-    let (s, rest) = bytes.split_at_checked(end)?;
-    *bytes = rest.get(1..)?;
-    Some(s)
 }
 
 /// What a session starts with.

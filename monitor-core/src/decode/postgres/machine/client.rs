@@ -11,7 +11,7 @@ use crate::decode::postgres::bodies::read_parameters;
 use crate::decode::postgres::frame::Message;
 use crate::decode::postgres::noted::{MAX_MARKS, Noted};
 use crate::decode::postgres::sql::{Plan, Prepared};
-use crate::decode::postgres::startup::cstr;
+use crate::decode::wire::Reader;
 use crate::model::{Fingerprint, Outcome, Side};
 
 impl Machine {
@@ -68,12 +68,11 @@ impl Machine {
     }
 
     fn query(&mut self, m: &Message<'_>, out: &mut Out<'_>) -> Result<(), Lost> {
-        let mut text = m.body;
-        if let Some(t) = cstr(&mut text) {
-            text = t;
-        } else if !m.cut {
-            return Err(Lost::Body);
-        }
+        let text = match Reader::new(m.body).cstr() {
+            Some(text) => text,
+            None if m.cut => m.body,
+            None => return Err(Lost::Body),
+        };
         let request = self.begin(out, m.print);
         let mut plans = SmallVec::new();
         let (more, noted) = self.read(text, m.cut, out.sink, &mut |plan| plans.push(plan));
@@ -102,12 +101,12 @@ impl Machine {
     }
 
     fn parse(&mut self, m: &Message<'_>, out: &mut Out<'_>) -> Result<(), Lost> {
-        let mut rest = m.body;
-        let Some(name) = cstr(&mut rest) else { return if m.cut { Err(Lost::Gap) } else { Err(Lost::Body) } };
+        let mut rest = Reader::new(m.body);
+        let Some(name) = rest.cstr() else { return if m.cut { Err(Lost::Gap) } else { Err(Lost::Body) } };
         let name = self.memory.key(name);
-        let text = match cstr(&mut rest) {
+        let text = match rest.cstr() {
             Some(text) => text,
-            None if m.cut => rest,
+            None if m.cut => rest.rest(),
             None => return Err(Lost::Body),
         };
         let mut first = None;
@@ -125,10 +124,10 @@ impl Machine {
     }
 
     fn bind(&mut self, m: &Message<'_>, out: &mut Out<'_>) -> Result<(), Lost> {
-        let mut rest = m.body;
+        let mut rest = Reader::new(m.body);
         let short = if m.cut { Lost::Gap } else { Lost::Body };
-        let name = self.memory.key(cstr(&mut rest).ok_or(short)?);
-        let statement = self.memory.key(cstr(&mut rest).ok_or(short)?);
+        let name = self.memory.key(rest.cstr().ok_or(short)?);
+        let statement = self.memory.key(rest.cstr().ok_or(short)?);
         let prepared = match self.ahead.get(&statement) {
             Some(changed) => changed.clone(),
             None => self.memory.prepared(statement),
@@ -138,7 +137,7 @@ impl Machine {
         let wanted = out.sink.wants_values(Side::Client);
         let plan = prepared.as_ref().and_then(|p| p.plan.as_ref());
         if wanted || plan.is_some_and(|p| !p.template.params.is_empty()) {
-            read_parameters(rest, plan, &mut params, &mut |binary, value| match binary {
+            read_parameters(rest.rest(), plan, &mut params, &mut |binary, value| match binary {
                 _ if !wanted || value.len() > MAX_NOTED => {}
                 true => noted.binary(self.salt, value),
                 false => noted.text(self.salt, value),
@@ -160,8 +159,8 @@ impl Machine {
     }
 
     fn execute(&mut self, m: &Message<'_>, out: &mut Out<'_>) -> Result<(), Lost> {
-        let mut rest = m.body;
-        let name = cstr(&mut rest).ok_or(if m.cut { Lost::Gap } else { Lost::Body })?;
+        let mut rest = Reader::new(m.body);
+        let name = rest.cstr().ok_or(if m.cut { Lost::Gap } else { Lost::Body })?;
         let name = self.memory.key(name);
         let portal = self.ahead_portals.get(&name).or_else(|| self.portals.get(&name)).cloned();
         let request = self.begin(out, portal.as_ref().and_then(|p| p.print));
@@ -178,13 +177,14 @@ impl Machine {
     }
 
     fn close(&mut self, m: &Message<'_>) -> Result<(), Lost> {
-        let (portal, mut rest) = match m.body.split_first() {
-            Some((b'P', rest)) => (true, rest),
-            Some((b'S', rest)) => (false, rest),
+        let mut rest = Reader::new(m.body);
+        let portal = match rest.u8() {
+            Some(b'P') => true,
+            Some(b'S') => false,
             _ if m.cut => return Err(Lost::Gap),
             _ => return Err(Lost::Body),
         };
-        let name = cstr(&mut rest).ok_or(if m.cut { Lost::Gap } else { Lost::Body })?;
+        let name = rest.cstr().ok_or(if m.cut { Lost::Gap } else { Lost::Body })?;
         let name = self.memory.key(name);
         if !portal {
             self.ahead.insert(name, None);

@@ -14,7 +14,7 @@ use crate::decode::postgres::session;
 use crate::decode::postgres::sql::Call;
 use crate::decode::postgres::sql::plan::run;
 use crate::decode::postgres::sql::shape::Tag;
-use crate::decode::postgres::startup::cstr;
+use crate::decode::wire::Reader;
 use crate::decode::{Mark, word_of};
 use crate::model::operation::ResetScope;
 use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Scope, Side, Sym, TxStatus};
@@ -74,10 +74,10 @@ impl Machine {
                 None => true,
             },
             b'S' => {
-                let mut rest = m.body;
-                match cstr(&mut rest) {
+                let mut rest = Reader::new(m.body);
+                match rest.cstr() {
                     Some(b"standard_conforming_strings") => {
-                        self.backslash = cstr(&mut rest).map(|value| value == b"off");
+                        self.backslash = rest.cstr().map(|value| value == b"off");
                     }
                     None => self.backslash = None,
                     Some(_) => {}
@@ -150,8 +150,8 @@ impl Machine {
     }
 
     fn complete(&mut self, body: &[u8], passing: &mut Passing, out: &mut Out<'_>) -> Result<(), Lost> {
-        let mut rest = body;
-        let tag = cstr(&mut rest).ok_or(Lost::Body)?;
+        let mut rest = Reader::new(body);
+        let tag = rest.cstr().ok_or(Lost::Body)?;
         let warned = std::mem::take(&mut self.warned);
         match self.pending.pop_front() {
             Some(Entry::Query { request, begun, plans, next, more, failed, marker }) => {

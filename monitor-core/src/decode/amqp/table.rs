@@ -1,60 +1,11 @@
-//! Values as AMQP writes them (AMQP 0-9-1 §4.2.5, with the field types that RabbitMQ uses).
+//! Tables as AMQP writes them (AMQP 0-9-1 §4.2.5, with the field types that RabbitMQ uses).
+
+use crate::decode::wire::Reader;
 
 /// How deep tables may stand in tables.
 const MAX_DEPTH: u8 = 8;
 /// Most entries of a table that are read, those of nested tables included.
 const MAX_ENTRIES: u32 = 1024;
-
-/// What is left to read. Every reader takes from the front, or gives `None` when there is too little.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
-
-impl<'a> Bytes<'a> {
-    /// The next `n` bytes.
-    pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    /// An octet, or up to eight bits packed into one.
-    pub(super) fn octet(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[b]| b)
-    }
-
-    /// A 16-bit number.
-    pub(super) fn short(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    /// A 32-bit number.
-    pub(super) fn long(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    /// A 64-bit number.
-    pub(super) fn longlong(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    /// A short string, which may hold anything.
-    pub(super) fn shortstr(&mut self) -> Option<&'a [u8]> {
-        let n = self.octet()?;
-        self.take(usize::from(n))
-    }
-
-    /// A long string, or the inside of a table or array.
-    pub(super) fn longstr(&mut self) -> Option<&'a [u8]> {
-        let n = self.long()?;
-        self.take(usize::try_from(n).ok()?)
-    }
-}
 
 /// A value of a table, as far as it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,40 +20,40 @@ pub(super) enum Field<'a> {
 /// `false`: it is malformed, or holds more than is read.
 pub(super) fn fields<'a>(table: &'a [u8], each: &mut dyn FnMut(&'a [u8], Field<'a>)) -> bool {
     let mut left = MAX_ENTRIES;
-    entries(Bytes(table), MAX_DEPTH, &mut left, each).is_some()
+    entries(Reader::new(table), MAX_DEPTH, &mut left, each).is_some()
 }
 
 fn entries<'a>(
-    mut table: Bytes<'a>,
+    mut table: Reader<'a>,
     depth: u8,
     left: &mut u32,
     each: &mut dyn FnMut(&'a [u8], Field<'a>),
 ) -> Option<()> {
-    while !table.0.is_empty() {
-        let name = table.shortstr()?;
+    while !table.is_empty() {
+        let name = table.u8_bytes()?;
         value(&mut table, name, depth, left, each)?;
     }
     Some(())
 }
 
 fn value<'a>(
-    from: &mut Bytes<'a>,
+    from: &mut Reader<'a>,
     name: &'a [u8],
     depth: u8,
     left: &mut u32,
     each: &mut dyn FnMut(&'a [u8], Field<'a>),
 ) -> Option<()> {
     *left = left.checked_sub(1)?;
-    let number = match from.octet()? {
+    let number = match from.u8()? {
         b'S' | b'x' => {
-            each(name, Field::Text(from.longstr()?));
+            each(name, Field::Text(from.u32_bytes()?));
             return Some(());
         }
-        b'F' => return entries(Bytes(from.longstr()?), depth.checked_sub(1)?, left, each),
+        b'F' => return entries(Reader::new(from.u32_bytes()?), depth.checked_sub(1)?, left, each),
         b'A' => {
-            let mut array = Bytes(from.longstr()?);
+            let mut array = Reader::new(from.u32_bytes()?);
             let depth = depth.checked_sub(1)?;
-            while !array.0.is_empty() {
+            while !array.is_empty() {
                 value(&mut array, name, depth, left, each)?;
             }
             return Some(());
@@ -113,14 +64,14 @@ fn value<'a>(
         b'f' => return from.take(4).map(drop),
         b'd' | b'T' => return from.take(8).map(drop),
         b'D' => return from.take(5).map(drop),
-        b'b' => from.array().map(|b| i64::from(i8::from_be_bytes(b))),
-        b'B' => from.octet().map(i64::from),
+        b'b' => from.i8().map(i64::from),
+        b'B' => from.u8().map(i64::from),
         // RabbitMQ's short; the specification's name for it is `U`.
-        b's' | b'U' => from.array().map(|b| i64::from(i16::from_be_bytes(b))),
-        b'u' => from.short().map(i64::from),
-        b'I' => from.array().map(|b| i64::from(i32::from_be_bytes(b))),
-        b'i' => from.long().map(i64::from),
-        b'l' | b'L' => from.array().map(i64::from_be_bytes),
+        b's' | b'U' => from.i16().map(i64::from),
+        b'u' => from.u16().map(i64::from),
+        b'I' => from.i32().map(i64::from),
+        b'i' => from.u32().map(i64::from),
+        b'l' | b'L' => from.i64(),
         _ => return None,
     };
     each(name, Field::Number(number?));

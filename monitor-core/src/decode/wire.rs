@@ -1,0 +1,5 @@
+//! What wire formats have in common, whatever their protocol.
+
+mod reader;
+
+pub(crate) use reader::{Long, Reader};
