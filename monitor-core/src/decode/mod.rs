@@ -7,6 +7,7 @@ pub mod amqp;
 pub mod body;
 pub mod canary;
 pub mod chores;
+mod error;
 mod fifo;
 mod fuzzing;
 pub mod http;
@@ -25,6 +26,7 @@ pub mod trace;
 pub mod values;
 mod wire;
 
+pub use error::DecodeError;
 use smallvec::SmallVec;
 
 use crate::model::cookies::Cookies;

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::core::{Core, What};
 use super::header::{self, Place};
 use super::method::Address;
+use crate::decode::DecodeError;
 use crate::decode::Sink;
 use crate::decode::message::Draft;
 use crate::model::queue::Message;
@@ -71,7 +72,7 @@ impl Content {
             draft.through(&String::from_utf8_lossy(&core.vhost), sink);
             Some(draft)
         } else {
-            sink.decode_error("too_many_messages_at_once");
+            sink.decode_error(DecodeError::TooManyMessagesAtOnce.name());
             None
         };
         Box::new(Self {
@@ -87,17 +88,17 @@ impl Content {
     }
 
     /// Its header. `Ok(true)`: it has no body, so it is complete.
-    pub(super) fn header(&mut self, payload: &[u8], core: &Core, sink: &mut dyn Sink) -> Result<bool, &'static str> {
+    pub(super) fn header(&mut self, payload: &[u8], core: &Core, sink: &mut dyn Sink) -> Result<bool, DecodeError> {
         if self.stage != Stage::Header {
-            return Err("second_header");
+            return Err(DecodeError::SecondHeader);
         }
-        let size = header::size(payload).ok_or("bad_content_header")?;
+        let size = header::size(payload).ok_or(DecodeError::BadContentHeader)?;
         if let Some(draft) = &mut self.draft {
             let place = Place { vhost: &core.vhost, exchange: &self.exchange, key: &self.key };
             match header::read(payload, place, draft, sink) {
                 Some(header) => self.user = header.user,
                 // The length is sure, and the rest may be more than is read.
-                None => sink.decode_error("bad_properties"),
+                None => sink.decode_error(DecodeError::BadProperties.name()),
             }
         }
         self.stage = if size == 0 { Stage::Done } else { Stage::Body(size) };
@@ -105,7 +106,7 @@ impl Content {
     }
 
     /// Bytes of its body.
-    pub(super) fn body(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+    pub(super) fn body(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         self.passes(bytes.len() as u64)?;
         if let Some(draft) = &mut self.draft {
             draft.content(bytes);
@@ -114,7 +115,7 @@ impl Content {
     }
 
     /// So many bytes of its body are missing.
-    pub(super) fn hole(&mut self, n: u64) -> Result<(), &'static str> {
+    pub(super) fn hole(&mut self, n: u64) -> Result<(), DecodeError> {
         self.passes(n)?;
         if let Some(draft) = &mut self.draft {
             draft.missing(n);
@@ -122,9 +123,9 @@ impl Content {
         Ok(())
     }
 
-    fn passes(&mut self, n: u64) -> Result<(), &'static str> {
-        let Stage::Body(left) = self.stage else { return Err("body_without_header") };
-        self.stage = Stage::Body(left.checked_sub(n).ok_or("body_too_long")?);
+    fn passes(&mut self, n: u64) -> Result<(), DecodeError> {
+        let Stage::Body(left) = self.stage else { return Err(DecodeError::BodyWithoutHeader) };
+        self.stage = Stage::Body(left.checked_sub(n).ok_or(DecodeError::BodyTooLong)?);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! Frames: type, channel, length, payload, end octet (AMQP 0-9-1 §2.3). Methods and headers are handed on whole, bodies
 //! in pieces as they come.
 
+use crate::decode::DecodeError;
+
 /// Longest method or header that is kept; of longer ones the beginning is.
 pub(super) const MAX_KEPT: usize = 64 << 10;
 /// Longest frame that can be one: peers agree on far less (RabbitMQ: 128 KiB), or on no limit.
@@ -95,7 +97,7 @@ impl Frames {
     }
 
     /// More bytes. `Err`: they are no frames; the rest was not read.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Piece<'_>)) -> Result<(), &'static str> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Piece<'_>)) -> Result<(), DecodeError> {
         while !bytes.is_empty() {
             match self.place {
                 Place::Head => {
@@ -112,7 +114,7 @@ impl Frames {
                             whole
                         }
                     };
-                    let head = Head::read(whole).ok_or("bad_frame")?;
+                    let head = Head::read(whole).ok_or(DecodeError::BadFrame)?;
                     self.place = if head.size == 0 { Place::End(head) } else { Place::Payload(head, head.size) };
                 }
                 Place::Payload(head, left) => {
@@ -138,7 +140,7 @@ impl Frames {
                     let (end, rest) = bytes.split_at(1);
                     bytes = rest;
                     if end.first() != Some(&END) {
-                        return Err("bad_frame_end");
+                        return Err(DecodeError::BadFrameEnd);
                     }
                     self.place = Place::Head;
                     let kept = std::mem::take(&mut self.kept);
@@ -188,7 +190,7 @@ fn whole(head: Head, payload: &[u8], each: &mut dyn FnMut(Piece<'_>)) {
 mod tests {
     use super::*;
 
-    fn told(frames: &mut Frames, bytes: &[u8]) -> (Vec<String>, Result<(), &'static str>) {
+    fn told(frames: &mut Frames, bytes: &[u8]) -> (Vec<String>, Result<(), DecodeError>) {
         let mut all = Vec::new();
         let result = frames.feed(bytes, &mut |p| all.push(format!("{p:?}")));
         (all, result)
@@ -215,10 +217,14 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_refused() {
-        assert_eq!(told(&mut Frames::new(), b"\x04\0\0\0\0\0\0").1, Err("bad_frame"));
-        assert_eq!(told(&mut Frames::new(), b"\x01\0\0\0\0\0\x04aaaa\xcd").1, Err("bad_frame_end"));
-        assert_eq!(told(&mut Frames::new(), b"\x03\0\0\0\0\0\x01").1, Err("bad_frame"), "no content on channel 0");
-        assert_eq!(told(&mut Frames::new(), b"\x03\0\x01\xff\xff\xff\xff").1, Err("bad_frame"));
+        assert_eq!(told(&mut Frames::new(), b"\x04\0\0\0\0\0\0").1, Err(DecodeError::BadFrame));
+        assert_eq!(told(&mut Frames::new(), b"\x01\0\0\0\0\0\x04aaaa\xcd").1, Err(DecodeError::BadFrameEnd));
+        assert_eq!(
+            told(&mut Frames::new(), b"\x03\0\0\0\0\0\x01").1,
+            Err(DecodeError::BadFrame),
+            "no content on channel 0"
+        );
+        assert_eq!(told(&mut Frames::new(), b"\x03\0\x01\xff\xff\xff\xff").1, Err(DecodeError::BadFrame));
     }
 
     #[test]

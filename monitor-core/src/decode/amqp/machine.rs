@@ -9,7 +9,7 @@ use super::method::{self, Id, Known, Method};
 use super::session::{self, Opening};
 use crate::decode::message::shown;
 use crate::decode::wire::Reader;
-use crate::decode::{Disturbance, Sink};
+use crate::decode::{DecodeError, Disturbance, Sink};
 use crate::model::queue::Settlement;
 use crate::model::{Effect, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym};
 
@@ -40,7 +40,7 @@ impl Amqp {
                         None
                     }
                     Some(Err(why)) => Some(why),
-                    None => self.core.whole.then_some("content_without_method"),
+                    None => self.core.whole.then_some(DecodeError::ContentWithoutMethod),
                 }
             }
             Piece::Body { channel, bytes } => self.content(side, channel, |c| c.body(bytes)),
@@ -54,7 +54,7 @@ impl Amqp {
             }
         };
         if let Some(why) = failed {
-            sink.decode_error(why);
+            sink.decode_error(why.name());
             self.lose(at, Disturbance::Malformed, sink);
         }
     }
@@ -63,12 +63,12 @@ impl Amqp {
         &mut self,
         side: usize,
         channel: u16,
-        give: impl FnOnce(&mut Content) -> Result<(), &'static str>,
-    ) -> Option<&'static str> {
+        give: impl FnOnce(&mut Content) -> Result<(), DecodeError>,
+    ) -> Option<DecodeError> {
         match self.channels.get_mut(&channel).and_then(|c| c.coming(side)) {
             Some(content) => give(content).err(),
             // Its method may have been missed.
-            None => self.core.whole.then_some("content_without_method"),
+            None => self.core.whole.then_some(DecodeError::ContentWithoutMethod),
         }
     }
 
@@ -83,11 +83,11 @@ impl Amqp {
         let mut b = Reader::new(payload);
         let (Some(class), Some(method)) = (b.u16(), b.u16()) else { return };
         let Some(known) = method::known((class, method)).filter(|k| k.says.includes(from)) else {
-            sink.decode_error("unknown_method");
+            sink.decode_error(DecodeError::UnknownMethod.name());
             return;
         };
         let Some(read) = method::read(known.id, b.rest()) else {
-            sink.decode_error("short_method");
+            sink.decode_error(DecodeError::ShortMethod.name());
             self.lose(at, Disturbance::Malformed, sink);
             return;
         };
@@ -97,7 +97,7 @@ impl Amqp {
         }
         if !self.channels.contains_key(&number) {
             if self.channels.len() >= MAX_CHANNELS {
-                sink.decode_error("too_many_channels");
+                sink.decode_error(DecodeError::TooManyChannels.name());
                 self.lose(at, Disturbance::Malformed, sink);
                 self.channels.clear();
             }
@@ -266,7 +266,7 @@ impl Amqp {
         sink: &mut dyn Sink,
     ) {
         if self.core.n_pending >= MAX_PENDING {
-            sink.decode_error("too_many_requests");
+            sink.decode_error(DecodeError::TooManyRequests.name());
             self.lose(at, Disturbance::Malformed, sink);
         }
         let Some(answer) = known.answer else { return };
@@ -379,13 +379,13 @@ impl Amqp {
 
     fn unasked(&self, sink: &mut dyn Sink) {
         if self.core.whole {
-            sink.decode_error("unasked_answer");
+            sink.decode_error(DecodeError::UnaskedAnswer.name());
         }
     }
 
     fn comes(&mut self, side: usize, number: u16, content: Box<Content>, at: Nanos, sink: &mut dyn Sink) {
         if self.channels.get_mut(&number).is_some_and(|c| c.coming(side).is_some()) {
-            sink.decode_error("unfinished_message");
+            sink.decode_error(DecodeError::UnfinishedMessage.name());
             self.lose(at, Disturbance::Malformed, sink);
         }
         if let Some(channel) = self.channels.get_mut(&number) {

@@ -157,7 +157,7 @@ impl Decoder for Amqp {
             *place = frames;
         }
         if let (Err(why), false) = (result, self.over) {
-            sink.decode_error(why);
+            sink.decode_error(why.name());
             self.forget(side);
             self.lose(chunk.at, Disturbance::Malformed, sink);
         }

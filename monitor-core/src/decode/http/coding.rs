@@ -7,6 +7,8 @@
 //! window and 256 KiB (br), its window and 640 KiB (zstd); the window is what the sender says, at most 8 MiB, which RFC 9659
 //! allows for zstd and no common setting exceeds.
 
+use crate::decode::DecodeError;
+
 mod zstd;
 
 use std::cell::Cell;
@@ -49,10 +51,10 @@ struct Lease {
 }
 
 impl Memory {
-    fn lease(&self, n: usize) -> Result<Lease, &'static str> {
+    fn lease(&self, n: usize) -> Result<Lease, DecodeError> {
         let used = self.0.get() + n;
         if used > MAX_MEMORY {
-            return Err("content_coding_memory");
+            return Err(DecodeError::ContentCodingMemory);
         }
         self.0.set(used);
         Ok(Lease { of: self.clone(), n })
@@ -80,14 +82,14 @@ impl Credit {
         self.0 = self.0.saturating_add((n as u64).saturating_mul(PER_BYTE)).min(MAX_CREDIT);
     }
 
-    fn spend(&mut self, n: usize) -> Result<(), &'static str> {
-        self.0 = self.0.checked_sub(n as u64).ok_or("content_coding_too_large")?;
+    fn spend(&mut self, n: usize) -> Result<(), DecodeError> {
+        self.0 = self.0.checked_sub(n as u64).ok_or(DecodeError::ContentCodingTooLarge)?;
         Ok(())
     }
 }
 
 /// Where what comes out goes.
-type Out<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), &'static str>;
+type Out<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), DecodeError>;
 
 /// The encodings of one body.
 #[derive(Debug, Default)]
@@ -98,7 +100,7 @@ pub(super) enum Coding {
     /// These, the outermost first.
     Encoded(Vec<Step>),
     /// It cannot be read: why, as it is counted. Not told yet.
-    Refused(&'static str),
+    Refused(DecodeError),
     /// What is left of it is not read.
     Over,
 }
@@ -113,7 +115,7 @@ impl Coding {
                 let step = if is(&["identity"]) {
                     continue;
                 } else if steps.len() >= MAX_CODINGS {
-                    return Self::Refused("content_coding_list");
+                    return Self::Refused(DecodeError::ContentCodingList);
                 } else if is(&["gzip", "x-gzip"]) {
                     Step::begin(Kind::Gzip, memory)
                 } else if is(&["deflate"]) {
@@ -123,7 +125,7 @@ impl Coding {
                 } else if is(&["zstd"]) {
                     Step::begin(Kind::Zstd, memory)
                 } else {
-                    return Self::Refused("content_coding_unknown");
+                    return Self::Refused(DecodeError::ContentCodingUnknown);
                 };
                 steps.push(step);
             }
@@ -140,7 +142,7 @@ impl Coding {
         bytes: &[u8],
         credit: &mut Credit,
         out: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), DecodeError> {
         let undone = match self {
             Self::Plain => {
                 out(bytes);
@@ -170,14 +172,14 @@ impl Coding {
     ///
     /// # Errors
     /// What was packed goes on behind the body's end.
-    pub(super) fn end(self) -> Result<(), &'static str> {
+    pub(super) fn end(self) -> Result<(), DecodeError> {
         match self {
             Self::Plain | Self::Over => Ok(()),
             // There was no body.
             Self::Refused(_) => Ok(()),
             Self::Encoded(steps) => {
                 let whole = steps.iter().all(Step::is_empty) || steps.into_iter().all(Step::has_ended);
-                if whole { Ok(()) } else { Err("content_coding_cut") }
+                if whole { Ok(()) } else { Err(DecodeError::ContentCodingCut) }
             }
         }
     }
@@ -192,7 +194,7 @@ impl Coding {
 }
 
 /// Takes back `steps`, the first one first.
-fn undo(steps: &mut [Step], bytes: &[u8], credit: &mut Credit, out: &mut dyn FnMut(&[u8])) -> Result<(), &'static str> {
+fn undo(steps: &mut [Step], bytes: &[u8], credit: &mut Credit, out: &mut dyn FnMut(&[u8])) -> Result<(), DecodeError> {
     let Some((first, rest)) = steps.split_first_mut() else {
         out(bytes);
         return Ok(());
@@ -248,7 +250,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-const MALFORMED: &str = "content_coding";
+const MALFORMED: DecodeError = DecodeError::ContentCoding;
 
 impl Step {
     fn begin(kind: Kind, memory: &Memory) -> Self {
@@ -275,7 +277,7 @@ impl Step {
         }
     }
 
-    fn feed(&mut self, mut bytes: &[u8], out: Out<'_>) -> Result<(), &'static str> {
+    fn feed(&mut self, mut bytes: &[u8], out: Out<'_>) -> Result<(), DecodeError> {
         if let State::Begin(held) = &mut self.state {
             let n = if self.kind == Kind::Deflate { 2 } else { 1 };
             let missing = n - held.len().min(n);
@@ -293,7 +295,7 @@ impl Step {
     }
 
     /// By its first bytes.
-    fn open(&mut self, first: &[u8]) -> Result<(), &'static str> {
+    fn open(&mut self, first: &[u8]) -> Result<(), DecodeError> {
         let (need, state) = match (self.kind, first) {
             (Kind::Gzip, _) => (96 << 10, State::Gzip(GzDecoder::new(Vec::new()))),
             // RFC 1950 §2.2.
@@ -311,14 +313,14 @@ impl Step {
             (Kind::Zstd, _) => (0, State::Zstd(Box::new(Zstd::new(&self.memory)))),
         };
         if need > MAX_WINDOW + (256 << 10) {
-            return Err("content_coding_memory");
+            return Err(DecodeError::ContentCodingMemory);
         }
         self.leased = Some(self.memory.lease(need)?);
         self.state = state;
         Ok(())
     }
 
-    fn write(&mut self, mut bytes: &[u8], out: Out<'_>) -> Result<(), &'static str> {
+    fn write(&mut self, mut bytes: &[u8], out: Out<'_>) -> Result<(), DecodeError> {
         while !bytes.is_empty() {
             let (slice, _) = bytes.split_at_checked(SLICE.min(bytes.len())).unwrap_or((bytes, &[]));
             let n = match &mut self.state {
@@ -370,18 +372,18 @@ fn written<W: Write>(
     slice: &[u8],
     buffer: fn(&mut W) -> &mut Vec<u8>,
     out: Out<'_>,
-) -> Result<usize, &'static str> {
+) -> Result<usize, DecodeError> {
     let n = decoder.write(slice).map_err(|_| MALFORMED)?;
     given(buffer(decoder), out)?;
     Ok(n)
 }
 
-fn flushed<W: Write>(decoder: &mut W, buffer: fn(&mut W) -> &mut Vec<u8>, out: Out<'_>) -> Result<(), &'static str> {
+fn flushed<W: Write>(decoder: &mut W, buffer: fn(&mut W) -> &mut Vec<u8>, out: Out<'_>) -> Result<(), DecodeError> {
     decoder.flush().map_err(|_| MALFORMED)?;
     given(buffer(decoder), out)
 }
 
-fn given(buffer: &mut Vec<u8>, out: Out<'_>) -> Result<(), &'static str> {
+fn given(buffer: &mut Vec<u8>, out: Out<'_>) -> Result<(), DecodeError> {
     if !buffer.is_empty() {
         out(buffer)?;
         buffer.clear();
@@ -405,7 +407,7 @@ fn brotli(
     state: &mut BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>,
     slice: &[u8],
     out: Out<'_>,
-) -> Result<bool, &'static str> {
+) -> Result<bool, DecodeError> {
     let mut buffer = [0; 4096];
     let (mut left, mut at, mut total) = (slice.len(), 0, 0);
     loop {

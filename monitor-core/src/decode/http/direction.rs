@@ -1,6 +1,7 @@
 //! One direction of a connection: heads and bodies, however their bytes are cut.
 
 use super::framing::{Framing, chunk_size};
+use crate::decode::DecodeError;
 
 /// Longest head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 << 10;
@@ -42,7 +43,7 @@ pub(super) enum Step {
     /// More bytes are needed.
     NeedMore,
     /// This is no HTTP.
-    Malformed(&'static str),
+    Malformed(DecodeError),
 }
 
 impl Read {
@@ -93,13 +94,13 @@ impl Read {
                     Step::Skip(2)
                 }
                 [] | [b'\r'] => Step::NeedMore,
-                _ => Step::Malformed("chunk_end"),
+                _ => Step::Malformed(DecodeError::ChunkEnd),
             },
             Self::Trailers => match memchr::memchr(b'\n', bytes) {
                 Some(0) => Step::End(1),
                 Some(1) if bytes.first() == Some(&b'\r') => Step::End(2),
                 Some(at) => Step::Skip(at + 1),
-                None if bytes.len() > MAX_TRAILER => Step::Malformed("trailers"),
+                None if bytes.len() > MAX_TRAILER => Step::Malformed(DecodeError::Trailers),
                 None => Step::NeedMore,
             },
             Self::Head | Self::Lost => Step::NeedMore,

@@ -1,5 +1,7 @@
 //! Where a message's body ends (RFC 9112 §6).
 
+use crate::decode::DecodeError;
+
 use httparse::Header;
 
 /// How a body is delimited.
@@ -17,20 +19,20 @@ pub(super) enum Framing {
 
 /// What the headers say. An error where they contradict each other: two ends of a connection that disagree about where
 /// a message ends is how requests are smuggled.
-pub(super) fn framing(headers: &[Header<'_>]) -> Result<Framing, &'static str> {
+pub(super) fn framing(headers: &[Header<'_>]) -> Result<Framing, DecodeError> {
     let mut length: Option<u64> = None;
     let mut chunked = None;
     for h in headers {
         if h.name.eq_ignore_ascii_case("content-length") {
             // A list of equal values is allowed (RFC 9110 §8.6).
             for part in h.value.split(|b| *b == b',') {
-                let text = std::str::from_utf8(part).map_err(|_| "content_length")?.trim();
+                let text = std::str::from_utf8(part).map_err(|_| DecodeError::ContentLength)?.trim();
                 if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-                    return Err("content_length");
+                    return Err(DecodeError::ContentLength);
                 }
-                let n: u64 = text.parse().map_err(|_| "content_length")?;
+                let n: u64 = text.parse().map_err(|_| DecodeError::ContentLength)?;
                 if length.is_some_and(|before| before != n) {
-                    return Err("content_length");
+                    return Err(DecodeError::ContentLength);
                 }
                 length = Some(n);
             }
@@ -40,7 +42,7 @@ pub(super) fn framing(headers: &[Header<'_>]) -> Result<Framing, &'static str> {
         }
     }
     match (chunked, length) {
-        (Some(_), Some(_)) => Err("conflicting_framing"),
+        (Some(_), Some(_)) => Err(DecodeError::ConflictingFraming),
         (Some(true), None) => Ok(Framing::Chunked),
         (Some(false), None) => Ok(Framing::Unending),
         (None, None) => Ok(Framing::None),
@@ -52,7 +54,7 @@ pub(super) fn framing(headers: &[Header<'_>]) -> Result<Framing, &'static str> {
 /// §6.3). `None`: nobody can tell where it ends.
 pub(super) fn of_response(headers: &[Header<'_>]) -> Option<Framing> {
     match framing(headers) {
-        Err("conflicting_framing") => {
+        Err(DecodeError::ConflictingFraming) => {
             let coded = |h: &&Header<'_>| h.name.eq_ignore_ascii_case("transfer-encoding");
             let only: Vec<_> = headers.iter().filter(coded).copied().collect();
             framing(&only).ok()
@@ -67,26 +69,26 @@ const MAX_SIZE_LINE: usize = 256;
 const MAX_EXTENDED: usize = 4 << 10;
 
 /// The size of the next chunk, and how long its line is. `Ok(None)`: the line is not complete.
-pub(super) fn chunk_size(bytes: &[u8]) -> Result<Option<(u64, usize)>, &'static str> {
+pub(super) fn chunk_size(bytes: &[u8]) -> Result<Option<(u64, usize)>, DecodeError> {
     let Some(end) = memchr::memchr(b'\n', bytes) else {
         let extended = bytes.iter().take(MAX_SIZE_LINE).any(|b| *b == b';');
         let longest = if extended { MAX_EXTENDED } else { MAX_SIZE_LINE };
-        return if bytes.len() > longest { Err("chunk_size") } else { Ok(None) };
+        return if bytes.len() > longest { Err(DecodeError::ChunkSize) } else { Ok(None) };
     };
     let line = bytes.get(..end).unwrap_or_default();
     let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    let text = std::str::from_utf8(digits).map_err(|_| "chunk_size")?;
+    let text = std::str::from_utf8(digits).map_err(|_| DecodeError::ChunkSize)?;
     if text.is_empty() || text.len() > 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err("chunk_size");
+        return Err(DecodeError::ChunkSize);
     }
-    u64::from_str_radix(text, 16).map(|n| Some((n, end + 1))).map_err(|_| "chunk_size")
+    u64::from_str_radix(text, 16).map(|n| Some((n, end + 1))).map_err(|_| DecodeError::ChunkSize)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(headers: &[(&'static str, &'static str)]) -> Result<Framing, &'static str> {
+    fn of(headers: &[(&'static str, &'static str)]) -> Result<Framing, DecodeError> {
         let headers: Vec<_> = headers.iter().map(|(name, v)| Header { name, value: v.as_bytes() }).collect();
         framing(&headers)
     }
@@ -99,10 +101,13 @@ mod tests {
         assert_eq!(of(&[("Transfer-Encoding", "gzip")]), Ok(Framing::Unending));
         assert_eq!(of(&[]), Ok(Framing::None));
         for bad in ["+1", "-1", "1x", "", "99999999999999999999"] {
-            assert_eq!(of(&[("Content-Length", bad)]), Err("content_length"), "{bad}");
+            assert_eq!(of(&[("Content-Length", bad)]), Err(DecodeError::ContentLength), "{bad}");
         }
-        assert_eq!(of(&[("Content-Length", "1"), ("content-length", "2")]), Err("content_length"));
-        assert_eq!(of(&[("Content-Length", "1"), ("Transfer-Encoding", "chunked")]), Err("conflicting_framing"));
+        assert_eq!(of(&[("Content-Length", "1"), ("content-length", "2")]), Err(DecodeError::ContentLength));
+        assert_eq!(
+            of(&[("Content-Length", "1"), ("Transfer-Encoding", "chunked")]),
+            Err(DecodeError::ConflictingFraming)
+        );
         let both = [("Content-Length", "1"), ("Transfer-Encoding", "chunked")];
         let headers: Vec<_> = both.iter().map(|(name, v)| Header { name, value: v.as_bytes() }).collect();
         assert_eq!(of_response(&headers), Some(Framing::Chunked));
@@ -115,8 +120,8 @@ mod tests {
         assert_eq!(chunk_size(b"0\r\n"), Ok(Some((0, 3))));
         assert_eq!(chunk_size(b"1a"), Ok(None));
         assert_eq!(chunk_size(format!("1a;{}", "x".repeat(1000)).as_bytes()), Ok(None));
-        assert_eq!(chunk_size(b"xyz\r\n"), Err("chunk_size"));
-        assert_eq!(chunk_size(b"\r\n"), Err("chunk_size"));
-        assert_eq!(chunk_size(&[b'1'; 300]), Err("chunk_size"));
+        assert_eq!(chunk_size(b"xyz\r\n"), Err(DecodeError::ChunkSize));
+        assert_eq!(chunk_size(b"\r\n"), Err(DecodeError::ChunkSize));
+        assert_eq!(chunk_size(&[b'1'; 300]), Err(DecodeError::ChunkSize));
     }
 }

@@ -30,7 +30,7 @@ use crate::model::{HeaderPolicy, Nanos, Protocol, Side, TxStatus};
 
 use super::body::{BodyReader, RequestHead, ResponseHead};
 use super::shape::Shapes;
-use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
+use super::{Appetite, Chunk, DecodeError, Decoder, Disturbance, Sink};
 use coding::{Coding, Credit};
 use direction::{MAX_HEAD, Read, Step};
 use exchange::{Exchange, Text};
@@ -236,9 +236,9 @@ impl Http {
     fn hold(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) {
         if bytes.len() > MAX_HEAD {
             if self.direction(from).read == Read::Head {
-                self.no_head(from, self.latest, at, "head_too_long", sink);
+                self.no_head(from, self.latest, at, DecodeError::HeadTooLong, sink);
             } else {
-                self.malformed(from, at, "head_too_long", sink);
+                self.malformed(from, at, DecodeError::HeadTooLong, sink);
             }
             return;
         }
@@ -248,13 +248,7 @@ impl Http {
     }
 
     /// A head, if it is whole: how long it is.
-    fn head(
-        &mut self,
-        from: Side,
-        at: Nanos,
-        bytes: &[u8],
-        sink: &mut dyn Sink,
-    ) -> Result<Option<usize>, &'static str> {
+    fn head(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) -> Result<Option<usize>, DecodeError> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let (proper, n) = if from == Side::Client {
             let mut head = httparse::Request::new(&mut headers);
@@ -270,7 +264,7 @@ impl Http {
                     self.request(&head, framing(head.headers), at, sink)?;
                     return Ok(Some(n));
                 }
-                Ok(_) => return Err("head_too_long"),
+                Ok(_) => return Err(DecodeError::HeadTooLong),
                 Err(error) => (kind(error), patient::request(bytes)),
             }
         } else {
@@ -282,7 +276,7 @@ impl Http {
                     self.response(&head, framing::of_response(head.headers), at, sink);
                     return Ok(Some(n));
                 }
-                Ok(_) => return Err("head_too_long"),
+                Ok(_) => return Err(DecodeError::HeadTooLong),
                 Err(error) => (kind(error), patient::response(bytes)),
             }
         };
@@ -294,13 +288,13 @@ impl Http {
         &mut self,
         from: Side,
         at: Nanos,
-        kind: &'static str,
+        kind: DecodeError,
         read: Result<Option<patient::Head>, patient::NoHead>,
         sink: &mut dyn Sink,
-    ) -> Result<Option<usize>, &'static str> {
+    ) -> Result<Option<usize>, DecodeError> {
         let Some(head) = read.map_err(|patient::NoHead| kind)? else { return Ok(None) };
         if head.len > MAX_HEAD {
-            return Err("head_too_long");
+            return Err(DecodeError::HeadTooLong);
         }
         let headers = head.headers();
         if from == Side::Server {
@@ -313,7 +307,7 @@ impl Http {
         let sure = framing.is_ok();
         self.request(&told, framing, at, sink)?;
         if sure {
-            sink.decode_error(kind);
+            sink.decode_error(kind.name());
         }
         Ok(Some(head.len))
     }
@@ -329,12 +323,12 @@ fn ends_head(bytes: &[u8], from: usize) -> bool {
     })
 }
 
-fn kind(error: httparse::Error) -> &'static str {
+fn kind(error: httparse::Error) -> DecodeError {
     match error {
-        httparse::Error::TooManyHeaders => "too_many_headers",
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => "header",
-        httparse::Error::Version => "version",
-        _ => "start_line",
+        httparse::Error::TooManyHeaders => DecodeError::TooManyHeaders,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => DecodeError::Header,
+        httparse::Error::Version => DecodeError::Version,
+        _ => DecodeError::StartLine,
     }
 }
 

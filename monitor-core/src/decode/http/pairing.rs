@@ -7,19 +7,19 @@ use super::exchange::Exchange;
 use super::framing::Framing;
 use super::{Direction, Http, MAX_MALFORMED, MAX_OPEN};
 use crate::decode::body::{RequestHead, ResponseHead};
-use crate::decode::{Disturbance, Sink};
+use crate::decode::{DecodeError, Disturbance, Sink};
 use crate::model::{Nanos, Side, TxStatus};
 
 impl Http {
     pub(super) fn request(
         &mut self,
         head: &RequestHead<'_>,
-        framing: Result<Framing, &'static str>,
+        framing: Result<Framing, DecodeError>,
         at: Nanos,
         sink: &mut dyn Sink,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), DecodeError> {
         if self.open.len() >= MAX_OPEN {
-            return Err("too_many_requests");
+            return Err(DecodeError::TooManyRequests);
         }
         self.latest += 1;
         sink.arrived(self.latest, at);
@@ -38,7 +38,7 @@ impl Http {
         self.expects = head.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
         match framing? {
             // Nobody can tell where such a body ends (RFC 9112 §6.3).
-            Framing::Unending => return Err("transfer_encoding"),
+            Framing::Unending => return Err(DecodeError::TransferEncoding),
             framing => match Read::after_head(framing, false) {
                 Some(read) => self.client.read = read,
                 None => self.end(Side::Client, at, sink),
@@ -69,7 +69,7 @@ impl Http {
                 return;
             }
             if status < 400 {
-                sink.decode_error("unsolicited_response");
+                sink.decode_error(DecodeError::UnsolicitedResponse.name());
                 sink.unmatched_reply(at, "a response that no request waits for");
             }
             self.server.text.begin(head.headers, false);
@@ -121,7 +121,7 @@ impl Http {
                 reader.missing(number, Side::Server, 1, at, sink);
             }
             self.end(Side::Server, at, sink);
-            sink.decode_error("content_length");
+            sink.decode_error(DecodeError::ContentLength.name());
             self.lose_answers(at, sink);
             return;
         };
@@ -162,12 +162,12 @@ impl Http {
     }
 
     /// What is left of the body cannot be read.
-    fn left_unread(&mut self, from: Side, why: &'static str, sink: &mut dyn Sink) {
+    fn left_unread(&mut self, from: Side, why: DecodeError, sink: &mut dyn Sink) {
         self.direction(from).text.unread();
         if let (Some((number, true)), Some(reader)) = (self.current(from), self.reader.as_deref_mut()) {
             reader.unread(number, from);
         }
-        sink.decode_error(why);
+        sink.decode_error(why.name());
     }
 
     /// How a body is encoded, if anybody reads it. `on_top`: a protocol on top may.
@@ -302,7 +302,7 @@ impl Http {
 
     /// What should be a head cannot be read. From a client it may be a request all the same, as its server reads it;
     /// `latest`: the number of the one before.
-    pub(super) fn no_head(&mut self, from: Side, latest: u64, at: Nanos, kind: &'static str, sink: &mut dyn Sink) {
+    pub(super) fn no_head(&mut self, from: Side, latest: u64, at: Nanos, kind: DecodeError, sink: &mut dyn Sink) {
         if from == Side::Client && self.latest == latest {
             self.latest += 1;
             sink.arrived(self.latest, at);
@@ -311,13 +311,13 @@ impl Http {
         self.malformed(from, at, kind, sink);
     }
 
-    pub(super) fn malformed(&mut self, from: Side, at: Nanos, kind: &'static str, sink: &mut dyn Sink) {
+    pub(super) fn malformed(&mut self, from: Side, at: Nanos, kind: DecodeError, sink: &mut dyn Sink) {
         if self.unsure && from == Side::Server {
             // It was not the place after all.
             self.lose(at, Disturbance::Gap, sink);
             return;
         }
-        sink.decode_error(kind);
+        sink.decode_error(kind.name());
         self.n_malformed += 1;
         if self.n_malformed >= MAX_MALFORMED {
             self.leave(at, "malformed", sink);

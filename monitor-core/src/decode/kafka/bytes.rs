@@ -1,6 +1,7 @@
 //! Numbers, strings and arrays as Kafka writes them (Apache Kafka, "Protocol Primitive Types"; KIP-482 for the compact
 //! ones).
 
+use crate::decode::DecodeError;
 use crate::decode::wire::{Long, Reader};
 
 /// Why reading has stopped.
@@ -9,7 +10,7 @@ pub(super) enum Stop {
     /// The bytes so far end here.
     Short,
     /// They cannot be that.
-    Bad(&'static str),
+    Bad(DecodeError),
 }
 
 /// What reading gives.
@@ -74,7 +75,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn unsigned(&mut self) -> Read<u64> {
         self.reader.leb128(10).map_err(|why| match why {
             Long::Short => Stop::Short,
-            Long::Over => Stop::Bad("long_number"),
+            Long::Over => Stop::Bad(DecodeError::LongNumber),
         })
     }
 
@@ -89,7 +90,7 @@ impl<'a> Cursor<'a> {
         let n = if compact {
             match self.unsigned()?.checked_sub(1) {
                 None => return Ok(None),
-                Some(n) => i64::try_from(n).map_err(|_| Stop::Bad("length"))?,
+                Some(n) => i64::try_from(n).map_err(|_| Stop::Bad(DecodeError::Length))?,
             }
         } else {
             i64::from(self.i32()?)
@@ -136,7 +137,7 @@ impl<'a> Cursor<'a> {
             for _ in 0..self.unsigned()? {
                 self.unsigned()?;
                 let n = self.unsigned()?;
-                self.take(usize::try_from(n).map_err(|_| Stop::Bad("length"))?)?;
+                self.take(usize::try_from(n).map_err(|_| Stop::Bad(DecodeError::Length))?)?;
             }
         }
         Ok(())
@@ -146,7 +147,7 @@ impl<'a> Cursor<'a> {
 fn length(n: i64) -> Read<Option<usize>> {
     match n {
         -1 => Ok(None),
-        n => usize::try_from(n).map(Some).map_err(|_| Stop::Bad("length")),
+        n => usize::try_from(n).map(Some).map_err(|_| Stop::Bad(DecodeError::Length)),
     }
 }
 
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!((signed(&[0]), signed(&[1]), signed(&[2]), signed(&[0xac, 2])), (Ok(0), Ok(-1), Ok(1), Ok(150)));
         assert_eq!(signed(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), Ok(i64::MIN));
         assert_eq!(signed(&[0x80]), Err(Stop::Short));
-        assert_eq!(signed(&[0x80; 11]), Err(Stop::Bad("long_number")));
+        assert_eq!(signed(&[0x80; 11]), Err(Stop::Bad(DecodeError::LongNumber)));
     }
 
     #[test]
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!(Cursor::new(b"\x03ab").string(true), Ok(Some(&b"ab"[..])));
         assert_eq!(Cursor::new(b"\0").string(true), Ok(None));
         assert_eq!(Cursor::new(b"\xff\xff").string(false), Ok(None));
-        assert_eq!(Cursor::new(b"\xff\xfe").string(false), Err(Stop::Bad("length")));
+        assert_eq!(Cursor::new(b"\xff\xfe").string(false), Err(Stop::Bad(DecodeError::Length)));
         assert_eq!(Cursor::new(b"\0\x03ab").string(false), Err(Stop::Short));
     }
 

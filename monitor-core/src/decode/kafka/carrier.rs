@@ -11,6 +11,7 @@ use super::bytes::{Cursor, Read};
 use super::pending::{Part, Pending};
 use super::records::{Item, Record, Records};
 use super::topics::Topic;
+use crate::decode::DecodeError;
 use crate::decode::Sink;
 use crate::decode::message::Draft;
 use crate::model::queue::{Confirmed, Delivery, Message, Position, QueueEvent};
@@ -237,7 +238,7 @@ impl Carrier {
 
     fn produced(&mut self, item: Item<'_>, core: &mut Core, at: Nanos, sink: &mut dyn Sink) {
         if let Item::Lost(why) = item {
-            sink.decode_error(why);
+            sink.decode_error(why.name());
             return;
         }
         let Some(part) = self.produced.last_mut() else { return };
@@ -245,7 +246,7 @@ impl Carrier {
         part.count += 1;
         if core.held >= MAX_HELD {
             if place == 0 || core.held == MAX_HELD {
-                sink.decode_error("too_many_messages");
+                sink.decode_error(DecodeError::TooManyMessages.name());
             }
             core.held = MAX_HELD + 1;
             return;
@@ -260,7 +261,7 @@ impl Carrier {
             Item::Record(r) => r.offset,
             Item::Unread(offset, _) => offset,
             Item::Lost(why) => {
-                sink.decode_error(why);
+                sink.decode_error(why.name());
                 return;
             }
         };

@@ -2,6 +2,7 @@
 
 use super::bytes::{Read, Stop};
 use super::look::MAX_FRAME;
+use crate::decode::DecodeError;
 
 /// What has come and is not read yet.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ impl Inbox {
     pub(super) fn begin(&mut self) -> Read<()> {
         let len = self.rest().first_chunk::<4>().ok_or(Stop::Short)?;
         let len = usize::try_from(i32::from_be_bytes(*len)).ok().filter(|n| *n <= MAX_FRAME);
-        self.left = len.ok_or(Stop::Bad("frame_length"))?;
+        self.left = len.ok_or(Stop::Bad(DecodeError::FrameLength))?;
         self.pos += 4;
         Ok(())
     }

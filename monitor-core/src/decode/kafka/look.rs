@@ -2,6 +2,7 @@
 
 use super::api;
 use super::bytes::{Cursor, Read, Stop};
+use crate::decode::DecodeError;
 
 /// Largest frame: `socket.request.max.bytes` is 100 MiB where nobody has changed it, fetches may be larger.
 pub(super) const MAX_FRAME: usize = 256 << 20;
@@ -69,7 +70,7 @@ pub(super) fn resumes(bytes: &[u8]) -> bool {
     frame(&mut Cursor::new(bytes)).is_ok()
 }
 
-const NOT: Stop = Stop::Bad("no_request");
+const NOT: Stop = Stop::Bad(DecodeError::NoRequest);
 
 /// What the header of a request says.
 #[derive(Clone, Copy, Debug)]

@@ -228,7 +228,7 @@ impl Decoder for Kafka {
             Side::Server => self.says.push(chunk.bytes),
         }
         if let Err(Stop::Bad(kind)) = self.drive(from, chunk.at, sink) {
-            sink.decode_error(kind);
+            sink.decode_error(kind.name());
             self.lose(from, Disturbance::Malformed, chunk.at, sink);
         }
     }
@@ -249,7 +249,7 @@ impl Decoder for Kafka {
         if !goes_on {
             self.lose(from, Disturbance::Gap, at, sink);
         } else if let Err(Stop::Bad(kind)) = self.drive(from, at, sink) {
-            sink.decode_error(kind);
+            sink.decode_error(kind.name());
             self.lose(from, Disturbance::Malformed, at, sink);
         }
     }

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::bytes::{Cursor, Read, Stop};
 use super::codec;
+use crate::decode::DecodeError;
 
 /// Largest record, and largest compressed batch, that is collected to be read. Kafka's own limit to a batch is 1 MiB
 /// (`message.max.bytes`).
@@ -58,7 +59,7 @@ pub(super) enum Item<'a> {
     /// There is a record with this offset; it was not read. At least so many bytes.
     Unread(i64, u64),
     /// This cannot be read, and how many records there are is not known.
-    Lost(&'static str),
+    Lost(DecodeError),
 }
 
 /// A batch's head.
@@ -163,13 +164,13 @@ impl Records {
         let (base, len) = (c.i64()?, c.i32()?);
         c.i32()?;
         let magic = c.i8()?;
-        let len = usize::try_from(len).map_err(|_| Stop::Bad("batch_length"))?;
-        let whole = len.checked_add(LENGTH_AT).ok_or(Stop::Bad("batch_length"))?;
+        let len = usize::try_from(len).map_err(|_| Stop::Bad(DecodeError::BatchLength))?;
+        let whole = len.checked_add(LENGTH_AT).ok_or(Stop::Bad(DecodeError::BatchLength))?;
         if whole > self.left {
             return rest(self);
         }
         match magic {
-            2 if whole < BATCH => Err(Stop::Bad("batch_length")),
+            2 if whole < BATCH => Err(Stop::Bad(DecodeError::BatchLength)),
             2 => {
                 self.batch(base, whole, bytes.get(MAGIC..BATCH).ok_or(Stop::Short)?, tell)?;
                 Ok(BATCH)
@@ -184,7 +185,7 @@ impl Records {
                 message(base, magic, body, tell)?;
                 Ok(whole)
             }
-            _ => Err(Stop::Bad("magic")),
+            _ => Err(Stop::Bad(DecodeError::Magic)),
         }
     }
 
@@ -199,7 +200,7 @@ impl Records {
         c.take(6)?;
         let count = i64::from(c.i32()?);
         if count < 0 || last < 0 {
-            return Err(Stop::Bad("batch_count"));
+            return Err(Stop::Bad(DecodeError::BatchCount));
         }
         let (transactional, control) = (attributes & 0x10 != 0, attributes & 0x20 != 0);
         let hidden = self.hides(base.saturating_add(last), producer, transactional, control);
@@ -240,11 +241,11 @@ impl Records {
         let cut = bytes.len().min(left);
         let bytes = bytes.get(..cut).unwrap_or_default();
         // What is missing within the batch's own end will not come.
-        let more = |stop| if stop == Stop::Short && cut == left { Stop::Bad("record_length") } else { stop };
+        let more = |stop| if stop == Stop::Short && cut == left { Stop::Bad(DecodeError::RecordLength) } else { stop };
         let mut c = Cursor::new(bytes);
         let len = c.signed().map_err(more)?;
-        let len = usize::try_from(len).map_err(|_| Stop::Bad("record_length"))?;
-        let whole = c.read().checked_add(len).filter(|n| *n <= left).ok_or(Stop::Bad("record_length"))?;
+        let len = usize::try_from(len).map_err(|_| Stop::Bad(DecodeError::RecordLength))?;
+        let whole = c.read().checked_add(len).filter(|n| *n <= left).ok_or(Stop::Bad(DecodeError::RecordLength))?;
         if len > MAX_ITEM {
             let offset = batch.base.saturating_add(offset_delta(&mut c).map_err(more)?);
             tell(Item::Unread(offset, len as u64));
@@ -265,7 +266,7 @@ impl Batch {
     fn unread(&self, left: usize, tell: &mut dyn FnMut(Item<'_>)) {
         let n = self.count - self.found;
         if n > MAX_UNREAD {
-            tell(Item::Lost("records_unread"));
+            tell(Item::Lost(DecodeError::RecordsUnread));
         }
         for i in 0..n.min(MAX_UNREAD) {
             // Where none was removed by compaction, offsets have no holes.
@@ -291,7 +292,7 @@ fn record<'a>(batch: &Batch, body: &'a [u8]) -> Read<Record<'a>> {
         let n_headers = usize::try_from(c.signed()?).map_err(|_| Stop::Short)?;
         Ok(Record { offset, key, value, headers: c.rest(), n_headers })
     };
-    read().map_err(|_: Stop| Stop::Bad("record"))
+    read().map_err(|_: Stop| Stop::Bad(DecodeError::Record))
 }
 
 /// A message of the formats before batches; `body` begins with its attributes.
@@ -310,10 +311,10 @@ fn message(offset: i64, magic: i8, body: &[u8], tell: &mut dyn FnMut(Item<'_>)) 
         let value = c.length(false)?.map(|n| c.take(n)).transpose()?;
         Ok(Some(Record { offset, key, value, headers: &[], n_headers: 0 }))
     };
-    match read().map_err(|_: Stop| Stop::Bad("message"))? {
+    match read().map_err(|_: Stop| Stop::Bad(DecodeError::Message))? {
         Some(record) => tell(Item::Record(record)),
         None => {
-            tell(Item::Lost("old_compressed_messages"));
+            tell(Item::Lost(DecodeError::OldCompressedMessages));
             tell(Item::Unread(offset, body.len() as u64));
         }
     }
@@ -323,7 +324,7 @@ fn message(offset: i64, magic: i8, body: &[u8], tell: &mut dyn FnMut(Item<'_>)) 
 /// Reads the records of a compressed batch.
 fn unpack(batch: &mut Batch, packed: &[u8], tell: &mut dyn FnMut(Item<'_>)) {
     let Some(reader) = codec::unpack(batch.codec, packed) else {
-        tell(Item::Lost("unreadable_compression"));
+        tell(Item::Lost(DecodeError::UnreadableCompression));
         return batch.unread(packed.len(), tell);
     };
     let mut reader = reader.take(MAX_UNPACKED);
@@ -335,7 +336,7 @@ fn unpack(batch: &mut Batch, packed: &[u8], tell: &mut dyn FnMut(Item<'_>)) {
         let (n, body) = match c.signed().map(usize::try_from) {
             Ok(Ok(n)) if n <= MAX_ITEM => (n, c.take(n)),
             Ok(_) => {
-                tell(Item::Lost("record_length"));
+                tell(Item::Lost(DecodeError::RecordLength));
                 break;
             }
             Err(stop) => (0, Err(stop)),
@@ -346,7 +347,7 @@ fn unpack(batch: &mut Batch, packed: &[u8], tell: &mut dyn FnMut(Item<'_>)) {
                 match record(batch, body) {
                     Ok(record) => tell(Item::Record(record)),
                     Err(_) => {
-                        tell(Item::Lost("record"));
+                        tell(Item::Lost(DecodeError::Record));
                         break;
                     }
                 }
@@ -364,7 +365,7 @@ fn unpack(batch: &mut Batch, packed: &[u8], tell: &mut dyn FnMut(Item<'_>)) {
                 let _ = reader.by_ref().take(want as u64).read_to_end(&mut buffer);
                 // What came before an error is good.
                 if buffer.len() == before {
-                    tell(Item::Lost("compressed_batch"));
+                    tell(Item::Lost(DecodeError::CompressedBatch));
                     break;
                 }
             }

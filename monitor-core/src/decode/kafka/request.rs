@@ -8,7 +8,7 @@ use super::carrier::Carrier;
 use super::inbox::Inbox;
 use super::pending::{Commit, Pending, What};
 use super::{Kafka, MAX_COLLECT, MAX_PENDING, MAX_SILENT, look, sasl};
-use crate::decode::{Disturbance, Sink};
+use crate::decode::{DecodeError, Disturbance, Sink};
 use crate::model::queue::QueueEvent;
 use crate::model::{Claim, Nanos, Outcome, Sym};
 
@@ -40,7 +40,7 @@ impl Kafka {
             Asking::Collect(p) => {
                 let (frame, true) = inbox.frame() else { return Err(Stop::Short) };
                 if let Err(stop) = self.body(p, frame, sink) {
-                    sink.decode_error(why(stop));
+                    sink.decode_error(why(stop).name());
                     p.unread = true;
                 }
                 *asking = Asking::Pass(Some(std::mem::take(p)));
@@ -52,7 +52,7 @@ impl Kafka {
                     Err(Stop::Short) if !whole => return Err(Stop::Short),
                     end => {
                         if let Err(stop) = end {
-                            sink.decode_error(why(stop));
+                            sink.decode_error(why(stop).name());
                             p.unread = true;
                             carrier.abandon(None, &mut self.core, at, sink);
                         }
@@ -78,7 +78,7 @@ impl Kafka {
         if self.raw_login {
             // Bare steps of an authentication, until something is said that is a request.
             if inbox.left() > sasl::MAX_STEP {
-                return Err(Stop::Bad("login_length"));
+                return Err(Stop::Bad(DecodeError::LoginLength));
             }
             if !whole {
                 return Err(Stop::Short);
@@ -91,7 +91,8 @@ impl Kafka {
             self.raw_login = false;
         }
         let mut c = Cursor::new(frame);
-        let read = head(&mut c).map_err(|stop| if whole && stop == Stop::Short { Stop::Bad("request") } else { stop });
+        let read = head(&mut c)
+            .map_err(|stop| if whole && stop == Stop::Short { Stop::Bad(DecodeError::Request) } else { stop });
         let mut p = read?;
         let n = c.read();
         inbox.consume(n);
@@ -100,7 +101,7 @@ impl Kafka {
         let readable = api::readable(p.key, p.version);
         let carries = matches!(p.key, PRODUCE | FETCH | OFFSET_COMMIT | TXN_OFFSET_COMMIT | api::SHARE_FETCH);
         if carries && !readable || p.key == api::SHARE_FETCH {
-            sink.decode_error("unread_version");
+            sink.decode_error(DecodeError::UnreadVersion.name());
             p.unread = true;
         }
         let collects = matches!(p.key, FETCH | OFFSET_COMMIT | TXN_OFFSET_COMMIT | SASL_HANDSHAKE | SASL_AUTHENTICATE);
@@ -249,7 +250,7 @@ impl Kafka {
         }
         if self.pending.len() >= MAX_PENDING {
             self.unanswered(p, at, sink);
-            sink.decode_error("too_many_requests");
+            sink.decode_error(DecodeError::TooManyRequests.name());
             self.whole = false;
             return;
         }
@@ -344,10 +345,10 @@ fn note(about: &mut SmallVec<[(Sym, Claim); 4]>, topic: (Sym, Claim)) {
     }
 }
 
-/// The name of an error within a frame.
-pub(super) fn why(stop: Stop) -> &'static str {
+/// What is wrong within a frame.
+pub(super) fn why(stop: Stop) -> DecodeError {
     match stop {
-        Stop::Short => "short_frame",
+        Stop::Short => DecodeError::ShortFrame,
         Stop::Bad(why) => why,
     }
 }

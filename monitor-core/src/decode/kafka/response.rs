@@ -12,7 +12,7 @@ use super::request::why;
 use super::topics::log;
 use super::{Kafka, MAX_COLLECT};
 use crate::decode::fifo::Fifo;
-use crate::decode::{Disturbance, SessionStart, Sink};
+use crate::decode::{DecodeError, Disturbance, SessionStart, Sink};
 use crate::model::queue::{Passed, Position, QueueEvent};
 use crate::model::{Effect, Fingerprint, Nanos, OpKind, Outcome, Scope, Slot, Strength};
 
@@ -69,7 +69,7 @@ impl Kafka {
                     Err(Stop::Short) if !whole => return Err(Stop::Short),
                     end => {
                         if let Err(stop) = end {
-                            sink.decode_error(why(stop));
+                            sink.decode_error(why(stop).name());
                             carrier.abandon(Some(p), &mut self.core, at, sink);
                         }
                         let told = match (end.is_err(), carrier.failed, carrier.any) {
@@ -101,12 +101,12 @@ impl Kafka {
             return Ok(Saying::Pass(Some((p, Told::Outcome(Outcome::Ok)))));
         }
         let (frame, whole) = inbox.frame();
-        let more = |stop| if whole && stop == Stop::Short { Stop::Bad("response") } else { stop };
+        let more = |stop| if whole && stop == Stop::Short { Stop::Bad(DecodeError::Response) } else { stop };
         let mut c = Cursor::new(frame);
         let correlation = c.i32().map_err(more)?;
         let Some((key, version)) = self.pending.get(Some(correlation)).map(|p| (p.key, p.version)) else {
             if self.whole && !self.silent.contains(&correlation) {
-                sink.decode_error("unknown_correlation");
+                sink.decode_error(DecodeError::UnknownCorrelation.name());
                 sink.unmatched_reply(at, "a response whose correlation id no request has");
             }
             return Ok(Saying::Pass(None));
@@ -260,7 +260,7 @@ impl Kafka {
         };
         let result = read();
         if let Err(stop) = result {
-            sink.decode_error(why(stop));
+            sink.decode_error(why(stop).name());
         }
         // What the broker does not speak of.
         for (_, part) in parts.take_all() {
@@ -309,7 +309,7 @@ impl Kafka {
             _ if failed => Outcome::Error,
             Ok(()) => Outcome::Ok,
             Err(stop) => {
-                sink.decode_error(why(stop));
+                sink.decode_error(why(stop).name());
                 Outcome::Unknown
             }
         };

@@ -84,7 +84,7 @@ pub fn fuzz_websocket(data: &[u8]) {
                     Ok(Next::Text) => found.push(Ok(frames.text.finish(SALT))),
                     Ok(Next::Close) => found.push(Err("close")),
                     Err(kind) => {
-                        found.push(Err(kind));
+                        found.push(Err(kind.name()));
                         return found;
                     }
                 }

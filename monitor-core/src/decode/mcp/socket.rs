@@ -98,8 +98,8 @@ impl Socket {
                 }
                 Ok(Next::Text) => self.text(from, at, spoke, &mut cx),
                 Err(kind) => {
-                    cx.sink.decode_error(kind);
-                    self.leave(at, kind, cx.sink);
+                    cx.sink.decode_error(kind.name());
+                    self.leave(at, kind.name(), cx.sink);
                 }
             }
         }
@@ -126,7 +126,7 @@ impl Socket {
             Ok(_) => {}
             Err(why) => {
                 sink.disturbed(at, Disturbance::Gap);
-                self.leave(at, why, sink);
+                self.leave(at, why.name(), sink);
             }
         }
     }

@@ -4,6 +4,7 @@ use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 
 use super::rpc::{Budget, Collector, MAX_MESSAGE};
+use crate::decode::DecodeError;
 use crate::decode::wire::Reader;
 use crate::model::Side;
 
@@ -29,12 +30,12 @@ pub(super) struct Deflate {
 
 impl Deflate {
     /// From the server's `Sec-WebSocket-Extensions`. `Err`: an extension that is not known here.
-    pub(super) fn agreed(header: Option<&str>) -> Result<Self, &'static str> {
+    pub(super) fn agreed(header: Option<&str>) -> Result<Self, DecodeError> {
         let mut out = Self::default();
         for extension in header.unwrap_or_default().split(',').map(str::trim).filter(|e| !e.is_empty()) {
             let mut parts = extension.split(';').map(str::trim);
             if !parts.next().is_some_and(|name| name.eq_ignore_ascii_case("permessage-deflate")) {
-                return Err("websocket_extension");
+                return Err(DecodeError::WebsocketExtension);
             }
             out.on = true;
             for p in parts {
@@ -55,7 +56,7 @@ struct Inflate {
 }
 
 impl Inflate {
-    fn feed(&mut self, mut input: &[u8], out: &mut Collector) -> Result<(), &'static str> {
+    fn feed(&mut self, mut input: &[u8], out: &mut Collector) -> Result<(), DecodeError> {
         let mut buffer = [0; 4096];
         self.n_in += input.len() as u64;
         loop {
@@ -64,7 +65,7 @@ impl Inflate {
             out.push(buffer.get(..step.bytes_written).unwrap_or_default());
             self.n_out += step.bytes_written as u64;
             if self.n_out > MAX_INFLATED || (self.n_out > RATIO_FROM && self.n_out / self.n_in.max(1) > MAX_RATIO) {
-                return Err("websocket_deflate_too_large");
+                return Err(DecodeError::WebsocketDeflateTooLarge);
             }
             match step.status {
                 // A sender may end a block for good (RFC 7692 §7.2.3.4): what follows begins anew.
@@ -75,7 +76,7 @@ impl Inflate {
                 Ok(_) => {}
                 // Nothing more to be had from this input.
                 Err(miniz_oxide::MZError::Buf) => return Ok(()),
-                Err(_) => return Err("websocket_deflate"),
+                Err(_) => return Err(DecodeError::WebsocketDeflate),
             }
             if input.is_empty() && step.bytes_written < buffer.len() {
                 return Ok(());
@@ -83,7 +84,7 @@ impl Inflate {
         }
     }
 
-    fn end(&mut self, out: &mut Collector) -> Result<(), &'static str> {
+    fn end(&mut self, out: &mut Collector) -> Result<(), DecodeError> {
         self.feed(&[0, 0, 0xff, 0xff], out)?;
         (self.n_in, self.n_out) = (0, 0);
         if self.fresh {
@@ -164,7 +165,7 @@ impl Frames {
     ///
     /// # Errors
     /// The name of what the protocol does not allow. Nothing more can be read then.
-    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Next, &'static str> {
+    pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Result<Next, DecodeError> {
         loop {
             if self.closed {
                 *bytes = &[];
@@ -201,12 +202,12 @@ impl Frames {
     }
 
     /// The frame whose head is there, if it is whole: whether it closes the connection.
-    fn frame(&mut self) -> Result<Option<bool>, &'static str> {
+    fn frame(&mut self) -> Result<Option<bool>, DecodeError> {
         let mut head = Reader::new(&self.head);
         let (Some(first), Some(second)) = (head.u8(), head.u8()) else { return Ok(None) };
         let masked = second & 0x80 != 0;
         if masked != (self.from == Side::Client) {
-            return Err("websocket_mask");
+            return Err(DecodeError::WebsocketMask);
         }
         let length = match second & 0x7f {
             126 => head.u16().map(u64::from),
@@ -219,30 +220,30 @@ impl Frames {
             return Ok(None);
         };
         if left >> 63 != 0 {
-            return Err("websocket_length");
+            return Err(DecodeError::WebsocketLength);
         }
         let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
         let control = opcode & 0x8 != 0;
         let compressed = first & 0x40 != 0;
         if first & 0x30 != 0 || (compressed && (!self.deflate || control || opcode == 0)) {
-            return Err("websocket_reserved_bits");
+            return Err(DecodeError::WebsocketReservedBits);
         }
         match opcode {
-            0 if self.message.is_none() => return Err("websocket_continuation"),
+            0 if self.message.is_none() => return Err(DecodeError::WebsocketContinuation),
             0 => {}
-            1 | 2 if self.message.is_some() => return Err("websocket_interleaved"),
+            1 | 2 if self.message.is_some() => return Err(DecodeError::WebsocketInterleaved),
             1 => self.message = Some((Kind::Text, compressed)),
             2 => self.message = Some((Kind::Binary, compressed)),
-            8..=10 if left > 125 || !last => return Err("websocket_control"),
+            8..=10 if left > 125 || !last => return Err(DecodeError::WebsocketControl),
             8 => return Ok(Some(true)),
             9 | 10 => {}
-            _ => return Err("websocket_opcode"),
+            _ => return Err(DecodeError::WebsocketOpcode),
         }
         self.payload = Some(Payload { left, mask, at: 0, control, last });
         Ok(Some(false))
     }
 
-    fn piece(&mut self, p: &Payload, part: &[u8]) -> Result<(), &'static str> {
+    fn piece(&mut self, p: &Payload, part: &[u8]) -> Result<(), DecodeError> {
         let Some((kind, compressed)) = self.message.filter(|_| !p.control && !part.is_empty()) else { return Ok(()) };
         // What is compressed must be read for what comes after it.
         if kind == Kind::Binary && !compressed {
@@ -266,7 +267,7 @@ impl Frames {
     }
 
     /// A frame has ended: whether it ended a text message.
-    fn ended(&mut self, p: &Payload) -> Result<bool, &'static str> {
+    fn ended(&mut self, p: &Payload) -> Result<bool, DecodeError> {
         if p.control || !p.last {
             return Ok(false);
         }
@@ -284,7 +285,7 @@ impl Frames {
     ///
     /// # Errors
     /// The place is lost: nothing more can be read.
-    pub(super) fn miss(&mut self, n: u64) -> Result<Next, &'static str> {
+    pub(super) fn miss(&mut self, n: u64) -> Result<Next, DecodeError> {
         let compressed = matches!(self.message, Some((_, true)));
         match self.payload {
             _ if self.closed => Ok(Next::NeedMore),
@@ -298,7 +299,7 @@ impl Frames {
                 let ended = p.left == 0 && self.ended(&p)?;
                 Ok(if ended { Next::Text } else { Next::NeedMore })
             }
-            _ => Err("websocket_gap"),
+            _ => Err(DecodeError::WebsocketGap),
         }
     }
 
@@ -330,7 +331,7 @@ mod tests {
         out
     }
 
-    fn texts(frames: &mut Frames, mut bytes: &[u8]) -> Result<Vec<String>, &'static str> {
+    fn texts(frames: &mut Frames, mut bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
         let mut out = Vec::new();
         loop {
             match frames.next(&mut bytes)? {
@@ -382,7 +383,7 @@ mod tests {
             ("websocket_opcode", frame(0x83, true, b"x")),
             ("websocket_length", vec![0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]),
         ] {
-            assert_eq!(texts(&mut client(), &bytes), Err(kind));
+            assert_eq!(texts(&mut client(), &bytes).map_err(DecodeError::name), Err(kind));
         }
     }
 
@@ -393,7 +394,7 @@ mod tests {
         assert_eq!(texts(&mut frames, &bytes[..8]).unwrap(), [""; 0]);
         assert_eq!(frames.miss(2), Ok(Next::NeedMore));
         assert_eq!(texts(&mut frames, &bytes[10..]).unwrap(), ["", "next"], "the unmasking goes on where it must");
-        assert_eq!(frames.miss(1), Err("websocket_gap"));
+        assert_eq!(frames.miss(1), Err(DecodeError::WebsocketGap));
     }
 
     fn compressed(text: &[u8]) -> Vec<u8> {
@@ -415,10 +416,10 @@ mod tests {
             assert_eq!(got, ["hello", "again"], "cut at {cut}");
         }
         let mut frames = Frames::new(Side::Client, deflate, &Budget::default());
-        assert_eq!(texts(&mut frames, &frame(0xc1, true, b"\xff\xff\xff")), Err("websocket_deflate"));
+        assert_eq!(texts(&mut frames, &frame(0xc1, true, b"\xff\xff\xff")), Err(DecodeError::WebsocketDeflate));
         let mut frames = Frames::new(Side::Client, deflate, &Budget::default());
         texts(&mut frames, &bytes[..9]).unwrap();
-        assert_eq!(frames.miss(1), Err("websocket_gap"), "what is compressed cannot be read on");
+        assert_eq!(frames.miss(1), Err(DecodeError::WebsocketGap), "what is compressed cannot be read on");
     }
 
     #[test]
@@ -427,7 +428,7 @@ mod tests {
         let deflate = Deflate { on: true, ..Deflate::default() };
         let mut frames = Frames::new(Side::Client, deflate, &Budget::default());
         let got = texts(&mut frames, &frame(0xc1, true, &bomb));
-        assert_eq!(got, Err("websocket_deflate_too_large"));
+        assert_eq!(got, Err(DecodeError::WebsocketDeflateTooLarge));
         assert!(frames.memory() < 3 << 20);
     }
 }

@@ -11,7 +11,7 @@ use super::read::{Property, properties, property_bytes};
 use super::session;
 use crate::decode::message::{Draft, shown};
 use crate::decode::wire::Reader;
-use crate::decode::{Disturbance, Mark, Sink};
+use crate::decode::{DecodeError, Disturbance, Mark, Sink};
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym, TenantId};
 
@@ -92,16 +92,16 @@ impl Mqtt {
         match piece {
             Piece::Packet { kind, rest } => {
                 if !kind.is_said_by(from) {
-                    sink.decode_error("wrong_side");
+                    sink.decode_error(DecodeError::WrongSide.name());
                     self.lose(at, Disturbance::Malformed, sink);
                 } else if self.packet(from, kind, rest, version, at, sink).is_none() {
-                    sink.decode_error("short_packet");
+                    sink.decode_error(DecodeError::ShortPacket.name());
                     self.lose(at, Disturbance::Malformed, sink);
                 }
             }
             Piece::Publish { flags, head } => self.publish(side, flags, head, version, at, sink),
             Piece::Unread { flags } => {
-                sink.decode_error("long_properties");
+                sink.decode_error(DecodeError::LongProperties.name());
                 self.set_coming(side, Coming { begun: at, flags, id: 0, draft: None });
             }
             Piece::Content(bytes) => {
@@ -182,7 +182,7 @@ impl Mqtt {
             draft
         });
         if right.is_none() {
-            sink.decode_error("bad_properties");
+            sink.decode_error(DecodeError::BadProperties.name());
         }
         self.set_coming(side, Coming { begun: at, flags, id, draft });
     }

@@ -160,7 +160,7 @@ impl Decoder for Mqtt {
         self.version = version;
         self.put(side, packets);
         if let (Err(why), false) = (result, self.over) {
-            sink.decode_error(why);
+            sink.decode_error(why.name());
             self.forget(side);
             self.lose(chunk.at, Disturbance::Malformed, sink);
         }

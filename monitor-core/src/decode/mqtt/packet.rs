@@ -2,6 +2,7 @@
 //! whole, that in pieces as it comes.
 
 use super::read::{properties, property_bytes};
+use crate::decode::DecodeError;
 use crate::decode::wire::Reader;
 use crate::model::Side;
 
@@ -135,11 +136,11 @@ impl Packets {
         mut bytes: &[u8],
         version: &mut Option<Version>,
         each: &mut dyn FnMut(Piece<'_>, &mut Option<Version>),
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), DecodeError> {
         while let Some((&byte, after)) = bytes.split_first() {
             match self.place {
                 Place::First => {
-                    Kind::of(byte).ok_or("bad_packet")?;
+                    Kind::of(byte).ok_or(DecodeError::BadPacket)?;
                     self.place = Place::Length { first: byte, value: 0, shift: 0 };
                     bytes = after;
                 }
@@ -148,12 +149,12 @@ impl Packets {
                     bytes = after;
                     if byte & 0x80 != 0 {
                         if shift >= 21 {
-                            return Err("bad_length");
+                            return Err(DecodeError::BadLength);
                         }
                         self.place = Place::Length { first, value, shift: shift + 7 };
                         continue;
                     }
-                    let kind = Kind::of(first).filter(|k| k.fits(value)).ok_or("bad_packet")?;
+                    let kind = Kind::of(first).filter(|k| k.fits(value)).ok_or(DecodeError::BadPacket)?;
                     self.place = Place::Rest { kind, flags: first & 0x0f, left: value };
                     if value == 0 {
                         self.place = Place::First;
@@ -186,7 +187,7 @@ impl Packets {
         now: &[u8],
         version: &mut Option<Version>,
         each: &mut dyn FnMut(Piece<'_>, &mut Option<Version>),
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), DecodeError> {
         let after = left.saturating_sub(u32::try_from(now.len()).unwrap_or(u32::MAX));
         let mut held = std::mem::take(&mut self.kept);
         // The common case: nothing to copy.
@@ -211,7 +212,7 @@ impl Packets {
         let whole = after == 0 && all.len() < MAX_KEPT;
         match head(flags, beginning, whole, version)? {
             Some(n) => {
-                let (head, content) = all.split_at_checked(n).ok_or("bad_publish")?;
+                let (head, content) = all.split_at_checked(n).ok_or(DecodeError::BadPublish)?;
                 each(Piece::Publish { flags, head }, version);
                 for piece in [content, over] {
                     if !piece.is_empty() {
@@ -224,7 +225,7 @@ impl Packets {
                 each(Piece::Unread { flags }, version);
                 self.passed(after, 0, version, each);
             }
-            None if after == 0 => return Err("bad_publish"),
+            None if after == 0 => return Err(DecodeError::BadPublish),
             None if in_place => self.kept = all.to_vec(),
             None => self.kept = held,
         }
@@ -279,12 +280,12 @@ pub(super) enum Version {
 }
 
 /// Length of the head of a PUBLISH, if `bytes` of it tell; `whole`: there are no more.
-fn head(flags: u8, bytes: &[u8], whole: bool, version: &mut Option<Version>) -> Result<Option<usize>, &'static str> {
+fn head(flags: u8, bytes: &[u8], whole: bool, version: &mut Option<Version>) -> Result<Option<usize>, DecodeError> {
     let mut b = Reader::new(bytes);
     let fixed = b.u16_bytes().and_then(|topic| if flags & 6 == 0 { Some(topic) } else { b.u16().map(|_| topic) });
     let Some(topic) = fixed else { return Ok(None) };
     if !is_topic(topic) {
-        return Err("bad_topic");
+        return Err(DecodeError::BadTopic);
     }
     if version.is_none() {
         if !whole && b.len() < TELLING {
@@ -314,7 +315,7 @@ pub(super) fn is_topic(topic: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn told(bytes: &[&[u8]], version: Option<Version>) -> (Vec<String>, Option<&'static str>) {
+    fn told(bytes: &[&[u8]], version: Option<Version>) -> (Vec<String>, Option<DecodeError>) {
         let (mut packets, mut all, mut version) = (Packets::new(), Vec::<String>::new(), version);
         for piece in bytes {
             let fed = packets.feed(piece, &mut version, &mut |p, _| match (p, all.last_mut()) {
@@ -356,13 +357,13 @@ mod tests {
     #[test]
     fn what_is_no_packet_is_refused() {
         for (bytes, why) in [
-            (&b"\x00"[..], "bad_packet"),
-            (b"\x36\x00", "bad_packet"),
-            (b"\x80\x05", "bad_packet"),
-            (b"\xc0\x01\x00", "bad_packet"),
-            (b"\x30\xff\xff\xff\xff\x01", "bad_length"),
-            (b"\x30\x04\x00\x02#\x00", "bad_topic"),
-            (b"\x30\x03\x00\x09a", "bad_publish"),
+            (&b"\x00"[..], DecodeError::BadPacket),
+            (b"\x36\x00", DecodeError::BadPacket),
+            (b"\x80\x05", DecodeError::BadPacket),
+            (b"\xc0\x01\x00", DecodeError::BadPacket),
+            (b"\x30\xff\xff\xff\xff\x01", DecodeError::BadLength),
+            (b"\x30\x04\x00\x02#\x00", DecodeError::BadTopic),
+            (b"\x30\x03\x00\x09a", DecodeError::BadPublish),
         ] {
             assert_eq!(told(&[bytes], Some(Version::Three)).1, Some(why), "{bytes:?}");
         }

@@ -2,6 +2,8 @@
 //!
 //! Memory: one line (64 KiB: a server's list of peers, a client's token).
 
+use crate::decode::DecodeError;
+
 /// Longest line, in bytes.
 const MAX_LINE: usize = 64 << 10;
 /// Longest payload (the server's own limit is 64 MiB).
@@ -19,7 +21,7 @@ pub(super) enum After {
 /// Who hears lines and payload.
 pub(super) trait Hears {
     /// A line, without its end.
-    fn line(&mut self, line: &[u8]) -> Result<After, &'static str>;
+    fn line(&mut self, line: &[u8]) -> Result<After, DecodeError>;
     /// More of the payload, headers included.
     fn piece(&mut self, bytes: &[u8]);
     /// `n` bytes of it are missing here.
@@ -49,7 +51,7 @@ impl Frames {
     }
 
     /// More bytes; an error after which nothing is known.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], hears: &mut dyn Hears) -> Result<(), &'static str> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], hears: &mut dyn Hears) -> Result<(), DecodeError> {
         while let Some(&first) = bytes.first() {
             match self.state {
                 State::Payload(left) => {
@@ -67,13 +69,13 @@ impl Frames {
                             self.state = State::Line;
                             hears.ends();
                         }
-                        _ => return Err("payload_end"),
+                        _ => return Err(DecodeError::PayloadEnd),
                     }
                 }
                 State::Line => {
                     let Some(end) = memchr::memchr(b'\n', bytes) else {
                         self.line.extend_from_slice(bytes);
-                        return if self.line.len() > MAX_LINE { Err("line_too_long") } else { Ok(()) };
+                        return if self.line.len() > MAX_LINE { Err(DecodeError::LineTooLong) } else { Ok(()) };
                     };
                     let (head, after) = bytes.split_at_checked(end + 1).unwrap_or((bytes, &[]));
                     bytes = after;
@@ -89,7 +91,7 @@ impl Frames {
                     };
                     match after? {
                         After::Line => {}
-                        After::Payload(n) if n > MAX_PAYLOAD => return Err("payload_length"),
+                        After::Payload(n) if n > MAX_PAYLOAD => return Err(DecodeError::PayloadLength),
                         After::Payload(0) => self.state = State::End(0),
                         After::Payload(n) => self.state = State::Payload(n),
                     }

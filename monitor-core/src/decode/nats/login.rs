@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::Nats;
-use crate::decode::{SessionStart, Sink};
+use crate::decode::{DecodeError, SessionStart, Sink};
 use crate::model::token::Verified;
 use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Scope, Slot, Strength};
 
@@ -39,7 +39,7 @@ impl Nats {
     pub(super) fn connect(&mut self, json: &[u8], at: Nanos, sink: &mut dyn Sink) {
         let text = serde_json::from_slice::<ConnectText<'_>>(json);
         if text.is_err() {
-            sink.decode_error("connect");
+            sink.decode_error(DecodeError::Connect.name());
         }
         let text = text.unwrap_or_default();
         self.verbose = text.verbose;

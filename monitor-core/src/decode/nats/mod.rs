@@ -29,7 +29,7 @@ use crate::model::claim::Salt;
 use crate::model::{Nanos, Outcome, Protocol, Side};
 
 use super::fifo::Fifo;
-use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
+use super::{Appetite, Chunk, DecodeError, Decoder, Disturbance, Sink};
 use frame::{After, Frames, Hears};
 use jetstream::Policy;
 use login::Login;
@@ -111,7 +111,7 @@ impl Nats {
         self.give_up(at, sink);
     }
 
-    fn feed(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) -> Result<(), &'static str> {
+    fn feed(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) -> Result<(), DecodeError> {
         let side = usize::from(from == Side::Server);
         let Some(slot) = self.frames.get_mut(side) else { return Ok(()) };
         let mut frames = std::mem::replace(slot, Frames::new());
@@ -132,7 +132,7 @@ struct Heard<'a> {
 }
 
 impl Hears for Heard<'_> {
-    fn line(&mut self, line: &[u8]) -> Result<After, &'static str> {
+    fn line(&mut self, line: &[u8]) -> Result<After, DecodeError> {
         if self.nats.over || line.is_empty() {
             return Ok(After::Line);
         }
@@ -195,7 +195,7 @@ impl Decoder for Nats {
             return;
         }
         if let Err(kind) = self.feed(from, chunk, sink) {
-            sink.decode_error(kind);
+            sink.decode_error(kind.name());
             self.lose(from, chunk.at, Disturbance::Malformed, sink);
         }
     }

@@ -6,7 +6,7 @@ use super::jetstream::{self, Policy, PubAck, ack, pub_ack, settlement};
 use super::open::{Open, Role, stored};
 use super::waits::Asked;
 use crate::decode::message::shown;
-use crate::decode::{Mark, Sink};
+use crate::decode::{DecodeError, Mark, Sink};
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::steps::step;
 use crate::model::{Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Side, Sym};
@@ -16,12 +16,12 @@ const MAX_TOGETHER: usize = 4096;
 
 impl Nats {
     /// A line of the client's.
-    pub(super) fn client_line(&mut self, line: &[u8], at: Nanos, sink: &mut dyn Sink) -> Result<After, &'static str> {
+    pub(super) fn client_line(&mut self, line: &[u8], at: Nanos, sink: &mut dyn Sink) -> Result<After, DecodeError> {
         let (op, rest) = operation(line);
         let headers = op == "HPUB";
         match op {
             "PUB" | "HPUB" => {
-                let head = head(rest, false, headers).ok_or("pub")?;
+                let head = head(rest, false, headers).ok_or(DecodeError::Pub)?;
                 let role = if head.subject.starts_with(b"$JS.ACK.") {
                     Role::Text
                 } else if special(head.subject) {
@@ -44,13 +44,13 @@ impl Nats {
                 self.ask(wait, at, sink);
             }
             "PING" | "PONG" => {}
-            _ => return Err("client_line"),
+            _ => return Err(DecodeError::ClientLine),
         }
         Ok(After::Line)
     }
 
     /// A line of the server's.
-    pub(super) fn server_line(&mut self, line: &[u8], at: Nanos, sink: &mut dyn Sink) -> Result<After, &'static str> {
+    pub(super) fn server_line(&mut self, line: &[u8], at: Nanos, sink: &mut dyn Sink) -> Result<After, DecodeError> {
         let (op, rest) = operation(line);
         let headers = op == "HMSG";
         if let Some(login) = self.login.take_if(|_| op != "INFO") {
@@ -62,7 +62,7 @@ impl Nats {
         }
         match op {
             "MSG" | "HMSG" => {
-                let head = head(rest, true, headers).ok_or("msg")?;
+                let head = head(rest, true, headers).ok_or(DecodeError::Msg)?;
                 let inbox = self.hash(head.subject);
                 let role = if self.waits.contains(inbox) {
                     Role::Text
@@ -86,7 +86,7 @@ impl Nats {
                 }
             }
             "INFO" | "PING" | "PONG" | "-ERR" => {}
-            _ => return Err("server_line"),
+            _ => return Err(DecodeError::ServerLine),
         }
         Ok(After::Line)
     }

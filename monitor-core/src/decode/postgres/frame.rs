@@ -9,6 +9,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::rows::Rows;
+use crate::decode::DecodeError;
 use crate::decode::wire::Reader;
 use crate::model::Side;
 use crate::model::claim::Salt;
@@ -19,25 +20,6 @@ pub(super) const KEEP: usize = 64 << 10;
 const MAX_BODY: u32 = 0x3fff_ffff - 4;
 /// A buffer larger than this is given back when its message is done.
 const IDLE_BUFFER: usize = 4 << 10;
-
-/// Why bytes are no messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FrameError {
-    /// No message of this direction has this type.
-    Type,
-    /// A length that no message of this type has.
-    Length,
-}
-
-impl FrameError {
-    /// The name in metrics.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Type => "message_type",
-            Self::Length => "message_length",
-        }
-    }
-}
 
 /// A message that has passed.
 #[derive(Clone, Copy, Debug)]
@@ -182,7 +164,7 @@ impl Framer {
         &'a mut self,
         input: &mut &'i [u8],
         passing: &mut Passing,
-    ) -> Result<Option<Message<'a>>, FrameError> {
+    ) -> Result<Option<Message<'a>>, DecodeError> {
         let mut open = match self.open {
             Some(open) => open,
             None => match self.read_header(input, passing)? {
@@ -217,7 +199,7 @@ impl Framer {
         }))
     }
 
-    fn read_header(&mut self, input: &mut &[u8], passing: &mut Passing) -> Result<Option<Open>, FrameError> {
+    fn read_header(&mut self, input: &mut &[u8], passing: &mut Passing) -> Result<Option<Open>, DecodeError> {
         if self.n_header == 0 {
             self.body.clear();
             if self.body.capacity() > IDLE_BUFFER {
@@ -233,10 +215,10 @@ impl Framer {
             self.n_header += 1;
         }
         let [kind, a, b, c, d] = self.header;
-        let care = care(self.side, kind).ok_or(FrameError::Type)?;
-        let left = u32::from_be_bytes([a, b, c, d]).checked_sub(4).ok_or(FrameError::Length)?;
+        let care = care(self.side, kind).ok_or(DecodeError::MessageType)?;
+        let left = u32::from_be_bytes([a, b, c, d]).checked_sub(4).ok_or(DecodeError::MessageLength)?;
         if left < care.len.0 || left > care.len.1 {
-            return Err(FrameError::Length);
+            return Err(DecodeError::MessageLength);
         }
         let mut names = 0;
         match care.how {
@@ -327,7 +309,7 @@ mod tests {
 
     type Frame = (u8, Vec<u8>, bool, Option<u64>);
 
-    fn frames(side: Side, pieces: &[&[u8]]) -> Result<Vec<Frame>, FrameError> {
+    fn frames(side: Side, pieces: &[&[u8]]) -> Result<Vec<Frame>, DecodeError> {
         let (mut framer, mut passing) = (Framer::new(side), Passing::new(Salt(1, 2)));
         let mut out = Vec::new();
         for mut piece in pieces.iter().copied() {
@@ -394,9 +376,9 @@ mod tests {
 
     #[test]
     fn errors_are_precise() {
-        assert_eq!(frames(Side::Client, &[b"?\0\0\0\x04"]).unwrap_err(), FrameError::Type);
-        assert_eq!(frames(Side::Client, &[b"Q\0\0\0\x03"]).unwrap_err(), FrameError::Length);
-        assert_eq!(frames(Side::Server, &[b"Z\0\0\0\x06II"]).unwrap_err(), FrameError::Length);
-        assert_eq!(frames(Side::Client, &[b"Q\xff\xff\xff\xff"]).unwrap_err(), FrameError::Length);
+        assert_eq!(frames(Side::Client, &[b"?\0\0\0\x04"]).unwrap_err(), DecodeError::MessageType);
+        assert_eq!(frames(Side::Client, &[b"Q\0\0\0\x03"]).unwrap_err(), DecodeError::MessageLength);
+        assert_eq!(frames(Side::Server, &[b"Z\0\0\0\x06II"]).unwrap_err(), DecodeError::MessageLength);
+        assert_eq!(frames(Side::Client, &[b"Q\xff\xff\xff\xff"]).unwrap_err(), DecodeError::MessageLength);
     }
 }

@@ -20,6 +20,7 @@ use super::noted::Noted;
 use super::sql::plan::Param;
 use super::sql::{Memory, Plan, Prepared, Shapes};
 use super::startup::Session;
+use crate::decode::DecodeError;
 use crate::decode::Sink;
 use crate::model::claim::Salt;
 use crate::model::{Claim, Nanos, Outcome};
@@ -45,13 +46,13 @@ pub(super) enum Lost {
 }
 
 impl Lost {
-    /// The name in metrics.
-    pub(super) fn name(self) -> &'static str {
+    /// What is wrong, where that is not only that something is missing.
+    pub(super) fn error(self) -> Option<DecodeError> {
         match self {
-            Self::UnexpectedReply => "unexpected_reply",
-            Self::Body => "message_body",
-            Self::Overflow => "requests_in_flight",
-            Self::Gap => "gap",
+            Self::UnexpectedReply => Some(DecodeError::UnexpectedReply),
+            Self::Body => Some(DecodeError::MessageBody),
+            Self::Overflow => Some(DecodeError::RequestsInFlight),
+            Self::Gap => None,
         }
     }
 }

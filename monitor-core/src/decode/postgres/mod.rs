@@ -22,13 +22,13 @@ pub use fuzz::{fuzz_postgres, fuzz_sql};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use frame::{FrameError, Framer, Passing};
+use frame::{Framer, Passing};
 use machine::{Lost, Machine, Out};
 use resync::Search;
 use sql::Shapes;
 use startup::{Look, MAX_STARTUP, Opening, Session};
 
-use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
+use super::{Appetite, Chunk, DecodeError, Decoder, Disturbance, Sink};
 use crate::model::claim::Salt;
 use crate::model::{Nanos, Protocol, Side, TxStatus};
 
@@ -117,10 +117,10 @@ impl Postgres {
         match startup::look(&self.opening) {
             Look::NeedMore => {
                 if self.opening.len() > MAX_STARTUP {
-                    self.malformed("startup", at, sink);
+                    self.malformed(DecodeError::Startup, at, sink);
                 }
             }
-            Look::Not => self.malformed("startup", at, sink),
+            Look::Not => self.malformed(DecodeError::Startup, at, sink),
             Look::Is(Opening::Tls, _) => self.over(at, Some("tls"), sink),
             Look::Is(Opening::Cancel, _) => self.over(at, None, sink),
             Look::Is(Opening::Encrypt, len) => {
@@ -150,7 +150,7 @@ impl Postgres {
             }
             // An error instead: the connection ends.
             b'E' => self.over(at, None, sink),
-            _ => self.malformed("encryption_answer", at, sink),
+            _ => self.malformed(DecodeError::EncryptionAnswer, at, sink),
         }
     }
 
@@ -196,28 +196,27 @@ impl Postgres {
         }
         match failure {
             None => true,
-            Some(Failure::Pairing(Lost::Gap)) => {
-                self.lose(Disturbance::Gap, at, sink);
-                false
-            }
-            Some(Failure::Pairing(lost)) => {
-                self.malformed(lost.name(), at, sink);
-                false
-            }
-            Some(Failure::Frame(e)) => {
-                self.malformed(e.name(), at, sink);
+            Some(failure) => {
+                let error = match failure {
+                    Failure::Pairing(lost) => lost.error(),
+                    Failure::Frame(error) => Some(error),
+                };
+                match error {
+                    Some(error) => self.malformed(error, at, sink),
+                    None => self.lose(Disturbance::Gap, at, sink),
+                }
                 false
             }
         }
     }
 
-    fn malformed(&mut self, kind: &'static str, at: Nanos, sink: &mut dyn Sink) {
+    fn malformed(&mut self, kind: DecodeError, at: Nanos, sink: &mut dyn Sink) {
         if self.machine.unsure {
             // It was not the place after all.
             self.lose(Disturbance::Gap, at, sink);
             return;
         }
-        sink.decode_error(kind);
+        sink.decode_error(kind.name());
         self.n_malformed += 1;
         if self.n_malformed >= MAX_MALFORMED {
             self.over(at, Some("malformed"), sink);
@@ -256,7 +255,7 @@ impl Postgres {
 }
 
 enum Failure {
-    Frame(FrameError),
+    Frame(DecodeError),
     Pairing(Lost),
 }
 
@@ -293,12 +292,12 @@ impl Decoder for Postgres {
             // Answered below; until then it waits with what the client may have sent too early.
             (Phase::Asked, Side::Client) => {
                 if self.opening.len() + bytes.len() > MAX_STARTUP {
-                    self.malformed("startup", at, sink);
+                    self.malformed(DecodeError::Startup, at, sink);
                 } else {
                     self.opening.extend_from_slice(bytes);
                 }
             }
-            (Phase::Opening, Side::Server) => self.malformed("startup", at, sink),
+            (Phase::Opening, Side::Server) => self.malformed(DecodeError::Startup, at, sink),
             (Phase::Asked, Side::Server) => {
                 if let Some((&answer, rest)) = bytes.split_first() {
                     self.encryption(at, answer, sink);

@@ -5,6 +5,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::given::Head;
+use crate::decode::DecodeError;
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
 
@@ -177,7 +178,7 @@ impl Commands {
     }
 
     /// More bytes: each whole command, or an error after which nothing is known.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn Hears) -> Result<(), &'static str> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn Hears) -> Result<(), DecodeError> {
         while !bytes.is_empty() {
             match self.state {
                 State::Bulk(left, rest) => {
@@ -198,12 +199,12 @@ impl Commands {
                         bytes = after;
                         self.next(rest, each);
                     }
-                    _ => return Err("bulk_end"),
+                    _ => return Err(DecodeError::BulkEnd),
                 },
                 State::Start | State::Args(_) => {
                     let Some(end) = memchr::memchr(b'\n', bytes) else {
                         self.line.extend_from_slice(bytes);
-                        return if self.line.len() > MAX_LINE { Err("line_too_long") } else { Ok(()) };
+                        return if self.line.len() > MAX_LINE { Err(DecodeError::LineTooLong) } else { Ok(()) };
                     };
                     let (head, after) = bytes.split_at_checked(end + 1).unwrap_or((bytes, &[]));
                     bytes = after;
@@ -237,14 +238,14 @@ impl Commands {
         }
     }
 
-    fn take_line(&mut self, line: &[u8], each: &mut dyn Hears) -> Result<(), &'static str> {
+    fn take_line(&mut self, line: &[u8], each: &mut dyn Hears) -> Result<(), DecodeError> {
         let line = line.trim_ascii_end();
         match (self.state, line.split_first()) {
             (State::Start, None) => Ok(()),
             (State::Start, Some((b'*', n))) => {
-                let n = number(n).ok_or("array_length")?;
+                let n = number(n).ok_or(DecodeError::ArrayLength)?;
                 if n > MAX_ARGS {
-                    return Err("array_length");
+                    return Err(DecodeError::ArrayLength);
                 }
                 self.begin();
                 self.command.n_args = n;
@@ -252,9 +253,9 @@ impl Commands {
                 Ok(())
             }
             (State::Start, Some(_)) => {
-                let text = std::str::from_utf8(line).map_err(|_| "inline")?;
+                let text = std::str::from_utf8(line).map_err(|_| DecodeError::Inline)?;
                 if text.chars().any(char::is_control) {
-                    return Err("inline");
+                    return Err(DecodeError::Inline);
                 }
                 self.begin();
                 for word in text.split_ascii_whitespace() {
@@ -267,12 +268,12 @@ impl Commands {
                 Ok(())
             }
             (State::Args(left), Some((b'$', n))) => {
-                let n = number(n).filter(|n| *n <= MAX_BULK).ok_or("bulk_length")?;
+                let n = number(n).filter(|n| *n <= MAX_BULK).ok_or(DecodeError::BulkLength)?;
                 self.argument();
                 self.state = if n == 0 { State::BulkEnd(left - 1) } else { State::Bulk(n, left - 1) };
                 Ok(())
             }
-            _ => Err("bulk_expected"),
+            _ => Err(DecodeError::BulkExpected),
         }
     }
 
@@ -362,7 +363,7 @@ pub(super) fn number(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn read(pieces: &[&[u8]]) -> Result<Vec<Vec<String>>, &'static str> {
+    fn read(pieces: &[&[u8]]) -> Result<Vec<Vec<String>>, DecodeError> {
         let mut c = Commands::new(Salt(1, 2));
         let mut out = Vec::new();
         for piece in pieces {

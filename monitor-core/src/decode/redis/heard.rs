@@ -6,6 +6,7 @@ use super::pending::{Pending, Special};
 use super::reply::{self, Kind, Reply};
 use super::taking::Expects;
 use super::{MAX_HELD, Redis};
+use crate::decode::DecodeError;
 use crate::decode::Sink;
 use crate::model::queue::{QueueEvent, Settled};
 use crate::model::{Claim, Effect, Ids, Nanos, OpKind, Operation, Outcome, Side};
@@ -38,7 +39,7 @@ impl command::Hears for Heard<'_> {
         self.redis.sending.command_ends(self.redis.db, self.at, self.sink);
         let sent = self.redis.sending.take();
         if sent.too_many {
-            self.sink.decode_error("too_many_messages");
+            self.sink.decode_error(DecodeError::TooManyMessages.name());
         }
         self.redis.command(command, sent, self.at, self.sink);
     }
@@ -203,7 +204,7 @@ impl Redis {
     /// Tells a message of pub/sub.
     pub(super) fn tell_message(&mut self, at: Nanos, sink: &mut dyn Sink) {
         if self.taking.too_many {
-            sink.decode_error("too_many_messages");
+            sink.decode_error(DecodeError::TooManyMessages.name());
         }
         let verb = self.taking.word;
         for (_, event) in self.taking.events.drain(..) {
@@ -235,7 +236,7 @@ impl Redis {
     pub(super) fn hold(&mut self, p: &mut Pending, sink: &mut dyn Sink) {
         let Some(work) = &mut p.work else { return };
         if self.held + work.gives.len() > MAX_HELD {
-            sink.decode_error("too_many_messages");
+            sink.decode_error(DecodeError::TooManyMessages.name());
             work.gives.clear();
         }
         self.held += work.gives.len();

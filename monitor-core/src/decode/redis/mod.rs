@@ -44,7 +44,7 @@ use crate::model::queue::{Message, QueueEvent};
 use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 
 use super::shape::Shapes;
-use super::{Appetite, Chunk, Decoder, Disturbance, Mark, Sink};
+use super::{Appetite, Chunk, DecodeError, Decoder, Disturbance, Mark, Sink};
 use command::{Command, Commands};
 use given::Given;
 use heard::Heard;
@@ -214,7 +214,7 @@ impl Redis {
             if self.unsure > 0 {
                 self.unsure = RESTS;
             } else {
-                sink.decode_error("unsolicited_reply");
+                sink.decode_error(DecodeError::UnsolicitedReply.name());
                 if self.whole && reply.kind != Kind::Error {
                     sink.unmatched_reply(at, "a reply that no command waits for");
                 }
@@ -252,7 +252,7 @@ impl Redis {
             message.ids.insert(0, id);
         }
         if self.taking.too_many {
-            sink.decode_error("too_many_messages");
+            sink.decode_error(DecodeError::TooManyMessages.name());
         }
         let number = (reply.kind == Kind::Value).then_some(reply.word.as_slice());
         self.told(p, 0, number, outcome, sink, at);
@@ -354,8 +354,8 @@ impl Redis {
         }
     }
 
-    fn malformed(&mut self, from: Side, kind: &'static str, at: Nanos, sink: &mut dyn Sink) {
-        sink.decode_error(kind);
+    fn malformed(&mut self, from: Side, kind: DecodeError, at: Nanos, sink: &mut dyn Sink) {
+        sink.decode_error(kind.name());
         self.forget(from);
         self.lose(at, Disturbance::Malformed, sink);
     }

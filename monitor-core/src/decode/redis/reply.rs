@@ -7,6 +7,7 @@ use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 use super::command::number;
+use crate::decode::DecodeError;
 use crate::decode::values::values;
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
@@ -165,7 +166,7 @@ impl Replies {
     }
 
     /// More bytes: each whole reply, or an error after which nothing is known.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn Hears) -> Result<(), &'static str> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn Hears) -> Result<(), DecodeError> {
         while !bytes.is_empty() {
             match self.state {
                 State::Bulk(left) => {
@@ -189,12 +190,12 @@ impl Replies {
                         bytes = after;
                         self.value_ends(self.bulk, each);
                     }
-                    _ => return Err("bulk_end"),
+                    _ => return Err(DecodeError::BulkEnd),
                 },
                 State::Line => {
                     let Some(end) = memchr::memchr(b'\n', bytes) else {
                         self.line.extend_from_slice(bytes);
-                        return if self.line.len() > MAX_LINE { Err("line_too_long") } else { Ok(()) };
+                        return if self.line.len() > MAX_LINE { Err(DecodeError::LineTooLong) } else { Ok(()) };
                     };
                     let (head, after) = bytes.split_at_checked(end + 1).unwrap_or((bytes, &[]));
                     bytes = after;
@@ -233,10 +234,10 @@ impl Replies {
         if let State::Bulk(left) = self.state { left } else { 0 }
     }
 
-    fn take_line(&mut self, line: &[u8], each: &mut dyn Hears) -> Result<(), &'static str> {
+    fn take_line(&mut self, line: &[u8], each: &mut dyn Hears) -> Result<(), DecodeError> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let line = line.strip_suffix(b"\r").ok_or("line_end")?;
-        let (&kind, rest) = line.split_first().ok_or("empty_line")?;
+        let line = line.strip_suffix(b"\r").ok_or(DecodeError::LineEnd)?;
+        let (&kind, rest) = line.split_first().ok_or(DecodeError::EmptyLine)?;
         self.hasher.write(line);
         self.hasher.write_u8(0xff);
         match kind {
@@ -245,10 +246,10 @@ impl Replies {
                     self.single(Kind::Null, b"", each);
                     return Ok(());
                 }
-                let n = number(rest).filter(|n| *n < 1 << 32).ok_or("array_length")?;
+                let n = number(rest).filter(|n| *n < 1 << 32).ok_or(DecodeError::ArrayLength)?;
                 let n = if matches!(kind, b'%' | b'|') { n * 2 } else { n };
                 if self.stack.len() >= MAX_DEPTH {
-                    return Err("too_deep");
+                    return Err(DecodeError::TooDeep);
                 }
                 // An attribute comes before what it belongs to, and is no element itself.
                 let n = if kind == b'|' { n + 1 } else { n };
@@ -273,7 +274,7 @@ impl Replies {
                     self.single(Kind::Null, b"", each);
                     return Ok(());
                 }
-                let n = number(rest).ok_or("bulk_length")?;
+                let n = number(rest).ok_or(DecodeError::BulkLength)?;
                 self.bulk = if kind == b'!' { Kind::Error } else { Kind::Value };
                 self.begin(self.bulk, b"", each);
                 if self.heard {
@@ -288,7 +289,7 @@ impl Replies {
             b'-' => self.single(Kind::Error, rest, each),
             b':' | b',' | b'#' | b'(' => self.single(Kind::Value, rest, each),
             b'_' => self.single(Kind::Null, b"", each),
-            _ => return Err("reply_type"),
+            _ => return Err(DecodeError::ReplyType),
         }
         Ok(())
     }
@@ -411,7 +412,7 @@ impl Replies {
 mod tests {
     use super::*;
 
-    fn read(pieces: &[&[u8]]) -> Result<Vec<String>, &'static str> {
+    fn read(pieces: &[&[u8]]) -> Result<Vec<String>, DecodeError> {
         let mut r = Replies::new(Salt(1, 2));
         r.want_values(true);
         let mut out = Vec::new();

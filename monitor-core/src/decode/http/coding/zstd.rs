@@ -5,6 +5,7 @@
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::{Lease, MALFORMED, MAX_MEMBERS, MAX_WINDOW, Memory, Out};
+use crate::decode::DecodeError;
 
 /// Longest head of a frame: magic, descriptor, window, dictionary, size.
 const MAX_HEAD: usize = 18;
@@ -55,7 +56,7 @@ impl Zstd {
         self.leased.as_ref().map_or(0, |l| l.n)
     }
 
-    pub(super) fn feed(&mut self, mut bytes: &[u8], out: Out<'_>) -> Result<(), &'static str> {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], out: Out<'_>) -> Result<(), DecodeError> {
         while !bytes.is_empty() {
             if let At::Skip(left) = self.at {
                 let n = left.min(bytes.len());
@@ -89,7 +90,7 @@ impl Zstd {
     }
 
     /// The head of a frame, or a block, is there.
-    fn whole(&mut self, held: &[u8], out: Out<'_>) -> Result<(), &'static str> {
+    fn whole(&mut self, held: &[u8], out: Out<'_>) -> Result<(), DecodeError> {
         if self.at == At::Head {
             if let Some(n) = skippable(held) {
                 self.at = At::Skip(n);
@@ -100,7 +101,7 @@ impl Zstd {
             }
             self.n_frames += 1;
             if self.n_frames > MAX_MEMBERS {
-                return Err("content_coding_too_large");
+                return Err(DecodeError::ContentCodingTooLarge);
             }
             // A new one each time: another frame's window would stay, however large.
             self.decoder = FrameDecoder::new();
@@ -175,7 +176,7 @@ fn content_size(head: &[u8]) -> usize {
 }
 
 /// How long a block is, with its head and what follows the last one, as far as that is known (RFC 8878 §3.1.1.2).
-fn block_len(held: &[u8], checksum: bool) -> Result<usize, &'static str> {
+fn block_len(held: &[u8], checksum: bool) -> Result<usize, DecodeError> {
     let Some([a, b, c]) = held.first_chunk::<3>() else { return Ok(3) };
     let head = u32::from_le_bytes([*a, *b, *c, 0]);
     let size = usize::try_from(head >> 3).map_err(|_| MALFORMED)?;

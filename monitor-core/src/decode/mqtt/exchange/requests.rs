@@ -3,7 +3,7 @@
 use super::{MAX_PENDING, What};
 use crate::decode::mqtt::Mqtt;
 use crate::decode::mqtt::packet::Kind;
-use crate::decode::{Disturbance, Sink};
+use crate::decode::{DecodeError, Disturbance, Sink};
 use crate::model::queue::{QueueEvent, Settled, Settlement};
 use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, Operation, Outcome, Side, Sym, TxStatus};
 
@@ -19,7 +19,7 @@ impl Mqtt {
         sink: &mut dyn Sink,
     ) {
         if self.pending.len() >= MAX_PENDING {
-            sink.decode_error("too_many_requests");
+            sink.decode_error(DecodeError::TooManyRequests.name());
             self.lose(at, Disturbance::Malformed, sink);
         }
         let request = self.begin(at, None, sink);
@@ -32,7 +32,7 @@ impl Mqtt {
     pub(super) fn answer(&mut self, kind: Kind, id: u16, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
         let Some(asked) = self.pending.take((kind, id)) else {
             if self.whole {
-                sink.decode_error("unasked_answer");
+                sink.decode_error(DecodeError::UnaskedAnswer.name());
             }
             return;
         };
