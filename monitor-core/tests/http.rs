@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use common::{Recorder, SALT, Segments, Step, Suite, bindings, is_subsequence};
 use monitor_core::decode::body::{BodyReader, RequestHead, ResponseHead};
-use monitor_core::decode::http::{Http, Shared, fuzz::fuzz_http};
+use monitor_core::decode::http::{Shared, decoder, fuzz::fuzz_http};
 use monitor_core::decode::infer::{Guess, infer};
 use monitor_core::decode::{Appetite, Chunk, Decoder, Sink};
 use monitor_core::model::{HeaderPolicy, Nanos, Operation, Protocol, Side};
@@ -18,13 +18,8 @@ use proptest::prelude::*;
 
 mod common;
 
-const SUITE: Suite = Suite {
-    name: "http",
-    make: |mid_stream| Box::new(http(mid_stream, None)),
-    values: true,
-    at_least: 20,
-    memory: 1 << 20,
-};
+const SUITE: Suite =
+    Suite { name: "http", make: |mid_stream| http(mid_stream, None), values: true, at_least: 20, memory: 1 << 20 };
 
 /// The same without values, for tests that look at something else.
 const TALK: Suite = Suite { values: false, ..SUITE };
@@ -32,8 +27,8 @@ const TALK: Suite = Suite { values: false, ..SUITE };
 const C: Side = Side::Client;
 const S: Side = Side::Server;
 
-fn http(mid_stream: bool, reader: Option<Box<dyn BodyReader>>) -> Http {
-    Http::new(SALT, mid_stream, &Shared::new(HeaderPolicy::default()), reader)
+fn http(mid_stream: bool, reader: Option<Box<dyn BodyReader>>) -> Box<dyn Decoder> {
+    decoder(SALT, mid_stream, &Shared::new(HeaderPolicy::default()), reader)
 }
 
 #[test]
@@ -693,24 +688,24 @@ fn repeated_nonsense_ends_as_opaque() {
 #[test]
 fn much_that_nobody_reads_is_not_asked_for() {
     let (mut decoder, mut out) = (http(false, None), Recorder::new());
-    let say = |decoder: &mut Http, out: &mut Recorder, from, text: &str| {
+    let say = |decoder: &mut dyn Decoder, out: &mut Recorder, from, text: &str| {
         decoder.bytes(from, Chunk { at: Nanos(1), bytes: text.as_bytes(), ends_segment: true }, out);
     };
-    say(&mut decoder, &mut out, C, "GET /a HTTP/1.1\r\n\r\n");
+    say(&mut *decoder, &mut out, C, "GET /a HTTP/1.1\r\n\r\n");
     assert_eq!((decoder.appetite(C), decoder.appetite(S)), (Appetite::Everything, Appetite::Everything));
-    say(&mut decoder, &mut out, S, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    say(&mut *decoder, &mut out, S, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
     assert!(matches!(decoder.appetite(S), Appetite::Head(_)));
     assert_eq!(decoder.appetite(C), Appetite::Everything);
     decoder.missing(S, Nanos(2), 990_000, &mut out);
     assert_eq!(decoder.appetite(S), Appetite::Everything, "the next head is near");
-    say(&mut decoder, &mut out, S, &"x".repeat(10_000));
+    say(&mut *decoder, &mut out, S, &"x".repeat(10_000));
     assert_eq!(out.lines.last().unwrap(), "status Idle");
     // Values are looked for: all of the body, up to the budget.
     out.values = true;
-    say(&mut decoder, &mut out, C, "GET /a HTTP/1.1\r\n\r\n");
-    say(&mut decoder, &mut out, S, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    say(&mut *decoder, &mut out, C, "GET /a HTTP/1.1\r\n\r\n");
+    say(&mut *decoder, &mut out, S, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
     assert_eq!(decoder.appetite(S), Appetite::Everything);
-    say(&mut decoder, &mut out, S, &"x".repeat(100_000));
+    say(&mut *decoder, &mut out, S, &"x".repeat(100_000));
     assert!(matches!(decoder.appetite(S), Appetite::Head(_)));
     assert!(decoder.memory() < 64 << 10);
 }

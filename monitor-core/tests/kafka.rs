@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 
 use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
-use monitor_core::decode::kafka::fuzz::fuzz_kafka;
-use monitor_core::decode::kafka::{Kafka, Shared};
+use monitor_core::decode::kafka::{Shared, decoder, fuzz::fuzz_kafka};
 use monitor_core::model::{Protocol, Side};
 use proptest::prelude::*;
 
@@ -18,7 +17,7 @@ mod common;
 
 const SUITE: Suite = Suite {
     name: "kafka",
-    make: |mid_stream| Box::new(Kafka::new(SALT, mid_stream, &Shared::default())),
+    make: |mid_stream| decoder(SALT, mid_stream, &Shared::default()),
     values: true,
     at_least: 20,
     // Messages of a batch are held until the broker answers, 8192 at most.

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{Recorder, SALT, is_subsequence};
-use monitor_core::decode::http::{self, Http};
+use monitor_core::decode::http;
 use monitor_core::decode::mcp::{Reader, Shared, fuzz};
 use monitor_core::decode::{Appetite, Chunk, Decoder};
 use monitor_core::model::{HeaderPolicy, Nanos, Side};
@@ -30,7 +30,7 @@ enum Step<'a> {
 }
 
 /// A decoder, and what its calls have counted.
-type Connection = (Http, (BTreeSet<u64>, u64, u64));
+type Connection = (Box<dyn Decoder>, (BTreeSet<u64>, u64, u64));
 
 /// The connections of one agent.
 struct Agent {
@@ -54,14 +54,14 @@ impl Agent {
         }
     }
 
-    fn with(&mut self, no: u32, act: impl FnOnce(&mut Http, &mut Recorder, Nanos)) {
+    fn with(&mut self, no: u32, act: impl FnOnce(&mut dyn Decoder, &mut Recorder, Nanos)) {
         self.at += 1;
         let (decoder, counts) = self.connections.entry(no).or_insert_with(|| {
             let reader = Box::new(Reader::new(SALT, &self.shared));
-            (Http::new(SALT, false, &self.http, Some(reader)), Default::default())
+            (http::decoder(SALT, false, &self.http, Some(reader)), Default::default())
         });
         self.sink.switch(counts);
-        act(decoder, &mut self.sink, Nanos(self.at));
+        act(&mut **decoder, &mut self.sink, Nanos(self.at));
         self.sink.switch(counts);
         self.lines.extend(self.sink.lines.drain(..).map(|l| format!("{no} {l}")));
     }

@@ -8,19 +8,14 @@
 
 use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
-use monitor_core::decode::nats::{Nats, fuzz::fuzz_nats};
+use monitor_core::decode::nats::{decoder, fuzz::fuzz_nats};
 use monitor_core::model::{Protocol, Side};
 use proptest::prelude::*;
 
 mod common;
 
-const SUITE: Suite = Suite {
-    name: "nats",
-    make: |mid_stream| Box::new(Nats::new(SALT, mid_stream)),
-    values: true,
-    at_least: 11,
-    memory: 1 << 20,
-};
+const SUITE: Suite =
+    Suite { name: "nats", make: |mid_stream| decoder(SALT, mid_stream), values: true, at_least: 11, memory: 1 << 20 };
 
 /// The lines that say what became of messages, without numbers of requests: they count what was seen. Nor does it
 /// matter whether a delivery is said to await its confirmation: that is known of a consumer only if the server was

@@ -9,8 +9,8 @@
 use std::cell::Cell;
 
 use common::{SALT, Segments, Step, Suite, bindings, is_subsequence};
-use monitor_core::decode::postgres::{Postgres, Shared, fuzz_postgres, fuzz_sql};
-use monitor_core::decode::{Chunk, Decoder};
+use monitor_core::decode::Chunk;
+use monitor_core::decode::postgres::{Shared, decoder, fuzz_postgres, fuzz_sql};
 use monitor_core::model::{Nanos, Side};
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ mod common;
 
 const SUITE: Suite = Suite {
     name: "postgres",
-    make: |mid_stream| Box::new(Postgres::new(SALT, mid_stream, &Shared::new(SALT))),
+    make: |mid_stream| decoder(SALT, mid_stream, &Shared::new(SALT)),
     values: true,
     at_least: 21,
     memory: 1 << 20,
@@ -452,7 +452,7 @@ fn an_answer_that_cannot_be_is_never_paired() {
 fn a_new_shape_is_parsed_once() {
     let shared = Shared::new(SALT);
     let mut out = common::Recorder::new();
-    let mut decoder = Postgres::new(SALT, false, &shared);
+    let mut decoder = decoder(SALT, false, &shared);
     let mut feed = |from, bytes: &[u8]| {
         decoder.bytes(from, Chunk { at: Nanos(0), bytes, ends_segment: true }, &mut out);
     };

@@ -8,7 +8,7 @@
 
 use common::{SALT, Segments, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
-use monitor_core::decode::redis::{Redis, Shared, fuzz::fuzz_redis};
+use monitor_core::decode::redis::{Shared, decoder, fuzz::fuzz_redis};
 use monitor_core::model::{Protocol, Side};
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ mod common;
 
 const SUITE: Suite = Suite {
     name: "redis",
-    make: |mid_stream| Box::new(Redis::new(SALT, mid_stream, &Shared::default())),
+    make: |mid_stream| decoder(SALT, mid_stream, &Shared::default()),
     values: false,
     at_least: 23,
     memory: 1 << 20,

@@ -232,19 +232,19 @@ impl Shared {
 
 /// The decoder for a protocol; `None` if there is none. `mid_stream`: the connection's start was not seen.
 pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared) -> Option<Box<dyn Decoder>> {
-    match protocol {
-        Protocol::Postgres => Some(Box::new(postgres::Postgres::new(salt, mid_stream, &shared.postgres))),
+    Some(match protocol {
+        Protocol::Postgres => postgres::decoder(salt, mid_stream, &shared.postgres),
         Protocol::Http => {
             let mcp = Box::new(mcp::Reader::new(salt, &shared.mcp));
-            Some(Box::new(http::Http::new(salt, mid_stream, &shared.http, Some(mcp))))
+            http::decoder(salt, mid_stream, &shared.http, Some(mcp))
         }
-        Protocol::Nats => Some(Box::new(nats::Nats::new(salt, mid_stream))),
-        Protocol::Redis => Some(Box::new(redis::Redis::new(salt, mid_stream, &shared.redis))),
-        Protocol::Mqtt => Some(Box::new(mqtt::Mqtt::new(salt, mid_stream))),
-        Protocol::Kafka => Some(Box::new(kafka::Kafka::new(salt, mid_stream, &shared.kafka))),
-        Protocol::Amqp => Some(Box::new(amqp::Amqp::new(salt, mid_stream))),
-        Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => None,
-    }
+        Protocol::Nats => nats::decoder(salt, mid_stream),
+        Protocol::Redis => redis::decoder(salt, mid_stream, &shared.redis),
+        Protocol::Mqtt => mqtt::decoder(salt, mid_stream),
+        Protocol::Kafka => kafka::decoder(salt, mid_stream, &shared.kafka),
+        Protocol::Amqp => amqp::decoder(salt, mid_stream),
+        Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => return None,
+    })
 }
 
 #[cfg(test)]

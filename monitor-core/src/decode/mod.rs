@@ -4,6 +4,7 @@
 //! are cut. What leaves through [`Sink`] is identifiers, shapes, fingerprints and counts: payload and secrets stop here.
 
 pub mod amqp;
+mod begun;
 pub mod body;
 pub mod canary;
 pub mod chores;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod infer;
 pub mod jcs;
 pub mod kafka;
+mod lifecycle;
 pub mod mcp;
 pub mod message;
 pub mod mqtt;

@@ -299,6 +299,41 @@ pub struct Operation {
     pub ids: Ids,
 }
 
+impl Operation {
+    /// A request that touches nobody's data and changes nothing. What there is more to an operation is put over it:
+    /// `Operation { kind, target, ..Operation::control(…) }`.
+    pub fn control(request: u64, begun: Nanos, ended: Nanos, verb: Sym, outcome: Outcome) -> Self {
+        Self {
+            request,
+            begun,
+            ended,
+            from: Side::Client,
+            kind: OpKind::Control,
+            verb,
+            target: Sym::EMPTY,
+            effect: Effect::None,
+            outcome,
+            warned_ineffective: false,
+            marker: Claim::Neutral,
+            credential: None,
+            proved: None,
+            tables: None,
+            named: [None; 2],
+            ids: Ids::default(),
+        }
+    }
+
+    /// A value that the connection was opened with. It belongs to no request.
+    pub fn startup(at: Nanos, verb: Sym, target: Sym, slot: Slot, claim: Claim, strength: Strength) -> Self {
+        Self {
+            kind: OpKind::Bind,
+            target,
+            effect: Effect::Bind { slot, claim, scope: Scope::Startup, strength },
+            ..Self::control(0, at, at, verb, Outcome::Ok)
+        }
+    }
+}
+
 /// Keyed fingerprints of the first ids in a target, in the order of their `{id}`s. Each of 24 bits, as it is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ids([Option<u32>; 3]);

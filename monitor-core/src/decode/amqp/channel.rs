@@ -7,13 +7,14 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::content::{Content, Purpose};
-use super::core::{Core, What};
+use super::core::Core;
 use super::method::Id;
 use crate::decode::Sink;
+use crate::decode::begun::Begun;
 use crate::decode::fifo::Fifo;
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settlement};
 use crate::model::steps::step;
-use crate::model::{Fingerprint, Nanos, OpKind, Outcome, Sym};
+use crate::model::{Fingerprint, Nanos, OpKind, Outcome, Side, Sides, Sym};
 use ending::end_publication;
 
 /// Most requests without an answer, over all channels.
@@ -27,7 +28,7 @@ const MAX_CONSUMERS: usize = 4096;
 /// Most steps of one transaction.
 const MAX_STEPS: usize = 1024;
 
-/// What is special about a request's answer.
+/// Begun is special about a request's answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Special {
     /// Nothing.
@@ -49,7 +50,7 @@ pub(super) enum Special {
 /// A request that awaits its answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
-    pub(super) what: What,
+    pub(super) what: Begun,
     pub(super) answer: Id,
     pub(super) special: Special,
 }
@@ -66,7 +67,7 @@ pub(super) struct Consumer {
 struct Waiting {
     /// Its number on the channel, where that is known.
     number: u64,
-    what: What,
+    what: Begun,
     /// The broker could not route it.
     returned: bool,
     message: Option<Box<Message>>,
@@ -85,7 +86,7 @@ pub(super) struct Channel {
     number: u16,
     pending: Fifo<Id, Pending>,
     /// On their way: from the client, from the server.
-    coming: [Option<Box<Content>>; 2],
+    coming: Sides<Option<Box<Content>>>,
     /// The broker confirms what is published; the next one's number, while every one was seen.
     confirms: Option<Option<u64>>,
     waiting: VecDeque<Waiting>,
@@ -102,7 +103,7 @@ impl Channel {
         Self { number, ..Self::default() }
     }
 
-    // === What the client asks ===
+    // === Begun the client asks ===
 
     /// A request. The caller has looked at how many there are.
     pub(super) fn ask(&mut self, pending: Pending, core: &mut Core) {
@@ -111,7 +112,7 @@ impl Channel {
     }
 
     /// The latest request that awaits its answer.
-    pub(super) fn last_asked(&mut self) -> Option<&mut What> {
+    pub(super) fn last_asked(&mut self) -> Option<&mut Begun> {
         self.pending.back_mut().map(|p| &mut p.what)
     }
 
@@ -119,13 +120,14 @@ impl Channel {
     pub(super) fn answered(&mut self, id: Id, core: &mut Core) -> Option<Pending> {
         let pending = self.pending.take(id)?;
         core.n_pending = core.n_pending.saturating_sub(1);
+        core.life.sound();
         Some(pending)
     }
 
     /// From now on the broker confirms what is published.
     pub(super) fn confirm(&mut self, core: &Core) {
         // Whether it did so before is not known of a connection that was not seen from its start.
-        self.confirms.get_or_insert(core.whole.then_some(1));
+        self.confirms.get_or_insert(core.life.is_whole().then_some(1));
     }
 
     /// From now on what is published and settled comes about with the transaction.
@@ -153,7 +155,7 @@ impl Channel {
         }
     }
 
-    /// What is delivered to this tag. Of a consumer that is not known: most want their messages confirmed.
+    /// Begun is delivered to this tag. Of a consumer that is not known: most want their messages confirmed.
     pub(super) fn delivers_to(&self, tag: &[u8], core: &Core) -> (Sym, bool) {
         let consumer = self.consumers.get(&core.salt.fingerprint(tag));
         consumer.map_or((Sym::EMPTY, true), |c| (c.queue, !c.no_ack))
@@ -162,31 +164,29 @@ impl Channel {
     // === Messages ===
 
     /// A message is on its way; none other is in the same direction.
-    pub(super) fn comes(&mut self, side: usize, content: Box<Content>) {
-        if let Some(coming) = self.coming.get_mut(side) {
-            *coming = Some(content);
-        }
+    pub(super) fn comes(&mut self, from: Side, content: Box<Content>) {
+        self.coming[from] = Some(content);
     }
 
     /// The message on its way in this direction.
-    pub(super) fn coming(&mut self, side: usize) -> Option<&mut Box<Content>> {
-        self.coming.get_mut(side)?.as_mut()
+    pub(super) fn coming(&mut self, from: Side) -> Option<&mut Box<Content>> {
+        self.coming[from].as_mut()
     }
 
     /// It has come.
-    pub(super) fn take(&mut self, side: usize) -> Option<Box<Content>> {
-        self.coming.get_mut(side)?.take()
+    pub(super) fn take(&mut self, from: Side) -> Option<Box<Content>> {
+        self.coming[from].take()
     }
 
-    /// What became of a message that is complete.
+    /// Begun became of a message that is complete.
     pub(super) fn complete(&mut self, content: Box<Content>, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
         let (purpose, begun, direct) = (content.purpose, content.begun, content.direct);
         let message = content.finish(at, core, sink);
         match purpose {
             Purpose::Publish => self.publish(message, begun, direct, at, core, sink),
-            Purpose::Return => self.returned(message.as_ref(), at, core, sink),
+            Purpose::Return => self.returned(message.as_ref(), at, sink),
             Purpose::Deliver { tag, again, awaits_ack, queue } => {
-                let mut what = What::control(0, begun, core.verb("basic.deliver", sink));
+                let mut what = Begun::control(0, begun, sink.word("basic.deliver"));
                 (what.kind, what.target) = (OpKind::Deliver, queue);
                 self.deliver(what, message, (tag, again, awaits_ack), direct, at, core, sink);
             }
@@ -208,7 +208,7 @@ impl Channel {
         sink: &mut dyn Sink,
     ) {
         let request = core.begin(at, message.as_ref().and_then(|m| m.print), sink);
-        let mut what = What::control(request, begun, core.verb("basic.publish", sink));
+        let mut what = Begun::control(request, begun, sink.word("basic.publish"));
         what.kind = if direct { OpKind::Data } else { OpKind::Publish };
         let message = message.map(|mut m| {
             m.request = request;
@@ -245,8 +245,8 @@ impl Channel {
         }
     }
 
-    fn returned(&mut self, message: Option<&Message>, at: Nanos, core: &Core, sink: &mut dyn Sink) {
-        let mut what = What::control(0, at, core.verb("basic.return", sink));
+    fn returned(&mut self, message: Option<&Message>, at: Nanos, sink: &mut dyn Sink) {
+        let mut what = Begun::control(0, at, sink.word("basic.return"));
         if let Some(m) = message {
             what.target = m.queue;
             let same = |w: &&mut Waiting| {
@@ -272,7 +272,7 @@ impl Channel {
     #[expect(clippy::too_many_arguments, reason = "all of a delivery")]
     fn deliver(
         &mut self,
-        mut what: What,
+        mut what: Begun,
         message: Option<Message>,
         (tag, again, awaits_ack): (u64, bool, bool),
         direct: bool,
@@ -287,6 +287,7 @@ impl Channel {
                 what.target = m.queue;
             }
         }
+        core.life.sound();
         what.tell(at, Outcome::Ok, sink);
         let Some(message) = message.filter(|_| !direct) else { return };
         // Tags count up; one that does not is nobody's.
@@ -327,10 +328,9 @@ impl Channel {
     }
 }
 
-/// What a message carries may turn up again in the work done for it.
+/// Begun a message carries may turn up again in the work done for it.
 fn marks(m: &Message, request: u64, sink: &mut dyn Sink) {
     use crate::decode::Mark;
-    use crate::model::Side;
     for id in &m.traces {
         sink.mark(request, Side::Client, Mark::Trace(*id));
     }
@@ -343,5 +343,5 @@ fn marks(m: &Message, request: u64, sink: &mut dyn Sink) {
 
 /// A request, that nothing more is known of.
 pub(super) fn pending(request: u64, at: Nanos, verb: Sym, answer: Id, special: Special) -> Pending {
-    Pending { what: What::control(request, at, verb), answer, special }
+    Pending { what: Begun::control(request, at, verb), answer, special }
 }

@@ -2,11 +2,12 @@
 
 use smallvec::SmallVec;
 
-use super::core::{Core, What};
+use super::core::Core;
 use super::header::{self, Place};
 use super::method::Address;
 use crate::decode::DecodeError;
 use crate::decode::Sink;
+use crate::decode::begun::Begun;
 use crate::decode::message::Draft;
 use crate::model::queue::Message;
 use crate::model::{Claim, Nanos, Sym};
@@ -14,7 +15,7 @@ use crate::model::{Claim, Nanos, Sym};
 /// Replies to the caller of a remote procedure, not messages of a queue (rabbitmq.com/docs/direct-reply-to).
 const DIRECT_REPLY: &[u8] = b"amq.rabbitmq.reply-to";
 
-/// What is to become of a message.
+/// Begun is to become of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     /// A client publishes it.
@@ -24,7 +25,7 @@ pub(super) enum Purpose {
     /// The broker hands it to a consumer of this queue.
     Deliver { tag: u64, again: bool, awaits_ack: bool, queue: Sym },
     /// The broker answers a request for one.
-    Got { what: What, tag: u64, again: bool, awaits_ack: bool },
+    Got { what: Begun, tag: u64, again: bool, awaits_ack: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(super) struct Content {
     stage: Stage,
     draft: Option<Draft>,
     user: Claim,
-    /// What makes its id unique: held until its header has come.
+    /// Begun makes its id unique: held until its header has come.
     exchange: SmallVec<[u8; 32]>,
     key: SmallVec<[u8; 32]>,
 }

@@ -1,10 +1,11 @@
 //! What all channels of a connection share: numbers of requests, names, and how much is held.
 
 use crate::decode::Sink;
+use crate::decode::lifecycle::Life;
 use crate::decode::message::MAX_LOOKED_INTO;
 use crate::model::claim::Salt;
 use crate::model::queue::Message;
-use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus};
+use crate::model::{Fingerprint, Nanos, TxStatus};
 
 /// Most messages in the making at once, over all channels and both directions.
 const MAX_DRAFTS: usize = 24;
@@ -17,8 +18,8 @@ pub(super) struct Core {
     pub(super) salt: Salt,
     /// The virtual host. Of a connection that was not seen from its start: the one that brokers begin with.
     pub(super) vhost: Vec<u8>,
-    /// Nothing was missed since the connection's start.
-    pub(super) whole: bool,
+    /// Where the connection is.
+    pub(super) life: Life,
     latest: u64,
     /// Requests begun and not answered.
     n_open: usize,
@@ -29,27 +30,13 @@ pub(super) struct Core {
     pub(super) n_consumers: usize,
 }
 
-/// What an operation is, its times and outcome apart.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct What {
-    /// The request; 0: the broker began it.
-    pub(super) request: u64,
-    pub(super) begun: Nanos,
-    pub(super) kind: OpKind,
-    pub(super) verb: Sym,
-    pub(super) target: Sym,
-    pub(super) effect: Effect,
-    pub(super) marker: Claim,
-    pub(super) proved: Option<TenantId>,
-}
-
 impl Core {
     /// For a connection that is new, or not.
     pub(super) fn new(salt: Salt, mid_stream: bool) -> Self {
         Self {
             salt,
             vhost: b"/".to_vec(),
-            whole: !mid_stream,
+            life: Life::new(mid_stream),
             latest: 0,
             n_open: 0,
             n_drafts: 0,
@@ -58,11 +45,6 @@ impl Core {
             n_unacked: 0,
             n_consumers: 0,
         }
-    }
-
-    /// The name of a method.
-    pub(super) fn verb(&self, name: &'static str, sink: &mut dyn Sink) -> Sym {
-        sink.word(name)
     }
 
     /// A request is complete; its number.
@@ -101,43 +83,5 @@ impl Core {
         let may = self.n_drafts < MAX_DRAFTS;
         self.n_drafts += usize::from(may);
         may
-    }
-}
-
-impl What {
-    /// Neither data nor binding.
-    pub(super) fn control(request: u64, begun: Nanos, verb: Sym) -> Self {
-        Self {
-            request,
-            begun,
-            kind: OpKind::Control,
-            verb,
-            target: Sym::EMPTY,
-            effect: Effect::None,
-            marker: Claim::Neutral,
-            proved: None,
-        }
-    }
-
-    /// How it ended.
-    pub(super) fn tell(&self, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) {
-        sink.done(&Operation {
-            request: self.request,
-            begun: self.begun,
-            ended,
-            from: if self.request == 0 { Side::Server } else { Side::Client },
-            kind: self.kind,
-            verb: self.verb,
-            target: self.target,
-            effect: self.effect,
-            outcome,
-            warned_ineffective: false,
-            marker: self.marker,
-            credential: None,
-            proved: self.proved,
-            tables: None,
-            named: [None; 2],
-            ids: Ids::default(),
-        });
     }
 }

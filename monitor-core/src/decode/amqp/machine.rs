@@ -1,15 +1,16 @@
-//! What methods mean: requests and their answers, messages, and what becomes of them.
+//! Begun methods mean: requests and their answers, messages, and what becomes of them.
 
 use super::Amqp;
 use super::channel::{Channel, MAX_PENDING, Special, pending};
 use super::content::{Content, Purpose};
-use super::core::What;
 use super::frame::Piece;
 use super::method::{self, Id, Known, Method};
 use super::session::{self, Opening};
+use crate::decode::begun::Begun;
+use crate::decode::lifecycle::Conversation;
 use crate::decode::message::shown;
 use crate::decode::wire::Reader;
-use crate::decode::{DecodeError, Disturbance, Sink};
+use crate::decode::{DecodeError, Sink};
 use crate::model::queue::Settlement;
 use crate::model::{Effect, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym};
 
@@ -19,10 +20,9 @@ const MAX_CHANNELS: usize = 1024;
 impl Amqp {
     /// One piece of what `from` says.
     pub(super) fn piece(&mut self, from: Side, piece: Piece<'_>, at: Nanos, sink: &mut dyn Sink) {
-        if self.over {
+        if self.core.life.is_over() {
             return;
         }
-        let side = usize::from(from == Side::Server);
         let failed = match piece {
             Piece::Heartbeat => None,
             Piece::Method { channel, payload } => {
@@ -31,50 +31,49 @@ impl Amqp {
             }
             Piece::Header { channel, payload } => {
                 let core = &self.core;
-                let content = self.channels.get_mut(&channel).and_then(|c| c.coming(side));
+                let content = self.channels.get_mut(&channel).and_then(|c| c.coming(from));
                 match content.map(|c| c.header(payload, core, sink)) {
                     Some(Ok(complete)) => {
                         if complete {
-                            self.complete(side, channel, at, sink);
+                            self.complete(from, channel, at, sink);
                         }
                         None
                     }
                     Some(Err(why)) => Some(why),
-                    None => self.core.whole.then_some(DecodeError::ContentWithoutMethod),
+                    None => self.core.life.is_whole().then_some(DecodeError::ContentWithoutMethod),
                 }
             }
-            Piece::Body { channel, bytes } => self.content(side, channel, |c| c.body(bytes)),
-            Piece::Hole { channel, n } => self.content(side, channel, |c| c.hole(n)),
+            Piece::Body { channel, bytes } => self.content(from, channel, |c| c.body(bytes)),
+            Piece::Hole { channel, n } => self.content(from, channel, |c| c.hole(n)),
             Piece::BodyEnd { channel } => {
-                let content = self.channels.get_mut(&channel).and_then(|c| c.coming(side));
+                let content = self.channels.get_mut(&channel).and_then(|c| c.coming(from));
                 if content.is_some_and(|c| c.frame_ended()) {
-                    self.complete(side, channel, at, sink);
+                    self.complete(from, channel, at, sink);
                 }
                 None
             }
         };
         if let Some(why) = failed {
-            sink.decode_error(why.name());
-            self.lose(at, Disturbance::Malformed, sink);
+            self.lose(why.into(), at, sink);
         }
     }
 
     fn content(
         &mut self,
-        side: usize,
+        from: Side,
         channel: u16,
         give: impl FnOnce(&mut Content) -> Result<(), DecodeError>,
     ) -> Option<DecodeError> {
-        match self.channels.get_mut(&channel).and_then(|c| c.coming(side)) {
+        match self.channels.get_mut(&channel).and_then(|c| c.coming(from)) {
             Some(content) => give(content).err(),
             // Its method may have been missed.
-            None => self.core.whole.then_some(DecodeError::ContentWithoutMethod),
+            None => self.core.life.is_whole().then_some(DecodeError::ContentWithoutMethod),
         }
     }
 
-    fn complete(&mut self, side: usize, channel: u16, at: Nanos, sink: &mut dyn Sink) {
+    fn complete(&mut self, from: Side, channel: u16, at: Nanos, sink: &mut dyn Sink) {
         let Some(channel) = self.channels.get_mut(&channel) else { return };
-        if let Some(content) = channel.take(side) {
+        if let Some(content) = channel.take(from) {
             channel.complete(content, at, &mut self.core, sink);
         }
     }
@@ -87,8 +86,7 @@ impl Amqp {
             return;
         };
         let Some(read) = method::read(known.id, b.rest()) else {
-            sink.decode_error(DecodeError::ShortMethod.name());
-            self.lose(at, Disturbance::Malformed, sink);
+            self.lose(DecodeError::ShortMethod.into(), at, sink);
             return;
         };
         if class == 10 {
@@ -97,8 +95,7 @@ impl Amqp {
         }
         if !self.channels.contains_key(&number) {
             if self.channels.len() >= MAX_CHANNELS {
-                sink.decode_error(DecodeError::TooManyChannels.name());
-                self.lose(at, Disturbance::Malformed, sink);
+                self.lose(DecodeError::TooManyChannels.into(), at, sink);
                 self.channels.clear();
             }
             self.channels.insert(number, Channel::new(number));
@@ -179,7 +176,7 @@ impl Amqp {
         match read {
             Method::Publish(to) => {
                 let content = Content::new(Purpose::Publish, 0, to, at, &mut self.core, sink);
-                self.comes(0, number, content, at, sink);
+                self.comes(Side::Client, number, content, at, sink);
             }
             Method::Ack { tag, multiple } => self.settle(known, number, (tag, multiple), Settlement::Done, at, sink),
             Method::Reject { tag, requeue } => self.settle(known, number, (tag, false), gives_up(requeue), at, sink),
@@ -214,7 +211,7 @@ impl Amqp {
                 };
                 if let Some(channel) = self.channels.get_mut(&number) {
                     match known.id {
-                        // What follows on the wire is counted, whether or not the answer has come.
+                        // Begun follows on the wire is counted, whether or not the answer has come.
                         (85, 10) => channel.confirm(&self.core),
                         (90, 10) => channel.transact(),
                         _ => {}
@@ -225,7 +222,7 @@ impl Amqp {
                     self.ask(known, number, special, about, waits, at, sink);
                 } else if known.id == (60, 100) {
                     let request = self.core.begin(at, None, sink);
-                    let what = What::control(request, at, self.core.verb(known.name, sink));
+                    let what = Begun::control(request, at, sink.word(known.name));
                     what.tell(at, Outcome::Unknown, sink);
                     if let Some(channel) = self.channels.get_mut(&number) {
                         channel.return_all(at, &mut self.core, sink);
@@ -249,7 +246,7 @@ impl Amqp {
     ) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let request = self.core.begin(at, None, sink);
-        let mut what = What::control(request, at, self.core.verb(known.name, sink));
+        let mut what = Begun::control(request, at, sink.word(known.name));
         what.kind = OpKind::Ack;
         channel.settle(&what, which, how, at, &mut self.core, sink);
     }
@@ -266,12 +263,11 @@ impl Amqp {
         sink: &mut dyn Sink,
     ) {
         if self.core.n_pending >= MAX_PENDING {
-            sink.decode_error(DecodeError::TooManyRequests.name());
-            self.lose(at, Disturbance::Malformed, sink);
+            self.lose(DecodeError::TooManyRequests.into(), at, sink);
         }
         let Some(answer) = known.answer else { return };
         let request = self.core.begin(at, None, sink);
-        let verb = self.core.verb(known.name, sink);
+        let verb = sink.word(known.name);
         let mut asked = pending(request, at, verb, answer, special);
         asked.what.target = target;
         if waits {
@@ -295,11 +291,11 @@ impl Amqp {
                 let (queue, awaits_ack) = channel.delivers_to(consumer, &self.core);
                 let purpose = Purpose::Deliver { tag, again, awaits_ack, queue };
                 let content = Content::new(purpose, 0, to, at, &mut self.core, sink);
-                self.comes(1, number, content, at, sink);
+                self.comes(Side::Server, number, content, at, sink);
             }
             Method::Return(to) => {
                 let content = Content::new(Purpose::Return, 0, to, at, &mut self.core, sink);
-                self.comes(1, number, content, at, sink);
+                self.comes(Side::Server, number, content, at, sink);
             }
             Method::GetOk { tag, again, to } => {
                 let Some(asked) = channel.answered((60, 71), &mut self.core) else {
@@ -311,7 +307,7 @@ impl Amqp {
                 what.kind = OpKind::Deliver;
                 let purpose = Purpose::Got { what, tag, again, awaits_ack: !no_ack };
                 let content = Content::new(purpose, what.request, to, at, &mut self.core, sink);
-                self.comes(1, number, content, at, sink);
+                self.comes(Side::Server, number, content, at, sink);
             }
             Method::Ack { tag, multiple } => {
                 channel.confirmed((tag, multiple), Outcome::Ok, at, &mut self.core, sink);
@@ -364,7 +360,7 @@ impl Amqp {
             _ => {}
         }
         // A binding is sure if it can be no other request's answer.
-        let unsure = !self.core.whole && asked.what.effect != Effect::None;
+        let unsure = !self.core.life.is_whole() && asked.what.effect != Effect::None;
         asked.what.tell(at, if unsure { Outcome::Unknown } else { Outcome::Ok }, sink);
         if matches!(asked.special, Special::Close)
             && number != 0
@@ -378,18 +374,17 @@ impl Amqp {
     }
 
     fn unasked(&self, sink: &mut dyn Sink) {
-        if self.core.whole {
+        if self.core.life.is_whole() {
             sink.decode_error(DecodeError::UnaskedAnswer.name());
         }
     }
 
-    fn comes(&mut self, side: usize, number: u16, content: Box<Content>, at: Nanos, sink: &mut dyn Sink) {
-        if self.channels.get_mut(&number).is_some_and(|c| c.coming(side).is_some()) {
-            sink.decode_error(DecodeError::UnfinishedMessage.name());
-            self.lose(at, Disturbance::Malformed, sink);
+    fn comes(&mut self, from: Side, number: u16, content: Box<Content>, at: Nanos, sink: &mut dyn Sink) {
+        if self.channels.get_mut(&number).is_some_and(|c| c.coming(from).is_some()) {
+            self.lose(DecodeError::UnfinishedMessage.into(), at, sink);
         }
         if let Some(channel) = self.channels.get_mut(&number) {
-            channel.comes(side, content);
+            channel.comes(from, content);
         }
     }
 }

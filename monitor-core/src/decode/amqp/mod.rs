@@ -25,27 +25,22 @@ mod table;
 use rustc_hash::FxHashMap;
 
 use self::core::Core;
-use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
+use super::lifecycle::{Conversation, End, Fault, Life, Lifecycle};
+use super::{Appetite, Chunk, Decoder, Sink};
 use crate::model::claim::Salt;
-use crate::model::{Nanos, Protocol, Side};
+use crate::model::{Nanos, Protocol, Side, Sides};
 use channel::Channel;
 use frame::Frames;
 use look::GREETING;
 use session::Opening;
 
-/// Malformed input, after which the connection is given up.
-const MAX_MALFORMED: u32 = 16;
 /// From this size on, the middle of a body in one frame is counted rather than read.
 const LARGE: u32 = 1 << 20;
 
-/// The decoder.
+/// What is known of one connection.
 #[derive(Debug)]
-pub struct Amqp {
+struct Amqp {
     core: Core,
-    frames: [Frames; 2],
-    /// The next segment of this direction may begin a frame; until then nothing is known.
-    lost: [bool; 2],
-    at_start: [bool; 2],
     /// So many bytes of the greeting have come.
     greeted: usize,
     opening: Opening,
@@ -54,61 +49,24 @@ pub struct Amqp {
     channels: FxHashMap<u16, Channel>,
     /// Channel 0: what is asked about the connection itself.
     control: Channel,
-    /// The connection is older than the agent, and nothing was said about it yet.
-    unannounced: bool,
-    n_malformed: u32,
-    over: bool,
+}
+
+/// A decoder for one connection.
+pub fn decoder(salt: Salt, mid_stream: bool) -> Box<dyn Decoder> {
+    Box::new(Amqp::new(salt, mid_stream))
 }
 
 impl Amqp {
-    /// A decoder for one connection.
-    pub fn new(salt: Salt, mid_stream: bool) -> Self {
-        Self {
+    fn new(salt: Salt, mid_stream: bool) -> Lifecycle<Self> {
+        let talk = Self {
             core: Core::new(salt, mid_stream),
-            frames: [Frames::new(), Frames::new()],
-            lost: [mid_stream; 2],
-            at_start: [true; 2],
             greeted: if mid_stream { GREETING.len() } else { 0 },
             opening: Opening::default(),
             checks_tokens: false,
             channels: FxHashMap::default(),
             control: Channel::new(0),
-            unannounced: mid_stream,
-            n_malformed: 0,
-            over: false,
-        }
-    }
-
-    /// Something is missing: nobody who waits will be told.
-    fn lose(&mut self, at: Nanos, why: Disturbance, sink: &mut dyn Sink) {
-        self.core.whole = false;
-        self.opening = Opening::default();
-        sink.disturbed(at, why);
-        self.give_up(at, sink);
-        self.core.rest(at, sink);
-        if why == Disturbance::Malformed {
-            self.n_malformed += 1;
-            if self.n_malformed >= MAX_MALFORMED {
-                self.over = true;
-                sink.opaque(at, "malformed");
-            }
-        }
-    }
-
-    fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        for number in self.numbers() {
-            if let Some(channel) = self.channels.get_mut(&number) {
-                channel.give_up(None, at, &mut self.core, sink);
-            }
-        }
-        self.control.give_up(None, at, &mut self.core, sink);
-    }
-
-    fn forget(&mut self, side: usize) {
-        if let (Some(lost), Some(frames)) = (self.lost.get_mut(side), self.frames.get_mut(side)) {
-            *lost = true;
-            frames.reset();
-        }
+        };
+        Lifecycle::new(talk, Sides::of(|_| Frames::new()))
     }
 
     /// Takes the greeting off the client's first bytes; `None`: it is another.
@@ -121,97 +79,90 @@ impl Amqp {
     }
 }
 
-impl Decoder for Amqp {
-    fn protocol(&self) -> Protocol {
-        Protocol::Amqp
+impl Conversation for Amqp {
+    const PROTOCOL: Protocol = Protocol::Amqp;
+
+    type Frames = Sides<Frames>;
+
+    fn life(&self) -> &Life {
+        &self.core.life
     }
 
-    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
-        if self.over {
-            return;
-        }
-        if std::mem::take(&mut self.unannounced) {
-            sink.disturbed(chunk.at, Disturbance::MidStream);
-        }
-        let side = usize::from(from == Side::Server);
-        let (Some(lost), Some(at_start)) = (self.lost.get_mut(side), self.at_start.get_mut(side)) else { return };
-        let starts = std::mem::replace(at_start, chunk.ends_segment);
+    fn life_mut(&mut self) -> &mut Life {
+        &mut self.core.life
+    }
+
+    fn opens(&self, from: Side, bytes: &[u8]) -> bool {
+        look::begins(bytes, from)
+    }
+
+    fn read(
+        &mut self,
+        frames: &mut Sides<Frames>,
+        from: Side,
+        chunk: Chunk<'_>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Fault> {
         let mut bytes = chunk.bytes;
-        if *lost {
-            if !starts || !look::begins(bytes, from) {
-                return;
-            }
-            *lost = false;
-        } else if from == Side::Client && self.greeted < GREETING.len() {
+        if from == Side::Client {
             let Some(rest) = self.greeting(bytes) else {
-                self.over = true;
-                sink.opaque(chunk.at, "amqp_version");
-                return;
+                self.leave(Some("amqp_version"), chunk.at, sink);
+                return Ok(());
             };
             bytes = rest;
         }
-        let Some(frames) = self.frames.get_mut(side) else { return };
-        let mut frames = std::mem::replace(frames, Frames::new());
-        let result = frames.feed(bytes, &mut |piece| self.piece(from, piece, chunk.at, sink));
-        if let Some(place) = self.frames.get_mut(side) {
-            *place = frames;
-        }
-        if let (Err(why), false) = (result, self.over) {
-            sink.decode_error(why.name());
-            self.forget(side);
-            self.lose(chunk.at, Disturbance::Malformed, sink);
-        }
+        Ok(frames[from].feed(bytes, &mut |piece| self.piece(from, piece, chunk.at, sink))?)
     }
 
-    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
-        if self.over {
-            return;
+    fn skip(
+        &mut self,
+        frames: &mut Sides<Frames>,
+        from: Side,
+        n: u64,
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Fault> {
+        if frames[from].miss(n, &mut |piece| self.piece(from, piece, at, sink)) {
+            return Ok(());
         }
-        let side = usize::from(from == Side::Server);
-        if let Some(at_start) = self.at_start.get_mut(side) {
-            *at_start = true;
-        }
-        let Some(frames) = self.frames.get_mut(side) else { return };
-        if self.lost.get(side) == Some(&true) {
-            return;
-        }
-        let mut frames = std::mem::replace(frames, Frames::new());
-        let goes_on = frames.miss(n, &mut |piece| self.piece(from, piece, at, sink));
-        if let Some(place) = self.frames.get_mut(side) {
-            *place = frames;
-        }
-        if !goes_on && !self.over {
-            self.greeted = GREETING.len();
-            self.forget(side);
-            self.lose(at, Disturbance::Gap, sink);
-        }
+        // It may be among what is missing.
+        self.greeted = GREETING.len();
+        Err(Fault::Gap)
     }
 
-    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if self.over {
-            return;
-        }
-        for number in self.numbers() {
-            if let Some(channel) = self.channels.get_mut(&number) {
-                // The broker gives what was not settled to others.
-                channel.return_all(at, &mut self.core, sink);
+    fn forget(&mut self, frames: &mut Sides<Frames>, from: Side, _: End, _: Nanos, _: &mut dyn Sink) {
+        frames[from].reset();
+    }
+
+    fn abandon(&mut self, end: End, at: Nanos, sink: &mut dyn Sink) {
+        self.opening = Opening::default();
+        let numbers = self.numbers();
+        if end == End::Closed {
+            for number in &numbers {
+                if let Some(channel) = self.channels.get_mut(number) {
+                    // The broker gives what was not settled to others.
+                    channel.return_all(at, &mut self.core, sink);
+                }
             }
         }
-        self.give_up(at, sink);
-    }
-
-    fn appetite(&self, from: Side) -> Appetite {
-        let body_left = self.frames.get(usize::from(from == Side::Server)).map_or(0, Frames::body_left);
-        match from {
-            _ if self.over => Appetite::Nothing,
-            // Far from such a body's end no segment reaches what follows it.
-            _ if body_left >= LARGE => Appetite::Head(4 << 10),
-            _ => Appetite::Everything,
+        for number in &numbers {
+            if let Some(channel) = self.channels.get_mut(number) {
+                channel.give_up(None, at, &mut self.core, sink);
+            }
+        }
+        self.control.give_up(None, at, &mut self.core, sink);
+        if end == End::Lost {
+            self.core.rest(at, sink);
         }
     }
 
-    fn memory(&self) -> usize {
-        let frames: usize = self.frames.iter().map(Frames::memory).sum();
+    fn appetite(&self, frames: &Sides<Frames>, from: Side) -> Appetite {
+        // Far from a large body's end no segment reaches what follows it.
+        if frames[from].body_left() >= LARGE { Appetite::Head(4 << 10) } else { Appetite::Everything }
+    }
+
+    fn memory(&self, frames: &Sides<Frames>) -> usize {
+        let frames: usize = frames.iter().map(Frames::memory).sum();
         let channels: usize = self.channels.values().map(Channel::memory).sum();
         frames + channels + self.control.memory() + self.core.memory()
     }

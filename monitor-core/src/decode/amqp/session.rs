@@ -3,7 +3,7 @@
 use super::table::{Field, fields};
 use crate::decode::{SessionStart, Sink};
 use crate::model::claim::Salt;
-use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength};
+use crate::model::{Claim, Fingerprint, Nanos, Operation, Slot, Strength};
 
 /// What the client has said of itself and the server has not yet accepted.
 #[derive(Debug, Default)]
@@ -83,22 +83,5 @@ fn bind(
         return;
     }
     let (verb, target) = (sink.word(verb), sink.word(target));
-    sink.done(&Operation {
-        request: 0,
-        begun: at,
-        ended: at,
-        from: Side::Client,
-        kind: OpKind::Bind,
-        verb,
-        target,
-        effect: Effect::Bind { slot, claim, scope: Scope::Startup, strength },
-        outcome: Outcome::Ok,
-        warned_ineffective: false,
-        marker: Claim::Neutral,
-        credential: None,
-        proved: None,
-        tables: None,
-        named: [None; 2],
-        ids: Ids::default(),
-    });
+    sink.done(&Operation::startup(at, verb, target, slot, claim, strength));
 }

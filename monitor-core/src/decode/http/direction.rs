@@ -25,8 +25,6 @@ pub(super) enum Read {
     Trailers,
     /// A body until the connection closes.
     ToClose,
-    /// Nobody knows: the next segment that begins like a message.
-    Lost,
     /// Another protocol (after an upgrade), read by somebody else.
     Raw,
 }
@@ -103,7 +101,7 @@ impl Read {
                 None if bytes.len() > MAX_TRAILER => Step::Malformed(DecodeError::Trailers),
                 None => Step::NeedMore,
             },
-            Self::Head | Self::Lost => Step::NeedMore,
+            Self::Head => Step::NeedMore,
         }
     }
 
@@ -114,10 +112,7 @@ impl Read {
             Self::Chunk(left) if n < left => *self = Self::Chunk(left - n),
             Self::Chunk(left) if n == left => *self = Self::ChunkEnd,
             Self::ToClose | Self::Raw => {}
-            _ => {
-                *self = Self::Lost;
-                return false;
-            }
+            _ => return false,
         }
         true
     }

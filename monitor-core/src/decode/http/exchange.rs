@@ -226,22 +226,15 @@ impl Exchange {
 
     pub(super) fn operation(&self, ended: Nanos, outcome: Outcome) -> Operation {
         Operation {
-            request: self.number,
-            begun: self.sent.unwrap_or(self.begun),
-            ended,
-            from: Side::Client,
             kind: self.kind,
-            verb: self.verb,
             target: self.target,
             effect: self.effect,
-            outcome,
-            warned_ineffective: false,
             marker: self.carried.marker,
             credential: self.carried.credential,
             proved: self.carried.proved,
             tables: self.tables,
-            named: [None; 2],
             ids: self.ids,
+            ..Operation::control(self.number, self.sent.unwrap_or(self.begun), ended, self.verb, outcome)
         }
     }
 }

@@ -26,11 +26,12 @@ mod patient;
 use std::rc::Rc;
 
 use crate::model::claim::Salt;
-use crate::model::{HeaderPolicy, Nanos, Protocol, Side, TxStatus};
+use crate::model::{HeaderPolicy, Nanos, Protocol, Side, Sides, TxStatus};
 
 use super::body::{BodyReader, RequestHead, ResponseHead};
+use super::lifecycle::{Conversation, End, Fault, Found, Heard, Life, Lifecycle};
 use super::shape::Shapes;
-use super::{Appetite, Chunk, DecodeError, Decoder, Disturbance, Sink};
+use super::{Appetite, Chunk, DecodeError, Decoder, Sink};
 use coding::{Coding, Credit};
 use direction::{MAX_HEAD, Read, Step};
 use exchange::{Exchange, Text};
@@ -41,8 +42,6 @@ use look::Look;
 const MAX_HEADERS: usize = 128;
 /// Most requests without an answer on one connection.
 const MAX_OPEN: usize = 64;
-/// Malformed input in a row, without a request answered in between, after which the connection is given up.
-const MAX_MALFORMED: u32 = 8;
 /// A client that pipelines may have answers on their way whenever it sends, except after such a pause.
 const QUIET: Nanos = Nanos::millis(1000);
 /// Bytes of a segment that are enough where a body is only counted.
@@ -78,20 +77,16 @@ struct Direction {
     read: Read,
     /// What is there of a head or a line that is not whole.
     held: Vec<u8>,
-    /// The chunk before ended a segment, or something is missing: the next one may begin a message.
-    at_start: bool,
     text: Text,
     coding: Coding,
     credit: Credit,
 }
 
 impl Direction {
-    fn new(salt: Salt, lost: bool) -> Self {
-        let read = if lost { Read::Lost } else { Read::Head };
+    fn new(salt: Salt) -> Self {
         Self {
-            read,
+            read: Read::Head,
             held: Vec::new(),
-            at_start: true,
             text: Text::new(salt),
             coding: Coding::default(),
             credit: Credit::default(),
@@ -99,13 +94,13 @@ impl Direction {
     }
 }
 
-/// The decoder.
-pub struct Http {
+/// What is known of one connection.
+struct Http {
+    life: Life,
     salt: Salt,
     shared: Shared,
     reader: Option<Box<dyn BodyReader>>,
-    client: Direction,
-    server: Direction,
+    says: Sides<Direction>,
     open: std::collections::VecDeque<Exchange>,
     /// Number of the latest request.
     latest: u64,
@@ -123,29 +118,28 @@ pub struct Http {
     upgraded: Option<u64>,
     /// When anything was last said.
     last: Nanos,
-    /// Nothing was missed since the connection's start.
-    whole: bool,
-    /// The connection is older than the agent, and nothing was said about it yet.
-    unannounced: bool,
-    n_malformed: u32,
-    over: bool,
 }
 
 impl std::fmt::Debug for Http {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Http").field("client", &self.client.read).field("server", &self.server.read).finish()
+        let Sides { client, server } = &self.says;
+        f.debug_struct("Http").field("client", &client.read).field("server", &server.read).finish_non_exhaustive()
     }
 }
 
+/// A decoder for one connection. `reader`: a protocol on top, if there is one.
+pub fn decoder(salt: Salt, mid_stream: bool, shared: &Shared, reader: Option<Box<dyn BodyReader>>) -> Box<dyn Decoder> {
+    Box::new(Http::new(salt, mid_stream, shared, reader))
+}
+
 impl Http {
-    /// A decoder for one connection. `reader`: a protocol on top, if there is one.
-    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared, reader: Option<Box<dyn BodyReader>>) -> Self {
-        Self {
+    fn new(salt: Salt, mid_stream: bool, shared: &Shared, reader: Option<Box<dyn BodyReader>>) -> Lifecycle<Self> {
+        let talk = Self {
+            life: Life::new(mid_stream),
             salt,
             shared: shared.clone(),
             reader,
-            client: Direction::new(salt, mid_stream),
-            server: Direction::new(salt, mid_stream),
+            says: Sides::of(|_| Direction::new(salt)),
             open: std::collections::VecDeque::new(),
             latest: 0,
             sending: false,
@@ -155,15 +149,8 @@ impl Http {
             pipelined: false,
             upgraded: None,
             last: Nanos(0),
-            whole: !mid_stream,
-            unannounced: mid_stream,
-            n_malformed: 0,
-            over: false,
-        }
-    }
-
-    fn direction(&mut self, from: Side) -> &mut Direction {
-        if from == Side::Client { &mut self.client } else { &mut self.server }
+        };
+        Lifecycle::new(talk, ())
     }
 
     /// The request that a piece of body of this direction belongs to, and whether a protocol on top reads it.
@@ -179,72 +166,64 @@ impl Http {
     }
 
     /// Reads as far as the bytes go. What is left over is held.
-    fn read(&mut self, from: Side, at: Nanos, mut bytes: &[u8], sink: &mut dyn Sink) {
-        while !self.over && !bytes.is_empty() {
-            match self.direction(from).read {
-                Read::Lost => return,
-                Read::Head => {
-                    // A line end before a head is to be ignored (RFC 9112 §2.2).
-                    let skipped = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-                    bytes = bytes.get(skipped..).unwrap_or_default();
-                    if bytes.is_empty() {
-                        return;
-                    }
-                    let before = self.latest;
-                    match self.head(from, at, bytes, sink) {
-                        Ok(Some(n)) => bytes = bytes.get(n..).unwrap_or_default(),
-                        Ok(None) => {
-                            self.hold(from, at, bytes, sink);
-                            return;
-                        }
-                        Err(kind) => {
-                            self.no_head(from, before, at, kind, sink);
-                            return;
-                        }
+    fn read_on(&mut self, from: Side, at: Nanos, mut bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Fault> {
+        while !bytes.is_empty() && !self.life.is_over() && !self.life.is_lost(from) {
+            let mut read = self.says[from].read;
+            if read == Read::Head {
+                // A line end before a head is to be ignored (RFC 9112 §2.2).
+                let skipped = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+                bytes = bytes.get(skipped..).unwrap_or_default();
+                if bytes.is_empty() {
+                    break;
+                }
+                let before = self.latest;
+                match self.head(from, at, bytes, sink) {
+                    Ok(Some(n)) => bytes = bytes.get(n..).unwrap_or_default(),
+                    Ok(None) => return self.hold(from, at, bytes, sink),
+                    Err(error) => return Err(self.no_head(from, before, at, error, sink)),
+                }
+                continue;
+            }
+            let step = read.step(bytes);
+            self.says[from].read = read;
+            match step {
+                Step::Body(n) => {
+                    self.piece(from, at, bytes.get(..n).unwrap_or_default(), sink);
+                    bytes = bytes.get(n..).unwrap_or_default();
+                    if read == Read::Body(0) {
+                        self.end(from, at, sink);
                     }
                 }
-                mut read => {
-                    let step = read.step(bytes);
-                    self.direction(from).read = read;
-                    match step {
-                        Step::Body(n) => {
-                            self.piece(from, at, bytes.get(..n).unwrap_or_default(), sink);
-                            bytes = bytes.get(n..).unwrap_or_default();
-                            if read == Read::Body(0) {
-                                self.end(from, at, sink);
-                            }
-                        }
-                        Step::Skip(n) => bytes = bytes.get(n..).unwrap_or_default(),
-                        Step::End(n) => {
-                            bytes = bytes.get(n..).unwrap_or_default();
-                            self.end(from, at, sink);
-                        }
-                        Step::NeedMore => {
-                            self.hold(from, at, bytes, sink);
-                            return;
-                        }
-                        Step::Malformed(kind) => {
-                            self.malformed(from, at, kind, sink);
-                            return;
-                        }
-                    }
+                Step::Skip(n) => bytes = bytes.get(n..).unwrap_or_default(),
+                Step::End(n) => {
+                    bytes = bytes.get(n..).unwrap_or_default();
+                    self.end(from, at, sink);
                 }
+                Step::NeedMore => return self.hold(from, at, bytes, sink),
+                Step::Malformed(error) => return Err(self.malformed(from, error)),
             }
         }
+        Ok(())
     }
 
-    fn hold(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) {
+    fn hold(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Fault> {
         if bytes.len() > MAX_HEAD {
-            if self.direction(from).read == Read::Head {
-                self.no_head(from, self.latest, at, DecodeError::HeadTooLong, sink);
-            } else {
-                self.malformed(from, at, DecodeError::HeadTooLong, sink);
-            }
-            return;
+            let error = DecodeError::HeadTooLong;
+            return Err(match self.says[from].read {
+                Read::Head => self.no_head(from, self.latest, at, error, sink),
+                _ => self.malformed(from, error),
+            });
         }
-        let held = &mut self.direction(from).held;
+        let held = &mut self.says[from].held;
         held.clear();
         held.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// A client that pipelines may have answers on their way whenever it sends, except after a pause.
+    fn is_quiet(&mut self, at: Nanos) -> bool {
+        let pause = at.since(std::mem::replace(&mut self.last, at));
+        !self.pipelined || pause >= QUIET
     }
 
     /// A head, if it is whole: how long it is.
@@ -332,71 +311,76 @@ fn kind(error: httparse::Error) -> DecodeError {
     }
 }
 
-impl Decoder for Http {
-    fn protocol(&self) -> Protocol {
-        Protocol::Http
+impl Conversation for Http {
+    const PROTOCOL: Protocol = Protocol::Http;
+
+    type Frames = ();
+
+    fn life(&self) -> &Life {
+        &self.life
     }
 
-    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
-        let Chunk { at, bytes, ends_segment } = chunk;
-        if self.over || bytes.is_empty() {
-            return;
-        }
-        self.announce(at, sink);
-        let quiet = !self.pipelined || at.since(self.last) >= QUIET;
-        self.last = at;
-        let at_start = std::mem::replace(&mut self.direction(from).at_start, ends_segment);
-        // A long head may go on in the next segment: its first line is enough.
-        let begins_request = || from == Side::Client && at_start && look::request(bytes) == Look::Is;
-        if self.direction(from).read == Read::Lost {
-            if !quiet || !begins_request() {
-                return;
+    fn life_mut(&mut self) -> &mut Life {
+        &mut self.life
+    }
+
+    /// A long head may go on in the next segment: its first line is enough.
+    fn opens(&self, from: Side, bytes: &[u8]) -> bool {
+        from == Side::Client && look::request(bytes) == Look::Is
+    }
+
+    fn seek(&mut self, from: Side, heard: Heard<'_>, sink: &mut dyn Sink) -> Found {
+        match heard {
+            Heard::Bytes(chunk) => {
+                let quiet = self.is_quiet(chunk.at);
+                if !quiet || !self.life.starts(from) || !self.opens(from, chunk.bytes) {
+                    return Found::No;
+                }
+                self.found(chunk.at, sink);
+                return Found::Here;
             }
-            self.found(at, sink);
-        } else if from == Side::Client
-            && (self.client.read, self.server.read) == (Read::Head, Read::Lost)
-            && self.client.held.is_empty()
-            && quiet
-            && begins_request()
-        {
-            // Only the answers were lost sight of, and what was outstanding is answered by now.
+            Heard::Hole(at) => self.last = at,
+            Heard::Losing(_) => {}
+        }
+        Found::No
+    }
+
+    fn read(&mut self, (): &mut (), from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) -> Result<(), Fault> {
+        let Chunk { at, bytes, .. } = chunk;
+        let quiet = self.is_quiet(at);
+        let starts = self.life.starts(from);
+        let begins_request = || from == Side::Client && starts && look::request(bytes) == Look::Is;
+        let client = &self.says.client;
+        let only_answers_lost = client.read == Read::Head && client.held.is_empty() && self.life.is_lost(Side::Server);
+        if from == Side::Client && only_answers_lost && quiet && begins_request() {
+            // What was outstanding is answered by now.
             self.give_up(at, sink);
             self.found(at, sink);
         }
         // Answered instead of asked to go on: the body may never come (RFC 9110 §10.1.1).
         if self.expects && !self.sending && begins_request() {
             self.expects = false;
-            self.client.read = Read::Head;
+            self.says.client.read = Read::Head;
         }
-        let d = self.direction(from);
+        let d = &mut self.says[from];
         if d.held.is_empty() {
-            self.read(from, at, bytes, sink);
-            return;
+            return self.read_on(from, at, bytes, sink);
         }
         let before = d.held.len();
         d.held.extend_from_slice(bytes);
         // Parsed again only when it is whole: what trickles in would cost the square of its length.
         if d.read == Read::Head && d.held.len() <= MAX_HEAD && !ends_head(&d.held, before) {
-            return;
+            return Ok(());
         }
         let held = std::mem::take(&mut d.held);
-        self.read(from, at, &held, sink);
+        self.read_on(from, at, &held, sink)
     }
 
-    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
-        if self.over || n == 0 {
-            return;
-        }
-        self.announce(at, sink);
+    fn skip(&mut self, (): &mut (), from: Side, n: u64, at: Nanos, sink: &mut dyn Sink) -> Result<(), Fault> {
         self.last = at;
-        let d = self.direction(from);
-        d.at_start = true;
-        if d.read == Read::Lost {
-            return;
-        }
+        let d = &mut self.says[from];
         if !d.read.miss(n) {
-            self.lose(at, Disturbance::Gap, sink);
-            return;
+            return Err(self.gap());
         }
         d.text.miss();
         d.coding.leave();
@@ -410,33 +394,50 @@ impl Decoder for Http {
         if ended {
             self.end(from, at, sink);
         }
+        Ok(())
     }
 
-    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if self.over {
+    /// Where the client's side is lost, which answer belongs to which request is not known either. Where the server's side
+    /// alone is malformed, the client's goes on, and each of its requests is an operation.
+    fn forget(&mut self, (): &mut (), from: Side, end: End, _: Nanos, _: &mut dyn Sink) {
+        if end == End::Closed {
             return;
         }
-        self.announce(at, sink);
-        if let (Some(number), Some(reader)) = (self.upgraded, self.reader.as_deref_mut()) {
-            reader.end(number, Side::Client, at, sink);
-            reader.end(number, Side::Server, at, sink);
+        if from == Side::Client {
+            self.life.lose(Side::Server);
         }
-        if self.server.read == Read::ToClose {
-            self.end(Side::Server, at, sink);
-        }
-        if !self.open.is_empty() {
-            self.give_up(at, sink);
-            sink.status(at, TxStatus::Idle);
-        }
-        self.over = true;
+        self.forget_lost();
     }
 
-    fn appetite(&self, from: Side) -> Appetite {
-        let d = if from == Side::Client { &self.client } else { &self.server };
+    fn abandon(&mut self, end: End, at: Nanos, sink: &mut dyn Sink) {
+        match end {
+            End::Lost => self.give_up(at, sink),
+            End::Unreadable => {
+                self.give_up(at, sink);
+                self.says.iter_mut().for_each(|d| d.held = Vec::new());
+            }
+            End::Closed => {
+                if let (Some(number), Some(reader)) = (self.upgraded, self.reader.as_deref_mut()) {
+                    reader.end(number, Side::Client, at, sink);
+                    reader.end(number, Side::Server, at, sink);
+                }
+                if self.says.server.read == Read::ToClose {
+                    self.end(Side::Server, at, sink);
+                }
+                if !self.open.is_empty() {
+                    self.give_up(at, sink);
+                    sink.status(at, TxStatus::Idle);
+                }
+            }
+        }
+    }
+
+    fn appetite(&self, (): &(), from: Side) -> Appetite {
+        let d = &self.says[from];
         let wanted = |(number, on_top)| on_top && self.reader.as_deref().is_some_and(|r| r.wants(number, from));
         let on_top = self.current(from).is_some_and(wanted);
         match d.read {
-            _ if self.over || (self.upgraded.is_some() && !on_top) => Appetite::Head(0),
+            _ if self.upgraded.is_some() && !on_top => Appetite::Head(0),
             // The end of a large body and the next head may come in one segment: its beginning is not enough then, and
             // what is cut costs a resynchronisation. Only far from the end is it safe.
             Read::Body(left) | Read::Chunk(left)
@@ -450,13 +451,11 @@ impl Decoder for Http {
         }
     }
 
-    fn memory(&self) -> usize {
+    fn memory(&self, (): &()) -> usize {
+        let says: usize = self.says.iter().map(|d| d.held.capacity() + d.coding.memory()).sum();
         size_of::<Self>()
-            + self.client.held.capacity()
-            + self.server.held.capacity()
+            + says
             + self.open.capacity() * size_of::<Exchange>()
-            + self.client.coding.memory()
-            + self.server.coding.memory()
             + self.reader.as_ref().map_or(0, |r| r.memory())
     }
 }

@@ -5,8 +5,9 @@ use super::coding::Coding;
 use super::direction::Read;
 use super::exchange::Exchange;
 use super::framing::Framing;
-use super::{Direction, Http, MAX_MALFORMED, MAX_OPEN};
+use super::{Direction, Http, MAX_OPEN};
 use crate::decode::body::{RequestHead, ResponseHead};
+use crate::decode::lifecycle::{Conversation, Fault};
 use crate::decode::{DecodeError, Disturbance, Sink};
 use crate::model::{Nanos, Side, TxStatus};
 
@@ -28,10 +29,10 @@ impl Http {
             x.read_on_top = reader.request(x.number, head, at, sink);
             reader.carries(x.number, x.credential());
         }
-        self.client.text.begin(head.headers, sink.wants_values(Side::Client));
-        self.client.text.print(head.method.as_bytes());
-        self.client.text.print(head.target.as_bytes());
-        self.client.coding = self.encoded(Side::Client, head.headers, x.read_on_top);
+        self.says.client.text.begin(head.headers, sink.wants_values(Side::Client));
+        self.says.client.text.print(head.method.as_bytes());
+        self.says.client.text.print(head.target.as_bytes());
+        self.says.client.coding = self.encoded(Side::Client, head.headers, x.read_on_top);
         self.open.push_back(x);
         self.sending = true;
         self.pipelined |= self.open.len() > 1;
@@ -40,7 +41,7 @@ impl Http {
             // Nobody can tell where such a body ends (RFC 9112 §6.3).
             Framing::Unending => return Err(DecodeError::TransferEncoding),
             framing => match Read::after_head(framing, false) {
-                Some(read) => self.client.read = read,
+                Some(read) => self.says.client.read = read,
                 None => self.end(Side::Client, at, sink),
             },
         }
@@ -62,21 +63,23 @@ impl Http {
         let Some(x) = self.open.front_mut() else {
             // A server may refuse a head before it is whole, and close an idle connection with an error (RFC 9110
             // §15.5.9).
-            if status < 400 && !self.whole {
+            if status < 400 && !self.life.is_whole() {
                 // One request more was outstanding than was seen: the client pipelines.
                 self.pipelined = true;
-                self.lose(at, Disturbance::Gap, sink);
+                let fault = self.gap();
+                self.forget_lost();
+                self.lose(fault, at, sink);
                 return;
             }
             if status < 400 {
                 sink.decode_error(DecodeError::UnsolicitedResponse.name());
                 sink.unmatched_reply(at, "a response that no request waits for");
             }
-            self.server.text.begin(head.headers, false);
+            self.says.server.text.begin(head.headers, false);
             let none = status == 204 || status == 304;
             match framing.filter(|_| !none).map(|framing| Read::after_head(framing, true)) {
                 Some(Some(read)) => {
-                    self.server.read = read;
+                    self.says.server.read = read;
                     self.stray = true;
                 }
                 None if !none => self.lose_answers(at, sink),
@@ -93,30 +96,30 @@ impl Http {
             let reader = self.reader.as_deref_mut().filter(|_| status == 101 && x.read_on_top);
             let kept = reader.is_some_and(|r| r.upgraded(x.number, head));
             self.upgraded = kept.then_some(x.number);
-            self.server.text.begin(head.headers, false);
-            self.server.text.print(&status.to_be_bytes());
+            self.says.server.text.begin(head.headers, false);
+            self.says.server.text.print(&status.to_be_bytes());
             self.end(Side::Server, at, sink);
             if kept {
-                (self.client.read, self.server.read) = (Read::Raw, Read::Raw);
+                (self.says.client.read, self.says.server.read) = (Read::Raw, Read::Raw);
                 return;
             }
-            self.leave(at, if status == 101 { "upgraded" } else { "tunnel" }, sink);
+            self.leave(Some(if status == 101 { "upgraded" } else { "tunnel" }), at, sink);
             return;
         }
-        self.server.text.begin(head.headers, sink.wants_values(Side::Server));
-        self.server.text.print(&status.to_be_bytes());
+        self.says.server.text.begin(head.headers, sink.wants_values(Side::Server));
+        self.says.server.text.print(&status.to_be_bytes());
         if sink.wants_cached() {
             x.caching = Some(caching(head.headers, self.salt));
-            self.server.text.note_body();
+            self.says.server.text.note_body();
         }
         let on_top = x.read_on_top;
-        self.server.coding = self.encoded(Side::Server, head.headers, on_top);
+        self.says.server.coding = self.encoded(Side::Server, head.headers, on_top);
         let Some(x) = self.open.front() else { return };
         let none = x.is_head || status == 204 || status == 304;
         let Some(framing) = framing.or(none.then_some(Framing::None)) else {
             // How it was answered is known, and what with is not.
             let (number, on_top) = (x.number, x.read_on_top);
-            self.server.text.miss();
+            self.says.server.text.miss();
             if let Some(reader) = self.reader.as_deref_mut().filter(|_| on_top) {
                 reader.missing(number, Side::Server, 1, at, sink);
             }
@@ -126,7 +129,7 @@ impl Http {
             return;
         };
         match Read::after_head(framing, true).filter(|_| !none) {
-            Some(read) => self.server.read = read,
+            Some(read) => self.says.server.read = read,
             None => self.end(Side::Server, at, sink),
         }
     }
@@ -144,8 +147,7 @@ impl Http {
             }
             return;
         }
-        let Direction { text, coding, credit, .. } =
-            if from == Side::Client { &mut self.client } else { &mut self.server };
+        let Direction { text, coding, credit, .. } = &mut self.says[from];
         text.sent(bytes);
         if !text.wants_more() && !reader.as_deref().is_some_and(|r| r.wants(number, from)) {
             coding.leave();
@@ -163,7 +165,7 @@ impl Http {
 
     /// What is left of the body cannot be read.
     fn left_unread(&mut self, from: Side, why: DecodeError, sink: &mut dyn Sink) {
-        self.direction(from).text.unread();
+        self.says[from].text.unread();
         if let (Some((number, true)), Some(reader)) = (self.current(from), self.reader.as_deref_mut()) {
             reader.unread(number, from);
         }
@@ -172,7 +174,7 @@ impl Http {
 
     /// How a body is encoded, if anybody reads it. `on_top`: a protocol on top may.
     fn encoded(&self, from: Side, headers: &[httparse::Header<'_>], on_top: bool) -> Coding {
-        let text = if from == Side::Client { &self.client.text } else { &self.server.text };
+        let text = &self.says[from].text;
         match Coding::of(headers, &self.shared.unpacking) {
             Coding::Encoded(_) | Coding::Refused(_) if !on_top && !text.wants_more() => Coding::Over,
             coding => coding,
@@ -181,7 +183,7 @@ impl Http {
 
     /// A message has ended.
     pub(super) fn end(&mut self, from: Side, at: Nanos, sink: &mut dyn Sink) {
-        let d = self.direction(from);
+        let d = &mut self.says[from];
         d.read = Read::Head;
         if let Err(why) = std::mem::take(&mut d.coding).end() {
             self.left_unread(from, why, sink);
@@ -194,7 +196,7 @@ impl Http {
             return;
         }
         let Some(mut x) = self.open.pop_front() else { return };
-        self.n_malformed = 0;
+        self.life.sound();
         // Answered before all of it was sent: then it is as good as sent.
         if x.sent.is_none() {
             x.sent = Some(at);
@@ -205,10 +207,10 @@ impl Http {
         if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top && self.upgraded.is_none()) {
             reader.end(x.number, Side::Server, at, sink);
         }
-        if let Some(cached) = x.cached(at, self.server.text.body()) {
+        if let Some(cached) = x.cached(at, self.says.server.text.body()) {
             sink.cached(cached);
         }
-        let print = self.server.text.end(x.number, Side::Server, sink);
+        let print = self.says.server.text.end(x.number, Side::Server, sink);
         let outcome = x.outcome();
         self.finish(&mut x, at, outcome, sink);
         sink.answered(x.number, at, print);
@@ -228,7 +230,7 @@ impl Http {
         if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
             reader.end(number, Side::Client, at, sink);
         }
-        let print = self.client.text.end(number, Side::Client, sink);
+        let print = self.says.client.text.end(number, Side::Client, sink);
         sink.begun(number, at, print);
     }
 
@@ -259,27 +261,30 @@ impl Http {
         self.sending = false;
     }
 
-    /// The place is lost, in both directions: which answer belongs to which request is not known from here on, whichever
-    /// side it was lost on.
-    pub(super) fn lose(&mut self, at: Nanos, why: Disturbance, sink: &mut dyn Sink) {
-        self.whole = false;
-        (self.stray, self.unsure, self.expects) = (false, false, false);
-        for d in [&mut self.client, &mut self.server] {
-            d.read = Read::Lost;
-            d.held = Vec::new();
+    /// Something is missing: the place is lost in both directions, because which answer belongs to which request is not
+    /// known from here on, whichever side it was lost on.
+    pub(super) fn gap(&mut self) -> Fault {
+        self.life.lose(Side::Client);
+        self.life.lose(Side::Server);
+        Fault::Gap
+    }
+
+    /// What was begun in directions that are lost will not be whole.
+    pub(super) fn forget_lost(&mut self) {
+        (self.stray, self.unsure) = (false, false);
+        self.expects &= !self.life.is_lost(Side::Client);
+        for side in [Side::Client, Side::Server] {
+            if self.life.is_lost(side) {
+                (self.says[side].read, self.says[side].held) = (Read::Head, Vec::new());
+            }
         }
-        // First, so that nobody takes the end of what is given up for an answer that was passed on.
-        sink.disturbed(at, why);
-        self.give_up(at, sink);
     }
 
     /// The server's side alone is lost: the client's goes on, and each of its requests is an operation. Which of them is
     /// answered when is not known until nothing is outstanding.
-    pub(super) fn lose_answers(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        self.whole = false;
-        (self.stray, self.unsure) = (false, false);
-        self.server.read = Read::Lost;
-        self.server.held = Vec::new();
+    fn lose_answers(&mut self, at: Nanos, sink: &mut dyn Sink) {
+        self.life.lose(Side::Server);
+        self.forget_lost();
         sink.disturbed(at, Disturbance::Malformed);
         self.give_up(at, sink);
     }
@@ -287,50 +292,33 @@ impl Http {
     /// A client that does not pipeline sends its next request when it has read the answer to the one before: a segment
     /// that begins with a request line is a place where nothing is outstanding.
     pub(super) fn found(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        (self.client.read, self.server.read) = (Read::Head, Read::Head);
+        self.life.find(Side::Client);
+        self.life.find(Side::Server);
         self.unsure = true;
         sink.status(at, TxStatus::Idle);
     }
 
-    /// Nothing more will be read.
-    pub(super) fn leave(&mut self, at: Nanos, why: &'static str, sink: &mut dyn Sink) {
-        self.give_up(at, sink);
-        self.over = true;
-        (self.client.held, self.server.held) = (Vec::new(), Vec::new());
-        sink.opaque(at, why);
-    }
-
     /// What should be a head cannot be read. From a client it may be a request all the same, as its server reads it;
     /// `latest`: the number of the one before.
-    pub(super) fn no_head(&mut self, from: Side, latest: u64, at: Nanos, kind: DecodeError, sink: &mut dyn Sink) {
+    pub(super) fn no_head(
+        &mut self,
+        from: Side,
+        latest: u64,
+        at: Nanos,
+        error: DecodeError,
+        sink: &mut dyn Sink,
+    ) -> Fault {
         if from == Side::Client && self.latest == latest {
             self.latest += 1;
             sink.arrived(self.latest, at);
             self.open.push_back(Exchange::unread(self.latest, at, sink));
         }
-        self.malformed(from, at, kind, sink);
+        self.malformed(from, error)
     }
 
-    pub(super) fn malformed(&mut self, from: Side, at: Nanos, kind: DecodeError, sink: &mut dyn Sink) {
-        if self.unsure && from == Side::Server {
-            // It was not the place after all.
-            self.lose(at, Disturbance::Gap, sink);
-            return;
-        }
-        sink.decode_error(kind.name());
-        self.n_malformed += 1;
-        if self.n_malformed >= MAX_MALFORMED {
-            self.leave(at, "malformed", sink);
-        } else if from == Side::Server {
-            self.lose_answers(at, sink);
-        } else {
-            self.lose(at, Disturbance::Malformed, sink);
-        }
-    }
-
-    pub(super) fn announce(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if std::mem::take(&mut self.unannounced) {
-            sink.disturbed(at, Disturbance::MidStream);
-        }
+    /// What is said is no HTTP.
+    pub(super) fn malformed(&mut self, from: Side, error: DecodeError) -> Fault {
+        // Where the place was found without being sure, it was not the place after all.
+        if self.unsure && from == Side::Server { self.gap() } else { error.into() }
     }
 }

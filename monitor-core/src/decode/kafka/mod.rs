@@ -28,9 +28,10 @@ use crate::model::claim::Salt;
 use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 
 use super::fifo::Fifo;
+use super::lifecycle::{Conversation, End, Fault, Life, Lifecycle};
 use super::wire::Reader;
-use super::{Appetite, Chunk, Decoder, Disturbance, Sink};
-use bytes::{Read, Stop};
+use super::{Chunk, Decoder, Sink};
+use bytes::Stop;
 use inbox::Inbox;
 use pending::Pending;
 use request::Asking;
@@ -63,14 +64,20 @@ struct Core {
     held: usize,
 }
 
-/// The decoder.
-#[derive(Debug)]
-pub struct Kafka {
-    core: Core,
+/// The frames of both directions, and what of them is being read.
+#[derive(Debug, Default)]
+struct Frames {
     asks: Inbox,
-    says: Inbox,
     asking: Asking,
+    says: Inbox,
     saying: Saying,
+}
+
+/// What is known of one connection.
+#[derive(Debug)]
+struct Kafka {
+    life: Life,
+    core: Core,
     /// By correlation id, where the response has one.
     pending: Fifo<Option<i32>, Pending>,
     /// Correlation ids of the last requests that want no response: some brokers answer all the same.
@@ -79,66 +86,40 @@ pub struct Kafka {
     /// The client authenticates without Kafka's frames.
     raw_login: bool,
     latest: u64,
-    /// The next segment of this direction may begin a frame; until then nothing is known.
-    lost: [bool; 2],
-    at_start: [bool; 2],
-    /// Bytes since the direction was lost.
-    wandered: [u64; 2],
-    /// Nothing was missed since the connection's start.
-    whole: bool,
-    over: bool,
+}
+
+/// A decoder for one connection.
+pub fn decoder(salt: Salt, mid_stream: bool, shared: &Shared) -> Box<dyn Decoder> {
+    Box::new(Kafka::new(salt, mid_stream, shared))
 }
 
 impl Kafka {
-    /// A decoder for one connection.
-    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Self {
-        Self {
-            core: Core {
-                salt,
-                shared: shared.clone(),
-                topics: Topics::default(),
-                partitions: Partitions::default(),
-                held: 0,
-            },
-            asks: Inbox::default(),
-            says: Inbox::default(),
-            asking: Asking::default(),
-            saying: Saying::default(),
+    fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Lifecycle<Self> {
+        let (topics, partitions) = (Topics::default(), Partitions::default());
+        let talk = Self {
+            life: Life::new(mid_stream),
+            core: Core { salt, shared: shared.clone(), topics, partitions, held: 0 },
             pending: Fifo::default(),
             silent: VecDeque::new(),
             login: sasl::Login::default(),
             raw_login: false,
             latest: 0,
-            lost: [mid_stream; 2],
-            at_start: [true; 2],
-            wandered: [0; 2],
-            whole: !mid_stream,
-            over: false,
-        }
+        };
+        Lifecycle::new(talk, Frames::default())
     }
 
     /// Reads all that can be read of one direction.
-    fn drive(&mut self, from: Side, at: Nanos, sink: &mut dyn Sink) -> Read<()> {
-        match from {
-            Side::Client => {
-                let mut inbox = std::mem::take(&mut self.asks);
-                let mut asking = std::mem::take(&mut self.asking);
-                let mut result = Ok(());
-                while result.is_ok() && !self.over {
-                    result = self.ask(&mut asking, &mut inbox, at, sink);
-                }
-                (self.asks, self.asking) = (inbox, asking);
-                result
-            }
-            Side::Server => {
-                let mut inbox = std::mem::take(&mut self.says);
-                let mut saying = std::mem::take(&mut self.saying);
-                let mut result = Ok(());
-                while result.is_ok() && !self.over {
-                    result = self.say(&mut saying, &mut inbox, at, sink);
-                }
-                (self.says, self.saying) = (inbox, saying);
-                result
+    fn drive(&mut self, frames: &mut Frames, from: Side, at: Nanos, sink: &mut dyn Sink) -> Result<(), Fault> {
+        let Frames { asks, asking, says, saying } = frames;
+        loop {
+            let read = match from {
+                Side::Client => self.ask(asking, asks, at, sink),
+                Side::Server => self.say(saying, says, at, sink),
+            };
+            match read {
+                Ok(()) => {}
+                Err(Stop::Short) => return Ok(()),
+                Err(Stop::Bad(error)) => return Err(error.into()),
             }
         }
     }
@@ -158,30 +139,23 @@ impl Kafka {
             sink.status(at, TxStatus::Idle);
         }
     }
+}
 
-    /// A direction's frames are not known any more.
-    fn lose(&mut self, from: Side, why: Disturbance, at: Nanos, sink: &mut dyn Sink) {
-        self.whole = false;
-        let side = usize::from(from == Side::Server);
-        if let (Some(lost), Some(wandered)) = (self.lost.get_mut(side), self.wandered.get_mut(side)) {
-            (*lost, *wandered) = (true, 0);
-        }
-        match from {
-            Side::Client => {
-                self.abandon_request(at, sink);
-                self.asks = Inbox::default();
-                self.core.partitions.forget_asked();
-            }
-            Side::Server => {
-                self.abandon_response(at, sink);
-                self.says = Inbox::default();
-            }
-        }
-        sink.disturbed(at, why);
+impl Conversation for Kafka {
+    const PROTOCOL: Protocol = Protocol::Kafka;
+    const MAX_WANDERED: u64 = MAX_LOST;
+
+    type Frames = Frames;
+
+    fn life(&self) -> &Life {
+        &self.life
     }
 
-    /// Whether a segment of a lost direction begins a frame.
-    fn begins(&self, from: Side, bytes: &[u8]) -> bool {
+    fn life_mut(&mut self) -> &mut Life {
+        &mut self.life
+    }
+
+    fn opens(&self, from: Side, bytes: &[u8]) -> bool {
         match from {
             Side::Client => look::resumes(bytes),
             Side::Server => {
@@ -192,95 +166,56 @@ impl Kafka {
             }
         }
     }
-}
 
-impl Decoder for Kafka {
-    fn protocol(&self) -> Protocol {
-        Protocol::Kafka
-    }
-
-    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
-        if self.over {
-            return;
-        }
-        let side = usize::from(from == Side::Server);
-        let Some(starts) = self.at_start.get_mut(side).map(|s| std::mem::replace(s, chunk.ends_segment)) else {
-            return;
-        };
-        if self.lost.get(side) == Some(&true) {
-            if !starts || !self.begins(from, chunk.bytes) {
-                if let Some(wandered) = self.wandered.get_mut(side) {
-                    *wandered = wandered.saturating_add(chunk.bytes.len() as u64);
-                    if *wandered > MAX_LOST {
-                        self.give_up(chunk.at, sink);
-                        self.over = true;
-                        sink.opaque(chunk.at, "kafka_frames_lost");
-                    }
-                }
-                return;
-            }
-            if let Some(lost) = self.lost.get_mut(side) {
-                *lost = false;
-            }
-        }
+    fn read(&mut self, frames: &mut Frames, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) -> Result<(), Fault> {
         match from {
-            Side::Client => self.asks.push(chunk.bytes),
-            Side::Server => self.says.push(chunk.bytes),
+            Side::Client => frames.asks.push(chunk.bytes),
+            Side::Server => frames.says.push(chunk.bytes),
         }
-        if let Err(Stop::Bad(kind)) = self.drive(from, chunk.at, sink) {
-            sink.decode_error(kind.name());
-            self.lose(from, Disturbance::Malformed, chunk.at, sink);
-        }
+        self.drive(frames, from, chunk.at, sink)
     }
 
-    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
-        let side = usize::from(from == Side::Server);
-        if let Some(at_start) = self.at_start.get_mut(side) {
-            *at_start = true;
-        }
-        if self.over || self.lost.get(side) == Some(&true) {
-            return;
-        }
-        self.whole = false;
+    fn skip(&mut self, frames: &mut Frames, from: Side, n: u64, at: Nanos, sink: &mut dyn Sink) -> Result<(), Fault> {
+        self.life.missed();
         let goes_on = match from {
-            Side::Client => self.request_hole(n, at, sink),
-            Side::Server => self.response_hole(n, at, sink),
+            Side::Client => self.request_hole(frames, n, at, sink),
+            Side::Server => self.response_hole(frames, n, at, sink),
         };
-        if !goes_on {
-            self.lose(from, Disturbance::Gap, at, sink);
-        } else if let Err(Stop::Bad(kind)) = self.drive(from, at, sink) {
-            sink.decode_error(kind.name());
-            self.lose(from, Disturbance::Malformed, at, sink);
+        if goes_on { self.drive(frames, from, at, sink) } else { Err(Fault::Gap) }
+    }
+
+    /// Requests keep waiting: their responses are known by number, whatever is missing between them.
+    fn forget(&mut self, frames: &mut Frames, from: Side, end: End, at: Nanos, sink: &mut dyn Sink) {
+        match from {
+            // What has not come whole by the end was never asked.
+            Side::Client if end == End::Closed => frames.asking = Asking::default(),
+            Side::Client => {
+                self.abandon_request(std::mem::take(&mut frames.asking), at, sink);
+                frames.asks = Inbox::default();
+                self.core.partitions.forget_asked();
+            }
+            Side::Server => {
+                self.abandon_response(std::mem::take(&mut frames.saying), at, sink);
+                frames.says = Inbox::default();
+            }
         }
     }
 
-    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if !self.over {
-            self.give_up(at, sink);
+    fn abandon(&mut self, end: End, at: Nanos, sink: &mut dyn Sink) {
+        if end != End::Lost {
+            while let Some((_, p)) = self.pending.pop_front() {
+                self.unanswered(p, at, sink);
+            }
         }
     }
 
-    fn appetite(&self, _: Side) -> Appetite {
-        if self.over { Appetite::Nothing } else { Appetite::Everything }
-    }
-
-    fn memory(&self) -> usize {
-        self.asks.memory()
-            + self.says.memory()
+    fn memory(&self, frames: &Frames) -> usize {
+        frames.asks.memory()
+            + frames.says.memory()
             + self.pending.iter().map(Pending::memory).sum::<usize>()
             + self.pending.memory()
             + self.core.topics.memory()
             + self.core.partitions.memory()
-    }
-}
-
-impl Kafka {
-    fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        self.abandon_response(at, sink);
-        while let Some((_, p)) = self.pending.pop_front() {
-            self.unanswered(p, at, sink);
-        }
-        self.asking = Asking::default();
     }
 }
 

@@ -6,7 +6,7 @@ use super::api;
 use super::topics::Topic;
 use crate::decode::Sink;
 use crate::model::queue::Message;
-use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Side, Sym};
+use crate::model::{Claim, Fingerprint, Nanos, OpKind, Operation, Outcome, Sym};
 
 /// Messages of one partition in a Produce request.
 #[derive(Debug)]
@@ -78,23 +78,12 @@ impl Default for Pending {
 impl Pending {
     /// What became of it.
     pub(super) fn operation(&self, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) -> Operation {
+        let verb = sink.word(api::name(self.key));
         Operation {
-            request: self.request,
-            begun: self.begun,
-            ended,
-            from: Side::Client,
             kind: api::kind(self.key),
-            verb: sink.word(api::name(self.key)),
             target: self.target,
-            effect: Effect::None,
-            outcome,
-            warned_ineffective: false,
             marker: self.marker,
-            credential: None,
-            proved: None,
-            tables: None,
-            named: [None; 2],
-            ids: Ids::default(),
+            ..Operation::control(self.request, self.begun, ended, verb, outcome)
         }
     }
 

@@ -7,7 +7,7 @@ use super::bytes::{Cursor, Read, Stop};
 use super::carrier::Carrier;
 use super::inbox::Inbox;
 use super::pending::{Commit, Pending, What};
-use super::{Kafka, MAX_COLLECT, MAX_PENDING, MAX_SILENT, look, sasl};
+use super::{Frames, Kafka, MAX_COLLECT, MAX_PENDING, MAX_SILENT, look, sasl};
 use crate::decode::{DecodeError, Disturbance, Sink};
 use crate::model::queue::QueueEvent;
 use crate::model::{Claim, Nanos, Outcome, Sym};
@@ -251,7 +251,7 @@ impl Kafka {
         if self.pending.len() >= MAX_PENDING {
             self.unanswered(p, at, sink);
             sink.decode_error(DecodeError::TooManyRequests.name());
-            self.whole = false;
+            self.life.missed();
             return;
         }
         self.pending.push((!p.raw()).then_some(p.correlation), p);
@@ -274,8 +274,8 @@ impl Kafka {
     }
 
     /// What is left of the request in hand will not come, or cannot be read.
-    pub(super) fn abandon_request(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        match std::mem::take(&mut self.asking) {
+    pub(super) fn abandon_request(&mut self, asking: Asking, at: Nanos, sink: &mut dyn Sink) {
+        match asking {
             Asking::Between | Asking::Head | Asking::Pass(None) => {}
             // Its end was not seen, but it was sent.
             Asking::Collect(mut p) | Asking::Pass(Some(mut p)) => {
@@ -292,11 +292,11 @@ impl Kafka {
     }
 
     /// `n` bytes of what the client says are missing. Whether the frames are still known.
-    pub(super) fn request_hole(&mut self, n: u64, at: Nanos, sink: &mut dyn Sink) -> bool {
-        if !self.asks.miss(n, !matches!(self.asking, Asking::Between)) {
+    pub(super) fn request_hole(&mut self, frames: &mut Frames, n: u64, at: Nanos, sink: &mut dyn Sink) -> bool {
+        if !frames.asks.miss(n, !matches!(frames.asking, Asking::Between)) {
             return false;
         }
-        self.asking = match std::mem::take(&mut self.asking) {
+        frames.asking = match std::mem::take(&mut frames.asking) {
             Asking::Between | Asking::Head | Asking::Pass(None) => {
                 // Which request this is will not be known.
                 sink.disturbed(at, Disturbance::Gap);

@@ -10,7 +10,7 @@ use super::metadata;
 use super::pending::{Pending, What, idle};
 use super::request::why;
 use super::topics::log;
-use super::{Kafka, MAX_COLLECT};
+use super::{Frames, Kafka, MAX_COLLECT};
 use crate::decode::fifo::Fifo;
 use crate::decode::{DecodeError, Disturbance, SessionStart, Sink};
 use crate::model::queue::{Passed, Position, QueueEvent};
@@ -59,7 +59,7 @@ impl Kafka {
                     return Err(Stop::Short);
                 }
                 // The same is read however much more has come.
-                let told = self.read(p, frame.get(..*n).unwrap_or(frame), at, sink);
+                let told = self.read_response(p, frame.get(..*n).unwrap_or(frame), at, sink);
                 *saying = Saying::Pass(Some((std::mem::take(p), told)));
             }
             Saying::Carry(p, carrier) => {
@@ -87,6 +87,7 @@ impl Kafka {
                 let p = p.take();
                 *saying = Saying::Between;
                 if let Some((p, told)) = p {
+                    self.life.sound();
                     self.answered(p, told, at, sink);
                 }
             }
@@ -105,7 +106,7 @@ impl Kafka {
         let mut c = Cursor::new(frame);
         let correlation = c.i32().map_err(more)?;
         let Some((key, version)) = self.pending.get(Some(correlation)).map(|p| (p.key, p.version)) else {
-            if self.whole && !self.silent.contains(&correlation) {
+            if self.life.is_whole() && !self.silent.contains(&correlation) {
                 sink.decode_error(DecodeError::UnknownCorrelation.name());
                 sink.unmatched_reply(at, "a response whose correlation id no request has");
             }
@@ -142,7 +143,7 @@ impl Kafka {
     }
 
     /// Reads a response, or its beginning.
-    fn read(&mut self, p: &mut Pending, body: &[u8], at: Nanos, sink: &mut dyn Sink) -> Told {
+    fn read_response(&mut self, p: &mut Pending, body: &[u8], at: Nanos, sink: &mut dyn Sink) -> Told {
         let mut c = Cursor::new(body);
         let compact = api::flexible(p.key, p.version);
         let result = match std::mem::take(&mut p.what) {
@@ -323,8 +324,8 @@ impl Kafka {
     }
 
     /// What is left of the response in hand will not come, or cannot be read.
-    pub(super) fn abandon_response(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        match std::mem::take(&mut self.saying) {
+    pub(super) fn abandon_response(&mut self, saying: Saying, at: Nanos, sink: &mut dyn Sink) {
+        match saying {
             Saying::Between | Saying::Head | Saying::Pass(None) => {}
             Saying::Pass(Some((p, told))) => self.answered(p, told, at, sink),
             Saying::Collect(p, _) => self.unanswered(p, at, sink),
@@ -337,11 +338,11 @@ impl Kafka {
     }
 
     /// `n` bytes of what the broker says are missing. Whether the frames are still known.
-    pub(super) fn response_hole(&mut self, n: u64, at: Nanos, sink: &mut dyn Sink) -> bool {
-        if !self.says.miss(n, !matches!(self.saying, Saying::Between)) {
+    pub(super) fn response_hole(&mut self, frames: &mut Frames, n: u64, at: Nanos, sink: &mut dyn Sink) -> bool {
+        if !frames.says.miss(n, !matches!(frames.saying, Saying::Between)) {
             return false;
         }
-        self.saying = match std::mem::take(&mut self.saying) {
+        frames.saying = match std::mem::take(&mut frames.saying) {
             Saying::Between | Saying::Head | Saying::Pass(None) => {
                 sink.disturbed(at, Disturbance::Gap);
                 Saying::Pass(None)

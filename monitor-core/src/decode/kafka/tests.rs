@@ -5,7 +5,7 @@ use super::wire::{
     string,
 };
 use super::*;
-use crate::decode::SessionStart;
+use crate::decode::{Disturbance, SessionStart};
 use crate::model::queue::{Confirmed, Message, Position, QueueEvent};
 use crate::model::{Claim, Effect, Fingerprint, MarkerPlace, Operation, Slot, Sym, TenantId};
 

@@ -1,4 +1,4 @@
-//! What packets mean: publications and deliveries with their acknowledgements, subscriptions, signs of life.
+//! Begun packets mean: publications and deliveries with their acknowledgements, subscriptions, signs of life.
 
 mod requests;
 
@@ -9,11 +9,13 @@ use super::look::filters_version;
 use super::packet::{Kind, Piece, Version};
 use super::read::{Property, properties, property_bytes};
 use super::session;
+use crate::decode::begun::Begun;
+use crate::decode::lifecycle::Conversation;
 use crate::decode::message::{Draft, shown};
 use crate::decode::wire::Reader;
-use crate::decode::{DecodeError, Disturbance, Mark, Sink};
+use crate::decode::{DecodeError, Mark, Sink};
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
-use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym, TenantId};
+use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym};
 
 /// Most publications without a confirmation.
 const MAX_WAITING: usize = 512;
@@ -41,68 +43,34 @@ pub(super) struct Coming {
 /// A publication that awaits its confirmation.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    what: What,
+    what: Begun,
     message: Option<Box<Message>>,
-}
-
-/// What an operation is, its end apart.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct What {
-    /// The request; 0: the server began it.
-    request: u64,
-    begun: Nanos,
-    kind: OpKind,
-    verb: &'static str,
-    target: Sym,
-    effect: Effect,
-    marker: Claim,
-    proved: Option<TenantId>,
-}
-
-impl What {
-    fn control(request: u64, begun: Nanos, verb: &'static str) -> Self {
-        Self {
-            request,
-            begun,
-            kind: OpKind::Control,
-            verb,
-            target: Sym::EMPTY,
-            effect: Effect::None,
-            marker: Claim::Neutral,
-            proved: None,
-        }
-    }
 }
 
 impl Mqtt {
     /// One piece of what `from` says.
-    pub(super) fn piece(
-        &mut self,
-        from: Side,
-        piece: Piece<'_>,
-        version: Option<Version>,
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) {
-        if self.over {
+    pub(super) fn piece(&mut self, from: Side, piece: Piece<'_>, at: Nanos, sink: &mut dyn Sink) {
+        if self.life.is_over() {
             return;
         }
-        let side = usize::from(from == Side::Server);
-        let coming = self.coming.get_mut(side).and_then(Option::as_mut);
+        let coming = self.coming[from].as_mut();
         match piece {
             Piece::Packet { kind, rest } => {
-                if !kind.is_said_by(from) {
-                    sink.decode_error(DecodeError::WrongSide.name());
-                    self.lose(at, Disturbance::Malformed, sink);
-                } else if self.packet(from, kind, rest, version, at, sink).is_none() {
-                    sink.decode_error(DecodeError::ShortPacket.name());
-                    self.lose(at, Disturbance::Malformed, sink);
+                let wrong = if !kind.is_said_by(from) {
+                    Some(DecodeError::WrongSide)
+                } else if self.packet(from, kind, rest, at, sink).is_none() {
+                    Some(DecodeError::ShortPacket)
+                } else {
+                    None
+                };
+                if let Some(error) = wrong {
+                    self.lose(error.into(), at, sink);
                 }
             }
-            Piece::Publish { flags, head } => self.publish(side, flags, head, version, at, sink),
+            Piece::Publish { flags, head } => self.publish(from, flags, head, at, sink),
             Piece::Unread { flags } => {
                 sink.decode_error(DecodeError::LongProperties.name());
-                self.set_coming(side, Coming { begun: at, flags, id: 0, draft: None });
+                self.coming[from] = Some(Coming { begun: at, flags, id: 0, draft: None });
             }
             Piece::Content(bytes) => {
                 if let Some(draft) = coming.and_then(|c| c.draft.as_mut()) {
@@ -115,7 +83,7 @@ impl Mqtt {
                 }
             }
             Piece::End => {
-                if let Some(coming) = self.coming.get_mut(side).and_then(Option::take) {
+                if let Some(coming) = self.coming[from].take() {
                     match from {
                         Side::Client => self.published(coming, at, sink),
                         Side::Server => self.delivered(coming, at, sink),
@@ -125,26 +93,12 @@ impl Mqtt {
         }
     }
 
-    fn set_coming(&mut self, side: usize, coming: Coming) {
-        if let Some(place) = self.coming.get_mut(side) {
-            *place = Some(coming);
-        }
-    }
-
     /// The head of a PUBLISH (§3.3): its cutting has checked that it is whole.
-    fn publish(
-        &mut self,
-        side: usize,
-        flags: u8,
-        head: &[u8],
-        version: Option<Version>,
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) {
+    fn publish(&mut self, from: Side, flags: u8, head: &[u8], at: Nanos, sink: &mut dyn Sink) {
         let mut b = Reader::new(head);
         let topic = b.u16_bytes().unwrap_or_default();
         let id = if flags & 6 == 0 { 0 } else { b.u16().unwrap_or_default() };
-        let all = if version == Some(Version::Five) { property_bytes(&mut b).unwrap_or_default() } else { &[] };
+        let all = if self.version == Some(Version::Five) { property_bytes(&mut b).unwrap_or_default() } else { &[] };
         let mut alias = None;
         let mut right = properties(all, &mut |p| {
             if let Property::TopicAlias(a) = p {
@@ -152,7 +106,8 @@ impl Mqtt {
             }
         });
         let mut known: SmallVec<[u8; 64]> = SmallVec::from_slice(topic);
-        if let (Some(alias), Some(aliases)) = (alias, self.aliases.get_mut(side)) {
+        if let Some(alias) = alias {
+            let aliases = &mut self.aliases[from];
             if topic.is_empty() {
                 known = aliases.get(&alias).map(|t| SmallVec::from_slice(t)).unwrap_or_default();
             } else if topic.len() <= MAX_TOPIC && (aliases.len() < MAX_ALIASES || aliases.contains_key(&alias)) {
@@ -162,7 +117,7 @@ impl Mqtt {
             }
         }
         let name = std::str::from_utf8(&known).unwrap_or_default();
-        // What the server tells of itself is nobody's message.
+        // Begun the server tells of itself is nobody's message.
         let draft = (!name.is_empty() && !name.starts_with('$')).then(|| {
             let mut draft = Draft::new(self.salt, 0);
             draft.address(&[&known], name, sink);
@@ -184,14 +139,14 @@ impl Mqtt {
         if right.is_none() {
             sink.decode_error(DecodeError::BadProperties.name());
         }
-        self.set_coming(side, Coming { begun: at, flags, id, draft });
+        self.coming[from] = Some(Coming { begun: at, flags, id, draft });
     }
 
     /// The client has published a message.
     fn published(&mut self, coming: Coming, at: Nanos, sink: &mut dyn Sink) {
         let message = coming.draft.map(|d| d.finish(at, sink));
         let request = self.begin(at, message.as_ref().and_then(|m| m.print), sink);
-        let mut what = What::control(request, coming.begun, "PUBLISH");
+        let mut what = Begun::control(request, coming.begun, sink.word("PUBLISH"));
         let message = message.map(|mut m| {
             m.request = request;
             what.kind = OpKind::Publish;
@@ -226,7 +181,7 @@ impl Mqtt {
     }
 
     fn confirmed(&mut self, w: Waiting, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
-        self.tell(&w.what, at, outcome, sink);
+        w.what.tell(at, outcome, sink);
         if let Some(message) = w.message.filter(|_| outcome != Outcome::Error) {
             sink.queue(QueueEvent::Published(*message));
         }
@@ -241,13 +196,14 @@ impl Mqtt {
         if outstanding && coming.flags & 6 == 4 {
             return;
         }
-        let mut what = What::control(0, coming.begun, "PUBLISH");
+        let mut what = Begun::control(0, coming.begun, sink.word("PUBLISH"));
         let message = coming.draft.map(|d| d.finish(at, sink));
         if let Some(m) = &message {
             what.kind = OpKind::Deliver;
             (what.target, what.marker, what.proved) = (m.queue, m.marker, m.proved);
         }
-        self.tell(&what, at, Outcome::Ok, sink);
+        self.life.sound();
+        what.tell(at, Outcome::Ok, sink);
         if outstanding {
             self.unacked.take(coming.id);
             let handle = u64::from(coming.id);
@@ -266,15 +222,7 @@ impl Mqtt {
     }
 
     /// Any packet but PUBLISH; `None`: it is too short.
-    fn packet(
-        &mut self,
-        from: Side,
-        kind: Kind,
-        rest: &[u8],
-        version: Option<Version>,
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) -> Option<()> {
+    fn packet(&mut self, from: Side, kind: Kind, rest: &[u8], at: Nanos, sink: &mut dyn Sink) -> Option<()> {
         let mut b = Reader::new(rest);
         match kind {
             Kind::Connect => self.opening = Some(session::connect(rest, self.salt, sink)?),
@@ -300,8 +248,8 @@ impl Mqtt {
             }
             Kind::Subscribe | Kind::Unsubscribe => {
                 let id = b.u16()?;
-                // What can be read in one version only tells it, where the beginning was not seen.
-                let filter = match version.or_else(|| filters_version(kind, b)) {
+                // Begun can be read in one version only tells it, where the beginning was not seen.
+                let filter = match self.version.or_else(|| filters_version(kind, b)) {
                     Some(Version::Five) => {
                         property_bytes(&mut b)?;
                         b.u16_bytes()?
@@ -320,7 +268,7 @@ impl Mqtt {
             }
             Kind::Suback | Kind::Unsuback => {
                 let id = b.u16()?;
-                let outcome = granted(kind, b, version)?;
+                let outcome = granted(kind, b, self.version)?;
                 self.answer(kind, id, outcome, at, sink);
             }
             Kind::Pingreq => self.ask("PINGREQ", Kind::Pingresp, 0, (Sym::EMPTY, Claim::Neutral), at, sink),
@@ -341,6 +289,7 @@ impl Mqtt {
             return;
         }
         if let Some(waiting) = self.waiting.take(id) {
+            self.life.sound();
             self.confirmed(waiting, if failed { Outcome::Error } else { Outcome::Ok }, at, sink);
             self.rest(at, sink);
         }
@@ -355,9 +304,9 @@ impl Mqtt {
             _ => return,
         };
         let request = self.begin(at, None, sink);
-        let mut what = What::control(request, at, verb);
+        let mut what = Begun::control(request, at, sink.word(verb));
         what.kind = OpKind::Ack;
-        self.tell(&what, at, Outcome::Unknown, sink);
+        what.tell(at, Outcome::Unknown, sink);
         if self.unacked.take(id).is_some() {
             let how = if failed { Settlement::Dropped } else { Settlement::Done };
             sink.queue(QueueEvent::Settled(Settled { handle: u64::from(id), at, how }));
@@ -396,7 +345,7 @@ impl Mqtt {
     }
 }
 
-/// What SUBACK and UNSUBACK say behind the packet id (MQTT 5 §3.9, §3.11; 3.1.1 §3.9, §3.11): refused when every filter
+/// Begun SUBACK and UNSUBACK say behind the packet id (MQTT 5 §3.9, §3.11; 3.1.1 §3.9, §3.11): refused when every filter
 /// is. Version 5 has properties before the codes, and codes for UNSUBACK, too. Where the version was not seen, both are
 /// tried, and where they differ the outcome is unknown. `None`: it is too short.
 fn granted(kind: Kind, b: Reader<'_>, version: Option<Version>) -> Option<Outcome> {

@@ -5,9 +5,7 @@ use super::read::{Property, properties, property_bytes};
 use crate::decode::wire::Reader;
 use crate::decode::{SessionStart, Sink};
 use crate::model::claim::Salt;
-use crate::model::{
-    Claim, Effect, Fingerprint, Ids, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength,
-};
+use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Slot, Strength};
 
 /// What a client said of itself (MQTT 5 §3.1, MQTT 3.1.1 §3.1).
 #[derive(Debug)]
@@ -92,24 +90,7 @@ fn bind(target: &'static str, slot: Slot, claim: Claim, strength: Strength, at: 
         return;
     }
     let (verb, target) = (sink.word("CONNECT"), sink.word(target));
-    sink.done(&Operation {
-        request: 0,
-        begun: at,
-        ended: at,
-        from: Side::Client,
-        kind: OpKind::Bind,
-        verb,
-        target,
-        effect: Effect::Bind { slot, claim, scope: Scope::Startup, strength },
-        outcome: Outcome::Ok,
-        warned_ineffective: false,
-        marker: Claim::Neutral,
-        credential: None,
-        proved: None,
-        tables: None,
-        named: [None; 2],
-        ids: Ids::default(),
-    });
+    sink.done(&Operation::startup(at, verb, target, slot, claim, strength));
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

@@ -18,20 +18,20 @@ pub(super) enum After {
     Payload(u64),
 }
 
-/// Who hears lines and payload.
-pub(super) trait Hears {
-    /// A line, without its end.
-    fn line(&mut self, line: &[u8]) -> Result<After, DecodeError>;
+/// What one direction says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frame<'a> {
+    /// A line, without its end. Its reader says what follows it ([`Frames::follow`]).
+    Line(&'a [u8]),
     /// More of the payload, headers included.
-    fn piece(&mut self, bytes: &[u8]);
-    /// `n` bytes of it are missing here.
-    fn missing(&mut self, n: u64);
-    /// It has ended.
-    fn ends(&mut self);
+    Piece(&'a [u8]),
+    /// The payload has ended.
+    End,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
+    #[default]
     Line,
     Payload(u64),
     /// The line end behind the payload, so many bytes of it seen.
@@ -39,35 +39,36 @@ enum State {
 }
 
 /// Reads one direction however its bytes are cut.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Frames {
     state: State,
     line: Vec<u8>,
+    /// The line that is held was read.
+    was_read: bool,
 }
 
 impl Frames {
-    pub(super) fn new() -> Self {
-        Self { state: State::Line, line: Vec::new() }
-    }
-
-    /// More bytes; an error after which nothing is known.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], hears: &mut dyn Hears) -> Result<(), DecodeError> {
-        while let Some(&first) = bytes.first() {
+    /// The next frame in `bytes`, which are moved on past what was read; an error after which nothing is known.
+    pub(super) fn next<'a, 'i: 'a>(&'a mut self, bytes: &mut &'i [u8]) -> Result<Option<Frame<'a>>, DecodeError> {
+        if std::mem::take(&mut self.was_read) {
+            self.line.clear();
+        }
+        while let Some((&first, rest)) = bytes.split_first() {
             match self.state {
                 State::Payload(left) => {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     let (piece, after) = bytes.split_at_checked(n).unwrap_or((bytes, &[]));
-                    hears.piece(piece);
-                    bytes = after;
+                    *bytes = after;
                     self.state = if left == n as u64 { State::End(0) } else { State::Payload(left - n as u64) };
+                    return Ok(Some(Frame::Piece(piece)));
                 }
                 State::End(seen) => {
-                    bytes = bytes.get(1..).unwrap_or_default();
+                    *bytes = rest;
                     match (seen, first) {
                         (0, b'\r') => self.state = State::End(1),
                         (1, b'\n') => {
                             self.state = State::Line;
-                            hears.ends();
+                            return Ok(Some(Frame::End));
                         }
                         _ => return Err(DecodeError::PayloadEnd),
                     }
@@ -75,37 +76,38 @@ impl Frames {
                 State::Line => {
                     let Some(end) = memchr::memchr(b'\n', bytes) else {
                         self.line.extend_from_slice(bytes);
-                        return if self.line.len() > MAX_LINE { Err(DecodeError::LineTooLong) } else { Ok(()) };
+                        *bytes = &[];
+                        return if self.line.len() > MAX_LINE { Err(DecodeError::LineTooLong) } else { Ok(None) };
                     };
-                    let (head, after) = bytes.split_at_checked(end + 1).unwrap_or((bytes, &[]));
-                    bytes = after;
-                    let after = if self.line.is_empty() {
-                        hears.line(head.trim_ascii_end())
-                    } else {
-                        let mut line = std::mem::take(&mut self.line);
-                        line.extend_from_slice(head);
-                        let after = hears.line(line.trim_ascii_end());
-                        line.clear();
-                        self.line = line;
-                        after
-                    };
-                    match after? {
-                        After::Line => {}
-                        After::Payload(n) if n > MAX_PAYLOAD => return Err(DecodeError::PayloadLength),
-                        After::Payload(0) => self.state = State::End(0),
-                        After::Payload(n) => self.state = State::Payload(n),
+                    let (line, after) = bytes.split_at_checked(end + 1).unwrap_or((bytes, &[]));
+                    *bytes = after;
+                    if self.line.is_empty() {
+                        return Ok(Some(Frame::Line(line.trim_ascii_end())));
                     }
+                    self.line.extend_from_slice(line);
+                    self.was_read = true;
+                    return Ok(Some(Frame::Line(self.line.trim_ascii_end())));
                 }
             }
+        }
+        Ok(None)
+    }
+
+    /// What follows the frame that was read.
+    pub(super) fn follow(&mut self, after: After) -> Result<(), DecodeError> {
+        match after {
+            After::Line => {}
+            After::Payload(n) if n > MAX_PAYLOAD => return Err(DecodeError::PayloadLength),
+            After::Payload(0) => self.state = State::End(0),
+            After::Payload(n) => self.state = State::Payload(n),
         }
         Ok(())
     }
 
-    /// `n` bytes are missing. Whether reading can go on.
-    pub(super) fn miss(&mut self, n: u64, hears: &mut dyn Hears) -> bool {
+    /// `n` bytes are missing. Whether they are of a payload, and reading can go on.
+    pub(super) fn miss(&mut self, n: u64) -> bool {
         match self.state {
             State::Payload(left) if n <= left => {
-                hears.missing(n);
                 self.state = if n == left { State::End(0) } else { State::Payload(left - n) };
                 true
             }

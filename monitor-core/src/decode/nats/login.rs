@@ -81,7 +81,7 @@ impl Nats {
             kind: if login.presents { OpKind::Bind } else { OpKind::Control },
             effect: if login.presents { effect } else { Effect::None },
             credential: login.credential,
-            ..self.operation(login.request, login.begun, at, "CONNECT", outcome, sink)
+            ..Operation::control(login.request, login.begun, at, sink.word("CONNECT"), outcome)
         };
         sink.done(&op);
         sink.answered(login.request, at, None);

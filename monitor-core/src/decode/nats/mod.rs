@@ -26,11 +26,12 @@ use std::collections::{BTreeSet, VecDeque};
 use rustc_hash::FxHashMap;
 
 use crate::model::claim::Salt;
-use crate::model::{Nanos, Outcome, Protocol, Side};
+use crate::model::{Nanos, Outcome, Protocol, Side, Sides};
 
 use super::fifo::Fifo;
-use super::{Appetite, Chunk, DecodeError, Decoder, Disturbance, Sink};
-use frame::{After, Frames, Hears};
+use super::lifecycle::{Conversation, End, Fault, Life, Lifecycle};
+use super::{Chunk, DecodeError, Decoder, Sink};
+use frame::{After, Frame, Frames};
 use jetstream::Policy;
 use login::Login;
 use open::Open;
@@ -39,15 +40,12 @@ use waits::Wait;
 /// Most consumers whose policy is remembered.
 const MAX_CONSUMERS: usize = 256;
 
-/// The decoder.
+/// What is known of one connection.
 #[derive(Debug)]
-pub struct Nats {
+struct Nats {
+    life: Life,
     salt: Salt,
-    frames: [Frames; 2],
-    open: [Open; 2],
-    /// Nothing is known of this direction until a line begins for certain.
-    lost: [bool; 2],
-    at_start: [bool; 2],
+    open: Sides<Open>,
     latest: u64,
     login: Option<Login>,
     /// The client asked for an answer to everything: what still waits for one.
@@ -56,22 +54,30 @@ pub struct Nats {
     /// By the subject that the answer comes to.
     waits: Fifo<u64, Wait>,
     policies: FxHashMap<u64, Policy>,
-    /// Deliveries of consumers whose confirmations cover all before, by handle: consumer, number.
-    together: Fifo<u64, (u64, u64)>,
-    /// The same by consumer and number.
-    in_order: BTreeSet<(u64, u64, u64)>,
-    over: bool,
+    /// Deliveries of consumers whose confirmations cover all before, by handle.
+    together: Fifo<u64, Numbered>,
+    /// The same in their consumers' order, with their handles.
+    in_order: BTreeSet<(Numbered, u64)>,
+}
+
+/// A delivery by its consumer, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Numbered {
+    consumer: u64,
+    number: u64,
+}
+
+/// A decoder for one connection.
+pub fn decoder(salt: Salt, mid_stream: bool) -> Box<dyn Decoder> {
+    Box::new(Nats::new(salt, mid_stream))
 }
 
 impl Nats {
-    /// A decoder for one connection.
-    pub fn new(salt: Salt, mid_stream: bool) -> Self {
-        Self {
+    fn new(salt: Salt, mid_stream: bool) -> Lifecycle<Self> {
+        let talk = Self {
+            life: Life::new(mid_stream),
             salt,
-            frames: [Frames::new(), Frames::new()],
-            open: [Open::new(salt), Open::new(salt)],
-            lost: [mid_stream; 2],
-            at_start: [true; 2],
+            open: Sides::of(|_| Open::new(salt)),
             latest: 0,
             login: None,
             verbose: false,
@@ -80,8 +86,8 @@ impl Nats {
             policies: FxHashMap::default(),
             together: Fifo::default(),
             in_order: BTreeSet::new(),
-            over: false,
-        }
+        };
+        Lifecycle::new(talk, Sides::default())
     }
 
     fn policy(&self, consumer: u64) -> Policy {
@@ -95,156 +101,87 @@ impl Nats {
         }
     }
 
-    /// Something is missing: who waits for an answer may have been told.
-    fn lose(&mut self, from: Side, at: Nanos, why: Disturbance, sink: &mut dyn Sink) {
-        let side = usize::from(from == Side::Server);
-        if let (Some(lost), Some(frames), Some(open)) =
-            (self.lost.get_mut(side), self.frames.get_mut(side), self.open.get_mut(side))
-        {
-            *lost = true;
-            *frames = Frames::new();
-            *open = Open::new(self.salt);
-        }
-        sink.disturbed(at, why);
-        drop(self.together.take_all());
-        self.in_order.clear();
-        self.give_up(at, sink);
-    }
-
-    fn feed(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) -> Result<(), DecodeError> {
-        let side = usize::from(from == Side::Server);
-        let Some(slot) = self.frames.get_mut(side) else { return Ok(()) };
-        let mut frames = std::mem::replace(slot, Frames::new());
-        let result = frames.feed(chunk.bytes, &mut Heard { nats: self, from, at: chunk.at, sink });
-        if let Some(slot) = self.frames.get_mut(side) {
-            *slot = frames;
-        }
-        result
-    }
-}
-
-/// The decoder while it hears one side.
-struct Heard<'a> {
-    nats: &'a mut Nats,
-    from: Side,
-    at: Nanos,
-    sink: &'a mut dyn Sink,
-}
-
-impl Hears for Heard<'_> {
-    fn line(&mut self, line: &[u8]) -> Result<After, DecodeError> {
-        if self.nats.over || line.is_empty() {
-            return Ok(After::Line);
-        }
-        match self.from {
-            Side::Client => self.nats.client_line(line, self.at, self.sink),
-            Side::Server => self.nats.server_line(line, self.at, self.sink),
-        }
-    }
-
-    fn piece(&mut self, bytes: &[u8]) {
-        let side = usize::from(self.from == Side::Server);
-        if let Some(open) = self.nats.open.get_mut(side) {
-            open.piece(bytes, self.sink);
-        }
-    }
-
-    fn missing(&mut self, n: u64) {
-        let side = usize::from(self.from == Side::Server);
-        if let Some(open) = self.nats.open.get_mut(side) {
-            open.missing(n);
-        }
-    }
-
-    fn ends(&mut self) {
-        let side = usize::from(self.from == Side::Server);
-        let Some(slot) = self.nats.open.get_mut(side) else { return };
-        let mut open = std::mem::replace(slot, Open::new(self.nats.salt));
-        match self.from {
-            Side::Client => self.nats.sent(&mut open, self.at, self.sink),
-            Side::Server => self.nats.received(&mut open, self.at, self.sink),
-        }
-        if let Some(slot) = self.nats.open.get_mut(side) {
-            *slot = open;
-        }
-    }
-}
-
-impl Decoder for Nats {
-    fn protocol(&self) -> Protocol {
-        Protocol::Nats
-    }
-
-    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
-        if self.over {
-            return;
-        }
-        let side = usize::from(from == Side::Server);
-        let (Some(lost), Some(at_start)) = (self.lost.get_mut(side), self.at_start.get_mut(side)) else { return };
-        let starts = std::mem::replace(at_start, chunk.ends_segment);
-        if *lost {
-            if !starts || !look::begins(chunk.bytes, from) {
-                return;
+    /// One side has said something: what follows it.
+    fn frame(&mut self, from: Side, frame: Frame<'_>, at: Nanos, sink: &mut dyn Sink) -> Result<After, DecodeError> {
+        match (frame, from) {
+            (Frame::Line([]), _) => {}
+            (Frame::Line(line), Side::Client) => return self.client_line(line, at, sink),
+            (Frame::Line(line), Side::Server) => return self.server_line(line, at, sink),
+            (Frame::Piece(bytes), _) => self.open[from].piece(bytes, sink),
+            (Frame::End, _) => {
+                let mut open = std::mem::replace(&mut self.open[from], Open::new(self.salt));
+                match from {
+                    Side::Client => self.sent(&mut open, at, sink),
+                    Side::Server => self.received(&mut open, at, sink),
+                }
+                self.open[from] = open;
             }
-            *lost = false;
         }
+        Ok(After::Line)
+    }
+}
+
+impl Conversation for Nats {
+    const PROTOCOL: Protocol = Protocol::Nats;
+
+    type Frames = Sides<Frames>;
+
+    fn life(&self) -> &Life {
+        &self.life
+    }
+
+    fn life_mut(&mut self) -> &mut Life {
+        &mut self.life
+    }
+
+    fn opens(&self, from: Side, bytes: &[u8]) -> bool {
+        look::begins(bytes, from)
+    }
+
+    fn read(
+        &mut self,
+        frames: &mut Sides<Frames>,
+        from: Side,
+        chunk: Chunk<'_>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Fault> {
         // The server asked for TLS, and the client begins it.
         if from == Side::Client && self.latest == 0 && chunk.bytes.first() == Some(&0x16) {
-            self.over = true;
-            sink.opaque(chunk.at, "tls");
-            return;
+            self.leave(Some("tls"), chunk.at, sink);
+            return Ok(());
         }
-        if let Err(kind) = self.feed(from, chunk, sink) {
-            sink.decode_error(kind.name());
-            self.lose(from, chunk.at, Disturbance::Malformed, sink);
+        let mut bytes = chunk.bytes;
+        let frames = &mut frames[from];
+        while let Some(frame) = frames.next(&mut bytes)? {
+            let after = self.frame(from, frame, chunk.at, sink)?;
+            frames.follow(after)?;
         }
+        Ok(())
     }
 
-    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
-        let side = usize::from(from == Side::Server);
-        if let Some(at_start) = self.at_start.get_mut(side) {
-            *at_start = true;
+    fn skip(
+        &mut self,
+        frames: &mut Sides<Frames>,
+        from: Side,
+        n: u64,
+        _: Nanos,
+        _: &mut dyn Sink,
+    ) -> Result<(), Fault> {
+        if !frames[from].miss(n) {
+            return Err(Fault::Gap);
         }
-        if self.over || self.lost.get(side) == Some(&true) {
-            return;
-        }
-        let Some(slot) = self.frames.get_mut(side) else { return };
-        let mut frames = std::mem::replace(slot, Frames::new());
-        let goes_on = frames.miss(n, &mut Heard { nats: self, from, at, sink });
-        if let Some(slot) = self.frames.get_mut(side) {
-            *slot = frames;
-        }
-        if !goes_on {
-            self.lose(from, at, Disturbance::Gap, sink);
-        }
+        self.open[from].missing(n);
+        Ok(())
     }
 
-    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if !self.over {
-            self.give_up(at, sink);
-        }
+    fn forget(&mut self, frames: &mut Sides<Frames>, from: Side, _: End, _: Nanos, _: &mut dyn Sink) {
+        frames[from] = Frames::default();
+        self.open[from] = Open::new(self.salt);
     }
 
-    fn appetite(&self, _: Side) -> Appetite {
-        if self.over { Appetite::Nothing } else { Appetite::Everything }
-    }
-
-    fn memory(&self) -> usize {
-        let frames: usize = self.frames.iter().map(Frames::memory).sum();
-        let open: usize = self.open.iter().map(Open::memory).sum();
-        frames
-            + open
-            + self.waits.memory()
-            + self.unanswered.capacity() * size_of::<Wait>()
-            + self.together.memory()
-            + self.in_order.len() * 24
-            + self.policies.capacity() * 16
-    }
-}
-
-impl Nats {
-    /// Nobody who waits will be told.
-    fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
+    fn abandon(&mut self, _: End, at: Nanos, sink: &mut dyn Sink) {
+        drop(self.together.take_all());
+        self.in_order.clear();
         if let Some(login) = self.login.take() {
             self.logged_in(login, Outcome::Unknown, at, sink);
         }
@@ -254,5 +191,17 @@ impl Nats {
         for wait in std::mem::take(&mut self.unanswered).into_iter().flatten() {
             self.complete(wait, Outcome::Unknown, at, sink);
         }
+    }
+
+    fn memory(&self, frames: &Sides<Frames>) -> usize {
+        let frames: usize = frames.iter().map(Frames::memory).sum();
+        let open: usize = self.open.iter().map(Open::memory).sum();
+        frames
+            + open
+            + self.waits.memory()
+            + self.unanswered.capacity() * size_of::<Wait>()
+            + self.together.memory()
+            + self.in_order.len() * 24
+            + self.policies.capacity() * 16
     }
 }

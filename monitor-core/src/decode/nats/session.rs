@@ -1,15 +1,16 @@
 //! What lines and messages mean: publications and the answers to them, deliveries and their confirmations.
 
-use super::Nats;
 use super::frame::{After, head, operation};
 use super::jetstream::{self, Policy, PubAck, ack, pub_ack, settlement};
 use super::open::{Open, Role, stored};
 use super::waits::Asked;
+use super::{Nats, Numbered};
+use crate::decode::begun::Begun;
 use crate::decode::message::shown;
 use crate::decode::{DecodeError, Mark, Sink};
 use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::steps::step;
-use crate::model::{Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Side, Sym};
+use crate::model::{Fingerprint, MarkerPlace, Nanos, OpKind, Outcome, Side, Sym};
 
 /// Most deliveries that are confirmed together.
 const MAX_TOGETHER: usize = 4096;
@@ -29,8 +30,7 @@ impl Nats {
                 } else {
                     Role::Message
                 };
-                let [open, _] = &mut self.open;
-                open.begin(&head, role);
+                self.open.client.begin(&head, role);
                 return Ok(After::Payload(head.total));
             }
             "CONNECT" => self.connect(rest, at, sink),
@@ -71,8 +71,7 @@ impl Nats {
                 } else {
                     Role::Message
                 };
-                let [_, open] = &mut self.open;
-                open.begin(&head, role);
+                self.open.server.begin(&head, role);
                 return Ok(After::Payload(head.total));
             }
             "+OK" => {
@@ -120,7 +119,7 @@ impl Nats {
         if kind == OpKind::Data
             && let Ok(name) = std::str::from_utf8(&subject)
         {
-            wait.marker = sink.marker(MarkerPlace::KeyPrefix, "", name);
+            wait.op.marker = sink.marker(MarkerPlace::KeyPrefix, "", name);
         }
         if kind == OpKind::Ack && open.whole {
             wait.settles = settlement(&open.text).map(|how| (self.hash(&subject), how));
@@ -137,8 +136,8 @@ impl Nats {
         };
         open.subject = subject;
         wait.message = open.finish(None, at, sink).map(|mut m| {
-            m.request = wait.request;
-            (wait.marker, wait.proved) = (m.marker, m.proved);
+            m.request = wait.op.request;
+            (wait.op.marker, wait.op.proved) = (m.marker, m.proved);
             marks(&m, sink);
             Box::new(m)
         });
@@ -194,16 +193,17 @@ impl Nats {
     }
 
     pub(super) fn settle(&mut self, handle: u64, how: Settlement, at: Nanos, sink: &mut dyn Sink) {
-        if let Some((consumer, seq)) = self.together.take(handle) {
-            self.in_order.remove(&(consumer, seq, handle));
+        if let Some(this) = self.together.take(handle) {
+            self.in_order.remove(&(this, handle));
             // This consumer's confirmations are for all before, too.
+            let first = (Numbered { number: 0, ..this }, 0);
             while how == Settlement::Done
-                && let Some(&before) = self.in_order.range((consumer, 0, 0)..(consumer, seq, 0)).next()
+                && let Some(&before) = self.in_order.range(first..(this, 0)).next()
             {
                 step();
                 self.in_order.remove(&before);
-                self.together.take(before.2);
-                sink.queue(QueueEvent::Settled(Settled { handle: before.2, at, how }));
+                self.together.take(before.1);
+                sink.queue(QueueEvent::Settled(Settled { handle: before.1, at, how }));
             }
         }
         sink.queue(QueueEvent::Settled(Settled { handle, at, how }));
@@ -215,6 +215,7 @@ impl Nats {
         open.reply = if ack.is_some() { Vec::new() } else { reply.clone() };
         let message = open.finish(ack.map(|a| (a.stream, a.stream_seq)), at, sink);
         let Some(message) = message else { return };
+        self.life.sound();
         let mut awaits_ack = false;
         let mut handle = message.print.map_or(0, |p| p.0);
         let mut again = false;
@@ -226,25 +227,25 @@ impl Nats {
             awaits_ack = policy != Policy::Never;
             if policy == Policy::All {
                 if self.together.len() >= MAX_TOGETHER
-                    && let Some((oldest, (c, seq))) = self.together.pop_front()
+                    && let Some((oldest, numbered)) = self.together.pop_front()
                 {
-                    self.in_order.remove(&(c, seq, oldest));
+                    self.in_order.remove(&(numbered, oldest));
                 }
                 if !self.together.contains(handle) {
-                    self.together.push(handle, (consumer, ack.consumer_seq));
-                    self.in_order.insert((consumer, ack.consumer_seq, handle));
+                    let numbered = Numbered { consumer, number: ack.consumer_seq };
+                    self.together.push(handle, numbered);
+                    self.in_order.insert((numbered, handle));
                 }
             }
         }
-        let op = Operation {
-            from: Side::Server,
+        let op = Begun {
             kind: OpKind::Deliver,
             target: message.queue,
             marker: message.marker,
             proved: message.proved,
-            ..self.operation(0, at, at, "MSG", Outcome::Ok, sink)
+            ..Begun::control(0, at, sink.word("MSG"))
         };
-        sink.done(&op);
+        op.tell(at, Outcome::Ok, sink);
         sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again, confirmed: Confirmed::Here }));
     }
 }

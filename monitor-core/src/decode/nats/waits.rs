@@ -2,8 +2,9 @@
 
 use super::Nats;
 use crate::decode::Sink;
+use crate::decode::begun::Begun;
 use crate::model::queue::{Message, QueueEvent, Settlement};
-use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Side, Sym, TenantId, TxStatus};
+use crate::model::{Fingerprint, Nanos, OpKind, Outcome, Sym, TxStatus};
 
 /// Most requests that wait for an answer.
 const MAX_WAITS: usize = 256;
@@ -24,13 +25,7 @@ pub(super) enum Asked {
 /// A request that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Wait {
-    pub(super) request: u64,
-    begun: Nanos,
-    verb: &'static str,
-    target: Sym,
-    kind: OpKind,
-    pub(super) marker: Claim,
-    pub(super) proved: Option<TenantId>,
+    pub(super) op: Begun,
     /// Hash of the subject that the answer comes to.
     pub(super) inbox: u64,
     pub(super) asked: Asked,
@@ -39,36 +34,6 @@ pub(super) struct Wait {
 }
 
 impl Nats {
-    /// An operation of the client's that changes nothing.
-    pub(super) fn operation(
-        &self,
-        request: u64,
-        begun: Nanos,
-        ended: Nanos,
-        verb: &'static str,
-        outcome: Outcome,
-        sink: &mut dyn Sink,
-    ) -> Operation {
-        Operation {
-            request,
-            begun,
-            ended,
-            from: Side::Client,
-            kind: OpKind::Control,
-            verb: sink.word(verb),
-            target: Sym::EMPTY,
-            effect: Effect::None,
-            outcome,
-            warned_ineffective: false,
-            marker: Claim::Neutral,
-            credential: None,
-            proved: None,
-            tables: None,
-            named: [None; 2],
-            ids: Ids::default(),
-        }
-    }
-
     /// A request begins.
     pub(super) fn request(
         &mut self,
@@ -83,13 +48,7 @@ impl Nats {
         self.latest += 1;
         sink.begun(self.latest, at, print);
         Wait {
-            request: self.latest,
-            begun: at,
-            verb,
-            target,
-            kind,
-            marker: Claim::Neutral,
-            proved: None,
+            op: Begun { kind, target, ..Begun::control(self.latest, at, sink.word(verb)) },
             inbox: 0,
             asked: Asked::Other,
             message: None,
@@ -125,7 +84,7 @@ impl Nats {
 
     /// Whoever has waited too long will not be answered.
     fn impatient(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        while self.waits.front().is_some_and(|w| w.begun + PATIENCE < at) {
+        while self.waits.front().is_some_and(|w| w.op.begun + PATIENCE < at) {
             let Some((_, wait)) = self.waits.pop_front() else { return };
             self.complete(wait, Outcome::Ok, at, sink);
         }
@@ -133,15 +92,9 @@ impl Nats {
 
     /// A request is over.
     pub(super) fn complete(&mut self, wait: Wait, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
-        let op = Operation {
-            kind: wait.kind,
-            target: wait.target,
-            marker: wait.marker,
-            proved: wait.proved,
-            ..self.operation(wait.request, wait.begun, at, wait.verb, outcome, sink)
-        };
-        sink.done(&op);
+        wait.op.tell(at, outcome, sink);
         if outcome == Outcome::Ok {
+            self.life.sound();
             if let Some(message) = wait.message {
                 sink.queue(QueueEvent::Published(*message));
             }
@@ -149,7 +102,7 @@ impl Nats {
                 self.settle(handle, how, at, sink);
             }
         }
-        sink.answered(wait.request, at, None);
+        sink.answered(wait.op.request, at, None);
         self.rest(outcome, at, sink);
     }
 

@@ -20,8 +20,8 @@ use super::noted::Noted;
 use super::sql::plan::Param;
 use super::sql::{Memory, Plan, Prepared, Shapes};
 use super::startup::Session;
-use crate::decode::DecodeError;
-use crate::decode::Sink;
+use crate::decode::lifecycle::Fault;
+use crate::decode::{DecodeError, Sink};
 use crate::model::claim::Salt;
 use crate::model::{Claim, Nanos, Outcome};
 
@@ -45,14 +45,13 @@ pub(super) enum Lost {
     Gap,
 }
 
-impl Lost {
-    /// What is wrong, where that is not only that something is missing.
-    pub(super) fn error(self) -> Option<DecodeError> {
-        match self {
-            Self::UnexpectedReply => Some(DecodeError::UnexpectedReply),
-            Self::Body => Some(DecodeError::MessageBody),
-            Self::Overflow => Some(DecodeError::RequestsInFlight),
-            Self::Gap => None,
+impl From<Lost> for Fault {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::UnexpectedReply => DecodeError::UnexpectedReply.into(),
+            Lost::Body => DecodeError::MessageBody.into(),
+            Lost::Overflow => DecodeError::RequestsInFlight.into(),
+            Lost::Gap => Self::Gap,
         }
     }
 }
@@ -214,14 +213,19 @@ impl Machine {
         while let Some(entry) = self.pending.pop_front() {
             self.give_up(&entry, Outcome::Unknown, out);
         }
-        self.portals = FxHashMap::default();
-        self.ahead = FxHashMap::default();
-        self.ahead_portals = FxHashMap::default();
-        self.memory.forget();
         self.skipping = false;
         self.copying = false;
         self.warned = false;
         self.unsure = false;
+        self.forget();
+    }
+
+    /// What was declared and prepared so far is not known any more.
+    pub(super) fn forget(&mut self) {
+        self.portals = FxHashMap::default();
+        self.ahead = FxHashMap::default();
+        self.ahead_portals = FxHashMap::default();
+        self.memory.forget();
         self.backslash = None;
     }
 }

@@ -23,17 +23,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use frame::{Framer, Passing};
-use machine::{Lost, Machine, Out};
+use machine::{Machine, Out};
 use resync::Search;
 use sql::Shapes;
 use startup::{Look, MAX_STARTUP, Opening, Session};
 
-use super::{Appetite, Chunk, DecodeError, Decoder, Disturbance, Sink};
+use super::lifecycle::{Conversation, End, Fault, Found, Heard, Life, Lifecycle};
+use super::{Chunk, DecodeError, Decoder, Sink};
 use crate::model::claim::Salt;
-use crate::model::{Nanos, Protocol, Side, TxStatus};
-
-/// Malformed input in a row, without a request answered in between, after which the connection is given up.
-const MAX_MALFORMED: u32 = 8;
+use crate::model::{Nanos, Protocol, Side, Sides};
 
 /// What the PostgreSQL decoders of one engine share: statement shapes, parsed once. Serves one [`Sink`]'s symbols, and
 /// one thread.
@@ -57,8 +55,8 @@ impl Shared {
     }
 }
 
-/// Where a connection is.
-#[derive(Debug)]
+/// What the client and the server say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The client has not said yet what it wants.
     Opening,
@@ -66,63 +64,58 @@ enum Phase {
     Asked,
     /// Typed messages both ways.
     Messages,
-    /// The place is lost.
-    Lost(Search),
-    /// Nothing more can or will be read.
-    Over,
 }
 
-/// The decoder of one connection.
+/// What reads one direction.
 #[derive(Debug)]
-pub struct Postgres {
+struct Direction {
+    framer: Framer,
+    passing: Passing,
+}
+
+/// What is known of one connection.
+#[derive(Debug)]
+struct Postgres {
+    life: Life,
     phase: Phase,
     opening: Vec<u8>,
-    frames: [Framer; 2],
-    passing: [Passing; 2],
     machine: Machine,
-    /// The last bytes of each side ended a segment.
-    ended: [bool; 2],
-    /// The connection is older than the agent, and nothing was said about it yet.
-    unannounced: bool,
-    n_malformed: u32,
+    /// Where the place may be found again, while it is lost.
+    search: Search,
     n_answered: u64,
 }
 
-impl Postgres {
-    /// A decoder for a connection seen from its first byte, or from the middle.
-    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Self {
-        Self {
-            phase: if mid_stream { Phase::Lost(Search::joined()) } else { Phase::Opening },
-            opening: Vec::new(),
-            frames: [Framer::new(Side::Client), Framer::new(Side::Server)],
-            passing: [Passing::new(salt), Passing::new(salt)],
-            machine: Machine::new(salt, shared.0.clone()),
-            ended: [true; 2],
-            unannounced: mid_stream,
-            n_malformed: 0,
-            n_answered: 0,
-        }
-    }
+/// A decoder for a connection seen from its first byte, or from the middle.
+pub fn decoder(salt: Salt, mid_stream: bool, shared: &Shared) -> Box<dyn Decoder> {
+    Box::new(Postgres::new(salt, mid_stream, shared))
+}
 
-    fn announce(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if std::mem::take(&mut self.unannounced) {
+impl Postgres {
+    fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Lifecycle<Self> {
+        let mut machine = Machine::new(salt, shared.0.clone());
+        if mid_stream {
             // What was declared or prepared before is not known.
-            self.machine.abandon(&mut Out { at, sink });
-            sink.disturbed(at, Disturbance::MidStream);
+            machine.forget();
         }
+        let talk = Self {
+            life: Life::new(mid_stream),
+            phase: if mid_stream { Phase::Messages } else { Phase::Opening },
+            opening: Vec::new(),
+            machine,
+            search: Search::joined(),
+            n_answered: 0,
+        };
+        Lifecycle::new(talk, Sides::of(|side| Direction { framer: Framer::new(side), passing: Passing::new(salt) }))
     }
 
     /// Reads what the client opens with, as far as it is there.
-    fn open(&mut self, at: Nanos, sink: &mut dyn Sink) {
+    fn open(&mut self, frames: &mut Sides<Direction>, at: Nanos, sink: &mut dyn Sink) -> Result<(), Fault> {
         match startup::look(&self.opening) {
-            Look::NeedMore => {
-                if self.opening.len() > MAX_STARTUP {
-                    self.malformed(DecodeError::Startup, at, sink);
-                }
-            }
-            Look::Not => self.malformed(DecodeError::Startup, at, sink),
-            Look::Is(Opening::Tls, _) => self.over(at, Some("tls"), sink),
-            Look::Is(Opening::Cancel, _) => self.over(at, None, sink),
+            Look::NeedMore if self.opening.len() > MAX_STARTUP => return Err(DecodeError::Startup.into()),
+            Look::NeedMore => {}
+            Look::Not => return Err(DecodeError::Startup.into()),
+            Look::Is(Opening::Tls, _) => self.leave(Some("tls"), at, sink),
+            Look::Is(Opening::Cancel, _) => self.leave(None, at, sink),
             Look::Is(Opening::Encrypt, len) => {
                 self.opening.drain(..len.min(self.opening.len()));
                 self.phase = Phase::Asked;
@@ -133,244 +126,178 @@ impl Postgres {
                 let rest = std::mem::take(&mut self.opening);
                 let rest = rest.get(len..).unwrap_or_default();
                 if !rest.is_empty() {
-                    self.messages(Side::Client, at, rest, sink);
+                    return self.messages(frames, Side::Client, at, rest, sink);
                 }
             }
         }
+        Ok(())
     }
 
     /// The server's one-byte answer to a request for encryption.
-    fn encryption(&mut self, at: Nanos, answer: u8, sink: &mut dyn Sink) {
+    fn encryption(
+        &mut self,
+        frames: &mut Sides<Direction>,
+        at: Nanos,
+        answer: u8,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Fault> {
         match answer {
-            b'S' => self.over(at, Some("tls"), sink),
-            b'G' => self.over(at, Some("gss"), sink),
+            b'S' => self.leave(Some("tls"), at, sink),
+            b'G' => self.leave(Some("gss"), at, sink),
             b'N' => {
                 self.phase = Phase::Opening;
-                self.open(at, sink);
+                return self.open(frames, at, sink);
             }
             // An error instead: the connection ends.
-            b'E' => self.over(at, None, sink),
-            _ => self.malformed(DecodeError::EncryptionAnswer, at, sink),
+            b'E' => self.leave(None, at, sink),
+            _ => return Err(DecodeError::EncryptionAnswer.into()),
         }
+        Ok(())
     }
 
-    fn over(&mut self, at: Nanos, opaque: Option<&'static str>, sink: &mut dyn Sink) {
-        self.phase = Phase::Over;
-        self.opening = Vec::new();
-        self.machine.abandon(&mut Out { at, sink });
-        if let Some(why) = opaque {
-            sink.opaque(at, why);
-        }
-    }
-
-    /// Cuts messages out of `bytes` and hands them to the machine. Gives whether the place is still known.
-    fn messages(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) -> bool {
-        let Self { frames: [client, server], passing: [client_passing, server_passing], machine, .. } = self;
+    /// Cuts messages out of `bytes` and hands them to the machine.
+    fn messages(
+        &mut self,
+        frames: &mut Sides<Direction>,
+        from: Side,
+        at: Nanos,
+        bytes: &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Fault> {
+        let Direction { framer, passing } = &mut frames[from];
         let mut input = bytes;
         if from == Side::Server {
-            server_passing.rows.want(sink.wants_values(Side::Server));
+            passing.rows.want(sink.wants_values(Side::Server));
         }
-        let failure = loop {
-            let mut out = Out { at, sink };
-            let step = match from {
-                Side::Client => {
-                    client.next(&mut input, client_passing).map(|m| m.map(|m| machine.client(&m, &mut out)))
+        let mut read = || -> Result<(), Fault> {
+            while let Some(message) = framer.next(&mut input, passing)? {
+                let out = &mut Out { at, sink };
+                match from {
+                    Side::Client => self.machine.client(&message, out)?,
+                    Side::Server => self.machine.server(&message, passing, out)?,
                 }
-                Side::Server => server
-                    .next(&mut input, server_passing)
-                    .map(|m| m.map(|m| machine.server(&m, server_passing, &mut out))),
-            };
-            match step {
-                Ok(None) => break None,
-                Ok(Some(Ok(()))) => {}
-                Ok(Some(Err(lost))) => break Some(Failure::Pairing(lost)),
-                Err(e) => break Some(Failure::Frame(e)),
             }
+            Ok(())
         };
+        let read = read();
         let answered = self.machine.n_answered();
-        if answered != self.n_answered {
-            self.n_answered = answered;
-            if failure.is_none() {
-                self.n_malformed = 0;
-            }
+        if std::mem::replace(&mut self.n_answered, answered) != answered && read.is_ok() {
+            self.life.sound();
         }
-        match failure {
-            None => true,
-            Some(failure) => {
-                let error = match failure {
-                    Failure::Pairing(lost) => lost.error(),
-                    Failure::Frame(error) => Some(error),
-                };
-                match error {
-                    Some(error) => self.malformed(error, at, sink),
-                    None => self.lose(Disturbance::Gap, at, sink),
+        // Where the place was found without being sure, it was not the place after all.
+        if self.machine.unsure { read.map_err(|_| Fault::Gap) } else { read }
+    }
+}
+
+impl Conversation for Postgres {
+    const PROTOCOL: Protocol = Protocol::Postgres;
+
+    type Frames = Sides<Direction>;
+
+    fn life(&self) -> &Life {
+        &self.life
+    }
+
+    fn life_mut(&mut self) -> &mut Life {
+        &mut self.life
+    }
+
+    fn opens(&self, from: Side, bytes: &[u8]) -> bool {
+        from == Side::Client && resync::requests(bytes)
+    }
+
+    /// One segment is not enough to go by: what one side says must fit what the other has said before.
+    fn seek(&mut self, from: Side, heard: Heard<'_>, sink: &mut dyn Sink) -> Found {
+        match (heard, from) {
+            // The segment that lost the place may also show the next one.
+            (Heard::Bytes(chunk) | Heard::Losing(chunk), Side::Server) => {
+                self.search.server(chunk.at, chunk.bytes, chunk.ends_segment);
+            }
+            (Heard::Bytes(chunk), Side::Client) => {
+                if let Some((ready, requests)) = self.search.client(chunk.bytes, chunk.ends_segment) {
+                    self.life.find(Side::Server);
+                    match ready {
+                        Some((at, status)) => sink.status(at, status),
+                        // Something may be outstanding: until the connection comes to rest, replies may be another
+                        // request's.
+                        None => self.machine.unsure = true,
+                    }
+                    return Found::Held(requests);
                 }
-                false
             }
+            (Heard::Losing(_), Side::Client) => {}
+            (Heard::Hole(_), _) => self.search.missing(from),
         }
+        Found::No
     }
 
-    fn malformed(&mut self, kind: DecodeError, at: Nanos, sink: &mut dyn Sink) {
-        if self.machine.unsure {
-            // It was not the place after all.
-            self.lose(Disturbance::Gap, at, sink);
-            return;
-        }
-        sink.decode_error(kind.name());
-        self.n_malformed += 1;
-        if self.n_malformed >= MAX_MALFORMED {
-            self.over(at, Some("malformed"), sink);
-        } else {
-            self.lose(Disturbance::Malformed, at, sink);
-        }
-    }
-
-    /// The place is lost: everything outstanding ends as unknown, and the search begins.
-    fn lose(&mut self, why: Disturbance, at: Nanos, sink: &mut dyn Sink) {
-        let owed = self.machine.n_owed();
-        // First, so that nobody takes the end of what is abandoned for an answer that was passed on.
-        sink.disturbed(at, why);
-        self.machine.abandon(&mut Out { at, sink });
-        self.n_answered = self.machine.n_answered();
-        self.opening = Vec::new();
-        for side in [Side::Client, Side::Server] {
-            frame_of(&mut self.frames, side).restart();
-        }
-        for passing in &mut self.passing {
-            passing.take();
-        }
-        let [client_ended, _] = self.ended;
-        self.phase = Phase::Lost(Search::new(owed, !client_ended));
-    }
-
-    fn found(&mut self, at: Nanos, ready: Option<(Nanos, TxStatus)>, requests: &[u8], sink: &mut dyn Sink) {
-        self.phase = Phase::Messages;
-        match ready {
-            Some((at, status)) => sink.status(at, status),
-            // Something may be outstanding: until the connection comes to rest, replies may be another request's.
-            None => self.machine.unsure = true,
-        }
-        self.messages(Side::Client, at, requests, sink);
-    }
-}
-
-enum Failure {
-    Frame(DecodeError),
-    Pairing(Lost),
-}
-
-fn frame_of(frames: &mut [Framer; 2], side: Side) -> &mut Framer {
-    let [client, server] = frames;
-    match side {
-        Side::Client => client,
-        Side::Server => server,
-    }
-}
-
-impl Decoder for Postgres {
-    fn protocol(&self) -> Protocol {
-        Protocol::Postgres
-    }
-
-    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
-        let Chunk { at, bytes, ends_segment } = chunk;
-        self.announce(at, sink);
-        if bytes.is_empty() {
-            return;
-        }
-        let [client_ended, server_ended] = &mut self.ended;
-        match from {
-            Side::Client => *client_ended = ends_segment,
-            Side::Server => *server_ended = ends_segment,
-        }
-        match (&mut self.phase, from) {
-            (Phase::Over, _) => {}
+    fn read(
+        &mut self,
+        frames: &mut Sides<Direction>,
+        from: Side,
+        chunk: Chunk<'_>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Fault> {
+        let Chunk { at, bytes, .. } = chunk;
+        match (self.phase, from) {
             (Phase::Opening, Side::Client) => {
                 self.opening.extend_from_slice(bytes);
-                self.open(at, sink);
+                self.open(frames, at, sink)
             }
             // Answered below; until then it waits with what the client may have sent too early.
-            (Phase::Asked, Side::Client) => {
-                if self.opening.len() + bytes.len() > MAX_STARTUP {
-                    self.malformed(DecodeError::Startup, at, sink);
-                } else {
-                    self.opening.extend_from_slice(bytes);
-                }
+            (Phase::Asked, Side::Client) if self.opening.len() + bytes.len() <= MAX_STARTUP => {
+                self.opening.extend_from_slice(bytes);
+                Ok(())
             }
-            (Phase::Opening, Side::Server) => self.malformed(DecodeError::Startup, at, sink),
+            (Phase::Asked, Side::Client) | (Phase::Opening, Side::Server) => Err(DecodeError::Startup.into()),
             (Phase::Asked, Side::Server) => {
-                if let Some((&answer, rest)) = bytes.split_first() {
-                    self.encryption(at, answer, sink);
-                    if !rest.is_empty() && !matches!(self.phase, Phase::Over) {
-                        self.bytes(from, Chunk { at, bytes: rest, ends_segment }, sink);
-                    }
+                let Some((&answer, rest)) = bytes.split_first() else { return Ok(()) };
+                self.encryption(frames, at, answer, sink)?;
+                if rest.is_empty() || self.life.is_over() {
+                    return Ok(());
                 }
+                self.read(frames, from, Chunk { bytes: rest, ..chunk }, sink)
             }
-            (Phase::Messages, _) => {
-                let kept = self.messages(from, at, bytes, sink);
-                // The segment that lost the place may also show the next one.
-                if let (false, Side::Server, Phase::Lost(search)) = (kept, from, &mut self.phase) {
-                    search.server(at, bytes, ends_segment);
-                }
-            }
-            (Phase::Lost(search), Side::Server) => search.server(at, bytes, ends_segment),
-            (Phase::Lost(search), Side::Client) => {
-                if let Some((ready, requests)) = search.client(bytes, ends_segment) {
-                    self.found(at, ready, &requests, sink);
-                }
-            }
+            (Phase::Messages, _) => self.messages(frames, from, at, bytes, sink),
         }
     }
 
-    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
-        self.announce(at, sink);
-        if n == 0 {
-            return;
-        }
-        match &mut self.phase {
-            Phase::Over => {}
-            Phase::Lost(search) => search.missing(from),
-            Phase::Opening | Phase::Asked => self.lost_bytes(from, at, sink),
-            Phase::Messages => {
-                let [client, server] = &mut self.frames;
-                let [client_passing, server_passing] = &mut self.passing;
-                let known = match from {
-                    Side::Client => client.missing(n, client_passing),
-                    Side::Server => server.missing(n, server_passing),
-                };
-                if known {
-                    self.messages(from, at, &[], sink);
-                } else {
-                    self.lost_bytes(from, at, sink);
-                }
-            }
+    fn skip(
+        &mut self,
+        frames: &mut Sides<Direction>,
+        from: Side,
+        n: u64,
+        at: Nanos,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Fault> {
+        let Direction { framer, passing } = &mut frames[from];
+        if self.phase == Phase::Messages && framer.missing(n, passing) {
+            self.messages(frames, from, at, &[], sink)
+        } else {
+            Err(Fault::Gap)
         }
     }
 
-    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        self.announce(at, sink);
-        self.over(at, None, sink);
-    }
-
-    fn appetite(&self, _from: Side) -> Appetite {
-        if matches!(self.phase, Phase::Over) { Appetite::Nothing } else { Appetite::Everything }
-    }
-
-    fn memory(&self) -> usize {
-        let search = if let Phase::Lost(search) = &self.phase { search.memory() } else { 0 };
-        let frames: usize = self.frames.iter().map(Framer::memory).sum();
-        let rows: usize = self.passing.iter().map(|p| p.rows.memory()).sum();
-        size_of::<Self>() + self.opening.capacity() + frames + rows + self.machine.memory() + search
-    }
-}
-
-impl Postgres {
-    fn lost_bytes(&mut self, from: Side, at: Nanos, sink: &mut dyn Sink) {
-        // What follows a hole begins a segment.
-        if from == Side::Client {
-            let [client_ended, _] = &mut self.ended;
-            *client_ended = true;
+    /// Which reply belongs to which request is not known from here on, whichever side was lost.
+    fn forget(&mut self, frames: &mut Sides<Direction>, from: Side, _: End, _: Nanos, _: &mut dyn Sink) {
+        self.life.lose(from.other());
+        self.opening = Vec::new();
+        for direction in frames.iter_mut() {
+            direction.framer.restart();
+            direction.passing.take();
         }
-        self.lose(Disturbance::Gap, at, sink);
+        self.phase = Phase::Messages;
+        self.search = Search::new(self.machine.n_owed(), !self.life.ends(Side::Client));
+    }
+
+    fn abandon(&mut self, _: End, at: Nanos, sink: &mut dyn Sink) {
+        self.opening = Vec::new();
+        self.machine.abandon(&mut Out { at, sink });
+        self.n_answered = self.machine.n_answered();
+    }
+
+    fn memory(&self, frames: &Sides<Direction>) -> usize {
+        let frames: usize = frames.iter().map(|d| d.framer.memory() + d.passing.rows.memory()).sum();
+        size_of::<Self>() + self.opening.capacity() + frames + self.machine.memory() + self.search.memory()
     }
 }

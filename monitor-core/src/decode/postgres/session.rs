@@ -6,7 +6,7 @@ use super::sql::plan::{can_name_tenant, slot_of};
 use super::startup::Session;
 use crate::decode::{SessionStart, word_of};
 use crate::model::claim::Salt;
-use crate::model::{Claim, Effect, Ids, OpKind, Operation, Outcome, Scope, Side, Slot, Strength};
+use crate::model::{Claim, Operation, Slot, Strength};
 
 /// Says that the session was accepted and what it began with. Start-up values are what every reset returns to.
 pub(super) fn begin(session: &Session, salt: Salt, out: &mut Out<'_>) {
@@ -34,22 +34,5 @@ fn bind(slot: Slot, name: &str, value: &str, strength: Strength, out: &mut Out<'
         return;
     }
     let (verb, target) = (out.sink.word("StartupMessage"), word_of(name, SLOTS, out.sink));
-    out.sink.done(&Operation {
-        request: 0,
-        begun: out.at,
-        ended: out.at,
-        from: Side::Client,
-        kind: OpKind::Bind,
-        verb,
-        target,
-        effect: Effect::Bind { slot, claim, scope: Scope::Startup, strength },
-        outcome: Outcome::Ok,
-        warned_ineffective: false,
-        marker: Claim::Neutral,
-        credential: None,
-        proved: None,
-        tables: None,
-        named: [None; 2],
-        ids: Ids::default(),
-    });
+    out.sink.done(&Operation::startup(out.at, verb, target, slot, claim, strength));
 }

@@ -5,11 +5,11 @@ use super::command::{self, Command};
 use super::pending::{Pending, Special};
 use super::reply::{self, Kind, Reply};
 use super::taking::Expects;
-use super::{MAX_HELD, Redis};
+use super::{MAX_HELD, Phase, Redis};
 use crate::decode::DecodeError;
 use crate::decode::Sink;
 use crate::model::queue::{QueueEvent, Settled};
-use crate::model::{Claim, Effect, Ids, Nanos, OpKind, Operation, Outcome, Side};
+use crate::model::{Nanos, OpKind, Operation, Outcome, Side};
 
 /// The decoder while it hears.
 pub(super) struct Heard<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Heard<'a> {
 
 impl command::Hears for Heard<'_> {
     fn wants(&mut self, name: &[u8]) -> bool {
-        !self.redis.over && self.redis.sending.wants(name)
+        !self.redis.life.is_over() && self.redis.sending.wants(name)
     }
 
     fn piece(&mut self, index: u64, bytes: &[u8]) {
@@ -97,13 +97,13 @@ impl Redis {
         self.executing = false;
         let front = self.pending.front_mut();
         let asked = front.as_ref().is_some_and(|p| p.work.as_ref().is_some_and(|w| w.expects.is_some()));
-        if self.over || matches!(kind, Kind::Simple | Kind::Error) {
+        if self.life.is_over() || matches!(kind, Kind::Simple | Kind::Error) {
             if kind == Kind::Simple {
                 self.given.line();
             }
             return false;
         }
-        if self.subscribed && (kind == Kind::Push || kind == Kind::Aggregate && !asked) && !self.in_multi {
+        if self.subscribed && (kind == Kind::Push || kind == Kind::Aggregate && !asked) && self.phase == Phase::Plain {
             self.taking.begin(Some(Expects::Message), 0, 0, 0);
             return true;
         }
@@ -210,22 +210,10 @@ impl Redis {
         for (_, event) in self.taking.events.drain(..) {
             let QueueEvent::Delivered(d) = &event else { continue };
             let op = Operation {
-                request: 0,
-                begun: at,
-                ended: at,
                 from: Side::Server,
                 kind: OpKind::Deliver,
-                verb: sink.word(verb),
                 target: d.message.queue,
-                effect: Effect::None,
-                outcome: Outcome::Ok,
-                warned_ineffective: false,
-                marker: Claim::Neutral,
-                credential: None,
-                proved: None,
-                tables: None,
-                named: [None; 2],
-                ids: Ids::default(),
+                ..Operation::control(0, at, at, sink.word(verb), Outcome::Ok)
             };
             sink.done(&op);
             sink.queue(event);

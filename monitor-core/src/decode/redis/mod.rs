@@ -43,8 +43,9 @@ use crate::model::claim::Salt;
 use crate::model::queue::{Message, QueueEvent};
 use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 
+use super::lifecycle::{Conversation, End, Fault, Life, Lifecycle};
 use super::shape::Shapes;
-use super::{Appetite, Chunk, DecodeError, Decoder, Disturbance, Mark, Sink};
+use super::{Appetite, Chunk, DecodeError, Decoder, Mark, Sink};
 use command::{Command, Commands};
 use given::Given;
 use heard::Heard;
@@ -85,13 +86,39 @@ pub struct Shared {
     pointers: pointers::Pointers,
 }
 
-/// The decoder.
+/// What the connection's commands are to its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Each is answered.
+    Plain,
+    /// They are queued until `EXEC` (`MULTI`).
+    Queueing,
+}
+
+/// Whether commands are answered (`CLIENT REPLY`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replying {
+    /// Each is.
+    On,
+    /// All but the next one are.
+    SkipNext,
+    /// None is.
+    Off,
+}
+
+/// What reads the bytes of both directions.
 #[derive(Debug)]
-pub struct Redis {
-    salt: Salt,
-    shared: Shared,
+struct Frames {
     commands: Commands,
     replies: Replies,
+}
+
+/// What is known of one connection.
+#[derive(Debug)]
+struct Redis {
+    life: Life,
+    salt: Salt,
+    shared: Shared,
     sending: Sending,
     taking: Taking,
     given: Given,
@@ -99,62 +126,54 @@ pub struct Redis {
     executing: bool,
     /// Messages that wait for a reply.
     held: usize,
-    /// The next segment of this direction may begin a command or a reply; until then nothing is known.
-    lost: [bool; 2],
-    at_start: [bool; 2],
     pending: VecDeque<Pending>,
     /// Commands of a transaction, until its EXEC.
     queued: Vec<Pending>,
-    in_multi: bool,
+    phase: Phase,
+    replying: Replying,
     /// Messages of pub/sub may come, as arrays like any other (RESP2).
     subscribed: bool,
     latest: u64,
     /// The database as selected by the commands sent so far.
     db: u32,
-    replies_off: bool,
-    skip_next: bool,
     /// Rests still needed before replies are paired for certain.
     unsure: u8,
-    /// Nothing was missed since the connection's start.
-    whole: bool,
-    over: bool,
+}
+
+/// A decoder for one connection.
+pub fn decoder(salt: Salt, mid_stream: bool, shared: &Shared) -> Box<dyn Decoder> {
+    Box::new(Redis::new(salt, mid_stream, shared))
 }
 
 impl Redis {
-    /// A decoder for one connection.
-    pub fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Self {
-        Self {
+    fn new(salt: Salt, mid_stream: bool, shared: &Shared) -> Lifecycle<Self> {
+        let talk = Self {
+            life: Life::new(mid_stream),
             salt,
             shared: shared.clone(),
-            commands: Commands::new(salt),
-            replies: Replies::new(salt),
             sending: Sending::new(salt, shared),
             taking: Taking::new(salt, &shared.bodies),
             given: Given::new(salt),
             executing: false,
             held: 0,
-            lost: [mid_stream; 2],
-            at_start: [true; 2],
             pending: VecDeque::new(),
             queued: Vec::new(),
-            in_multi: false,
+            phase: Phase::Plain,
+            replying: Replying::On,
             subscribed: mid_stream,
             latest: 0,
             db: 0,
-            replies_off: false,
-            skip_next: false,
             unsure: if mid_stream { RESTS } else { 0 },
-            whole: !mid_stream,
-            over: false,
-        }
+        };
+        Lifecycle::new(talk, Frames { commands: Commands::new(salt), replies: Replies::new(salt) })
     }
 
     fn command(&mut self, c: &Command, sent: Sent, at: Nanos, sink: &mut dyn Sink) {
-        if self.over {
+        if self.life.is_over() {
             return;
         }
         if self.pending.len() + self.queued.len() >= MAX_PENDING {
-            self.lose(at, Disturbance::Gap, sink);
+            self.lose(Fault::Gap, at, sink);
             return;
         }
         self.latest += 1;
@@ -170,21 +189,25 @@ impl Redis {
             Special::Reset => self.db = 0,
             _ => {}
         }
-        let silent = match p.special {
-            Special::ReplyOff => {
-                self.replies_off = true;
+        let silent = match (p.special, self.replying) {
+            (Special::ReplyOff, _) => {
+                self.replying = Replying::Off;
                 true
             }
-            Special::ReplyOn => {
-                self.replies_off = false;
-                self.skip_next = false;
+            (Special::ReplyOn, _) => {
+                self.replying = Replying::On;
                 false
             }
-            Special::ReplySkip if !self.replies_off => {
-                self.skip_next = true;
+            (_, Replying::Off) => true,
+            (Special::ReplySkip, _) => {
+                self.replying = Replying::SkipNext;
                 true
             }
-            _ => self.replies_off || std::mem::take(&mut self.skip_next),
+            (_, Replying::SkipNext) => {
+                self.replying = Replying::On;
+                true
+            }
+            (_, Replying::On) => false,
         };
         if silent {
             // The server carries it out and says nothing.
@@ -203,7 +226,7 @@ impl Redis {
     }
 
     fn reply(&mut self, reply: &Reply, at: Nanos, sink: &mut dyn Sink) {
-        if self.over {
+        if self.life.is_over() {
             return;
         }
         if self.is_message(reply) {
@@ -215,7 +238,7 @@ impl Redis {
                 self.unsure = RESTS;
             } else {
                 sink.decode_error(DecodeError::UnsolicitedReply.name());
-                if self.whole && reply.kind != Kind::Error {
+                if self.life.is_whole() && reply.kind != Kind::Error {
                     sink.unmatched_reply(at, "a reply that no command waits for");
                 }
             }
@@ -230,6 +253,7 @@ impl Redis {
             return;
         }
         let Some(mut p) = self.pending.pop_front() else { return };
+        self.life.sound();
         for value in &reply.values {
             sink.mark(p.request, Side::Server, Mark::Value(*value));
         }
@@ -238,7 +262,11 @@ impl Redis {
             Kind::Error => Outcome::Error,
             _ => Outcome::Ok,
         };
-        if self.in_multi && outcome == Outcome::Ok && reply.kind == Kind::Simple && reply.word.as_slice() == b"QUEUED" {
+        if self.phase == Phase::Queueing
+            && outcome == Outcome::Ok
+            && reply.kind == Kind::Simple
+            && reply.word.as_slice() == b"QUEUED"
+        {
             self.queued.push(p);
             return;
         }
@@ -261,12 +289,11 @@ impl Redis {
             Special::Subscribe(_) => self.subscribed = true,
             Special::Reset if outcome == Outcome::Ok => self.subscribed = false,
             Special::Multi if outcome == Outcome::Ok => {
-                self.in_multi = true;
+                self.phase = Phase::Queueing;
                 sink.status(at, TxStatus::Open);
             }
             Special::Leaves(why) if reply.kind != Kind::Error => {
-                self.over = true;
-                sink.opaque(at, why);
+                self.leave(Some(why), at, sink);
                 return;
             }
             _ => {}
@@ -293,7 +320,7 @@ impl Redis {
     /// EXEC was answered: what became of each command of the transaction.
     fn executed(&mut self, reply: &Reply, at: Nanos, sink: &mut dyn Sink) {
         let all = std::mem::take(&mut self.queued);
-        self.in_multi = false;
+        self.phase = Phase::Plain;
         for (i, p) in all.into_iter().enumerate() {
             let outcome = match reply.kind {
                 _ if self.unsure > 0 => Outcome::Unknown,
@@ -312,7 +339,7 @@ impl Redis {
     }
 
     fn abandon_transaction(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        self.in_multi = false;
+        self.phase = Phase::Plain;
         for p in std::mem::take(&mut self.queued) {
             self.tell(&p, 0, Outcome::Error, at, sink);
             sink.answered(p.request, at, None);
@@ -321,27 +348,13 @@ impl Redis {
 
     /// Nothing may be outstanding now.
     fn rest(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if self.pending.is_empty() && !self.in_multi {
-            sink.status(at, TxStatus::Idle);
-        }
-    }
-
-    /// Something is missing: nobody who waits will be told.
-    fn lose(&mut self, at: Nanos, why: Disturbance, sink: &mut dyn Sink) {
-        self.whole = false;
-        self.unsure = RESTS;
-        sink.disturbed(at, why);
-        let any = !self.pending.is_empty() || !self.queued.is_empty();
-        self.give_up(at, sink);
-        self.replies_off = false;
-        self.skip_next = false;
-        if any {
+        if self.pending.is_empty() && self.phase == Phase::Plain {
             sink.status(at, TxStatus::Idle);
         }
     }
 
     fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        self.in_multi = false;
+        self.phase = Phase::Plain;
         self.held = 0;
         self.executing = false;
         self.taking.reset();
@@ -353,120 +366,88 @@ impl Redis {
             sink.answered(p.request, at, None);
         }
     }
-
-    fn malformed(&mut self, from: Side, kind: DecodeError, at: Nanos, sink: &mut dyn Sink) {
-        sink.decode_error(kind.name());
-        self.forget(from);
-        self.lose(at, Disturbance::Malformed, sink);
-    }
-
-    fn forget(&mut self, from: Side) {
-        let side = usize::from(from == Side::Server);
-        if let Some(lost) = self.lost.get_mut(side) {
-            *lost = true;
-        }
-        if from == Side::Client {
-            self.commands.reset();
-            self.sending.reset();
-        } else {
-            self.replies.reset();
-            self.taking.reset();
-            self.given.reset();
-        }
-    }
 }
 
-impl Decoder for Redis {
-    fn protocol(&self) -> Protocol {
-        Protocol::Redis
+impl Conversation for Redis {
+    const PROTOCOL: Protocol = Protocol::Redis;
+
+    type Frames = Frames;
+
+    fn life(&self) -> &Life {
+        &self.life
     }
 
-    fn bytes(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) {
-        if self.over {
-            return;
-        }
-        let side = usize::from(from == Side::Server);
-        let (Some(lost), Some(at_start)) = (self.lost.get_mut(side), self.at_start.get_mut(side)) else { return };
-        let starts = std::mem::replace(at_start, chunk.ends_segment);
-        if *lost {
-            let begins = match from {
-                Side::Client => look::request(chunk.bytes) == look::Look::Is || look::array(chunk.bytes),
-                Side::Server => {
-                    matches!(chunk.bytes, [b'+' | b'-' | b':' | b'$' | b'*' | b'%' | b'>' | b'_' | b'#', ..])
-                }
-            };
-            if !starts || !begins {
-                return;
-            }
-            *lost = false;
-        }
-        let failed = if from == Side::Client {
-            // A client that speaks again after the connection came to rest: what it was told is told.
-            if self.unsure > 0 && self.latest > 0 && self.pending.is_empty() && self.replies.at_start() {
-                self.unsure -= 1;
-            }
-            let mut commands = std::mem::replace(&mut self.commands, Commands::new(self.salt));
-            let result = commands.feed(chunk.bytes, &mut Heard { redis: self, at: chunk.at, sink });
-            self.commands = commands;
-            result.err()
-        } else {
-            let mut replies = std::mem::replace(&mut self.replies, Replies::new(self.salt));
-            replies.want_values(sink.wants_values(Side::Server));
-            let result = replies.feed(chunk.bytes, &mut Heard { redis: self, at: chunk.at, sink });
-            self.replies = replies;
-            result.err()
-        };
-        if let Some(kind) = failed {
-            self.malformed(from, kind, chunk.at, sink);
-        }
+    fn life_mut(&mut self) -> &mut Life {
+        &mut self.life
     }
 
-    fn missing(&mut self, from: Side, at: Nanos, n: u64, sink: &mut dyn Sink) {
-        if self.over {
-            return;
-        }
-        let side = usize::from(from == Side::Server);
-        if let Some(at_start) = self.at_start.get_mut(side) {
-            *at_start = true;
-        }
-        if self.lost.get(side) == Some(&true) {
-            return;
-        }
-        let goes_on = if from == Side::Client {
-            let mut commands = std::mem::replace(&mut self.commands, Commands::new(self.salt));
-            let goes_on = commands.miss(n, &mut Heard { redis: self, at, sink });
-            self.commands = commands;
-            goes_on
-        } else {
-            let mut replies = std::mem::replace(&mut self.replies, Replies::new(self.salt));
-            let goes_on = replies.miss(n, &mut Heard { redis: self, at, sink });
-            self.replies = replies;
-            goes_on
-        };
-        if !goes_on {
-            self.forget(from);
-            self.lose(at, Disturbance::Gap, sink);
-        }
-    }
-
-    fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if !self.over {
-            self.give_up(at, sink);
-        }
-    }
-
-    fn appetite(&self, from: Side) -> Appetite {
+    fn opens(&self, from: Side, bytes: &[u8]) -> bool {
         match from {
-            _ if self.over => Appetite::Head(0),
+            Side::Client => look::request(bytes) == look::Look::Is || look::array(bytes),
+            Side::Server => matches!(bytes, [b'+' | b'-' | b':' | b'$' | b'*' | b'%' | b'>' | b'_' | b'#', ..]),
+        }
+    }
+
+    fn read(&mut self, frames: &mut Frames, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) -> Result<(), Fault> {
+        match from {
+            Side::Client => {
+                // A client that speaks again after the connection came to rest: what it was told is told.
+                let rests = self.latest > 0 && self.pending.is_empty() && frames.replies.at_start();
+                self.unsure = self.unsure.saturating_sub(u8::from(rests));
+                frames.commands.feed(chunk.bytes, &mut Heard { redis: self, at: chunk.at, sink })?;
+            }
+            Side::Server => {
+                frames.replies.want_values(sink.wants_values(Side::Server));
+                frames.replies.feed(chunk.bytes, &mut Heard { redis: self, at: chunk.at, sink })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, frames: &mut Frames, from: Side, n: u64, at: Nanos, sink: &mut dyn Sink) -> Result<(), Fault> {
+        let heard = &mut Heard { redis: self, at, sink };
+        let goes_on = match from {
+            Side::Client => frames.commands.miss(n, heard),
+            Side::Server => frames.replies.miss(n, heard),
+        };
+        if goes_on { Ok(()) } else { Err(Fault::Gap) }
+    }
+
+    fn forget(&mut self, frames: &mut Frames, from: Side, _: End, _: Nanos, _: &mut dyn Sink) {
+        match from {
+            Side::Client => {
+                frames.commands.reset();
+                self.sending.reset();
+            }
+            Side::Server => {
+                frames.replies.reset();
+                self.taking.reset();
+                self.given.reset();
+            }
+        }
+    }
+
+    fn abandon(&mut self, end: End, at: Nanos, sink: &mut dyn Sink) {
+        self.unsure = RESTS;
+        let any = !self.pending.is_empty() || !self.queued.is_empty();
+        self.give_up(at, sink);
+        self.replying = Replying::On;
+        if any && end == End::Lost {
+            sink.status(at, TxStatus::Idle);
+        }
+    }
+
+    fn appetite(&self, frames: &Frames, from: Side) -> Appetite {
+        match from {
             // Far from a large string's end nothing of it is needed; its end and what follows are.
-            Side::Server if self.replies.left() >= LARGE => Appetite::Head(4 << 10),
+            Side::Server if frames.replies.left() >= LARGE => Appetite::Head(4 << 10),
             _ => Appetite::Everything,
         }
     }
 
-    fn memory(&self) -> usize {
-        self.commands.memory()
-            + self.replies.memory()
+    fn memory(&self, frames: &Frames) -> usize {
+        frames.commands.memory()
+            + frames.replies.memory()
             + self.sending.memory()
             + self.taking.memory()
             + self.given.memory()

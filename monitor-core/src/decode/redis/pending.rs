@@ -367,22 +367,13 @@ impl Pending {
     /// What became of it.
     pub(super) fn operation(&self, ended: Nanos, outcome: Outcome) -> Operation {
         Operation {
-            request: self.request,
-            begun: self.begun,
-            ended,
-            from: Side::Client,
             kind: self.kind,
-            verb: self.verb,
             target: self.target,
             effect: self.effect,
-            outcome,
-            warned_ineffective: false,
             marker: self.marker,
-            credential: None,
-            proved: None,
-            tables: None,
             named: self.named,
             ids: self.ids,
+            ..Operation::control(self.request, self.begun, ended, self.verb, outcome)
         }
     }
 }

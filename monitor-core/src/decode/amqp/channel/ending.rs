@@ -3,8 +3,9 @@
 use super::{Channel, MAX_STEPS, Step, Waiting};
 use crate::decode::Sink;
 use crate::decode::amqp::content::Purpose;
-use crate::decode::amqp::core::{Core, What};
+use crate::decode::amqp::core::Core;
 use crate::decode::amqp::method::{self, Id};
+use crate::decode::begun::Begun;
 use crate::model::queue::{QueueEvent, Settled, Settlement};
 use crate::model::{Nanos, Outcome};
 
@@ -12,7 +13,7 @@ impl Channel {
     /// The client settles deliveries.
     pub(in super::super) fn settle(
         &mut self,
-        what: &What,
+        what: &Begun,
         (tag, multiple): (u64, bool),
         how: Settlement,
         at: Nanos,
@@ -60,6 +61,7 @@ impl Channel {
         for _ in 0..n {
             let Some(waiting) = self.waiting.remove(first) else { break };
             core.n_waiting = core.n_waiting.saturating_sub(1);
+            core.life.sound();
             end_publication(waiting, outcome, at, core, sink);
         }
         core.rest(at, sink);
@@ -86,7 +88,7 @@ impl Channel {
         }
     }
 
-    /// What is not settled goes back to its queue.
+    /// Begun is not settled goes back to its queue.
     pub(in super::super) fn return_all(&mut self, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
         core.n_unacked = core.n_unacked.saturating_sub(self.unacked.len());
         for tag in std::mem::take(&mut self.unacked) {
@@ -101,7 +103,7 @@ impl Channel {
         self.give_up(failed, at, core, sink);
     }
 
-    /// Nobody who waits on this channel will be told, and what is on its way will not be complete. What it was used for
+    /// Nobody who waits on this channel will be told, and what is on its way will not be complete. Begun it was used for
     /// is forgotten, except that the broker confirms.
     pub(in super::super) fn give_up(&mut self, failed: Option<Id>, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
         for content in self.coming.iter_mut().filter_map(Option::take) {

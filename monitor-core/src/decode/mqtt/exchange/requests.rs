@@ -1,11 +1,13 @@
 //! Requests and their answers, and what becomes of them when the connection ends.
 
-use super::{MAX_PENDING, What};
+use super::MAX_PENDING;
+use crate::decode::begun::Begun;
+use crate::decode::lifecycle::Conversation;
 use crate::decode::mqtt::Mqtt;
 use crate::decode::mqtt::packet::Kind;
-use crate::decode::{DecodeError, Disturbance, Sink};
+use crate::decode::{DecodeError, Sink};
 use crate::model::queue::{QueueEvent, Settled, Settlement};
-use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, Operation, Outcome, Side, Sym, TxStatus};
+use crate::model::{Claim, Effect, Fingerprint, Nanos, Outcome, Sym, TxStatus};
 
 impl Mqtt {
     /// The client asks for something.
@@ -19,11 +21,10 @@ impl Mqtt {
         sink: &mut dyn Sink,
     ) {
         if self.pending.len() >= MAX_PENDING {
-            sink.decode_error(DecodeError::TooManyRequests.name());
-            self.lose(at, Disturbance::Malformed, sink);
+            self.lose(DecodeError::TooManyRequests.into(), at, sink);
         }
         let request = self.begin(at, None, sink);
-        let mut what = What::control(request, at, verb);
+        let mut what = Begun::control(request, at, sink.word(verb));
         (what.target, what.marker) = (target, marker);
         self.pending.push((answer, id), what);
     }
@@ -31,14 +32,15 @@ impl Mqtt {
     /// The server answers.
     pub(super) fn answer(&mut self, kind: Kind, id: u16, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
         let Some(asked) = self.pending.take((kind, id)) else {
-            if self.whole {
+            if self.life.is_whole() {
                 sink.decode_error(DecodeError::UnaskedAnswer.name());
             }
             return;
         };
+        self.life.sound();
         // A binding is sure if it can be no other request's answer.
-        let unsure = !self.whole && asked.effect != Effect::None;
-        self.tell(&asked, at, if unsure { Outcome::Unknown } else { outcome }, sink);
+        let unsure = !self.life.is_whole() && asked.effect != Effect::None;
+        asked.tell(at, if unsure { Outcome::Unknown } else { outcome }, sink);
         self.end(asked.request, at, sink);
         self.rest(at, sink);
     }
@@ -80,35 +82,12 @@ impl Mqtt {
     /// Nobody who waits will be told.
     pub(in super::super) fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
         for (_, what) in self.pending.take_all() {
-            self.tell(&what, at, Outcome::Unknown, sink);
+            what.tell(at, Outcome::Unknown, sink);
             self.end(what.request, at, sink);
         }
         for (_, w) in self.waiting.take_all() {
             self.confirmed(w, Outcome::Unknown, at, sink);
         }
         drop(self.unacked.take_all());
-    }
-
-    /// Tells the operation.
-    pub(super) fn tell(&self, what: &What, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) {
-        let verb = sink.word(what.verb);
-        sink.done(&Operation {
-            request: what.request,
-            begun: what.begun,
-            ended,
-            from: if what.request == 0 { Side::Server } else { Side::Client },
-            kind: what.kind,
-            verb,
-            target: what.target,
-            effect: what.effect,
-            outcome,
-            warned_ineffective: false,
-            marker: what.marker,
-            credential: None,
-            proved: what.proved,
-            tables: None,
-            named: [None; 2],
-            ids: Ids::default(),
-        });
     }
 }

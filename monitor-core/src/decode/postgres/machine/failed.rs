@@ -5,7 +5,7 @@ use crate::decode::postgres::bodies::field;
 use crate::decode::postgres::frame::{Message, Passing};
 use crate::decode::postgres::sql::Call;
 use crate::decode::postgres::sql::plan::run;
-use crate::model::{Claim, Effect, Nanos, OpKind, Outcome};
+use crate::model::{Claim, Effect, Nanos, Operation, Outcome};
 
 impl Machine {
     /// The server refused the oldest request.
@@ -48,7 +48,8 @@ impl Machine {
             Some(Entry::Sync) => {
                 let verb = out.sink.word("SYNC");
                 let begun = out.at;
-                self.control(self.n_requests, begun, OpKind::Control, verb, Effect::Rollback, Outcome::Ok, out);
+                let plain = Operation::control(self.n_requests, begun, out.at, verb, Outcome::Ok);
+                out.sink.done(&Operation { effect: Effect::Rollback, ..plain });
                 Ok(())
             }
             Some(_) => {

@@ -17,7 +17,7 @@ use crate::decode::postgres::sql::shape::Tag;
 use crate::decode::wire::Reader;
 use crate::decode::{Mark, word_of};
 use crate::model::operation::ResetScope;
-use crate::model::{Claim, Effect, Fingerprint, Ids, Nanos, OpKind, Operation, Outcome, Scope, Side, Sym, TxStatus};
+use crate::model::{Claim, Effect, Fingerprint, Nanos, OpKind, Operation, Outcome, Scope, Side, TxStatus};
 
 impl Machine {
     /// A message from the server. `passing` has hashed what it said.
@@ -241,38 +241,7 @@ impl Machine {
             self.memory.deallocate_all();
         }
         let verb = word_of(verb.trim(), COMMANDS, out.sink);
-        self.control(call.request, call.begun, kind, verb, effect, call.outcome, out);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of an operation")]
-    pub(super) fn control(
-        &self,
-        request: u64,
-        begun: Nanos,
-        kind: OpKind,
-        verb: Sym,
-        effect: Effect,
-        outcome: Outcome,
-        out: &mut Out<'_>,
-    ) {
-        out.sink.done(&Operation {
-            request,
-            begun,
-            ended: out.at,
-            from: Side::Client,
-            kind,
-            verb,
-            target: Sym::EMPTY,
-            effect,
-            outcome,
-            warned_ineffective: false,
-            marker: Claim::Neutral,
-            credential: None,
-            proved: None,
-            tables: None,
-            named: [None; 2],
-            ids: Ids::default(),
-        });
+        out.sink.done(&Operation { kind, effect, ..call.control(verb) });
     }
 
     fn empty(&mut self, passing: &mut Passing, out: &mut Out<'_>) -> Result<(), Lost> {
@@ -280,14 +249,14 @@ impl Machine {
             Some(Entry::Query { request, begun, plans, .. }) if plans.is_empty() => {
                 let (request, begun) = (*request, *begun);
                 let verb = out.sink.word("EMPTY");
-                self.control(request, begun, OpKind::Control, verb, Effect::None, Outcome::Ok, out);
+                out.sink.done(&Operation::control(request, begun, out.at, verb, Outcome::Ok));
                 Ok(())
             }
             Some(Entry::Execute { request, begun, .. }) => {
                 let (request, begun) = (*request, *begun);
                 self.pending.pop_front();
                 let verb = out.sink.word("EMPTY");
-                self.control(request, begun, OpKind::Control, verb, Effect::None, Outcome::Ok, out);
+                out.sink.done(&Operation::control(request, begun, out.at, verb, Outcome::Ok));
                 self.answer(request, passing.take(), out);
                 Ok(())
             }
@@ -323,7 +292,8 @@ impl Machine {
         let verb = out.sink.word("FUNCTION");
         let outcome = self.outcome(outcome);
         // Which function is known to the server only, by number.
-        self.control(request, begun, OpKind::Data, verb, Effect::Unknown, outcome, out);
+        let plain = Operation::control(request, begun, out.at, verb, outcome);
+        out.sink.done(&Operation { kind: OpKind::Data, effect: Effect::Unknown, ..plain });
     }
 
     pub(super) fn answer(&mut self, request: u64, print: Option<u64>, out: &mut Out<'_>) {

@@ -15,9 +15,7 @@ use crate::decode::postgres::commands::COMMANDS;
 use crate::decode::{Sink, word_of};
 use crate::model::claim::Salt;
 use crate::model::operation::ResetScope;
-use crate::model::{
-    Claim, Effect, Ids, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Side, Slot, Strength, Sym, Tables,
-};
+use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Slot, Strength, Sym, Tables};
 
 /// A literal that a template needs; `None`: not readable. Never leaves the decoder.
 #[derive(Clone, Debug)]
@@ -148,6 +146,11 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Its operation, as far as that is nothing but a request and its answer.
+    pub(crate) fn control(&self, verb: Sym) -> Operation {
+        Operation::control(self.request, self.begun, self.ended, verb, self.outcome)
+    }
+
     /// Rows given or changed; `None` if not known.
     fn rows(&self) -> Option<u64> {
         if self.suspended {
@@ -409,22 +412,13 @@ impl Run<'_> {
             Effect::Bind { scope: Scope::Transaction, .. } | Effect::Reset { scope: Scope::Transaction, .. }
         );
         self.sink.done(&Operation {
-            request: self.call.request,
-            begun: self.call.begun,
-            ended: self.call.ended,
-            from: Side::Client,
             kind,
-            verb: self.verb,
             target,
             effect,
-            outcome: self.call.outcome,
             warned_ineffective: local && self.call.warned,
             marker: if kind == OpKind::Data { self.marker } else { Claim::Neutral },
-            credential: None,
-            proved: None,
             tables,
-            named: [None; 2],
-            ids: Ids::default(),
+            ..self.call.control(self.verb)
         });
     }
 
@@ -432,24 +426,7 @@ impl Run<'_> {
     /// told as an operation of its own, so that the ledger follows.
     fn undone(&mut self) {
         self.n_said += 1;
-        let told = Operation {
-            request: self.call.request,
-            begun: self.call.begun,
-            ended: self.call.ended,
-            from: Side::Client,
-            kind: OpKind::Control,
-            verb: self.verb,
-            target: Sym::EMPTY,
-            effect: Effect::None,
-            outcome: Outcome::Error,
-            warned_ineffective: false,
-            marker: Claim::Neutral,
-            credential: None,
-            proved: None,
-            tables: None,
-            named: [None; 2],
-            ids: Ids::default(),
-        };
+        let told = Operation { outcome: Outcome::Error, ..self.call.control(self.verb) };
         self.sink.done(&told);
         let verb = self.sink.word("ROLLBACK");
         self.sink.done(&Operation { verb, effect: Effect::Rollback, outcome: Outcome::Ok, ..told });

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::super::*;
-use crate::decode::SessionStart;
+use crate::decode::{Disturbance, SessionStart};
 use crate::model::queue::{Delivery, Message, Settlement};
 use crate::model::{Claim, Fingerprint, MarkerPlace, Operation, Slot, Sym, TenantId};
 
@@ -57,7 +57,7 @@ fn command(words: &[&[u8]]) -> Vec<u8> {
 }
 
 struct Talk {
-    redis: Redis,
+    redis: Lifecycle<Redis>,
     told: Told,
 }
 
