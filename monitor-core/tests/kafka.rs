@@ -7,11 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use common::{SALT, Segments, Suite, bindings, is_subsequence};
+use common::{SALT, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
 use monitor_core::decode::kafka::{Shared, decoder, fuzz::fuzz_kafka};
 use monitor_core::model::{Protocol, Side};
-use proptest::prelude::*;
 
 mod common;
 
@@ -64,15 +63,7 @@ fn passed(lines: &[String]) -> Vec<&str> {
     lines.iter().map(String::as_str).filter(|l| l.starts_with("passed")).collect()
 }
 
-#[test]
-fn golden() {
-    SUITE.golden();
-}
-
-#[test]
-fn every_split_gives_the_same_calls() {
-    SUITE.every_split(150);
-}
+protocol_suite!(SUITE, fuzz_kafka, split 150, step 97);
 
 #[test]
 fn every_prefix_says_a_prefix_and_ends_what_it_began() {
@@ -150,23 +141,5 @@ fn producers_and_consumers_tell_of_the_same_messages() {
     for client in ["confluent", "aiokafka", "kafkajs"] {
         let (sent, got) = (told(client, "published"), told(client, "delivered"));
         assert!(got.len() >= 3 && got.is_subset(&sent), "{client}: {got:#?} {sent:#?}");
-    }
-}
-
-#[test]
-fn the_fuzz_target_holds_on_every_prefix_of_the_recordings() {
-    SUITE.every_fuzz_prefix(97, fuzz_kafka);
-}
-
-proptest! {
-    #[test]
-    fn random_bytes_do_no_harm(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
-        fuzz_kafka(&data);
-    }
-
-    #[test]
-    fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
-        thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
-        ALL.with(|all| SUITE.with_a_changed_byte(all, which, at, value, late));
     }
 }

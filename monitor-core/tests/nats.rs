@@ -6,11 +6,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use common::{SALT, Segments, Suite, bindings, is_subsequence};
+use common::{SALT, Suite, bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
 use monitor_core::decode::nats::{decoder, fuzz::fuzz_nats};
 use monitor_core::model::{Protocol, Side};
-use proptest::prelude::*;
 
 mod common;
 
@@ -42,15 +41,7 @@ fn says_nothing_else(got: &[String], want: &[String]) -> bool {
     got.iter().all(|g| rest.any(|w| w == g))
 }
 
-#[test]
-fn golden() {
-    SUITE.golden();
-}
-
-#[test]
-fn every_split_gives_the_same_calls() {
-    SUITE.every_split(200);
-}
+protocol_suite!(SUITE, fuzz_nats, split 200, step 7);
 
 #[test]
 fn every_prefix_says_a_prefix_and_ends_what_it_began() {
@@ -107,22 +98,4 @@ fn recordings_are_known_for_what_they_are() {
         }
     }
     assert!(n_known.iter().all(|n| *n > 20), "either side tells in the middle, too: {n_known:?}");
-}
-
-#[test]
-fn the_fuzz_target_holds_on_every_prefix_of_the_recordings() {
-    SUITE.every_fuzz_prefix(7, fuzz_nats);
-}
-
-proptest! {
-    #[test]
-    fn pieces_of_any_size_give_the_same_calls(sizes in prop::collection::vec(1usize..64, 1..40), which in 0usize..64) {
-        SUITE.in_pieces(&sizes, which);
-    }
-
-    #[test]
-    fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
-        thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
-        ALL.with(|all| SUITE.with_a_changed_byte(all, which, at, value, late));
-    }
 }

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 pub mod harm;
+pub mod suite;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -335,5 +335,24 @@ fn garbage_is_told_and_the_next_request_is_found() {
 fn a_connection_joined_late_is_read_from_a_request_on() {
     let answer = fetched(1, &batch(0, &RECORDS));
     let steps = [s(answer[60..].to_vec()), c(fetch(2, 3)), s(fetched(2, &batch(3, &RECORDS[..1])))];
-    assert_eq!(told(true, &steps).lines, ["Fetch jobs ok", "delivered 3 whole"]);
+    assert_eq!(told(true, &steps).lines, ["mid_stream", "Fetch jobs ok", "delivered 3 whole"]);
+}
+
+#[test]
+fn what_is_lost_is_told_before_anybody_is_abandoned_for_it() {
+    let begun = produced(1, 0, 7)[..20].to_vec();
+    // More is missing than the response's length leaves room for.
+    let lines = talk(&[c(produce(1, 1, &batch(0, &RECORDS[..1]))), s(begun), Step::Misses(Side::Server, 1 << 20)]);
+    assert_eq!(lines, ["gap", "Produce jobs unknown"]);
+}
+
+#[test]
+fn what_is_never_answered_and_malformed_is_given_up() {
+    let wrong = || c([fetch(1, 0), vec![0xff; 4]].concat());
+    let answered = |n| [c(fetch(n, 0)), s(fetched(n, &batch(0, &RECORDS[..1])))];
+    let lines = talk(&(0..20).map(|_| wrong()).collect::<Vec<_>>());
+    assert_eq!(lines.iter().filter(|l| *l == "frame_length").count(), 8);
+    let often = (0..20).flat_map(|n| answered(n).into_iter().chain([wrong()]));
+    let lines = talk(&often.collect::<Vec<_>>());
+    assert_eq!(lines.iter().filter(|l| *l == "frame_length").count(), 20, "something made sense in between");
 }

@@ -157,6 +157,32 @@ fn a_reply_too_many_is_told() {
     assert_eq!(lines, ["GET a ok", "Idle", "unsolicited_reply", "unmatched"]);
 }
 
+#[test]
+fn what_is_never_answered_and_malformed_is_given_up() {
+    let feed = |answered: bool| {
+        let mut d = Redis::new(Salt(1, 2), false, &Shared::default());
+        let mut told = Told::default();
+        for _ in 0..20 {
+            let mut say = |from, bytes: &[u8]| {
+                d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told);
+            };
+            if answered {
+                say(Side::Client, &command(&["PING"]));
+                say(Side::Server, b"+PONG\r\n");
+            }
+            say(Side::Client, &[&command(&["PING"])[..], b"*x\r\n"].concat());
+        }
+        told.lines.iter().filter(|l| *l == "array_length").count()
+    };
+    assert_eq!((feed(false), feed(true)), (8, 20));
+}
+
+#[test]
+fn who_waits_when_the_connection_leaves_the_protocol_is_not_forgotten() {
+    let lines = talk(false, &["> MONITOR", "> GET a", "+OK\r\n", "+1700000000.1 [0 127.0.0.1:5] \"GET\" \"a\"\r\n"]);
+    assert_eq!(lines, ["*MONITOR  ok", "GET a unknown", "monitor"]);
+}
+
 /// Counts marks.
 #[derive(Default)]
 struct Marks(Vec<Mark>);
