@@ -6,9 +6,6 @@ use super::session::Session;
 use crate::detect::{Fetched, RuleEvent, Served};
 use crate::model::{Answer, Protocol, http};
 
-/// Most places that are known to be asked something over HTTP.
-const MAX_PLACES: usize = 65_536;
-
 impl Session<'_> {
     fn is_http(&self) -> bool {
         matches!(self.core.protocol, Protocol::Http | Protocol::Mcp)
@@ -17,10 +14,7 @@ impl Session<'_> {
     /// A request has come in.
     pub(super) fn is_asked(&mut self) {
         let Some(relay) = self.core.enters.filter(|_| self.is_http()) else { return };
-        let known = &mut self.shared.asked_over_http;
-        if known.len() < MAX_PLACES {
-            known.insert(relay);
-        }
+        self.parts.attributor.note_asked_over_http(relay);
     }
 
     /// Whether requests go in here where others go out, or come out where others go in.
@@ -29,18 +23,18 @@ impl Session<'_> {
     }
 
     fn is_served(&self) -> bool {
-        self.core.enters.is_some_and(|relay| self.shared.is_relay(relay, Protocol::Http))
+        self.core.enters.is_some_and(|relay| self.parts.attributor.is_relay(relay, Protocol::Http))
     }
 
     fn is_fetched(&self) -> bool {
-        self.core.leaves.is_some_and(|relay| self.shared.asked_over_http.contains(&relay))
+        self.core.leaves.is_some_and(|relay| self.parts.attributor.is_asked_over_http(relay))
     }
 
     /// A request has been answered.
     pub(super) fn fetched(&mut self, exchange: http::Exchange) {
         if let (true, Some(by)) = (self.is_fetched(), self.core.client_workload) {
             let event = Fetched { by, exchange: &exchange };
-            self.shared.detect(&RuleEvent::Fetched(&event), self.out);
+            self.parts.detect(&RuleEvent::Fetched(&event), self.out);
         }
         self.core.cached = self.is_served().then(|| Box::new(exchange));
     }
@@ -49,6 +43,6 @@ impl Session<'_> {
     pub(super) fn tell_served(&mut self, pending: &Pending, answer: Answer) {
         let (Some(exchange), Some(server)) = (&pending.cached, self.core.server_workload) else { return };
         let event = Served { site: self.site(), server, exchange, answer };
-        self.shared.detect(&RuleEvent::Served(&event), self.out);
+        self.parts.detect(&RuleEvent::Served(&event), self.out);
     }
 }

@@ -84,9 +84,9 @@ impl Session<'_> {
         let unseen = exchange.answered == Answered::Unknown || exchange.answered.is_unread();
         if let (true, Some(service)) = (unseen, self.core.service) {
             let tenant = answer.attribution().map(|a| a.tenant);
-            self.shared.missed.unanswered(service, tenant, exchange.ended);
+            self.parts.judge.missed.unanswered(service, tenant, exchange.ended);
         }
         let event = McpUse { site, exchange, answer };
-        self.shared.detect(&RuleEvent::Mcp(&event), self.out);
+        self.parts.detect(&RuleEvent::Mcp(&event), self.out);
     }
 }

@@ -3,8 +3,8 @@
 use super::again::{Again, PREFIX};
 use super::conn::{App, Conn, Core, End};
 use super::output::{Output, Wanted};
+use super::parts::Parts;
 use super::session::Session;
-use super::shared::Shared;
 use super::table::Opened;
 use super::undecided::{MAX_FIRST, Told, Undecided, side_of};
 use super::upkeep::Kept;
@@ -12,7 +12,7 @@ use crate::attribute::forwarded::Relay;
 use crate::attribute::{self, by_endpoint};
 use crate::decode::infer;
 use crate::decode::{Appetite, Chunk};
-use crate::model::{ConnId, Nanos, Protocol, Role, Side, UnitNo, WorkloadId};
+use crate::model::{ConnId, Directory, Nanos, Protocol, Role, Side, UnitNo, WorkloadId};
 use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
 
 /// The process at an end, as places are told apart. A capture file knows addresses only.
@@ -35,7 +35,7 @@ impl Conn {
     }
 
     /// What a source tells of the socket at `end`.
-    pub(super) fn learn(&mut self, end: usize, o: &Opened, shared: &mut Shared) {
+    pub(super) fn learn(&mut self, end: usize, o: &Opened, parts: &mut Parts) {
         for (index, start) in [(end, o.tx_start), (1 - end, o.rx_start)] {
             let Some(e) = self.ends.get_mut(index) else { continue };
             if let (None, Some(seq)) = (e.start, start) {
@@ -51,37 +51,37 @@ impl Conn {
             Role::Server => self.client = Some(1 - end),
             Role::Unknown => {}
         }
-        self.identify(shared);
+        self.identify(parts);
     }
 
     /// Who is at either end, as far as is known now.
-    pub(super) fn identify(&mut self, shared: &mut Shared) {
+    pub(super) fn identify(&mut self, parts: &mut Parts) {
         // A capture file knows addresses only; on a live host, a loopback address says nothing of who is there.
         let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
         let [first, second] = [self.ends[0].addr, self.ends[1].addr];
         for (e, peer) in self.ends.iter_mut().zip([second, first]) {
             if let Some(cgroup) = e.cgroup {
-                e.workload = shared.directory.of_cgroup(cgroup).or(e.workload);
+                e.workload = parts.ctx.directory.of_cgroup(cgroup).or(e.workload);
             } else if e.workload.is_none() {
                 let bare = addresses_only || !(e.addr.ip().is_loopback() || e.addr.ip().is_unspecified());
-                e.workload = shared.at_address(e.addr, peer, bare);
+                e.workload = parts.map.at_address(&mut parts.ctx, e.addr, peer, bare);
             }
         }
         if let Some(client) = self.client {
-            self.orient(client, addresses_only, shared);
+            self.orient(client, addresses_only, parts);
         }
     }
 
     /// Settles which end is the client, and what follows from it.
-    fn orient(&mut self, client: usize, addresses_only: bool, shared: &mut Shared) {
+    fn orient(&mut self, client: usize, addresses_only: bool, parts: &mut Parts) {
         self.client = Some(client);
         let (Some(c), Some(s)) = (self.ends.get(client), self.ends.get(1 - client)) else { return };
         let core = &mut self.core;
         (core.client, core.server) = (c.addr, s.addr);
         (core.client_workload, core.server_workload) = (c.workload, s.workload);
-        core.endpoint = by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &shared.directory);
+        core.endpoint = by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &parts.ctx.directory);
         if let (Some(workload), true) = (s.workload, s.watched && s.cgroup.is_some()) {
-            shared.learn_listener(s.addr, workload);
+            parts.map.learn_listener(&mut parts.ctx, s.addr, workload);
         }
         core.enters = process(s, addresses_only);
         core.leaves = process(c, addresses_only);
@@ -94,24 +94,24 @@ impl Conn {
     /// Runs `f` on the stream, and what it delivers through inference or the decoder.
     pub(super) fn feed(
         &mut self,
-        shared: &mut Shared,
+        parts: &mut Parts,
         out: &mut dyn Output,
         f: impl FnOnce(&mut Reassembler, &mut dyn Deliver),
     ) {
         // The stream is lent out, so that what it delivers can work on the rest of the connection.
         let mut stream = std::mem::replace(&mut self.stream, Reassembler::new(StreamLimits::default()));
-        f(&mut stream, &mut Delivery { conn: self, shared, out });
+        f(&mut stream, &mut Delivery { conn: self, parts, out });
         self.stream = stream;
     }
 
     /// Tries to tell the protocol from what was kept.
-    fn infer(&mut self, shared: &mut Shared, out: &mut dyn Output) {
+    fn infer(&mut self, parts: &mut Parts, out: &mut dyn Output) {
         let App::Undecided(kept) = &self.app else { return };
         let mut decided = None;
         let mut unreadable = None;
         let mut tls = [false; 2];
         for (index, tls) in tls.iter_mut().enumerate() {
-            match self.tell(kept, index, false, shared) {
+            match self.tell(kept, index, false, parts) {
                 Told::Is { protocol, client, beginning } => {
                     decided = Some((protocol, client, beginning));
                     break;
@@ -128,15 +128,15 @@ impl Conn {
         }
         if decided.is_none() && matches!(unreadable, None | Some("unknown")) {
             // What the operator says decides at once, where the bytes do not say otherwise.
-            decided = self.declared(shared).map(|(protocol, client)| (protocol, client, None));
+            decided = self.declared(parts).map(|(protocol, client)| (protocol, client, None));
         }
         if decided.is_none() && unreadable.is_none() && !kept.is_full() {
             return;
         }
         let App::Undecided(kept) = std::mem::replace(&mut self.app, App::Opaque(None)) else { return };
-        shared.stats.flows_undecided = shared.stats.flows_undecided.saturating_sub(1);
+        parts.stats.flows_undecided = parts.stats.flows_undecided.saturating_sub(1);
         if let Some((protocol, client, beginning)) = decided {
-            self.decide(protocol, client, beginning, kept, shared, out);
+            self.decide(protocol, client, beginning, kept, parts, out);
             return;
         }
         let mut again = Again::after(&kept);
@@ -144,29 +144,29 @@ impl Conn {
         for (index, _) in tls.iter().enumerate().filter(|(_, tls)| **tls) {
             for_good = again.is_tls(side_of(index));
         }
-        self.give_up((!for_good).then_some(again), shared, out);
+        self.give_up((!for_good).then_some(again), parts, out);
     }
 
     /// Nobody could read this connection: `from` has said something else now.
-    fn look_again(&mut self, from: Side, shared: &mut Shared, out: &mut dyn Output) {
+    fn look_again(&mut self, from: Side, parts: &mut Parts, out: &mut dyn Output) {
         let App::Opaque(Some(again)) = &self.app else { return };
         let wanted_all = again.wants_all();
-        let told = self.tell(&again.kept, usize::from(from == Side::Server), true, shared);
+        let told = self.tell(&again.kept, usize::from(from == Side::Server), true, parts);
         let App::Opaque(Some(again)) = &mut self.app else { return };
         match told {
             Told::Is { protocol, client, beginning } => {
                 let kept = std::mem::take(&mut again.kept);
-                shared.stats.flows_opaque = shared.stats.flows_opaque.saturating_sub(1);
-                self.decide(protocol, client, beginning, kept, shared, out);
+                parts.stats.flows_opaque = parts.stats.flows_opaque.saturating_sub(1);
+                self.decide(protocol, client, beginning, kept, parts, out);
             }
             Told::Opaque("tls") if again.is_tls(from) => {
                 self.app = App::Opaque(None);
-                self.ask(shared, out);
+                self.ask(parts, out);
             }
             Told::Opaque(_) | Told::Nothing => {
                 again.told_nothing(from);
                 if again.wants_all() != wanted_all {
-                    self.ask(shared, out);
+                    self.ask(parts, out);
                 }
             }
         }
@@ -180,7 +180,7 @@ impl Conn {
         client: usize,
         beginning: Option<usize>,
         kept: Undecided,
-        shared: &mut Shared,
+        parts: &mut Parts,
         out: &mut dyn Output,
     ) {
         let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
@@ -188,37 +188,38 @@ impl Conn {
             App::Opaque(Some(_)) => false,
             _ => self.ends.iter().all(|e| e.start.is_some()),
         };
-        self.orient(client, addresses_only, shared);
+        self.orient(client, addresses_only, parts);
         self.core.protocol = protocol;
         self.core.mid_stream = !seen_from_start && beginning.is_none();
         let server_workload = self.ends.get(1 - client).and_then(|e| e.workload);
-        self.core.service = Some(shared.service(self.core.server, by_name(server_workload, shared), protocol));
+        let by_name = by_name(server_workload, &parts.ctx.directory);
+        self.core.service = Some(parts.map.service_at(&mut parts.ctx, self.core.server, by_name, protocol));
         if self.core.endpoint.is_none()
             && let Some(relay) = self.core.leaves
         {
-            shared.opens(relay, protocol);
+            parts.attributor.opens(relay, protocol);
         }
-        let decoder = infer::decoder(protocol, shared.settings.salt, self.core.mid_stream, &shared.decoders);
+        let decoder = infer::decoder(protocol, parts.ctx.settings.salt, self.core.mid_stream, &parts.decoders);
         let Some(decoder) = decoder else { return };
         self.app = App::Decoding(decoder);
-        shared.stats.flows_decoded += 1;
+        parts.stats.flows_decoded += 1;
         if protocol == Protocol::Http {
             self.core.ledger.judge_per_request();
         }
         if self.core.mid_stream {
-            shared.stats.flows_mid_stream += 1;
+            parts.stats.flows_mid_stream += 1;
             if let Some(service) = self.core.service {
-                shared.missed.before(service, shared.now);
+                parts.judge.missed.before(service, parts.ctx.now);
             }
             self.core.ledger.disturb(true);
         }
         for chunk in kept.chunks.into_iter().skip(beginning.unwrap_or(0)) {
             let n = chunk.bytes.len() as u64;
-            shared.stats.bytes_opaque = shared.stats.bytes_opaque.saturating_sub(n);
-            shared.stats.bytes_decoded += n;
-            self.decode(chunk.side, chunk.at, &chunk.bytes, chunk.ends, shared, out);
+            parts.stats.bytes_opaque = parts.stats.bytes_opaque.saturating_sub(n);
+            parts.stats.bytes_decoded += n;
+            self.decode(chunk.side, chunk.at, &chunk.bytes, chunk.ends, parts, out);
         }
-        self.ask(shared, out);
+        self.ask(parts, out);
     }
 
     fn decode(
@@ -227,24 +228,24 @@ impl Conn {
         at: Nanos,
         bytes: &[u8],
         ends_segment: bool,
-        shared: &mut Shared,
+        parts: &mut Parts,
         out: &mut dyn Output,
     ) {
         let from = self.side(side);
         let App::Decoding(decoder) = &mut self.app else { return };
-        let mut session = Session { shared: &mut *shared, core: &mut self.core, out: &mut *out, gave_up: false };
+        let mut session = Session { parts: &mut *parts, core: &mut self.core, out: &mut *out, gave_up: false };
         decoder.bytes(from, Chunk { at, bytes, ends_segment }, &mut session);
         if session.gave_up {
-            shared.stats.flows_decoded = shared.stats.flows_decoded.saturating_sub(1);
+            parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
             // Where not even one request was read, it was taken for something else than it is.
             let never_read = self.core.unit.no == UnitNo(0);
             let again = never_read.then(|| Again::after(&Undecided::default()));
-            self.give_up(again, shared, out);
+            self.give_up(again, parts, out);
         }
     }
 
     /// What goes in here cannot be read: who else is in flight where it goes is not known.
-    fn hides_requests(&self, at: Nanos, shared: &mut Shared) {
+    fn hides_requests(&self, at: Nanos, parts: &mut Parts) {
         // A process that talks to itself, to wake an event loop for instance: whoever it works for came in elsewhere.
         if let [one, other] = self.ends.as_slice()
             && one.workload.is_some()
@@ -256,33 +257,33 @@ impl Conn {
         let anywhere = self.ends.iter().map(|end| process(end, addresses_only));
         let known = self.client.is_some().then_some(self.core.enters);
         for relay in known.into_iter().chain(anywhere.filter(|_| known.is_none())).flatten() {
-            if let Some(place) = shared.places.get_mut(&relay) {
+            if let Some(place) = parts.attributor.places.get_mut(&relay) {
                 place.miss(at);
             }
         }
     }
 
     /// More has come. Where the place in it is lost, it may hide anything.
-    fn reads_on(&self, at: Nanos, shared: &mut Shared) {
+    fn reads_on(&self, at: Nanos, parts: &mut Parts) {
         let core = &self.core;
         if core.astray {
-            shared.missed.on(core.service, core.endpoint.map(|a| a.tenant), core.client_workload, at);
+            parts.judge.missed.on(core.service, core.endpoint.map(|a| a.tenant), core.client_workload, at);
         }
     }
 
     /// Nobody can read this connection, for now or (`again` is `None`) for good.
-    fn give_up(&mut self, again: Option<Again>, shared: &mut Shared, out: &mut dyn Output) {
+    fn give_up(&mut self, again: Option<Again>, parts: &mut Parts, out: &mut dyn Output) {
         // What was read of it before an upgrade stays what it was.
         if again.is_some() || self.core.service.is_none() {
             self.core.protocol = Protocol::Opaque;
         }
         self.app = App::Opaque(again.map(Box::new));
-        shared.stats.flows_opaque += 1;
-        self.ask(shared, out);
+        parts.stats.flows_opaque += 1;
+        self.ask(parts, out);
     }
 
     /// Asks the source for just what is needed, once per change.
-    pub(super) fn ask(&mut self, shared: &Shared, out: &mut dyn Output) {
+    pub(super) fn ask(&mut self, parts: &Parts, out: &mut dyn Output) {
         let wanted = |from: Side| match &self.app {
             App::Undecided(_) => Appetite::Everything,
             App::Decoding(decoder) => decoder.appetite(from),
@@ -298,7 +299,7 @@ impl Conn {
         let both = self.ends.iter().all(|e| e.cookie.is_some());
         // In which order a process that works for many reads is told where it is followed.
         let follows = |relay: Option<Relay>| {
-            shared.settings.bases.succession && relay.is_some_and(|r| shared.places.contains_key(&r))
+            parts.ctx.settings.bases.succession && relay.is_some_and(|r| parts.attributor.places.contains_key(&r))
         };
         let read_by_server = follows(self.core.enters) && matches!(self.app, App::Decoding(_));
         let read_by_client = follows(self.core.leaves) && matches!(self.app, App::Decoding(_));
@@ -317,27 +318,27 @@ impl Conn {
         }
     }
 
-    pub(super) fn close(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
-        self.feed(shared, out, |stream, deliver| stream.close(at, deliver));
+    pub(super) fn close(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
+        self.feed(parts, out, |stream, deliver| stream.close(at, deliver));
         let n = match &self.app {
-            App::Undecided(_) => &mut shared.stats.flows_undecided,
-            App::Decoding(_) => &mut shared.stats.flows_decoded,
-            App::Opaque(_) => &mut shared.stats.flows_opaque,
+            App::Undecided(_) => &mut parts.stats.flows_undecided,
+            App::Decoding(_) => &mut parts.stats.flows_decoded,
+            App::Opaque(_) => &mut parts.stats.flows_opaque,
         };
         *n = n.saturating_sub(1);
         if self.core.mid_stream {
-            shared.stats.flows_mid_stream = shared.stats.flows_mid_stream.saturating_sub(1);
+            parts.stats.flows_mid_stream = parts.stats.flows_mid_stream.saturating_sub(1);
         }
         if let Some(relay) = self.core.enters {
             for open in self.core.open.iter().filter(|o| o.entered) {
                 if let Some(print) = open.print {
-                    shared.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
+                    parts.attributor.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
                 }
             }
         }
         // Else it is given up here, and goes on.
         let closed = self.ends.iter().all(|e| e.cookie.is_none());
-        let mut session = Session { shared: &mut *shared, core: &mut self.core, out: &mut *out, gave_up: false };
+        let mut session = Session { parts: &mut *parts, core: &mut self.core, out: &mut *out, gave_up: false };
         if !closed && !session.core.open.is_empty() {
             session.abandons_all(at);
         }
@@ -365,67 +366,63 @@ impl Conn {
 }
 
 /// A workload that a service may be named after: not one made up from an address.
-fn by_name(workload: Option<WorkloadId>, shared: &Shared) -> Option<WorkloadId> {
-    workload.filter(|w| shared.directory.get(*w).is_some_and(|w| !w.bare))
+fn by_name(workload: Option<WorkloadId>, directory: &Directory) -> Option<WorkloadId> {
+    workload.filter(|w| directory.get(*w).is_some_and(|w| !w.bare))
 }
 
 /// What the stream delivers goes to inference, to the decoder, or nowhere but the counters.
 struct Delivery<'a> {
     conn: &'a mut Conn,
-    shared: &'a mut Shared,
+    parts: &'a mut Parts,
     out: &'a mut dyn Output,
 }
 
 impl Deliver for Delivery<'_> {
     fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
         let n = bytes.len() as u64;
-        self.shared.stats.bytes_seen += n;
+        self.parts.stats.bytes_seen += n;
         match &mut self.conn.app {
             App::Decoding(_) => {
-                self.shared.stats.bytes_decoded += n;
-                self.conn.reads_on(at, self.shared);
-                self.conn.decode(from, at, bytes, ends_segment, self.shared, self.out);
+                self.parts.stats.bytes_decoded += n;
+                self.conn.reads_on(at, self.parts);
+                self.conn.decode(from, at, bytes, ends_segment, self.parts, self.out);
             }
             App::Opaque(_) => {
-                self.shared.stats.bytes_opaque += n;
-                self.conn.reads_on(at, self.shared);
+                self.parts.stats.bytes_opaque += n;
+                self.conn.reads_on(at, self.parts);
                 let App::Opaque(again) = &mut self.conn.app else { return };
                 let kept = again.as_mut().and_then(|again| again.bytes(from, at, bytes, ends_segment));
                 if let Some(kept) = kept {
-                    self.conn.look_again(from, self.shared, self.out);
+                    self.conn.look_again(from, self.parts, self.out);
                     self.go_on(from, at, bytes.get(kept..).unwrap_or_default(), ends_segment);
                 } else {
-                    self.conn.hides_requests(at, self.shared);
+                    self.conn.hides_requests(at, self.parts);
                 }
             }
             App::Undecided(kept) => {
                 // Nobody has read it yet; `decide` moves what was kept.
-                self.shared.stats.bytes_opaque += n;
+                self.parts.stats.bytes_opaque += n;
                 let kept = kept.keep(from, at, bytes, ends_segment, MAX_FIRST);
-                self.conn.infer(self.shared, self.out);
+                self.conn.infer(self.parts, self.out);
                 self.go_on(from, at, bytes.get(kept..).unwrap_or_default(), ends_segment);
             }
         }
     }
 
     fn missing(&mut self, from: Side, at: Nanos, n: u64, kind: Missing) {
-        self.shared.stats.bytes_seen += n;
+        self.parts.stats.bytes_seen += n;
         match kind {
-            Missing::Gap => self.shared.stats.bytes_lost += n,
+            Missing::Gap => self.parts.stats.bytes_lost += n,
             // An opaque connection's bytes are cut because nobody wants them.
-            Missing::Truncated if matches!(self.conn.app, App::Opaque(_)) => self.shared.stats.bytes_opaque += n,
-            Missing::Truncated => self.shared.stats.bytes_truncated += n,
+            Missing::Truncated if matches!(self.conn.app, App::Opaque(_)) => self.parts.stats.bytes_opaque += n,
+            Missing::Truncated => self.parts.stats.bytes_truncated += n,
         }
         let stream_side = from;
         let from = self.conn.side(from);
         match &mut self.conn.app {
             App::Decoding(decoder) => {
-                let mut session = Session {
-                    shared: &mut *self.shared,
-                    core: &mut self.conn.core,
-                    out: &mut *self.out,
-                    gave_up: false,
-                };
+                let mut session =
+                    Session { parts: &mut *self.parts, core: &mut self.conn.core, out: &mut *self.out, gave_up: false };
                 // What the decoder asked for and did not get; the rest nobody wanted.
                 if kind == Missing::Gap || decoder.appetite(from) == Appetite::Everything {
                     session.misses(at);
@@ -444,7 +441,7 @@ impl Deliver for Delivery<'_> {
                     let wanted_all = again.wants_all();
                     again.missing(stream_side, at, kind == Missing::Truncated);
                     if again.wants_all() != wanted_all {
-                        self.conn.ask(self.shared, self.out);
+                        self.conn.ask(self.parts, self.out);
                     }
                 }
             }
@@ -456,12 +453,12 @@ impl Delivery<'_> {
     /// Bytes were looked at: what did not fit goes on at once if the decoder is there now.
     fn go_on(&mut self, from: Side, at: Nanos, rest: &[u8], ends_segment: bool) {
         if !matches!(self.conn.app, App::Decoding(_)) {
-            self.conn.hides_requests(at, self.shared);
+            self.conn.hides_requests(at, self.parts);
         } else if !rest.is_empty() {
             let n = rest.len() as u64;
-            self.shared.stats.bytes_opaque = self.shared.stats.bytes_opaque.saturating_sub(n);
-            self.shared.stats.bytes_decoded += n;
-            self.conn.decode(from, at, rest, ends_segment, self.shared, self.out);
+            self.parts.stats.bytes_opaque = self.parts.stats.bytes_opaque.saturating_sub(n);
+            self.parts.stats.bytes_decoded += n;
+            self.conn.decode(from, at, rest, ends_segment, self.parts, self.out);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::conn::Pending;
 use super::lookups;
 use super::session::Session;
+use super::timers::{Due, HOLD_READ};
 use crate::ledger::Standing;
 use crate::model::{Bound, Claim, Nanos, Slot, Sym, TenantId, UnitNo};
 
@@ -17,8 +18,6 @@ use crate::model::{Bound, Claim, Nanos, Slot, Sym, TenantId, UnitNo};
 const MAX_HELD: usize = 32;
 /// Most bindings and losses of one connection that are remembered.
 const MAX_FOLLOWS: usize = 64;
-/// How long a read is held.
-pub(super) const HOLD: Nanos = Nanos::secs(2);
 
 /// Something that decides about reads before it.
 #[derive(Clone, Copy, Debug)]
@@ -158,8 +157,8 @@ impl Session<'_> {
             let author = || self.core.known_for(bound.unit).map(|a| a.tenant);
             let named = match bound.claim {
                 Claim::Tenant(t) => Some(t),
-                Claim::Opaque(id) => self.shared.alias(service, id, Some(tenant)).or_else(author),
-                Claim::Chosen(_) => match self.shared.selectors.standing(service, &bound, tenant) {
+                Claim::Opaque(id) => self.parts.learned.alias(service, id, Some(tenant)).or_else(author),
+                Claim::Chosen(_) => match self.parts.learned.selectors.standing(service, &bound, tenant) {
                     Standing::Of(t) => Some(t),
                     Standing::Unsure => author().filter(|a| *a == tenant),
                     Standing::Nobody => continue,
@@ -181,7 +180,7 @@ impl Session<'_> {
             return false;
         }
         self.core.follows.held.push_back((tenant, pending.clone()));
-        self.shared.held.push_back((self.shared.now + HOLD, self.core.id));
+        self.parts.timers.set(self.parts.ctx.now + HOLD_READ, Due::ReleaseReads(self.core.id));
         true
     }
 
@@ -200,7 +199,7 @@ impl Session<'_> {
             let order = pending.view.as_ref().map_or(0, |v| v.order);
             if let Fate::Bound(_) = self.fate(order, tenant) {
                 let service = self.service();
-                self.shared.lookups.read_before(service, &pending.op, tenant);
+                self.parts.learned.lookups.read_before(service, &pending.op, tenant);
             }
         }
         self.release(|_, _, fate| (fate != Fate::Open).then_some(fate));
@@ -224,16 +223,16 @@ impl Session<'_> {
         self.core.follows.missed(order);
         self.core.follows.learned_from.clear();
         if let Some(service) = self.core.service {
-            self.shared.lookups.missed(service);
+            self.parts.learned.lookups.missed(service);
         }
         self.release(|_, _, fate| Some(if fate == Fate::Open { Fate::Unclear } else { fate }));
     }
 
     /// What was held so long is judged without knowing what follows; `all`: everything.
     pub(super) fn release_held(&mut self, all: bool) {
-        let now = self.shared.now;
+        let now = self.parts.ctx.now;
         self.release(|_, pending, fate| match fate {
-            Fate::Open => (all || now.since(pending.op.ended) >= HOLD).then_some(Fate::Unclear),
+            Fate::Open => (all || now.since(pending.op.ended) >= HOLD_READ).then_some(Fate::Unclear),
             fate => Some(fate),
         });
     }

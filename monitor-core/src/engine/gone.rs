@@ -5,8 +5,6 @@ use rustc_hash::FxHashSet;
 
 use super::Engine;
 use super::index::Party;
-use super::shared::Shared;
-use crate::attribute::forwarded::Relay;
 use crate::model::{Nanos, Owner, WorkloadId};
 
 /// How long a workload is remembered that has no place any more.
@@ -19,47 +17,32 @@ const AT_A_TIME: usize = 256;
 impl Engine {
     /// A workload has lost its last place.
     pub(super) fn leaves(&mut self, at: Nanos, who: Option<WorkloadId>) {
-        self.shared.gone.extend(who.map(|id| (at, id)));
+        self.parts.gone.extend(who.map(|id| (at, id)));
     }
 
     /// Forgets who has been gone for long, unless a connection still needs to know.
     pub(super) fn forget_gone(&mut self, now: Nanos) {
         let mut forgotten = FxHashSet::default();
         for _ in 0..AT_A_TIME {
-            let full = self.shared.gone.len() > MAX_GONE;
+            let full = self.parts.gone.len() > MAX_GONE;
             let due = |(since, _): &mut (Nanos, WorkloadId)| full || now.since(*since) >= KEEP;
-            let Some((_, id)) = self.shared.gone.pop_front_if(due) else { break };
+            let Some((_, id)) = self.parts.gone.pop_front_if(due) else { break };
             if self.table.has(Party::Workload(id)) {
-                self.shared.gone.push_back((now, id));
+                self.parts.gone.push_back((now, id));
                 continue;
             }
             // Who has come back meanwhile stays.
-            if let Some(workload) = self.shared.directory.forget(id) {
-                self.shared.names.release(workload.name);
-                self.shared.names.release(workload.cgroup);
+            if let Some(workload) = self.parts.ctx.directory.forget(id) {
+                self.parts.ctx.names.release(workload.name);
+                self.parts.ctx.names.release(workload.cgroup);
                 for name in workload.owner.into_iter().flat_map(Owner::names) {
-                    self.shared.names.release(name);
+                    self.parts.ctx.names.release(name);
                 }
                 forgotten.insert(id);
             }
         }
         if !forgotten.is_empty() {
-            self.shared.forget_workloads(&forgotten);
-        }
-    }
-}
-
-impl Shared {
-    /// Forgets what was learned of workloads.
-    fn forget_workloads(&mut self, gone: &FxHashSet<WorkloadId>) {
-        let there = |relay: &Relay| !matches!(relay, Relay::Workload(w) if gone.contains(w));
-        self.places.retain(|relay, _| there(relay));
-        self.forget_relays(&there);
-        self.servers.forget(gone);
-        self.works_for.retain(|w, _| !gone.contains(w));
-        self.listeners.retain(|_, w| !gone.contains(w));
-        for service in &mut self.services {
-            service.unlabelled.retain(|w, _| !gone.contains(w));
+            self.parts.forget_workloads(&forgotten);
         }
     }
 }
@@ -107,7 +90,7 @@ mod tests {
         let mut engine = Engine::new(Settings::default());
         let second = |n: u64| Nanos::secs(1 + n);
         engine.learn_cgroup(second(0), CgroupId(1), &fact(1));
-        let first = engine.shared.directory.of_cgroup(CgroupId(1)).unwrap();
+        let first = engine.parts.ctx.directory.of_cgroup(CgroupId(1)).unwrap();
         engine.handle(&opened(second(0), 1, 1), &mut Nothing);
         engine.forget_cgroup(second(0), CgroupId(1));
         for n in 2..400_000 {
@@ -115,16 +98,16 @@ mod tests {
             engine.forget_cgroup(second(n), CgroupId(n));
             engine.handle(&Event::Tick { at: second(n) }, &mut Nothing);
         }
-        let (workloads, names) = (engine.shared.directory.len(), engine.shared.names.len());
+        let (workloads, names) = (engine.parts.ctx.directory.len(), engine.parts.ctx.names.len());
         assert!(workloads < 1_000 && names < 2_100, "{workloads} workloads, {names} names");
-        assert_eq!(engine.shared.names.n_overflowed(), 0);
-        assert!(engine.shared.directory.get(first).is_some(), "its connection is still open");
+        assert_eq!(engine.parts.ctx.names.n_overflowed(), 0);
+        assert!(engine.parts.ctx.directory.get(first).is_some(), "its connection is still open");
         let closed =
             Event::Closed { at: second(400_000), cookie: SocketCookie(1), reason: crate::model::CloseReason::Closed };
         engine.handle(&closed, &mut Nothing);
         engine.handle(&Event::Tick { at: second(401_000) }, &mut Nothing);
         engine.handle(&Event::Tick { at: second(402_000) }, &mut Nothing);
-        assert!(engine.shared.directory.get(first).is_none());
+        assert!(engine.parts.ctx.directory.get(first).is_none());
     }
 
     #[test]
@@ -132,17 +115,17 @@ mod tests {
         let mut engine = Engine::new(Settings::default());
         let at = Nanos::secs(5);
         engine.learn_cgroup(at, CgroupId(1), &fact(1));
-        let first = engine.shared.directory.of_cgroup(CgroupId(1));
+        let first = engine.parts.ctx.directory.of_cgroup(CgroupId(1));
         engine.forget_cgroup(at, CgroupId(1));
         engine.handle(&Event::Tick { at: Nanos::secs(60) }, &mut Nothing);
         engine.learn_cgroup(at, CgroupId(2), &fact(1));
-        assert_eq!(engine.shared.directory.of_cgroup(CgroupId(2)), first);
+        assert_eq!(engine.parts.ctx.directory.of_cgroup(CgroupId(2)), first);
         // The kernel gives the id of the first to another container.
         engine.learn_cgroup(at, CgroupId(1), &fact(2));
-        assert_ne!(engine.shared.directory.of_cgroup(CgroupId(1)), first);
+        assert_ne!(engine.parts.ctx.directory.of_cgroup(CgroupId(1)), first);
         engine.handle(&Event::Tick { at: Nanos::secs(1_000) }, &mut Nothing);
         engine.handle(&Event::Tick { at: Nanos::secs(1_002) }, &mut Nothing);
-        assert_eq!(engine.shared.directory.len(), 2, "who came back is there");
+        assert_eq!(engine.parts.ctx.directory.len(), 2, "who came back is there");
     }
 
     #[test]
@@ -155,6 +138,6 @@ mod tests {
         for n in 0..200 {
             engine.handle(&Event::Tick { at: Nanos::secs(2 + n) }, &mut Nothing);
         }
-        assert!(engine.shared.directory.len() <= MAX_GONE);
+        assert!(engine.parts.ctx.directory.len() <= MAX_GONE);
     }
 }

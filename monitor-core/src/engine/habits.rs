@@ -94,7 +94,7 @@ impl Session<'_> {
     /// Something of this connection was missed.
     pub(super) fn may_break_habits(&mut self) {
         if let Some(client) = self.core.client_of_habits() {
-            self.shared.habits.missed(client);
+            self.parts.learned.habits.missed(client);
         }
     }
 
@@ -116,7 +116,7 @@ impl Session<'_> {
         let whole = view.certainty == Certainty::Whole && pending.op.outcome == Outcome::Ok;
         match (view.live.is_empty(), whom) {
             (false, Some(a)) if whole && verdict == Verdict::Revalidated => {
-                self.shared.habits.bound(client, table, a.tenant);
+                self.parts.learned.habits.bound(client, table, a.tenant);
                 return None;
             }
             // Bound, for whomever.
@@ -125,12 +125,13 @@ impl Session<'_> {
         }
         if whole && self.core.first_data == Some(pending.unit) {
             return self
-                .shared
+                .parts
+                .learned
                 .habits
                 .holds(client, table)
                 .filter(|_| verdict == Verdict::SingleTenant && self.went_unbound(pending, whom));
         }
-        self.shared.habits.broken(client, table);
+        self.parts.learned.habits.broken(client, table);
         None
     }
 
@@ -140,7 +141,7 @@ impl Session<'_> {
         if !known || self.core.mid_stream || self.core.disturbed {
             return false;
         }
-        let place = self.core.leaves.and_then(|r| self.shared.places.get(&r));
+        let place = self.core.leaves.and_then(|r| self.parts.attributor.places.get(&r));
         let (Some(place), Some(through)) = (place, self.core.through_of(pending.unit)) else { return false };
         let ended = |over: Option<Nanos>| over.is_some_and(|at| self.core.first_bind.is_none_or(|bind| at < bind));
         !through.requests.is_empty()

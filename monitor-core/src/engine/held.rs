@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
+use super::judge::{Judge, Seen};
 use super::output::Output;
-use super::shared::Shared;
 use crate::detect::{Hit, Table};
 use crate::model::{Nanos, Unseen};
 
@@ -34,30 +34,30 @@ impl Held {
     }
 }
 
-impl Shared {
+impl Judge {
     /// A hit is told at once, or waits for what it rests on.
-    pub(super) fn hit(&mut self, hit: Hit, rests_on: SmallVec<[Unseen; 2]>, out: &mut dyn Output) {
+    pub(super) fn hit(&mut self, hit: Hit, rests_on: SmallVec<[Unseen; 2]>, seen: &mut Seen<'_>, out: &mut dyn Output) {
         if rests_on.is_empty() {
-            self.found(&hit, out);
-        } else if self.held_hits.0.len() >= MAX_HELD {
-            self.insufficient(hit.rule, "too many wait for what may be missed");
+            self.found(&hit, seen, out);
+        } else if self.held.0.len() >= MAX_HELD {
+            insufficient(seen, hit.rule, "too many wait for what may be missed");
         } else {
-            self.held_hits.0.push_back(Waiting { since: self.now, hit, rests_on });
+            self.held.0.push_back(Waiting { since: seen.ctx.now, hit, rests_on });
         }
     }
 
     /// Tells what has waited long enough; `all`: everything.
-    pub(super) fn release(&mut self, now: Nanos, all: bool, out: &mut dyn Output) {
-        while let Some(w) = self.held_hits.0.pop_front_if(|w| all || now.since(w.since) >= WAIT) {
+    pub(super) fn release(&mut self, now: Nanos, all: bool, seen: &mut Seen<'_>, out: &mut dyn Output) {
+        while let Some(w) = self.held.0.pop_front_if(|w| all || now.since(w.since) >= WAIT) {
             if w.rests_on.iter().any(|unseen| self.missed.may_hide(unseen)) {
-                self.insufficient(w.hit.rule, "something was missed");
+                insufficient(seen, w.hit.rule, "something was missed");
             } else {
-                self.found(&w.hit, out);
+                self.found(&w.hit, seen, out);
             }
         }
     }
+}
 
-    fn insufficient(&mut self, rule: &'static str, why: &'static str) {
-        *self.stats.insufficient.entry((rule, why)).or_default() += 1;
-    }
+fn insufficient(seen: &mut Seen<'_>, rule: &'static str, why: &'static str) {
+    *seen.stats.insufficient.entry((rule, why)).or_default() += 1;
 }

@@ -225,7 +225,7 @@ impl Jars {
 impl Session<'_> {
     /// What the cookies of its request and answer make of an operation.
     pub(super) fn with_cookies(&self, op: &Operation, cookies: &Cookies) -> Operation {
-        let (service, jars) = (self.service(), &self.shared.jars);
+        let (service, jars) = (self.service(), &self.parts.learned.jars);
         let mut op = *op;
         // A request that has no session yet and is given one is told apart from whoever used the connection before.
         if op.kind == OpKind::Data
@@ -256,21 +256,21 @@ impl Session<'_> {
         if op.outcome != Outcome::Ok {
             // Whatever became of it, it was carried.
             let carried = Cookies { set: SmallVec::new(), ..(**cookies).clone() };
-            self.shared.jars.note(service, &carried, &request);
+            self.parts.learned.jars.note(service, &carried, &request);
             return;
         }
-        let found = self.shared.jars.note(service, cookies, &request);
+        let found = self.parts.learned.jars.note(service, cookies, &request);
         // What was set for somebody is that one's until it is used otherwise.
         if let Some((tenant, class)) = self.core.known_without_bindings(pending.unit)
             && class > EvidenceClass::Inferred
         {
             for set in cookies.set.iter().filter(|s| s.is_session()) {
-                self.shared.owners.learn(OpaqueId(set.cookie.value.0), tenant, class);
+                self.parts.learned.owners.learn(OpaqueId(set.cookie.value.0), tenant, class);
             }
         }
         for (crossing, at) in found {
             let event = SessionUse { site: at.site, at: at.ended, verb: at.verb, target: at.target, crossing };
-            self.shared.detect(&RuleEvent::Session(&event), self.out);
+            self.parts.detect(&RuleEvent::Session(&event), self.out);
         }
     }
 }

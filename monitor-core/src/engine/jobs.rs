@@ -4,6 +4,7 @@ use super::conn::Pending;
 use super::messages::Origin;
 use super::open_jobs::OpenJob;
 use super::session::Session;
+use super::timers::{Due, LINGER};
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::{RequestKey, Whom};
 use crate::detect::{Checked, Ended, Handed, Posted, RuleEvent};
@@ -20,8 +21,6 @@ const MAX_JOBS: usize = 4_096;
 const MAX_WAITING: usize = 256;
 /// Most deliveries of one message that wait for its publisher.
 const MAX_LATER: usize = 8;
-/// How long a job counts as in flight whose end is not known.
-const LINGER: Nanos = Nanos::secs(2);
 /// Who says so itself.
 const OWN_WORD: [Basis; 4] = [Basis::OwnContainer, Basis::PeerContainer, Basis::ForwardedContent, Basis::SignedClaim];
 /// Marks request numbers that stand for a delivery.
@@ -55,19 +54,19 @@ impl Session<'_> {
         // Units end in order: if this one is over, it was the last.
         let waits = self.core.borrow.is_some() || self.core.borrows.back().is_some_and(|lent| lent.no == no);
         let broker = self.broker();
-        let entry = match self.shared.messages.find(broker, &m, false) {
+        let entry = match self.parts.queues.messages.find(broker, &m, false) {
             // Its delivery was quicker.
             Ok(Some(entry)) => entry,
             _ => {
-                let before = self.shared.messages.named(broker, &m);
-                let entry = self.shared.messages.make(broker, &m, Origin::NOT_YET, true);
-                if let (Some(before), Some(e)) = (before, self.shared.messages.get_mut(entry)) {
+                let before = self.parts.queues.messages.named(broker, &m);
+                let entry = self.parts.queues.messages.make(broker, &m, Origin::NOT_YET, true);
+                if let (Some(before), Some(e)) = (before, self.parts.queues.messages.get_mut(entry)) {
                     e.before = before;
                 }
                 entry
             }
         };
-        self.shared.messages.is_published(entry);
+        self.parts.queues.messages.is_published(entry);
         if waits && !self.known() && m.proved.is_none() && self.core.posts.len() < MAX_WAITING {
             self.core.posts.push(no, (no, entry, m));
         } else {
@@ -88,7 +87,7 @@ impl Session<'_> {
 
     fn tell_post(&mut self, no: UnitNo, entry: u64, m: &Message) {
         let answer = self.whose(no, m);
-        let before = self.shared.messages.get(entry).map_or(Origin::NOBODY, |e| e.before);
+        let before = self.parts.queues.messages.get(entry).map_or(Origin::NOBODY, |e| e.before);
         // What somebody has written is that one's, whoever hands on its id later (a scheduler, a worker that tries
         // again), unless that is another tenant's own workload.
         let answer = match (before.attribution(), answer.attribution()) {
@@ -99,13 +98,13 @@ impl Session<'_> {
         self.identify_message(entry, origin);
         if m.labelled || m.proved.is_some() || m.marker != Claim::Neutral {
             let tenant = answer.attribution().map(|a| a.tenant);
-            self.shared.note_binding(self.service(), Slot::Marker, tenant, m.at);
+            self.parts.map.note_binding(self.service(), Slot::Marker, tenant, m.at);
         }
         if m.body {
             return;
         }
         let event = Posted { site: self.site(), message: m, answer };
-        self.shared.detect(&RuleEvent::Posted(&event), self.out);
+        self.parts.detect(&RuleEvent::Posted(&event), self.out);
     }
 
     /// Whose message it is, published in unit `no`: by a signed claim, by whoever published it, by the credential of
@@ -132,22 +131,22 @@ impl Session<'_> {
 
     /// It is now known whose a message is, or that nobody can say.
     fn identify_message(&mut self, entry: u64, origin: Origin) {
-        let Some((given, later)) = self.shared.messages.identify(entry, origin) else { return };
+        let Some((given, later)) = self.parts.queues.messages.identify(entry, origin) else { return };
         for (relay, key) in given {
-            if let Some(place) = self.shared.places.get_mut(&relay) {
+            if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
                 place.identified(key, origin.whom);
             }
-            self.shared.is_worked_at(relay, origin);
+            self.parts.is_worked_at(relay, origin);
         }
         for handed in later {
             let event = Handed { origin: origin.attribution(), ..handed };
-            self.shared.detect(&RuleEvent::Handed(&event), self.out);
+            self.parts.detect(&RuleEvent::Handed(&event), self.out);
         }
     }
 
     fn delivered(&mut self, d: Delivery) {
         let (m, broker, service) = (&d.message, self.broker(), self.service());
-        let found = self.shared.messages.find(broker, m, true);
+        let found = self.parts.queues.messages.find(broker, m, true);
         let own_word = match (m.proved, m.marker) {
             (Some(t), _) => Origin::of(&Attribution::new(t, Basis::SignedClaim)),
             (None, Claim::Tenant(t)) => Origin::of(&Attribution::new(t, Basis::Marker)),
@@ -158,20 +157,20 @@ impl Session<'_> {
             // Several may be it: whose it is says nobody, unless itself.
             Err(()) => None,
             Ok(None) => {
-                let no = self.shared.messages.find(broker, m, false).ok().flatten();
-                let no = no.unwrap_or_else(|| self.shared.messages.make(broker, m, Origin::NOT_YET, false));
-                self.shared.messages.unpublished.push_back((m.at + LINGER, no));
+                let no = self.parts.queues.messages.find(broker, m, false).ok().flatten();
+                let no = no.unwrap_or_else(|| self.parts.queues.messages.make(broker, m, Origin::NOT_YET, false));
+                self.parts.timers.set(m.at + LINGER, Due::Unpublished(no));
                 Some(no)
             }
         };
         let mut origin = entry
-            .and_then(|no| self.shared.messages.get(no))
+            .and_then(|no| self.parts.queues.messages.get(no))
             .map_or(Origin::NOBODY, |e| if m.proved.is_some() { own_word } else { e.origin });
         if origin == Origin::NOBODY {
             origin = own_word;
         }
         let place = self.core.leaves.filter(|_| self.core.endpoint.is_none());
-        let before = match entry.and_then(|no| self.shared.messages.get_mut(no)) {
+        let before = match entry.and_then(|no| self.parts.queues.messages.get_mut(no)) {
             Some(e) => {
                 let before = e.to.contains(&place);
                 if !before && e.to.len() < MAX_LATER {
@@ -183,7 +182,7 @@ impl Session<'_> {
         };
         let again = d.again || before;
         let waited =
-            entry.and_then(|no| self.shared.messages.get(no)).filter(|e| e.published).map(|e| m.at.since(e.at));
+            entry.and_then(|no| self.parts.queues.messages.get(no)).filter(|e| e.published).map(|e| m.at.since(e.at));
         let consumer = self.core.endpoint;
         let event = Handed {
             site: self.site(),
@@ -199,16 +198,16 @@ impl Session<'_> {
             waited,
         };
         if origin.whom == Whom::NotYet {
-            if let Some(e) = entry.and_then(|no| self.shared.messages.get_mut(no))
+            if let Some(e) = entry.and_then(|no| self.parts.queues.messages.get_mut(no))
                 && e.later.len() < MAX_LATER
             {
                 e.later.push(event);
             }
         } else {
-            self.shared.detect(&RuleEvent::Handed(&event), self.out);
+            self.parts.detect(&RuleEvent::Handed(&event), self.out);
         }
         if let Some(relay) = place {
-            self.shared.is_worked_at(relay, origin);
+            self.parts.is_worked_at(relay, origin);
             let verb = self.core.delivered_by;
             let job = Job {
                 service,
@@ -224,12 +223,12 @@ impl Session<'_> {
     }
 
     fn opens_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
-        let Some(place) = self.shared.places.get_mut(&relay) else { return };
+        let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
         let no = DELIVERED | (self.core.n_jobs + 1);
         let open = OpenJob { handle: d.handle, no, at: job.at, message: entry };
         // What nobody confirms is not followed by its confirmation.
         let how = if d.awaits_ack { d.confirmed } else { Confirmed::Here };
-        let followed = self.shared.elsewhere.delivered(relay, how, self.core.id, open);
+        let followed = self.parts.queues.elsewhere.delivered(relay, how, self.core.id, open);
         if followed.is_err() || self.core.jobs.len() >= MAX_JOBS {
             place.miss(job.at);
             return;
@@ -245,7 +244,7 @@ impl Session<'_> {
             place.carries_value(key, *value);
         }
         if origin.whom == Whom::NotYet
-            && let Some(e) = entry.and_then(|no| self.shared.messages.get_mut(no))
+            && let Some(e) = entry.and_then(|no| self.parts.queues.messages.get_mut(no))
             && e.given.len() < MAX_LATER
         {
             e.given.push((relay, key));
@@ -255,7 +254,7 @@ impl Session<'_> {
                 self.core.jobs.push(open);
             }
         } else {
-            self.shared.messages.lingering.push_back((job.at + LINGER, relay, key));
+            self.parts.timers.set(job.at + LINGER, Due::JobOver(relay, key));
         }
     }
 
@@ -263,7 +262,7 @@ impl Session<'_> {
         let here = self.core.jobs.take(s.handle);
         let found = match (here, self.core.leaves.filter(|_| self.core.endpoint.is_none())) {
             (Some(job), _) => Some((self.core.id, job)),
-            (None, Some(worker)) => self.shared.elsewhere.settled(worker, s.handle),
+            (None, Some(worker)) => self.parts.queues.elsewhere.settled(worker, s.handle),
             (None, None) => None,
         };
         if let Some((conn, open)) = found {
@@ -274,31 +273,32 @@ impl Session<'_> {
     /// A reader of a log has told how far it has come.
     fn passed(&mut self, p: Passed) {
         let Some(reader) = self.core.leaves.filter(|_| self.core.endpoint.is_none()) else { return };
-        for (conn, open) in walk(self.shared.elsewhere.passed(reader, p.to)) {
+        for (conn, open) in walk(self.parts.queues.elsewhere.passed(reader, p.to)) {
             self.ends_job((conn, open.no), open, p.at, Settlement::Done);
         }
     }
 
     fn ends_job(&mut self, key: RequestKey, open: OpenJob, at: Nanos, how: Settlement) {
         let thread = self.core.threads[0];
-        let origin = open.message.and_then(|no| self.shared.messages.get(no)).and_then(|e| e.origin.attribution());
+        let origin =
+            open.message.and_then(|no| self.parts.queues.messages.get(no)).and_then(|e| e.origin.attribution());
         let event = Ended { site: self.site(), begun: open.at, at, how, origin };
-        self.shared.detect(&RuleEvent::Ended(&event), self.out);
+        self.parts.detect(&RuleEvent::Ended(&event), self.out);
         if how == Settlement::Done
             && let Some(no) = open.message
-            && self.shared.messages.get(no).is_some_and(|e| e.ids.is_empty())
+            && self.parts.queues.messages.get(no).is_some_and(|e| e.ids.is_empty())
         {
             // What was confirmed is not delivered again: the same content is another message from now on.
-            self.shared.messages.forget(no);
+            self.parts.queues.messages.forget(no);
         }
         let Some(relay) = self.core.leaves else { return };
-        let Some(place) = self.shared.places.get_mut(&relay) else { return };
+        let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
         let over = place.confirmed(key, at, thread) || how != Settlement::Done;
         if over {
             place.answered(key, at, thread);
         } else {
             // Confirmed before any work was seen: the work may be yet to come.
-            self.shared.messages.lingering.push_back((at.max(open.at) + LINGER, relay, key));
+            self.parts.timers.set(at.max(open.at) + LINGER, Due::JobOver(relay, key));
         }
     }
 
@@ -306,13 +306,13 @@ impl Session<'_> {
     pub(super) fn loses_jobs(&mut self, at: Nanos) {
         let relay = self.core.leaves;
         for open in walk(self.core.jobs.take_all()) {
-            if let Some(place) = relay.and_then(|r| self.shared.places.get_mut(&r)) {
+            if let Some(place) = relay.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
                 place.abandoned((self.core.id, open.no), at);
             }
         }
         if self.core.n_jobs > 0 {
-            for (reader, open) in walk(self.shared.elsewhere.lost(self.core.id)) {
-                if let Some(place) = self.shared.places.get_mut(&reader) {
+            for (reader, open) in walk(self.parts.queues.elsewhere.lost(self.core.id)) {
+                if let Some(place) = self.parts.attributor.places.get_mut(&reader) {
                     place.abandoned((self.core.id, open.no), at);
                 }
             }
@@ -322,7 +322,7 @@ impl Session<'_> {
     /// The job that unit `no` is part of the work on; `None` where that is not known.
     pub(super) fn job_of(&self, no: UnitNo) -> Option<JobWork> {
         let through = self.core.through_of(no).filter(|t| !t.torn)?;
-        let place = self.shared.places.get(&self.core.leaves?)?;
+        let place = self.parts.attributor.places.get(&self.core.leaves?)?;
         let settled = through.settled.map(|a| (a.basis, a.tenant));
         let (basis, tenant) = settled.or_else(|| through.votes.first().copied())?;
         if through.votes.iter().any(|(_, t)| *t != tenant) {
@@ -351,46 +351,31 @@ impl Session<'_> {
         let Some(work) = self.job_of(pending.unit) else { return };
         let named = self.core.through_of(pending.unit).map(|t| t.named.clone()).unwrap_or_default();
         let event = Checked { work, at: pending.op.ended, named };
-        self.shared.detect(&RuleEvent::Checked(&event), self.out);
+        self.parts.detect(&RuleEvent::Checked(&event), self.out);
     }
 }
 
-impl super::shared::Shared {
+impl super::parts::Parts {
     /// A job of this origin is worked on at `relay`.
     fn is_worked_at(&mut self, relay: Relay, origin: Origin) {
         if let (Relay::Workload(worker), Whom::Tenant(tenant, _)) = (relay, origin.whom) {
-            self.works_for(worker, tenant);
+            self.map.works_for(worker, tenant);
         }
     }
 
-    /// Jobs that have counted long enough, and deliveries whose publication will not be seen any more.
-    pub(super) fn age_jobs(&mut self, now: Nanos, out: &mut dyn super::output::Output) {
-        while let Some(&(until, relay, key)) = self.messages.lingering.front() {
-            if until > now {
-                break;
-            }
-            self.messages.lingering.pop_front();
-            if let Some(place) = self.places.get_mut(&relay) {
-                place.answered(key, until, None);
+    /// The publication of a message will not be seen any more: whose it is nobody can say.
+    pub(super) fn unpublished(&mut self, no: u64, out: &mut dyn super::output::Output) {
+        if self.queues.messages.get(no).is_none_or(|e| e.published) {
+            return;
+        }
+        let Some((given, later)) = self.queues.messages.identify(no, Origin::NOBODY) else { return };
+        for (relay, key) in given {
+            if let Some(place) = self.attributor.places.get_mut(&relay) {
+                place.identified(key, Whom::Nobody);
             }
         }
-        while let Some(&(until, no)) = self.messages.unpublished.front() {
-            if until > now {
-                break;
-            }
-            self.messages.unpublished.pop_front();
-            if self.messages.get(no).is_none_or(|e| e.published) {
-                continue;
-            }
-            let Some((given, later)) = self.messages.identify(no, Origin::NOBODY) else { continue };
-            for (relay, key) in given {
-                if let Some(place) = self.places.get_mut(&relay) {
-                    place.identified(key, Whom::Nobody);
-                }
-            }
-            for event in later {
-                self.detect(&RuleEvent::Handed(&event), out);
-            }
+        for event in later {
+            self.detect(&RuleEvent::Handed(&event), out);
         }
     }
 }

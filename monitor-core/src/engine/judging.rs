@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::attributor::is_contradicted;
 use super::conn::{CameIn, LocalBind, MAX_USERS, Pending};
 use super::follows::Fate;
 use super::lookups::{self, Kind};
@@ -62,7 +63,10 @@ impl Session<'_> {
     pub(super) fn may_begin_again(&mut self, op: &Operation) {
         let Some(service) = self.core.service else { return };
         let certain = op.kind == OpKind::Data && op.outcome != Outcome::Unknown;
-        if certain && self.core.endpoint.is_some() && !self.shared.binds_sessions(self.core.client_workload, service) {
+        if certain
+            && self.core.endpoint.is_some()
+            && !self.parts.learned.binds_sessions(self.core.client_workload, service)
+        {
             self.core.ledger.begins_again();
         }
     }
@@ -70,7 +74,7 @@ impl Session<'_> {
     /// Several tenants are served with this credential.
     fn is_shared(&self, bound: &Bound) -> bool {
         match bound.claim {
-            Claim::Opaque(id) if bound.slot == Slot::Credential => self.shared.owners.owner(id) == Owner::Shared,
+            Claim::Opaque(id) if bound.slot == Slot::Credential => self.parts.learned.owners.owner(id) == Owner::Shared,
             _ => false,
         }
     }
@@ -79,10 +83,10 @@ impl Session<'_> {
     fn learn_credential(&mut self, pending: &Pending) {
         let Some(credential) = pending.op.credential.filter(|_| pending.op.outcome == Outcome::Ok) else { return };
         if let Some((tenant, class)) = self.core.known_without_bindings(pending.unit) {
-            self.shared.owners.learn(OpaqueId(credential.0), tenant, class);
+            self.parts.learned.owners.learn(OpaqueId(credential.0), tenant, class);
         }
         if let Some(own) = self.core.endpoint {
-            self.shared.owners.presented(OpaqueId(credential.0), own.tenant);
+            self.parts.learned.owners.presented(OpaqueId(credential.0), own.tenant);
         }
     }
 
@@ -99,24 +103,24 @@ impl Session<'_> {
             let (service, tenant) = (self.service(), answer.attribution().map(|a| a.tenant));
             let credential = self.core.session.map(|s| (s.user, s.database));
             let client = self.core.client_workload;
-            self.shared.note_use(service, client, tenant, Verdict::None, credential, op.ended);
+            self.parts.map.note_use(&self.parts.ctx, service, client, tenant, Verdict::None, credential, op.ended);
         }
-        self.shared.note_operation(self.core, pending, answer, Verdict::None, self.out);
+        self.parts.note_operation(self.core, pending, answer, Verdict::None, self.out);
     }
 
     /// Whether it is contradicted whose the client is: this connection's, or one whose request a relay may have passed on
     /// here.
     fn in_doubt(&self, unit: UnitNo) -> bool {
         let Some(known) = self.core.units.iter().rev().find(|u| u.no == unit) else {
-            return self.shared.is_doubtful(self.core);
+            return is_contradicted(self.core.client_workload, &self.parts.ctx.directory);
         };
-        let doubted = |origin: &ConnId| self.shared.doubted.get(origin).is_some();
+        let doubted = |origin: &ConnId| self.parts.attributor.is_doubted(*origin);
         let passed_on = match (&known.came_in, known.said.filter(|_| !known.contradicted).and_then(|a| a.client)) {
             (_, Some(origin)) => doubted(&origin),
             (CameIn::OneOf(origins), None) => origins.iter().any(|(origin, _)| doubted(origin)),
-            (CameIn::Anywhere | CameIn::Broken, None) => self.shared.doubted.len() > 0,
+            (CameIn::Anywhere | CameIn::Broken, None) => self.parts.attributor.doubts_any(),
         };
-        passed_on || self.shared.is_doubtful(self.core)
+        passed_on || is_contradicted(self.core.client_workload, &self.parts.ctx.directory)
     }
 
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
@@ -202,22 +206,32 @@ impl Session<'_> {
         if let Some(tenant) = tenant {
             if self.core.last_user.is_some_and(|last| last != tenant) {
                 let key = (service, pending.protocol, ruling.verdict);
-                *self.shared.stats.switches.entry(key).or_default() += 1;
+                *self.parts.stats.switches.entry(key).or_default() += 1;
             }
             self.core.last_user = Some(tenant);
         }
         if let Some(a) = attribution {
             match ruling.learned {
-                Some(id) if a.class == EvidenceClass::Inferred => self.shared.owners.learn(id, a.tenant, a.class),
-                Some(id) => self.shared.learn_alias(service, id, a.tenant),
+                Some(id) if a.class == EvidenceClass::Inferred => {
+                    self.parts.learned.owners.learn(id, a.tenant, a.class)
+                }
+                Some(id) => self.parts.learned.learn_alias(service, id, a.tenant),
                 None => {}
             }
             self.note_user(op, view, a);
         }
         self.learn_credential(pending);
         let credential = self.core.session.map(|s| (s.user, s.database));
-        self.shared.note_use(service, self.core.client_workload, tenant, ruling.verdict, credential, op.ended);
-        self.shared.note_operation(self.core, pending, answer, ruling.verdict, self.out);
+        self.parts.map.note_use(
+            &self.parts.ctx,
+            service,
+            self.core.client_workload,
+            tenant,
+            ruling.verdict,
+            credential,
+            op.ended,
+        );
+        self.parts.note_operation(self.core, pending, answer, ruling.verdict, self.out);
 
         self.uncover(op, answer, &ruling);
         let live = view
@@ -251,9 +265,9 @@ impl Session<'_> {
             otherwise_bound,
         };
         if let (Some(cause), Some(service)) = (&event.cause, self.core.service) {
-            self.shared.downstream.note(cause.service, cause.name, service, event.scoped().ok());
+            self.parts.map.downstream.note(cause.service, cause.name, service, event.scoped().ok());
         }
-        self.shared.detect(&RuleEvent::Use(&event), self.out);
+        self.parts.detect(&RuleEvent::Use(&event), self.out);
         self.tell_keys(pending, answer);
         self.tell_cookies(pending, answer);
         self.tell_served(pending, answer);
@@ -269,7 +283,7 @@ impl Session<'_> {
         let (at, verb, target) = (op.ended, op.verb, op.target);
         let whole = op.outcome == Outcome::Ok;
         let event = KeyWork { site: self.site(), at, verb, target, answer, whole, uses: &pending.keys };
-        self.shared.detect(&RuleEvent::Keys(&event), self.out);
+        self.parts.detect(&RuleEvent::Keys(&event), self.out);
     }
 
     /// The database that the connection was opened with, as a value that may be some tenant's.
@@ -305,7 +319,7 @@ impl Session<'_> {
             // No choice is learned from what is inferred; that a value is not one tenant's alone may be.
             for bound in &view.chosen {
                 if self.is_chosen_for(bound, pending, view) {
-                    self.shared.selectors.tended(service, bound, a.tenant);
+                    self.parts.learned.selectors.tended(service, bound, a.tenant);
                 }
             }
             later.extend(view.chosen.iter().map(|b| (*b, false)));
@@ -313,7 +327,7 @@ impl Session<'_> {
         }
         for bound in &view.chosen {
             let chosen = self.is_chosen_for(bound, pending, view);
-            let selectors = &mut self.shared.selectors;
+            let selectors = &mut self.parts.learned.selectors;
             match selectors.standing(service, bound, a.tenant) {
                 Standing::Of(t) if t != a.tenant => later.push((*bound, chosen)),
                 _ if chosen => selectors.used(service, bound, a.tenant, true),
@@ -326,25 +340,26 @@ impl Session<'_> {
     /// Whether an operation can only touch what is nobody's, on a service that is divided by schemas alone or by keys.
     fn is_common(&self, pending: &Pending, view: &View, a: Attribution) -> bool {
         let (service, op) = (self.service(), &pending.op);
-        let divided = |slot| self.shared.selectors.is_divided(service, slot);
+        let divided = |slot| self.parts.learned.selectors.is_divided(service, slot);
         // A read that gives nothing has no use of a key to tell, and is one.
         let names_key = pending.protocol == Protocol::Redis && op.target != Sym::EMPTY;
         if names_key || !pending.keys.is_empty() {
             // Where connections carry nothing of a tenant's, only what a key holds can be somebody's, and that is told
             // by what is handed over: a lock, a counter, a session under its own id are used by everybody in turn.
-            return !self.shared.lookups.binds_connections(service)
+            return !self.parts.learned.lookups.binds_connections(service)
                 && ![Slot::Database, Slot::User].into_iter().any(divided);
         }
         let nobodys = |b: &Bound| {
-            b.slot != Slot::Schema || self.shared.selectors.standing(service, b, a.tenant) == Standing::Nobody
+            b.slot != Slot::Schema || self.parts.learned.selectors.standing(service, b, a.tenant) == Standing::Nobody
         };
         let named = |claim: &Claim| matches!(claim, Claim::Tenant(_));
         // A name without a schema is in everybody's, where the path is nobody's.
         let default =
-            || !self.shared.lookups.by_path(service) && view.chosen.iter().all(|b| b.slot != Slot::SearchPath);
+            || !self.parts.learned.lookups.by_path(service) && view.chosen.iter().all(|b| b.slot != Slot::SearchPath);
         op.tables.is_some_and(|t| !t.schemas.iter().any(named) && (!t.unqualified || default()))
             && self
-                .shared
+                .parts
+                .learned
                 .lookups
                 .by_schema_only(service, divided(Slot::Schema) || self.may_name_own_schemas(view.order, a.tenant))
             && view.chosen.iter().all(nobodys)
@@ -353,7 +368,7 @@ impl Session<'_> {
     /// Whether statements of this connection, up to the use of that order, name schemas of which it has not shown yet whose
     /// they are.
     fn may_name_own_schemas(&self, order: u32, tenant: TenantId) -> bool {
-        let unsure = |b: Bound| self.shared.selectors.standing(self.service(), &b, tenant) == Standing::Unsure;
+        let unsure = |b: Bound| self.parts.learned.selectors.standing(self.service(), &b, tenant) == Standing::Unsure;
         self.core.follows.names_schemas && self.core.follows.schema_before(order).is_none_or(unsure)
     }
 
@@ -369,7 +384,7 @@ impl Session<'_> {
     ) -> Option<Ruling> {
         let (service, op, first) = (self.service(), &pending.op, fate.is_none());
         if first {
-            self.shared.lookups.used(service);
+            self.parts.learned.lookups.used(service);
         }
         if ruling.verdict == Verdict::Revalidated {
             if let Some(bound) = ruling.binding.filter(|_| first) {
@@ -386,10 +401,11 @@ impl Session<'_> {
         };
         // The look-up of a session notes that it was used: no use of what was left there either, but not sure to be none.
         let touches = lookups::writes(op)
-            && (self.shared.lookups.is_looked_up(service, op) || self.core.follows.holds_read_of(op.target, a.tenant));
+            && (self.parts.learned.lookups.is_looked_up(service, op)
+                || self.core.follows.holds_read_of(op.target, a.tenant));
         if !lookups::reads(op) {
             if open_to_doubt && first && op.tables.is_some_and(|t| t.writes) {
-                self.shared.lookups.wrote_unbound(service, op);
+                self.parts.learned.lookups.wrote_unbound(service, op);
             }
             if !touches {
                 return Some(ruling);
@@ -398,9 +414,9 @@ impl Session<'_> {
         let of = |unit| self.core.known_for(unit).map(|a| a.tenant);
         let amid = touches || self.core.follows.is_amid(view.order, a.tenant, of);
         if amid && first && !touches {
-            self.shared.lookups.read_amid(service, op);
+            self.parts.learned.lookups.read_amid(service, op);
         }
-        if !open_to_doubt || self.shared.lookups.is_no_look_up(service, op) {
+        if !open_to_doubt || self.parts.learned.lookups.is_no_look_up(service, op) {
             if first && !amid {
                 self.learn_look_up(pending, view, a);
             }
@@ -411,9 +427,9 @@ impl Session<'_> {
             Fate::Open if self.hold(a.tenant, pending) => None,
             Fate::Bound(bound) => {
                 if !amid {
-                    self.shared.lookups.read_before(service, op, a.tenant);
+                    self.parts.learned.lookups.read_before(service, op, a.tenant);
                 }
-                Some(match self.shared.lookups.kind(service, op) {
+                Some(match self.parts.learned.lookups.kind(service, op) {
                     Kind::Directory if !touches => {
                         Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned: None }
                     }
@@ -433,7 +449,7 @@ impl Session<'_> {
         match self.fate(view.order, a.tenant) {
             Fate::Bound(_) => {
                 let service = self.service();
-                self.shared.lookups.read_before(service, &pending.op, a.tenant);
+                self.parts.learned.lookups.read_before(service, &pending.op, a.tenant);
             }
             Fate::Open => self.learn_later(a.tenant, pending),
             Fate::Not | Fate::Unclear => {}
@@ -445,12 +461,12 @@ impl Session<'_> {
         let (service, op) = (self.service(), &pending.op);
         if !is_of_connection(bound.slot) || matches!(bound.claim, Claim::Chosen(_)) {
             // Other bindings are told when they are made.
-            self.shared.note_binding(service, bound.slot, Some(a.tenant), op.ended);
-            self.shared.lookups.bound_by(service, bound.slot);
+            self.parts.map.note_binding(service, bound.slot, Some(a.tenant), op.ended);
+            self.parts.learned.lookups.bound_by(service, bound.slot);
         }
         // What was left behind for the same tenant may meet its next look-up.
         if bound.unit == pending.unit || self.core.follows.is_first_after(bound, view.order) {
-            self.shared.lookups.used_bound(service, op);
+            self.parts.learned.lookups.used_bound(service, op);
         }
     }
 
@@ -470,23 +486,23 @@ impl Session<'_> {
             unit: pending.unit,
             tenant: a.tenant,
             author: &|no| self.core.known_for(no).map(|a| a.tenant),
-            alias: &|id| self.shared.alias(service, id, Some(a.tenant)),
-            credential: &|id| self.shared.owners.owner_for(id, a.tenant),
+            alias: &|id| self.parts.learned.alias(service, id, Some(a.tenant)),
+            credential: &|id| self.parts.learned.owners.owner_for(id, a.tenant),
             // The path decides which table a name without a schema stands for, and nothing about the others.
             governs: &|b| b.slot != Slot::SearchPath || pending.op.tables.is_none_or(|t| t.unqualified),
-            standing: &|b| self.shared.selectors.standing(service, b, a.tenant),
+            standing: &|b| self.parts.learned.selectors.standing(service, b, a.tenant),
             common,
             minimum: self.minimum(),
             other,
-            binds_sessions: self.shared.binds_sessions(self.core.client_workload, service),
+            binds_sessions: self.parts.learned.binds_sessions(self.core.client_workload, service),
         });
         for (bound, chosen) in later {
-            self.shared.selectors.used(service, &bound, a.tenant, chosen);
+            self.parts.learned.selectors.used(service, &bound, a.tenant, chosen);
         }
         // Whose it is will show; that tenants are told apart there does already.
-        let unsure = |b: &&Bound| self.shared.selectors.standing(service, b, a.tenant) == Standing::Unsure;
+        let unsure = |b: &&Bound| self.parts.learned.selectors.standing(service, b, a.tenant) == Standing::Unsure;
         if first && let Some(bound) = view.chosen.iter().find(unsure) {
-            self.shared.note_binding(service, bound.slot, None, pending.op.ended);
+            self.parts.map.note_binding(service, bound.slot, None, pending.op.ended);
         }
         (ruling, other)
     }
@@ -526,7 +542,7 @@ impl Session<'_> {
             // in a tenant's column.
             let names = matches!(bound.claim, Claim::Tenant(_)) || bound.slot == Slot::Marker;
             if names && op.outcome == Outcome::Ok {
-                self.shared.lookups.bound_by(service, bound.slot);
+                self.parts.learned.lookups.bound_by(service, bound.slot);
             }
         }
         if !all.is_empty() {
@@ -549,6 +565,6 @@ impl Session<'_> {
             answer: if whose_tenant.is_some() { whose } else { answer },
             uncovered: Some((op.ended, op.verb, op.target)),
         };
-        self.shared.detect(&RuleEvent::Ineffective(&event), self.out);
+        self.parts.detect(&RuleEvent::Ineffective(&event), self.out);
     }
 }

@@ -1,6 +1,6 @@
 //! Messages of queues by what identifies them: joins publication and delivery.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -87,10 +87,6 @@ pub(super) struct Messages {
     by_id: FxHashMap<(u32, Fingerprint), u64>,
     by_content: BTreeSet<Alike>,
     latest: u64,
-    /// Jobs whose end is not known: until when they count.
-    pub(super) lingering: VecDeque<(Nanos, Relay, RequestKey)>,
-    /// Deliveries whose publication has not been seen yet: until when it may still come.
-    pub(super) unpublished: VecDeque<(Nanos, u64)>,
 }
 
 impl Messages {

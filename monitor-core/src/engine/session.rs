@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 
 use super::conn::{Core, LocalBind, MAX_OPEN, MAX_PENDING, Open, Pending};
 use super::output::Output;
-use super::shared::Shared;
+use super::parts::Parts;
+use super::timers::{Due, PATIENCE};
 use crate::attribute::forwarded::{Outbound, Settled};
 use crate::decode::{Disturbance, Mark, SessionStart, Sink};
 use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
@@ -23,7 +24,7 @@ use crate::model::{
 
 /// A connection's events on their way to ledger and rules.
 pub(super) struct Session<'a> {
-    pub(super) shared: &'a mut Shared,
+    pub(super) parts: &'a mut Parts,
     pub(super) core: &'a mut Core,
     pub(super) out: &'a mut dyn Output,
     /// Set when the decoder gives up.
@@ -36,7 +37,7 @@ impl Session<'_> {
     }
 
     pub(super) fn minimum(&self) -> Strength {
-        self.shared.services.get(self.service().0 as usize).map_or(Strength::V2, |s| s.minimum)
+        self.parts.map.services.get(self.service().0 as usize).map_or(Strength::V2, |s| s.minimum)
     }
 
     pub(super) fn site(&self) -> Site {
@@ -46,7 +47,7 @@ impl Session<'_> {
     /// Something of this connection was missed.
     pub(super) fn misses(&mut self, at: Nanos) {
         let core = &*self.core;
-        self.shared.missed.on(core.service, core.endpoint.map(|a| a.tenant), core.client_workload, at);
+        self.parts.judge.missed.on(core.service, core.endpoint.map(|a| a.tenant), core.client_workload, at);
     }
 
     /// A request was read: if it is a new one, the place in the connection is known.
@@ -84,6 +85,12 @@ impl Session<'_> {
         for pending in walk(self.core.pending.take(no)) {
             self.judge(&pending);
         }
+    }
+
+    /// The unit of work that is open.
+    pub(super) fn current_unit(&self) -> Option<UnitNo> {
+        let unit = self.core.unit;
+        unit.open.then_some(unit.no)
     }
 
     /// Judges all that waits, in order; what belongs to unit `but` goes on waiting.
@@ -141,7 +148,7 @@ impl Session<'_> {
                         answer: whose,
                         uncovered: None,
                     };
-                    self.shared.detect(&RuleEvent::Ineffective(&event), self.out);
+                    self.parts.detect(&RuleEvent::Ineffective(&event), self.out);
                 } else {
                     self.core.ineffective = Some((local, whose));
                 }
@@ -152,7 +159,7 @@ impl Session<'_> {
         } else if !unit.forwarded || self.core.attribution_of(unit.no).is_some() {
             self.flush(unit.no);
         } else if !self.core.pending.is_empty() {
-            self.shared.waiting.push_back((at, self.core.id));
+            self.parts.timers.set(at + PATIENCE, Due::GiveUpWaiting(self.core.id));
         }
     }
 
@@ -202,34 +209,34 @@ impl Session<'_> {
                 let warned = op.warned_ineffective;
                 self.core.unit.local = Some(LocalBind { slot, at: op.ended, warned });
             }
-            Scope::Session => self.shared.learn_session_binding(self.core.client_workload, service),
+            Scope::Session => self.parts.learned.learn_session_binding(self.core.client_workload, service),
             Scope::Startup => {}
         }
         if strength >= self.minimum() {
             let tenant = match claim {
                 Claim::Tenant(t) => Some(t),
-                Claim::Opaque(id) => self.shared.alias(service, id, None),
+                Claim::Opaque(id) => self.parts.learned.alias(service, id, None),
                 _ => None,
             };
-            self.shared.note_binding(service, slot, tenant, op.ended);
-            self.shared.lookups.bound_by(service, slot);
+            self.parts.map.note_binding(service, slot, tenant, op.ended);
+            self.parts.learned.lookups.bound_by(service, slot);
         }
     }
 }
 
 impl Sink for Session<'_> {
     fn claim(&mut self, slot: Slot, name: &str, value: &str) -> Claim {
-        let policy = self.shared.policy(self.core.service);
-        policy.claim(&self.shared.tenants, self.shared.settings.salt, slot, name, value)
+        let policy = self.parts.map.policy(&self.parts.ctx, self.core.service);
+        policy.claim(&self.parts.ctx.tenants, self.parts.ctx.settings.salt, slot, name, value)
     }
 
     fn setting_binds(&self, name: &str) -> bool {
-        self.shared.policy(self.core.service).setting_binds(name)
+        self.parts.map.policy(&self.parts.ctx, self.core.service).setting_binds(name)
     }
 
     fn marker(&mut self, place: MarkerPlace, name: &str, value: &str) -> Claim {
-        let policy = self.shared.policy(self.core.service);
-        policy.marker(&self.shared.tenants, self.shared.settings.salt, place, name, value)
+        let policy = self.parts.map.policy(&self.parts.ctx, self.core.service);
+        policy.marker(&self.parts.ctx.tenants, self.parts.ctx.settings.salt, place, name, value)
     }
 
     fn wants_values(&self, from: Side) -> bool {
@@ -237,11 +244,11 @@ impl Sink for Session<'_> {
     }
 
     fn intern(&mut self, name: &str) -> Sym {
-        self.shared.names.hear(name, self.core.protocol)
+        self.parts.ctx.names.hear(name, self.core.protocol)
     }
 
     fn word(&mut self, word: &'static str) -> Sym {
-        self.shared.names.intern(word)
+        self.parts.ctx.names.intern(word)
     }
 
     fn started(&mut self, start: SessionStart) {
@@ -267,15 +274,16 @@ impl Sink for Session<'_> {
         if self.core.open.len() >= MAX_OPEN {
             // What is not remembered is as good as lost.
             if let Some(relay) = self.core.enters {
-                self.shared.forwarding.distrusts(relay, at);
+                self.parts.attributor.forwarding.distrusts(relay, at);
             }
             return;
         }
         let mut entered = false;
         if let (Some(relay), Some(print)) = (self.core.enters, print)
-            && self.shared.is_relay(relay, self.core.protocol)
+            && self.parts.attributor.is_relay(relay, self.core.protocol)
         {
-            self.shared.enters(relay, print, self.core, request, at);
+            let (attributor, directory) = (&mut self.parts.attributor, &self.parts.ctx.directory);
+            attributor.enter(relay, print, self.core, (request, at), directory);
             entered = true;
         }
         self.core.open.push(Open { request, begun: at, print, entered, cut: false });
@@ -311,10 +319,10 @@ impl Sink for Session<'_> {
         self.fold(begins_again.then_some(op.request));
         if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
             // What its sender was answered is not known.
-            self.shared.missed.on(None, None, self.core.client_workload, op.ended);
+            self.parts.judge.missed.on(None, None, self.core.client_workload, op.ended);
             if let (Protocol::Http, Some(service)) = (self.core.protocol, self.core.service) {
                 let tenant = self.core.endpoint.map(|a| a.tenant);
-                self.shared.missed.unanswered(service, tenant, op.ended);
+                self.parts.judge.missed.unanswered(service, tenant, op.ended);
             }
         }
         if op.kind == OpKind::Deliver {
@@ -356,7 +364,7 @@ impl Sink for Session<'_> {
         let posts = op.kind == OpKind::Publish;
         let wait = !self.known()
             && op.request != 0
-            && (data || asks || posts || pending.cookies.is_some() || self.shared.settings.operations);
+            && (data || asks || posts || pending.cookies.is_some() || self.parts.ctx.settings.operations);
         if wait && self.core.pending.len() < MAX_PENDING {
             self.core.pending.push(pending.unit, pending);
         } else {
@@ -372,9 +380,9 @@ impl Sink for Session<'_> {
             self.is_answered(request, at);
         }
         let Some(request_print) = open.print else { return };
-        let mut settled = std::mem::take(&mut self.shared.settled);
+        let mut settled = std::mem::take(&mut self.parts.attributor.settled);
         if let Some(relay) = self.core.enters.filter(|_| open.entered) {
-            let f = &mut self.shared.forwarding;
+            let f = &mut self.parts.attributor.forwarding;
             let id = (self.core.id, request, open.begun);
             f.passed_on(relay, request_print, id, at, print, &mut settled);
         }
@@ -387,28 +395,28 @@ impl Sink for Session<'_> {
                 answered: at,
                 reply: print,
             };
-            let origins = self.shared.forwarding.leave(relay, request_print, outbound, &mut settled);
+            let origins = self.parts.attributor.forwarding.leave(relay, request_print, outbound, &mut settled);
             self.core.came_in_on(origins);
         }
-        self.shared.settled = settled;
+        self.parts.attributor.settled = settled;
     }
 
     fn token(&mut self, scheme: &str, token: &str) -> Option<Token> {
-        let before = self.shared.tokens.n_unchecked();
-        let known = self.shared.token(self.core.service, scheme, token);
-        if self.shared.tokens.n_unchecked() > before {
+        let before = self.parts.tokens.n_unchecked();
+        let known = self.parts.token(self.core.service, scheme, token);
+        if self.parts.tokens.n_unchecked() > before {
             self.decode_error("token_unchecked");
         }
         known
     }
 
     fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
-        self.shared.canaries.within(text)
+        self.parts.ctx.canaries.within(text)
     }
 
     fn speaks(&mut self, protocol: Protocol) {
         self.core.protocol = protocol;
-        if let Some(service) = self.core.service.and_then(|s| self.shared.service_mut(s)) {
+        if let Some(service) = self.core.service.and_then(|s| self.parts.map.service_mut(s)) {
             service.protocol = protocol;
         }
     }
@@ -418,7 +426,9 @@ impl Sink for Session<'_> {
     }
 
     fn mcp(&mut self, exchange: &Exchange) {
-        self.shared.note_tools(self.core.service, exchange);
+        if let Some(service) = self.core.service {
+            self.parts.map.tools.note(service, exchange);
+        }
         self.exchanged(exchange);
     }
 
@@ -433,7 +443,7 @@ impl Sink for Session<'_> {
         }
         let used = self.core.endpoint.map(|a| a.tenant);
         let event = Desync { site: self.site(), at, how: How::Unasked, used, owner: None };
-        self.shared.detect(&RuleEvent::Desync(event), self.out);
+        self.parts.detect(&RuleEvent::Desync(event), self.out);
     }
 
     fn status(&mut self, at: Nanos, status: TxStatus) {
@@ -448,7 +458,7 @@ impl Sink for Session<'_> {
 
     fn disturbed(&mut self, at: Nanos, why: Disturbance) {
         self.fold(None);
-        *self.shared.stats.disturbances.entry(why.name()).or_default() += 1;
+        *self.parts.stats.disturbances.entry(why.name()).or_default() += 1;
         self.core.disturbed = true;
         self.core.astray = true;
         self.misses(at);
@@ -458,7 +468,7 @@ impl Sink for Session<'_> {
         self.loses_jobs(at);
         for open in self.core.open.drain(..) {
             if let (Some(relay), Some(print), true) = (self.core.enters, open.print, open.entered) {
-                self.shared.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
+                self.parts.attributor.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
             }
         }
         // Some request of the unit may be what was lost.
@@ -472,14 +482,14 @@ impl Sink for Session<'_> {
                 borrow.torn = true;
             }
         }
-        if let Some(place) = self.core.leaves.and_then(|r| self.shared.places.get_mut(&r)) {
+        if let Some(place) = self.core.leaves.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.replies.forget(self.core.id);
             place.works.miss(at);
         }
         self.core.unit.local = None;
         self.core.ineffective = None;
         for relay in [self.core.enters, self.core.leaves].into_iter().flatten() {
-            self.shared.forwarding.disturbed(relay);
+            self.parts.attributor.forwarding.disturbed(relay);
         }
         self.missed_here();
         // Whoever waits on this connection has lost its evidence.
@@ -496,6 +506,6 @@ impl Sink for Session<'_> {
     }
 
     fn decode_error(&mut self, kind: &'static str) {
-        *self.shared.stats.decode_errors.entry((self.core.protocol, kind)).or_default() += 1;
+        *self.parts.stats.decode_errors.entry((self.core.protocol, kind)).or_default() += 1;
     }
 }

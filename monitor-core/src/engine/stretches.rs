@@ -5,7 +5,7 @@
 
 use super::conn::Lent;
 use super::session::Session;
-use super::through::SETTLE;
+use super::timers::{Due, LOOK_THROUGH};
 use crate::attribute::through::{Borrow, Follows, Handed, Setting};
 use crate::model::{Claim, Nanos, Strength, TenantId, UnitNo};
 
@@ -28,7 +28,7 @@ impl Session<'_> {
         if !unit.open {
             self.begin_unit(request, at);
         } else if unit.latest_at != at && self.core.borrow.is_some() {
-            let place = self.outbound().and_then(|r| self.shared.places.get(&r));
+            let place = self.outbound().and_then(|r| self.parts.attributor.places.get(&r));
             self.core.step = place.map(|place| (request, Borrow::begin(place, at)));
         }
         self.core.unit.latest = request;
@@ -39,7 +39,7 @@ impl Session<'_> {
     /// transaction inside of one.
     pub(super) fn fold(&mut self, begins: Option<u64>) {
         let Some((request, mut step)) = self.core.step.take() else { return };
-        let Some(place) = self.core.leaves.and_then(|r| self.shared.places.get(&r)) else { return };
+        let Some(place) = self.core.leaves.and_then(|r| self.parts.attributor.places.get(&r)) else { return };
         let setting =
             Setting { protocol: self.core.protocol, held: self.core.unit.held, bound: self.bound_by_stretch() };
         let Some(borrow) = &mut self.core.borrow else { return };
@@ -60,7 +60,7 @@ impl Session<'_> {
             self.retag(left, first, begun);
             before = tail;
         }
-        let begun = self.core.borrow.as_ref().map_or(self.shared.now, |b| b.begun);
+        let begun = self.core.borrow.as_ref().map_or(self.parts.ctx.now, |b| b.begun);
         self.hand_over(before, request, begun);
     }
 
@@ -68,7 +68,7 @@ impl Session<'_> {
     fn hand_over(&mut self, borrow: Borrow, request: u64, at: Nanos) {
         let (no, first) = (self.core.unit.no, self.core.unit.first);
         self.core.borrows.push_back(Lent { no, ended: at, until: Some(request), borrow });
-        self.shared.due.push_back((self.shared.now + SETTLE, self.core.id));
+        self.parts.timers.set(self.parts.ctx.now + LOOK_THROUGH, Due::LookThrough(self.core.id));
         if self.core.earlier.len() >= MAX_EARLIER {
             self.core.earlier.remove(0);
         }

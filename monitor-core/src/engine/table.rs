@@ -12,11 +12,10 @@ use smallvec::SmallVec;
 use super::conn::Conn;
 use super::index::{Index, Parties, Party};
 use super::output::Output;
+use super::parts::Parts;
 use super::session::Session;
-use super::shared::Shared;
 use crate::attribute::forwarded::Settled;
 use crate::attribute::through::Whom;
-use crate::detect::{Desync, How, RuleEvent, Site};
 use crate::model::settings::Limits;
 use crate::model::steps::{step, walk};
 use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie, ThreadId, WorkloadId};
@@ -101,15 +100,15 @@ impl Table {
         self.index.has(party)
     }
 
-    pub(super) fn opened(&mut self, o: &Opened, shared: &mut Shared, out: &mut dyn Output) {
+    pub(super) fn opened(&mut self, o: &Opened, parts: &mut Parts, out: &mut dyn Output) {
         if let Some(&(id, end)) = self.by_cookie.get(&o.cookie) {
             // The source has learned more about a socket it told of before.
-            self.change(id, |conn| conn.learn(usize::from(end), o, shared));
+            self.change(id, |conn| conn.learn(usize::from(end), o, parts));
             return;
         }
         let joined = self.other_half(o);
         if joined.is_none() && self.conns.len() >= self.limits.flows.max(2) {
-            self.evict(o.at, shared, out);
+            self.evict(o.at, parts, out);
         }
         let (id, end) = match joined {
             Some(found) => found,
@@ -127,13 +126,13 @@ impl Table {
                     alike.remove(0);
                 }
                 alike.push(id);
-                shared.stats.flows_undecided += 1;
+                parts.stats.flows_undecided += 1;
                 (id, 0)
             }
         };
         self.by_cookie.insert(o.cookie, (id, end as u8));
         if let Some(cgroup) = o.cgroup
-            && shared.directory.of_cgroup(cgroup).is_none()
+            && parts.ctx.directory.of_cgroup(cgroup).is_none()
             && self.unidentified.len() < 4096
         {
             let waiting = self.unidentified.entry(cgroup).or_default();
@@ -147,13 +146,13 @@ impl Table {
                 e.cgroup = o.cgroup;
                 e.watched = true;
             }
-            conn.learn(end, o, shared);
+            conn.learn(end, o, parts);
             if joined.is_some() {
-                conn.ask(shared, out);
+                conn.ask(parts, out);
             }
         });
         self.count(id);
-        self.keep_within(o.at, shared, out);
+        self.keep_within(o.at, parts, out);
     }
 
     /// Changes a connection in a way that others may come to take part in it.
@@ -169,13 +168,13 @@ impl Table {
         &mut self,
         id: ConnId,
         n: usize,
-        shared: &mut Shared,
+        parts: &mut Parts,
         out: &mut dyn Output,
         f: impl FnOnce(&mut Reassembler, &mut dyn Deliver),
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (before, entered) = (conn.core.enters, conn.core.enters.map(Party::Enters));
-        conn.feed(shared, out, f);
+        conn.feed(parts, out, f);
         // What the bytes say may tell who is the client; the rest stays as it is.
         if conn.core.enters != before {
             let enters = conn.core.enters.map(Party::Enters);
@@ -213,12 +212,12 @@ impl Table {
         })
     }
 
-    pub(super) fn segment(&mut self, s: &Segment<'_>, shared: &mut Shared, out: &mut dyn Output) {
+    pub(super) fn segment(&mut self, s: &Segment<'_>, parts: &mut Parts, out: &mut dyn Output) {
         let Some(&(id, end)) = self.by_cookie.get(&s.cookie) else {
-            shared.stats.orphans += 1;
-            shared.stats.bytes_unfollowed += u64::from(s.len);
+            parts.stats.orphans += 1;
+            parts.stats.bytes_unfollowed += u64::from(s.len);
             // Of a connection that is not followed, or not any more: nobody reads it.
-            shared.missed.anywhere(s.at);
+            parts.judge.missed.anywhere(s.at);
             return;
         };
         let Some(conn) = self.conns.get_mut(&id) else { return };
@@ -230,41 +229,35 @@ impl Table {
             conn.sent_by(from, s.thread);
         }
         let incoming = Incoming { from, at: s.at, seq: s.seq, ack: s.ack, len: s.len, bytes: s.bytes };
-        self.feed(id, s.bytes.len(), shared, out, |stream, deliver| stream.segment(incoming, deliver));
-        self.enter_late(shared, out);
-        self.keep_within(s.at, shared, out);
+        self.feed(id, s.bytes.len(), parts, out, |stream, deliver| stream.segment(incoming, deliver));
+        self.enter_late(parts, out);
+        self.keep_within(s.at, parts, out);
     }
 
     /// A thread has read what a socket received.
-    pub(super) fn read_by(
-        &mut self,
-        cookie: SocketCookie,
-        thread: ThreadId,
-        shared: &mut Shared,
-        out: &mut dyn Output,
-    ) {
+    pub(super) fn read_by(&mut self, cookie: SocketCookie, thread: ThreadId, parts: &mut Parts, out: &mut dyn Output) {
         if let Some(&(id, end)) = self.by_cookie.get(&cookie)
             && let Some(conn) = self.conns.get_mut(&id)
             && let Some(client) = conn.client
         {
             let by_server = client != usize::from(end);
-            let mut session = Session { shared, core: &mut conn.core, out, gave_up: false };
+            let mut session = Session { parts, core: &mut conn.core, out, gave_up: false };
             if by_server { session.request_is_read(thread) } else { session.reply_is_read(thread) }
         }
     }
 
-    pub(super) fn closed(&mut self, at: Nanos, cookie: SocketCookie, shared: &mut Shared, out: &mut dyn Output) {
+    pub(super) fn closed(&mut self, at: Nanos, cookie: SocketCookie, parts: &mut Parts, out: &mut dyn Output) {
         let Some((id, end)) = self.by_cookie.remove(&cookie) else { return };
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if let Some(e) = conn.ends.get_mut(usize::from(end)) {
             e.cookie = None;
         }
         if conn.ends.iter().all(|e| e.cookie.is_none()) {
-            self.remove(id, at, shared, out);
+            self.remove(id, at, parts, out);
         }
     }
 
-    pub(super) fn remove(&mut self, id: ConnId, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+    pub(super) fn remove(&mut self, id: ConnId, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         let Some(mut conn) = self.conns.remove(&id) else { return };
         self.forget(&conn);
         self.index.update(id, &conn.parties(), &Parties::new());
@@ -289,26 +282,26 @@ impl Table {
                 self.by_addresses.remove(&addresses);
             }
         }
-        conn.close(at, shared, out);
+        conn.close(at, parts, out);
     }
 
     /// A cgroup got its name: sockets that waited for it are identified.
-    pub(super) fn identified(&mut self, cgroup: CgroupId, shared: &mut Shared) {
+    pub(super) fn identified(&mut self, cgroup: CgroupId, parts: &mut Parts) {
         for id in walk(self.unidentified.remove(&cgroup).unwrap_or_default()) {
-            self.change(id, |conn| conn.identify(shared));
+            self.change(id, |conn| conn.identify(parts));
         }
     }
 
     /// More is known of some who take part in connections than when those were opened.
-    pub(super) fn identify_again(&mut self, shared: &mut Shared, who: &[Party]) {
+    pub(super) fn identify_again(&mut self, parts: &mut Parts, who: &[Party]) {
         let all: BTreeSet<ConnId> = who.iter().flat_map(|party| self.index.of(*party)).collect();
         for id in all {
-            self.change(id, |conn| conn.identify(shared));
+            self.change(id, |conn| conn.identify(parts));
         }
     }
 
     /// Connections that knew only the address `ip`, as the made-up workload `bare`: it has a name now.
-    pub(super) fn named_late(&mut self, ip: IpAddr, bare: WorkloadId, shared: &mut Shared) {
+    pub(super) fn named_late(&mut self, ip: IpAddr, bare: WorkloadId, parts: &mut Parts) {
         for id in self.index.of(Party::Workload(bare)) {
             self.change(id, |conn| {
                 let mut any = false;
@@ -319,94 +312,76 @@ impl Table {
                     }
                 }
                 if any {
-                    conn.identify(shared);
+                    conn.identify(parts);
                 }
             });
         }
     }
 
     /// Tells connections for whom their units turned out to be.
-    pub(super) fn settle(&mut self, shared: &mut Shared, out: &mut dyn Output) {
-        while !shared.settled.is_empty() {
-            let settled: Vec<Settled> = shared.settled.drain(..).collect();
+    pub(super) fn settle(&mut self, parts: &mut Parts, out: &mut dyn Output) {
+        while !parts.attributor.settled.is_empty() {
+            let settled: Vec<Settled> = parts.attributor.settled.drain(..).collect();
             for s in &settled {
                 if let Some(service) = s.origin.and_then(|o| self.conns.get(&o)).and_then(|c| c.core.service)
-                    && let Some(service) = shared.service_mut(service)
+                    && let Some(service) = parts.map.service_mut(service)
                 {
                     service.relay = true;
                 }
                 if let Some(conn) = self.conns.get_mut(&s.conn) {
-                    Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }.settle(s);
+                    Session { parts: &mut *parts, core: &mut conn.core, out: &mut *out, gave_up: false }.settle(s);
                 }
             }
         }
     }
 
-    /// Units of work whose time to be looked at has come.
-    pub(super) fn look_through(&mut self, now: Nanos, shared: &mut Shared, out: &mut dyn Output) {
-        while let Some(&(due, id)) = shared.due.front() {
-            if due > now {
-                break;
-            }
-            shared.due.pop_front();
-            if let Some(conn) = self.conns.get_mut(&id) {
-                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
-                    .look_through(now, false);
-            }
-        }
-    }
-
-    /// Answers of shared processes that are due to be compared with what those had been told.
-    pub(super) fn check_answers(&mut self, now: Nanos, shared: &mut Shared, out: &mut dyn Output) {
-        while let Some(&(due, id, request)) = shared.answers.front() {
-            if due > now {
-                break;
-            }
-            shared.answers.pop_front();
-            let Some(conn) = self.conns.get_mut(&id) else { continue };
-            let mut session = Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false };
-            let Some((shifted, used)) = session.check_answer(request) else { continue };
-            let via = shifted.via;
-            let site = Site { service: via.service, workload: via.workload, flow: via.flow };
-            let how = How::Shifted { times: shifted.times, alike: shifted.alike };
-            shared.detect(&RuleEvent::Desync(Desync { site, at: due, how, used, owner: shifted.owner }), out);
+    /// Works on one connection, if it is still there.
+    pub(super) fn with(
+        &mut self,
+        id: ConnId,
+        parts: &mut Parts,
+        out: &mut dyn Output,
+        f: impl FnOnce(&mut Session<'_>),
+    ) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            f(&mut Session { parts, core: &mut conn.core, out, gave_up: false });
         }
     }
 
     /// The input has ended.
-    pub(super) fn finish(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+    pub(super) fn finish(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         let mut ids: Vec<ConnId> = self.conns.keys().copied().collect();
         ids.sort();
         for id in ids {
-            self.feed(id, 0, shared, out, |stream, deliver| stream.close(at, deliver));
-            self.settle(shared, out);
+            self.feed(id, 0, parts, out, |stream, deliver| stream.close(at, deliver));
+            self.settle(parts, out);
         }
-        self.settle(shared, out);
+        self.settle(parts, out);
         let mut ids: Vec<ConnId> = self.conns.keys().copied().collect();
         ids.sort();
         // Who works for others is judged while it is still known who they were.
         for id in &ids {
             if let Some(conn) = self.conns.get_mut(id) {
-                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
+                Session { parts: &mut *parts, core: &mut conn.core, out: &mut *out, gave_up: false }
                     .look_through(at, true);
             }
         }
         for id in ids {
-            self.remove(id, at, shared, out);
+            self.remove(id, at, parts, out);
         }
     }
 
     /// A relay has opened its first connection of a protocol: requests that are already inside are entered now.
-    fn enter_late(&mut self, shared: &mut Shared, out: &mut dyn Output) {
-        while let Some((relay, protocol)) = shared.new_relays.pop() {
-            if let Some(place) = shared.places.get_mut(&relay) {
+    fn enter_late(&mut self, parts: &mut Parts, out: &mut dyn Output) {
+        while let Some((relay, protocol)) = parts.attributor.new_relays.pop() {
+            if let Some(place) = parts.attributor.places.get_mut(&relay) {
                 place.followed = true;
             }
             for id in self.index.of(Party::Enters(relay)) {
                 let Some(conn) = self.conns.get_mut(&id) else { continue };
                 // In which order it is read matters from now on.
-                conn.ask(shared, out);
-                if let Some(place) = shared.places.get_mut(&relay) {
+                conn.ask(parts, out);
+                if let Some(place) = parts.attributor.places.get_mut(&relay) {
                     let whom = conn.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
                     for open in &conn.core.open {
                         place.arrived((conn.core.id, open.request), whom, conn.core.protocol, open.begun);
@@ -417,7 +392,13 @@ impl Table {
                 }
                 for open in &conn.core.open {
                     if let Some(print) = open.print {
-                        shared.enters(relay, print, &conn.core, open.request, open.begun);
+                        parts.attributor.enter(
+                            relay,
+                            print,
+                            &conn.core,
+                            (open.request, open.begun),
+                            &parts.ctx.directory,
+                        );
                     }
                 }
             }

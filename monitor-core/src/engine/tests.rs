@@ -32,7 +32,7 @@ mod tokens;
 use crate::decode::Appetite;
 use crate::detect::FindingEvent;
 use crate::model::settings::Show;
-use crate::model::{CloseReason, Direction, LossStage, Role, Segment, SocketCookie};
+use crate::model::{CloseReason, Direction, Finding, LossStage, Role, Segment, SocketCookie};
 
 /// An event that owns its bytes.
 #[derive(Clone, Debug)]

@@ -5,24 +5,17 @@ use smallvec::SmallVec;
 
 use super::conn::{Lent, MAX_PAST, Pending};
 use super::session::Session;
+use super::timers::{CHECK_ANSWER, DESERTED, Due, LOOK_THROUGH, PATIENCE};
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{self, Borrow, DESERTED, Place, Shifted, Through, Via, Whom};
+use crate::attribute::through::{self, Borrow, Place, Through, Via, Whom};
 use crate::decode::Mark;
-use crate::detect::Cause;
+use crate::detect::{Cause, Desync, How, RuleEvent, Site};
 use crate::model::mcp::Exchange;
 use crate::model::{
     Answer, Attribution, Bases, Basis, Bound, Claim, EvidenceClass, Fingerprint, Nanos, OpKind, Operation, Protocol,
     Side, Slot, TenantId, ThreadId, UnitNo,
 };
-
-/// How long after its end a unit of work is looked at: what was missed shows by then.
-pub(super) const SETTLE: Nanos = Nanos::millis(100);
-/// How long after its end an answer is compared with what the process had been told: a client that is out of step
-/// answers before its own reply has come.
-const CHECK: Nanos = Nanos::millis(250);
-/// How long it waits for the requests that it may be for.
-const PATIENCE: Nanos = Nanos::secs(2);
 
 /// Some request in flight came in by the very protocol that work goes out in, and it is one that poolers pass on.
 fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
@@ -32,17 +25,17 @@ fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
 impl Session<'_> {
     /// The place where this connection's requests come in, if it is followed.
     fn inbound(&self) -> Option<Relay> {
-        self.core.enters.filter(|r| self.shared.places.contains_key(r))
+        self.core.enters.filter(|r| self.parts.attributor.places.contains_key(r))
     }
 
     /// The place that this connection works for, if it is followed and the tenant is not known anyway.
     pub(super) fn outbound(&self) -> Option<Relay> {
-        self.core.leaves.filter(|r| self.core.endpoint.is_none() && self.shared.places.contains_key(r))
+        self.core.leaves.filter(|r| self.core.endpoint.is_none() && self.parts.attributor.places.contains_key(r))
     }
 
     /// A request's head, or all of it, is there.
     pub(super) fn comes_in(&mut self, request: u64, at: Nanos) {
-        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             let whom = self.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
             place.arrived((self.core.id, request), whom, self.core.protocol, at);
         }
@@ -51,7 +44,7 @@ impl Session<'_> {
     /// `thread` has read what the client sent.
     pub(super) fn request_is_read(&mut self, thread: ThreadId) {
         self.core.reader = Some(thread);
-        let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) else { return };
+        let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         // Mostly one; of several in a pipeline, the answers have an order of their own.
         if let Some(open) = self.core.open.last() {
             place.agenda.read_request(thread, (self.core.id, open.request));
@@ -65,14 +58,14 @@ impl Session<'_> {
             return;
         }
         self.core.reply_read = unit.no;
-        if let Some(place) = self.outbound().and_then(|r| self.shared.places.get_mut(&r)) {
+        if let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.agenda.read_reply(thread, (self.core.id, unit.no));
         }
     }
 
     /// A unit of work begins.
     pub(super) fn borrows(&mut self, at: Nanos) {
-        let Some(place) = self.outbound().and_then(|r| self.shared.places.get_mut(&r)) else {
+        let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else {
             self.core.borrow = None;
             return;
         };
@@ -84,7 +77,7 @@ impl Session<'_> {
     pub(super) fn goes_out(&mut self, request: u64, at: Nanos) {
         let thread = self.core.threads[0];
         let Some(relay) = self.core.leaves.filter(|_| self.core.borrow.is_some()) else { return };
-        if let Some(place) = self.shared.places.get_mut(&relay) {
+        if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
             place.worked.text();
             let tenant = place.only_tenant();
             let core = &self.core;
@@ -104,7 +97,7 @@ impl Session<'_> {
             }
             return;
         }
-        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             let key = (self.core.id, request);
             match mark {
                 Mark::Trace(trace) => place.carries_trace(key, trace),
@@ -112,12 +105,12 @@ impl Session<'_> {
             }
         }
         let Some(relay) = self.core.leaves else { return };
-        if let (Some(borrow), Some(place)) = (self.core.reads_for(), self.shared.places.get_mut(&relay)) {
+        if let (Some(borrow), Some(place)) = (self.core.reads_for(), self.parts.attributor.places.get_mut(&relay)) {
             match mark {
                 Mark::Trace(trace) => borrow.carries_trace(place, trace),
                 Mark::Value(value) => {
                     borrow.carries_value(place, value);
-                    if let Some(tenant) = self.shared.tenant_values.named(value) {
+                    if let Some(tenant) = self.parts.learned.tenant_values.named(value) {
                         borrow.names(tenant);
                     }
                     place.worked.seen(value);
@@ -129,11 +122,11 @@ impl Session<'_> {
     /// A reply carries a value.
     fn comes_back(&mut self, request: u64, value: Fingerprint) {
         let key = (self.core.id, request);
-        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.answers_with(key, value);
         }
         if self.replies_matter()
-            && let Some(place) = self.outbound().and_then(|r| self.shared.places.get_mut(&r))
+            && let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r))
         {
             place.replies.holds(key.0, key.1, value);
         }
@@ -148,25 +141,29 @@ impl Session<'_> {
     /// Whether anybody looks at the values of this direction.
     pub(super) fn looks_at_values(&self, from: Side) -> bool {
         let wanted = match from {
-            Side::Client => self.shared.settings.bases.value,
+            Side::Client => self.parts.ctx.settings.bases.value,
             Side::Server => self.inbound().is_some() || self.replies_matter(),
         };
         wanted && (self.inbound().is_some() || self.outbound().is_some())
     }
 
-    /// Looks at an answer that this process gave a while ago.
-    pub(super) fn check_answer(&mut self, request: u64) -> Option<(Shifted, Option<TenantId>)> {
+    /// Looks at an answer that this process gave at about `at`: rules are told if it belongs to somebody else.
+    pub(super) fn check_answer(&mut self, request: u64, at: Nanos) {
         let key = (self.core.id, request);
-        let place = self.inbound().and_then(|r| self.shared.places.get_mut(&r))?;
-        let shifted = place.check_answer(key)?;
-        let used = place.request(key)?.whom.tenant();
-        Some((shifted, used))
+        let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
+        let Some(shifted) = place.check_answer(key) else { return };
+        let Some(used) = place.request(key).map(|r| r.whom.tenant()) else { return };
+        let via = shifted.via;
+        let site = Site { service: via.service, workload: via.workload, flow: via.flow };
+        let how = How::Shifted { times: shifted.times, alike: shifted.alike };
+        let event = Desync { site, at, how, used, owner: shifted.owner };
+        self.parts.detect(&RuleEvent::Desync(event), self.out);
     }
 
     /// A request that came in has been answered.
     pub(super) fn is_answered(&mut self, request: u64, at: Nanos) {
         let (answered_by, read_by) = (self.core.threads[1], self.core.reader);
-        let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) else { return };
+        let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         let thread = match (answered_by, read_by) {
             (Some(a), Some(b)) if a != b => {
                 place.affinity.handed_over();
@@ -178,12 +175,12 @@ impl Session<'_> {
             place.affinity.answers(thread, at);
         }
         place.answered((self.core.id, request), at, thread);
-        self.shared.answers.push_back((at + CHECK, self.core.id, request));
+        self.parts.timers.set(at + CHECK_ANSWER, Due::CheckAnswer(self.core.id, request));
     }
 
     /// Requests that came in will not be answered, or their answers cannot be told apart any more.
     pub(super) fn abandons_all(&mut self, at: Nanos) {
-        let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) else { return };
+        let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         for key in place.open_on(self.core.id) {
             place.abandoned(key, at);
         }
@@ -193,10 +190,10 @@ impl Session<'_> {
     /// The connection has ended: the sender of what came in on it and was not answered has gone.
     pub(super) fn deserts_all(&mut self, at: Nanos) {
         let Some(relay) = self.inbound() else { return };
-        let Some(place) = self.shared.places.get_mut(&relay) else { return };
+        let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
         for key in place.open_on(self.core.id) {
             if place.deserted(key) {
-                self.shared.deserted.push_back((at + DESERTED, relay, key));
+                self.parts.timers.set(at + DESERTED, Due::Deserted(relay, key));
             }
         }
     }
@@ -211,7 +208,7 @@ impl Session<'_> {
         } else {
             self.core.borrow.as_mut()
         };
-        if let (Some(borrow), Some(place)) = (borrow, self.shared.places.get_mut(&relay)) {
+        if let (Some(borrow), Some(place)) = (borrow, self.parts.attributor.places.get_mut(&relay)) {
             let shape = (service, op.verb, op.target);
             // What it does at its own broker is about its jobs, and mostly not for them.
             let at_broker = place.takes_jobs_from(service);
@@ -237,7 +234,7 @@ impl Session<'_> {
     pub(super) fn gives_back(&mut self, at: Nanos) -> bool {
         let Some(borrow) = self.core.borrow.take() else { return false };
         self.core.borrows.push_back(Lent { no: self.core.unit.no, ended: at, until: None, borrow });
-        self.shared.due.push_back((at + SETTLE, self.core.id));
+        self.parts.timers.set(at + LOOK_THROUGH, Due::LookThrough(self.core.id));
         true
     }
 
@@ -254,14 +251,14 @@ impl Session<'_> {
             let (no, ended) = (*no, *ended);
             let unanswered = until.is_some_and(|until| self.core.open.iter().any(|o| o.request < until));
             let Some(relay) = self.core.leaves else { break };
-            let Some(place) = self.shared.places.get_mut(&relay) else { break };
+            let Some(place) = self.parts.attributor.places.get_mut(&relay) else { break };
             let ripe = through::is_ripe(borrow, place) || now.since(ended) >= PATIENCE;
-            if !all && (unanswered || !ripe || now.since(ended) < SETTLE) {
-                self.shared.due.push_back((now + SETTLE, self.core.id));
+            if !all && (unanswered || !ripe || now.since(ended) < LOOK_THROUGH) {
+                self.parts.timers.set(now + LOOK_THROUGH, Due::LookThrough(self.core.id));
                 break;
             }
-            let policy = self.shared.settings.bases;
-            let told = &mut self.shared.stats.bases;
+            let policy = self.parts.ctx.settings.bases;
+            let told = &mut self.parts.stats.bases;
             let mut found = through::resolve((self.core.id, no), borrow, place, &policy, now, &mut |(basis, why)| {
                 *told.entry((basis, why.unwrap_or("spoke"))).or_default() += 1;
             });
@@ -311,13 +308,13 @@ impl Session<'_> {
         }
         let marker = own.iter().find(|b| b.slot == Slot::Marker).and_then(|b| match b.claim {
             Claim::Tenant(t) => Some(t),
-            Claim::Opaque(id) => self.shared.alias(self.service(), id, None),
+            Claim::Opaque(id) => self.parts.learned.alias(self.service(), id, None),
             _ => None,
         });
         let others = |a: &Attribution| {
             own.iter().any(|b| match b.claim {
                 Claim::Opaque(id) if b.slot == Slot::Credential => {
-                    self.shared.owners.one(id).is_some_and(|owner| owner != a.tenant)
+                    self.parts.learned.owners.one(id).is_some_and(|owner| owner != a.tenant)
                 }
                 _ => false,
             })
@@ -339,7 +336,7 @@ impl Session<'_> {
             // Whom a credential has gone with is learned, and a shared one goes with several in the end: only one that
             // was verified names its tenant.
             Slot::Credential => None,
-            _ => self.shared.known_alias(service, id),
+            _ => self.parts.learned.known_alias(service, id),
         };
         let bindings: SmallVec<[Bound; 4]> =
             left.iter().chain(own).filter(|b| b.slot != Slot::Marker && b.strength >= enough).copied().collect();
@@ -368,11 +365,11 @@ impl Session<'_> {
     /// request for that tenant, which was in flight when the binding was made, is in flight still.
     fn may_be_held(&self, left: &[Bound], no: UnitNo, tenant: TenantId, begun: Nanos) -> bool {
         let service = self.service();
-        let place = self.core.leaves.and_then(|r| self.shared.places.get(&r));
+        let place = self.core.leaves.and_then(|r| self.parts.attributor.places.get(&r));
         left.iter().filter(|b| b.unit != no).any(|bound| {
             let named = match bound.claim {
                 Claim::Tenant(t) => Some(t),
-                Claim::Opaque(id) => self.shared.alias(service, id, Some(tenant)),
+                Claim::Opaque(id) => self.parts.learned.alias(service, id, Some(tenant)),
                 _ => return false,
             };
             if named == Some(tenant) {
@@ -402,7 +399,7 @@ impl Session<'_> {
         if self.core.endpoint.is_some() || pending.op.kind == OpKind::Control {
             return;
         }
-        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             let whom = answer.attribution().map_or(Whom::Nobody, |a| Whom::Tenant(a.tenant, a.class));
             place.identified((self.core.id, pending.op.request), whom);
         }
@@ -411,7 +408,7 @@ impl Session<'_> {
     /// A tool call came in: work done for its request is part of it.
     pub(super) fn is_call(&mut self, exchange: &Exchange) {
         let service = self.service();
-        if let Some(place) = self.inbound().and_then(|r| self.shared.places.get_mut(&r)) {
+        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.calls((self.core.id, exchange.request), service, exchange.verb, exchange.name);
         }
     }
@@ -420,7 +417,7 @@ impl Session<'_> {
     pub(super) fn cause_of(&self, no: UnitNo) -> Option<Cause> {
         let through = self.core.through_of(no).filter(|t| !t.torn)?;
         let [key] = through.requests.as_slice() else { return None };
-        let request = self.shared.places.get(&self.core.leaves?)?.request(*key)?;
+        let request = self.parts.attributor.places.get(&self.core.leaves?)?.request(*key)?;
         let (service, verb, name) = request.call?;
         let class = through.settled.map_or(EvidenceClass::Inferred, |a| a.class);
         Some(Cause { service, verb, name, exchange: key.1, class })
@@ -434,9 +431,9 @@ impl Session<'_> {
         let (thread, succession) = (voted_wrongly(Basis::SameThread), voted_wrongly(Basis::Succession));
         let wrong: SmallVec<[Basis; 2]> = t.votes.iter().filter(|(_, t)| *t != binding).map(|(b, _)| *b).collect();
         for basis in wrong {
-            *self.shared.stats.bases.entry((basis, "contradicted by a binding")).or_default() += 1;
+            *self.parts.stats.bases.entry((basis, "contradicted by a binding")).or_default() += 1;
         }
-        if let Some(place) = self.shared.places.get_mut(&relay) {
+        if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
             if bracket {
                 place.quiet.contradicted(now);
             }
@@ -445,17 +442,6 @@ impl Session<'_> {
             }
             if succession {
                 place.agenda.contradicted();
-            }
-        }
-    }
-}
-
-impl super::shared::Shared {
-    /// Requests that nobody waits for have counted long enough.
-    pub(super) fn age_deserted(&mut self, now: Nanos) {
-        while let Some((until, relay, key)) = self.deserted.pop_front_if(|(until, ..)| *until <= now) {
-            if let Some(place) = self.places.get_mut(&relay) {
-                place.answered(key, until, None);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Which protocol does a connection speak, and which end is the server? Asked of the bytes that were kept so far.
 
 use super::conn::{Conn, End};
-use super::shared::Shared;
+use super::parts::Parts;
 use crate::decode::infer::{self, Guess, infer};
 use crate::model::{Nanos, Protocol, Side};
 
@@ -104,7 +104,7 @@ impl Conn {
     /// an older connection the first bytes may be the end of something: every piece is tried as a beginning. Of one that
     /// was seen from its start the first bytes count; but where they said nothing, and the other end has answered, the
     /// next may.
-    pub(super) fn tell(&self, kept: &Undecided, index: usize, again: bool, shared: &Shared) -> Told {
+    pub(super) fn tell(&self, kept: &Undecided, index: usize, again: bool, parts: &Parts) -> Told {
         let (all, starts, ends) = kept.said_by(side_of(index));
         let older = again || self.ends.get(index).is_none_or(|e| e.start.is_none());
         let mut answer = Told::Nothing;
@@ -134,7 +134,7 @@ impl Conn {
             }
             let either = infer::either(bytes, ends).or_else(|| kept.answered(bytes, chunk));
             if let Some(protocol) = either
-                && let Some(client) = self.client.or_else(|| self.whose(protocol, index, bytes, kept, shared))
+                && let Some(client) = self.client.or_else(|| self.whose(protocol, index, bytes, kept, parts))
             {
                 return Told::Is { protocol, client, beginning: None };
             }
@@ -144,14 +144,7 @@ impl Conn {
 
     /// Which end is the client, where the end at `index` has said something that either may say: by what the other one
     /// says, by what is known of the addresses, and at last by their ports, which are no evidence of a protocol.
-    fn whose(
-        &self,
-        protocol: Protocol,
-        index: usize,
-        bytes: &[u8],
-        kept: &Undecided,
-        shared: &Shared,
-    ) -> Option<usize> {
+    fn whose(&self, protocol: Protocol, index: usize, bytes: &[u8], kept: &Undecided, parts: &Parts) -> Option<usize> {
         let client = |at: usize, from: Side| if from == Side::Client { at } else { 1 - at };
         if let Some(from) = infer::side(protocol, bytes) {
             return Some(client(index, from));
@@ -160,7 +153,7 @@ impl Conn {
         if let Some(from) = infer::side(protocol, &others) {
             return Some(client(1 - index, from));
         }
-        let serves = |end: &End| shared.serves(end.addr, end.workload, protocol);
+        let serves = |end: &End| parts.map.serves(&parts.ctx, end.addr, end.workload, protocol);
         let listens = |end: &End| end.addr.port() < CLIENTS;
         let [first, second] = &self.ends;
         for (a, b) in [(serves(first), serves(second)), (listens(first), listens(second))] {
@@ -174,8 +167,8 @@ impl Conn {
     }
 
     /// The protocol that the configuration declares for the server, and which end is the client.
-    pub(super) fn declared(&self, shared: &Shared) -> Option<(Protocol, usize)> {
-        let of = |index: usize| self.ends.get(index).and_then(|e| shared.declared(e.addr));
+    pub(super) fn declared(&self, parts: &Parts) -> Option<(Protocol, usize)> {
+        let of = |index: usize| self.ends.get(index).and_then(|e| parts.ctx.declared(e.addr));
         match self.client {
             Some(client) => of(1 - client).map(|p| (p, client)),
             None => match (of(0), of(1)) {

@@ -8,8 +8,7 @@ use smallvec::SmallVec;
 
 use super::conn::Conn;
 use super::output::Output;
-use super::session::Session;
-use super::shared::Shared;
+use super::parts::Parts;
 use super::table::Table;
 use crate::model::steps::{step, walk};
 use crate::model::{ConnId, Nanos, SocketCookie};
@@ -72,18 +71,18 @@ impl Table {
     }
 
     /// Counts what connections share.
-    fn count_shared(&mut self, shared: &mut Shared) {
-        (self.held_by_all, self.uncounted) = (shared.memory(), 0);
+    fn count_shared(&mut self, parts: &mut Parts) {
+        (self.held_by_all, self.uncounted) = (parts.memory(), 0);
     }
 
     /// Over the bound: the idlest go first. What is shared has bounds of its own and never takes more than half.
-    pub(super) fn keep_within(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) {
+    pub(super) fn keep_within(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         self.uncounted += 1;
         if self.uncounted >= OFTEN {
-            self.count_shared(shared);
+            self.count_shared(parts);
         }
         let most = self.limits.memory.saturating_sub(self.held_by_all).max(self.limits.memory / 2);
-        while self.held > most && self.evict(at, shared, out) {}
+        while self.held > most && self.evict(at, parts, out) {}
     }
 
     /// A connection was fed `n` bytes: its holes may be others, and what it holds.
@@ -110,7 +109,7 @@ impl Table {
     }
 
     /// Makes room: the longest idle goes. `false`: there is none.
-    pub(super) fn evict(&mut self, at: Nanos, shared: &mut Shared, out: &mut dyn Output) -> bool {
+    pub(super) fn evict(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) -> bool {
         while let Some((active, id)) = self.idle.pop_first() {
             step();
             let Some(conn) = self.conns.get_mut(&id) else { continue };
@@ -119,41 +118,26 @@ impl Table {
                 self.idle.insert((conn.last_active, id));
                 continue;
             }
-            shared.stats.flows_evicted += 1;
+            parts.stats.flows_evicted += 1;
             // Its next segment begins it anew.
             conn.ends.iter().filter_map(|e| e.cookie).for_each(|cookie| out.forgotten(cookie));
-            self.remove(id, at, shared, out);
+            self.remove(id, at, parts, out);
             return true;
         }
         false
     }
 
-    /// Timeouts: holes in streams, and operations whose tenant never became known.
-    pub(super) fn expire(&mut self, now: Nanos, patience: Nanos, shared: &mut Shared, out: &mut dyn Output) {
-        while let Some((_, id)) = shared.waiting.pop_front_if(|(since, _)| now.since(*since) >= patience) {
-            step();
-            if let Some(conn) = self.conns.get_mut(&id) {
-                let current = conn.core.unit;
-                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
-                    .flush_all(current.open.then_some(current.no));
-            }
-        }
-        while let Some((_, id)) = shared.held.pop_front_if(|(until, _)| *until <= now) {
-            step();
-            if let Some(conn) = self.conns.get_mut(&id) {
-                Session { shared: &mut *shared, core: &mut conn.core, out: &mut *out, gave_up: false }
-                    .release_held(false);
-            }
-        }
+    /// Holes in streams are given up, and what is held is counted.
+    pub(super) fn expire(&mut self, now: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         if now.since(self.last_expired) < TURN {
             return;
         }
         self.last_expired = now;
         let due: Vec<ConnId> = self.holes.range(..=(now, ConnId(u32::MAX))).map(|(_, id)| *id).collect();
         for id in walk(due) {
-            self.feed(id, 0, shared, out, |stream, deliver| stream.expire(now, deliver));
+            self.feed(id, 0, parts, out, |stream, deliver| stream.expire(now, deliver));
         }
-        self.count_shared(shared);
-        self.keep_within(now, shared, out);
+        self.count_shared(parts);
+        self.keep_within(now, parts, out);
     }
 }

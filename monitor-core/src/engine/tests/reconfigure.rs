@@ -195,11 +195,11 @@ fn an_address_that_changes_hands_is_nobodys() {
     let mut seen = Seen::default();
     assert_eq!(engine.reconfigure(Nanos(1), base(), &[fact("acme")], &mut seen), 0);
     assert_eq!(engine.reconfigure(Nanos(2), base(), &[fact("globex")], &mut seen), 1);
-    let who = engine.shared.directory.of_address(addr("10.1.0.7:1"), addr("10.0.0.1:2")).unwrap();
-    let who = engine.shared.directory.get(who).unwrap();
+    let who = engine.parts.ctx.directory.of_address(addr("10.1.0.7:1"), addr("10.0.0.1:2")).unwrap();
+    let who = engine.parts.ctx.directory.get(who).unwrap();
     assert!(who.conflicting && who.tenant.is_none());
     assert_eq!(engine.reconfigure(Nanos(3), base(), &[], &mut seen), 0);
-    assert!(engine.shared.directory.of_address(addr("10.1.0.7:1"), addr("10.0.0.1:2")).is_none());
+    assert!(engine.parts.ctx.directory.of_address(addr("10.1.0.7:1"), addr("10.0.0.1:2")).is_none());
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn what_cannot_change_while_running_stays() {
     new.limits.flows = 17;
     new.limits.memory = 1 << 20;
     engine.reconfigure(Nanos(1), new, &[], &mut Seen::default());
-    let s = &engine.shared.settings;
+    let s = &engine.parts.ctx.settings;
     assert!(s.operations && s.salt.0 == 0 && s.limits.flows == 100_000 && s.limits.memory == 1 << 20);
     assert_eq!(engine.table.limits.memory, 1 << 20);
 }

@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::TenantView;
-use super::shared::Shared;
-use crate::detect::ServerSet;
+use super::context::Context;
+use super::downstream::Downstream;
+use super::tools::Tools;
+use crate::detect::{ServerSet, Table};
 use crate::model::{
     BindPolicy, Fingerprint, Nanos, Protocol, Regulars, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantUse,
     Verdict, Workload, WorkloadId,
@@ -21,7 +23,7 @@ const MAX_SERVICE_CLIENTS: usize = 10_000;
 
 /// What makes addresses one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum ServiceKey {
+enum ServiceKey {
     Spec(usize),
     /// By orchestration: all addresses of one service are it.
     Named(Sym),
@@ -33,7 +35,7 @@ pub(super) enum ServiceKey {
 pub(super) struct Servers(FxHashSet<WorkloadId>);
 
 impl Servers {
-    pub(super) fn forget(&mut self, gone: &FxHashSet<WorkloadId>) {
+    fn forget(&mut self, gone: &FxHashSet<WorkloadId>) {
         self.0.retain(|w| !gone.contains(w));
     }
 }
@@ -44,11 +46,35 @@ impl ServerSet for Servers {
     }
 }
 
-impl Shared {
+/// Who is at an address, which services there are, and how they are used.
+#[derive(Debug, Default)]
+pub(super) struct ServiceMap {
+    pub(super) services: Vec<Service>,
+    keys: FxHashMap<ServiceKey, ServiceId>,
+    /// Workloads that accept connections from others.
+    pub(super) servers: Servers,
+    /// The first tenant that an unlabelled workload was seen to work for.
+    works_for: FxHashMap<WorkloadId, TenantId>,
+    listeners: FxHashMap<SocketAddr, WorkloadId>,
+    /// Workloads made up from bare addresses.
+    addresses: FxHashMap<IpAddr, WorkloadId>,
+    /// Tools that servers listed.
+    pub(super) tools: Tools,
+    /// What tools use.
+    pub(super) downstream: Downstream,
+}
+
+impl ServiceMap {
     /// Who is at an address: by configuration, by a listener on this host, or the address itself.
-    pub(super) fn at_address(&mut self, addr: SocketAddr, peer: SocketAddr, allow_bare: bool) -> Option<WorkloadId> {
-        let known = self.directory.of_address(addr, peer).or_else(|| self.listeners.get(&addr).copied());
-        if let Some(id) = known.or_else(|| self.directory.at_ip(addr.ip())) {
+    pub(super) fn at_address(
+        &mut self,
+        ctx: &mut Context,
+        addr: SocketAddr,
+        peer: SocketAddr,
+        allow_bare: bool,
+    ) -> Option<WorkloadId> {
+        let known = ctx.directory.of_address(addr, peer).or_else(|| self.listeners.get(&addr).copied());
+        if let Some(id) = known.or_else(|| ctx.directory.at_ip(addr.ip())) {
             return Some(id);
         }
         if !allow_bare {
@@ -60,8 +86,8 @@ impl Shared {
         if self.addresses.len() >= MAX_ADDRESSES {
             return None;
         }
-        let name = self.names.intern(&addr.ip().to_string());
-        let id = self.directory.workload(Workload {
+        let name = ctx.names.intern(&addr.ip().to_string());
+        let id = ctx.directory.workload(Workload {
             name,
             cgroup: Sym::EMPTY,
             tenant: None,
@@ -72,6 +98,27 @@ impl Shared {
         });
         self.addresses.insert(addr.ip(), id);
         Some(id)
+    }
+
+    /// Bounded tables that grow with what is seen, to be counted.
+    pub(super) fn tables(&self) -> [&dyn Table; 4] {
+        [&self.works_for, &self.listeners, &self.addresses, &self.keys]
+    }
+
+    /// Forgets what was learned of workloads.
+    pub(super) fn forget_workloads(&mut self, gone: &FxHashSet<WorkloadId>) {
+        self.servers.forget(gone);
+        self.works_for.retain(|w, _| !gone.contains(w));
+        self.listeners.retain(|_, w| !gone.contains(w));
+        for service in &mut self.services {
+            service.unlabelled.retain(|w, _| !gone.contains(w));
+        }
+    }
+
+    /// Services behind which a workload is.
+    pub(super) fn of_workload(&self, workload: WorkloadId) -> impl Iterator<Item = ServiceId> {
+        let all = (0u32..).zip(&self.services);
+        all.filter(move |(_, s)| s.workload == Some(workload)).map(|(id, _)| ServiceId(id))
     }
 
     /// The workload is gone: whoever listens where it did is another.
@@ -85,7 +132,7 @@ impl Shared {
     }
 
     /// A workload on this host was seen accepting a connection at `addr`.
-    pub(super) fn learn_listener(&mut self, addr: SocketAddr, workload: WorkloadId) {
+    pub(super) fn learn_listener(&mut self, ctx: &mut Context, addr: SocketAddr, workload: WorkloadId) {
         self.servers.0.insert(workload);
         if self.listeners.get(&addr) == Some(&workload) {
             return;
@@ -95,51 +142,39 @@ impl Shared {
         }
         // Until now the service was known by its address alone: it is the same one.
         let key = ServiceKey::Workload(workload, addr.port());
-        if let Some(&id) = self.service_keys.get(&ServiceKey::Address(addr))
-            && !self.service_keys.contains_key(&key)
-            && let Some(w) = self.directory.get(workload)
+        if let Some(&id) = self.keys.get(&ServiceKey::Address(addr))
+            && !self.keys.contains_key(&key)
+            && let Some(w) = ctx.directory.get(workload)
             && let Some(s) = self.services.get_mut(id.0 as usize)
         {
             s.workload = Some(workload);
             s.name = w.name;
-            self.names.keep(w.name);
-            self.service_keys.insert(key, id);
+            ctx.names.keep(w.name);
+            self.keys.insert(key, id);
         }
     }
 
-    /// The service that is configured for `addr`, if any.
-    fn spec_at(&self, addr: SocketAddr) -> Option<usize> {
-        self.settings.services.iter().position(|s| {
-            s.port.is_none_or(|p| p == addr.port())
-                && s.net.is_none_or(|(net, prefix)| {
-                    crate::model::identity::AddressRule { net, prefix, port: None, workload: WorkloadId(0) }
-                        .covers(addr)
-                })
-        })
-    }
-
     /// Services are configured otherwise now: each is what the configuration says of its address.
-    pub(super) fn place_services(&mut self) {
-        self.service_keys.retain(|key, _| !matches!(key, ServiceKey::Spec(_)));
+    pub(super) fn place_services(&mut self, ctx: &mut Context) {
+        self.keys.retain(|key, _| !matches!(key, ServiceKey::Spec(_)));
         for index in 0..self.services.len() {
             let Some((addr, was)) =
                 self.services.get(index).filter(|s| s.name != Sym::OTHER).map(|s| (s.address, s.spec))
             else {
                 continue;
             };
-            let spec = self.spec_at(addr);
-            let configured = spec.and_then(|i| self.settings.services.get(i)).map(|s| (s.name.clone(), s.minimum));
-            let (named, workload) =
-                (self.directory.service_at(addr), self.services.get(index).and_then(|s| s.workload));
+            let spec = ctx.spec_at(addr);
+            let configured = spec.and_then(|i| ctx.settings.services.get(i)).map(|s| (s.name.clone(), s.minimum));
+            let (named, workload) = (ctx.directory.service_at(addr), self.services.get(index).and_then(|s| s.workload));
             let (key, name) = match (spec.zip(configured.as_ref()), named, workload) {
-                (Some((i, (name, _))), ..) => (ServiceKey::Spec(i), self.names.intern(name)),
+                (Some((i, (name, _))), ..) => (ServiceKey::Spec(i), ctx.names.intern(name)),
                 (None, Some(name), _) => (ServiceKey::Named(name), name),
-                (None, None, Some(w)) if self.directory.get(w).is_some_and(|w| !w.bare) => {
-                    let name = self.directory.get(w).map_or(Sym::OTHER, |w| w.name);
+                (None, None, Some(w)) if ctx.directory.get(w).is_some_and(|w| !w.bare) => {
+                    let name = ctx.directory.get(w).map_or(Sym::OTHER, |w| w.name);
                     (ServiceKey::Workload(w, addr.port()), name)
                 }
-                (None, None, Some(w)) => (ServiceKey::Workload(w, addr.port()), self.names.intern(&addr.to_string())),
-                (None, None, None) => (ServiceKey::Address(addr), self.names.intern(&addr.to_string())),
+                (None, None, Some(w)) => (ServiceKey::Workload(w, addr.port()), ctx.names.intern(&addr.to_string())),
+                (None, None, None) => (ServiceKey::Address(addr), ctx.names.intern(&addr.to_string())),
             };
             let id = ServiceId(u32::try_from(index).unwrap_or(u32::MAX));
             let Some(s) = self.services.get_mut(index) else { continue };
@@ -148,40 +183,43 @@ impl Shared {
             // Names that nobody has configured, before or now, stay as they were found.
             if spec.is_some() || was.is_some() {
                 s.name = name;
-                self.service_keys.entry(key).or_insert(id);
+                self.keys.entry(key).or_insert(id);
             }
         }
     }
 
-    /// The protocol that the configuration declares for `addr`, as what is read first: MCP comes over HTTP.
-    pub(super) fn declared(&self, addr: SocketAddr) -> Option<Protocol> {
-        match self.settings.services.get(self.spec_at(addr)?)?.protocol? {
-            Protocol::Mcp => Some(Protocol::Http),
-            Protocol::Unknown | Protocol::Opaque => None,
-            protocol => Some(protocol),
-        }
-    }
-
     /// Whether somebody is known to serve `protocol` at `addr`: on another connection, or by configuration.
-    pub(super) fn serves(&self, addr: SocketAddr, workload: Option<WorkloadId>, protocol: Protocol) -> bool {
+    pub(super) fn serves(
+        &self,
+        ctx: &Context,
+        addr: SocketAddr,
+        workload: Option<WorkloadId>,
+        protocol: Protocol,
+    ) -> bool {
         let by = workload.map(|w| ServiceKey::Workload(w, addr.port()));
         let keys = [Some(ServiceKey::Address(addr)), by];
-        let seen = keys.into_iter().flatten().filter_map(|k| self.service_keys.get(&k));
+        let seen = keys.into_iter().flatten().filter_map(|k| self.keys.get(&k));
         let seen = seen.filter_map(|id| self.services.get(id.0 as usize)).any(|s| s.protocol == protocol);
-        seen || self.declared(addr) == Some(protocol)
+        seen || ctx.declared(addr) == Some(protocol)
     }
 
     /// The service that listens at `addr`.
-    pub(super) fn service(&mut self, addr: SocketAddr, workload: Option<WorkloadId>, protocol: Protocol) -> ServiceId {
-        let spec = self.spec_at(addr);
-        let named = self.directory.service_at(addr);
+    pub(super) fn service_at(
+        &mut self,
+        ctx: &mut Context,
+        addr: SocketAddr,
+        workload: Option<WorkloadId>,
+        protocol: Protocol,
+    ) -> ServiceId {
+        let spec = ctx.spec_at(addr);
+        let named = ctx.directory.service_at(addr);
         let key = match (spec, named, workload) {
             (Some(i), ..) => ServiceKey::Spec(i),
             (None, Some(name), _) => ServiceKey::Named(name),
             (None, None, Some(w)) => ServiceKey::Workload(w, addr.port()),
             (None, None, None) => ServiceKey::Address(addr),
         };
-        if let Some(&id) = self.service_keys.get(&key) {
+        if let Some(&id) = self.keys.get(&key) {
             if let Some(s) = self.services.get_mut(id.0 as usize) {
                 if s.protocol == Protocol::Unknown || s.protocol == Protocol::Opaque {
                     s.protocol = protocol;
@@ -191,25 +229,25 @@ impl Shared {
             return id;
         }
         // Beyond the bound, what is new is one service, named `_other`.
-        let full = self.services.len() >= self.settings.limits.services.max(1);
+        let full = self.services.len() >= ctx.settings.limits.services.max(1);
         if full && let Some((last, _)) = (0u32..).zip(&self.services).last() {
             return ServiceId(last);
         }
-        let last_place = self.services.len() + 1 >= self.settings.limits.services.max(1);
-        let configured = spec.and_then(|i| self.settings.services.get(i));
-        let name = match (configured, workload.and_then(|w| self.directory.get(w))) {
+        let last_place = self.services.len() + 1 >= ctx.settings.limits.services.max(1);
+        let configured = spec.and_then(|i| ctx.settings.services.get(i));
+        let name = match (configured, workload.and_then(|w| ctx.directory.get(w))) {
             _ if last_place => Sym::OTHER,
             (Some(s), _) => {
                 let name = s.name.clone();
-                self.names.intern(&name)
+                ctx.names.intern(&name)
             }
             (None, _) if named.is_some() => named.unwrap_or(Sym::OTHER),
             // A bare address is named with its port: several services may live there.
             (None, Some(w)) if !w.bare => {
-                self.names.keep(w.name);
+                ctx.names.keep(w.name);
                 w.name
             }
-            _ => self.names.intern(&addr.to_string()),
+            _ => ctx.names.intern(&addr.to_string()),
         };
         let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
         self.services.push(Service {
@@ -218,7 +256,7 @@ impl Shared {
             address: addr,
             workload,
             minimum: spec
-                .and_then(|i| self.settings.services.get(i))
+                .and_then(|i| ctx.settings.services.get(i))
                 .and_then(|s| s.minimum)
                 .unwrap_or(minimum(protocol)),
             spec,
@@ -233,18 +271,19 @@ impl Shared {
             regulars: Regulars::default(),
         });
         if !last_place {
-            self.service_keys.insert(key, id);
+            self.keys.insert(key, id);
         }
         id
     }
 
     /// What binds on `service`.
-    pub(super) fn policy(&self, service: Option<ServiceId>) -> &BindPolicy {
-        service
-            .and_then(|s| self.services.get(s.0 as usize))
-            .and_then(|s| s.spec)
-            .and_then(|i| self.settings.services.get(i))
-            .map_or(&self.default_policy, |s| &s.policy)
+    pub(super) fn policy<'c>(&self, ctx: &'c Context, service: Option<ServiceId>) -> &'c BindPolicy {
+        ctx.policy_of(service.and_then(|s| self.service(s)).and_then(|s| s.spec))
+    }
+
+    /// The service behind `id`.
+    pub(super) fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.0 as usize)
     }
 
     /// The service behind `id`, to change.
@@ -262,6 +301,7 @@ impl Shared {
     /// Notes a data operation in the service map.
     pub(super) fn note_use(
         &mut self,
+        ctx: &Context,
         service: ServiceId,
         client: Option<WorkloadId>,
         tenant: Option<TenantId>,
@@ -269,7 +309,7 @@ impl Shared {
         credential: Option<(Fingerprint, Fingerprint)>,
         at: Nanos,
     ) {
-        let labelled = client.and_then(|w| self.directory.get(w)).is_some_and(|w| w.tenant.is_some());
+        let labelled = client.and_then(|w| ctx.directory.get(w)).is_some_and(|w| w.tenant.is_some());
         if let (Some(client), Some(tenant), false) = (client, tenant, labelled) {
             self.works_for(client, tenant);
         }
@@ -326,9 +366,9 @@ fn minimum(protocol: Protocol) -> Strength {
 }
 
 /// One tenant's use of a service, with names.
-pub(super) fn tenant_view(s: &Shared, tenant: TenantId, u: &TenantUse) -> TenantView {
+pub(super) fn tenant_view(ctx: &Context, tenant: TenantId, u: &TenantUse) -> TenantView {
     TenantView {
-        tenant: s.tenants.name(tenant).to_owned(),
+        tenant: ctx.tenants.name(tenant).to_owned(),
         first_seen: u.first_seen,
         last_seen: u.last_seen,
         verdicts: Verdict::ALL.iter().zip(u.verdicts).filter(|(_, n)| *n > 0).map(|(v, n)| (v.name(), n)).collect(),
@@ -337,7 +377,7 @@ pub(super) fn tenant_view(s: &Shared, tenant: TenantId, u: &TenantUse) -> Tenant
             .iter()
             .map(|(slot, n)| {
                 let name = match slot {
-                    Slot::Setting(name) => s.names.name(*name).to_owned(),
+                    Slot::Setting(name) => ctx.names.name(*name).to_owned(),
                     Slot::Role => "role".to_owned(),
                     Slot::SessionUser => "session_authorization".to_owned(),
                     Slot::User => "user".to_owned(),
