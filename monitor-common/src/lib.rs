@@ -10,3 +10,4 @@
 pub mod knobs;
 pub mod maps;
 pub mod records;
+pub mod secrets;

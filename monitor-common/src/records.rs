@@ -31,6 +31,8 @@ impl Kind {
     pub const CGROUP_REMOVED: Self = Self(0x15);
     /// [`ReaderRecord`].
     pub const READER: Self = Self(0x16);
+    /// [`crate::secrets::SecretRecord`].
+    pub const SECRET: Self = Self(0x17);
 }
 
 /// [`SegmentHeader::flags`]: received; otherwise sent.

@@ -7,6 +7,7 @@
 //! - [`export`], [`metrics`]: where findings, operations and counters go
 //! - [`private`], [`wipe`]: files and memory that nobody else reads
 //! - [`privileges`]: what the agent may do, and how it gives up what it no longer needs
+//! - [`tls`]: finding and probing the functions that are told the secrets of TLS handshakes
 //! - [`about`]: which agent this is
 //! - [`config`], [`cli`], [`logging`], [`doctor`]: the edge towards the operator
 //!
@@ -24,6 +25,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod private;
 pub mod privileges;
+pub mod tls;
 pub mod tools;
 pub mod wipe;
 

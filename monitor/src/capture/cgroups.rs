@@ -102,7 +102,8 @@ impl Hierarchy {
         Some(format!("/{}", below.to_string_lossy()))
     }
 
-    fn dir_of(&self, path: &str) -> PathBuf {
+    /// The directory of the cgroup at `path`.
+    pub(super) fn dir_of(&self, path: &str) -> PathBuf {
         self.mount.join(path.trim_start_matches('/'))
     }
 

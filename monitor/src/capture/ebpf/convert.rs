@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 
 use aya::maps::{Array, HashMap, MapData};
 use monitor_common::maps::{CGROUP_CACHE_SLOTS, CachedFlow, FLOW_CACHE_SLOTS, cached_decision};
-use monitor_core::model::{CgroupId, CloseReason, Direction, Event, Nanos, Segment, SocketCookie, ThreadId};
+use monitor_core::model::{
+    CgroupId, CloseReason, Direction, Event, HandshakeSecret, Nanos, ProcessId, Segment, SocketCookie, ThreadId,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::clock::Clock;
@@ -92,6 +94,9 @@ pub(super) struct Converter {
     /// Connections not wanted: with the agent itself, or in a cgroup that is not watched.
     muted: FxHashSet<u64>,
     nameless: FxHashSet<u64>,
+    /// Cgroups whose TLS is read, and those of them that have opened connections since last asked.
+    readers: FxHashSet<CgroupId>,
+    opened: Vec<CgroupId>,
     /// Decisions since the last [`Self::settle`].
     unsettled_cgroups: Vec<(CgroupId, bool)>,
     unsettled_flows: Vec<u64>,
@@ -121,6 +126,8 @@ impl Converter {
             open: FxHashMap::default(),
             muted: FxHashSet::default(),
             nameless: FxHashSet::default(),
+            readers: FxHashSet::default(),
+            opened: Vec::new(),
             unsettled_cgroups: Vec::new(),
             unsettled_flows: Vec::new(),
             lot: Lot::default(),
@@ -175,6 +182,14 @@ impl Converter {
             Ok(Record::Reader { at, cookie, thread }) => self.reader(at, cookie, thread, sink),
             Ok(Record::CgroupMade { at, path }) => self.made(at, path, sink),
             Ok(Record::CgroupRemoved { at, path }) => self.removed(at, path, sink),
+            Ok(Record::Secret(told)) => sink(Event::TlsSecret(&HandshakeSecret {
+                at: self.clock.unix(told.at),
+                cgroup: Some(CgroupId(told.cgroup)),
+                process: Some(ProcessId(told.process)),
+                label: told.label,
+                client_random: told.client_random,
+                secret: told.secret,
+            })),
             Err(_) => self.malformed += 1,
         }
     }
@@ -243,6 +258,9 @@ impl Converter {
         }
         // A second announcement adds to the first.
         self.open.entry(f.cookie).or_insert(0);
+        if let Some(id) = f.cgroup.map(CgroupId).filter(|id| self.readers.contains(id) && !self.opened.contains(id)) {
+            self.opened.push(id);
+        }
         sink(Event::Opened {
             at,
             cookie: SocketCookie(f.cookie),
@@ -408,6 +426,17 @@ impl Converter {
         }
     }
 
+    /// Whether TLS of this cgroup's processes is read, from now on. `None`: nothing new.
+    pub(super) fn read_tls(&mut self, id: CgroupId, on: bool) -> Option<()> {
+        let new = if on { self.readers.insert(id) } else { self.readers.remove(&id) };
+        new.then_some(())
+    }
+
+    /// Cgroups whose TLS is read, and that have opened connections since last asked.
+    pub(super) fn take_opened(&mut self) -> Vec<CgroupId> {
+        std::mem::take(&mut self.opened)
+    }
+
     fn gone(&mut self, id: CgroupId, at: Nanos, sink: &mut dyn FnMut(Event<'_>)) {
         self.kernel.undecide(id);
         self.nameless.remove(&id.0);
@@ -452,6 +481,11 @@ impl Converter {
     /// Events lost on this side in total.
     pub(super) fn lost_in_total(&self) -> [(&'static str, u64); 2] {
         [(MALFORMED, self.malformed), (DROPPED, self.dropped)]
+    }
+
+    /// The directory of a cgroup, watched or not.
+    pub(super) fn dir_of(&self, id: CgroupId) -> Option<std::path::PathBuf> {
+        self.known.get(id).map(|(path, _)| self.known.hierarchy().dir_of(path))
     }
 
     /// Path of a cgroup, watched or not.

@@ -333,7 +333,7 @@ fn seed() -> u64 {
 }
 
 /// Kernels before 5.11 charge maps to the memory-lock limit.
-fn raise_memlock() {
+pub(super) fn raise_memlock() {
     let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: `unlimited` lives through the call. Failure shows when the maps are made.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };

@@ -1,8 +1,10 @@
 //! The live source: kernel probes, their rings, and what makes events of their records.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
@@ -22,15 +24,18 @@ mod object;
 mod parked;
 mod ring;
 mod rounds;
+mod secrets;
 mod skipped;
 mod wire;
 
 pub use btf::{Btf, PATH as BTF_PATH};
 pub use load::{HOOKS, Hook, Probes, SENDER_THREAD, SENDER_THREAD_LOST};
 pub use object::is_real;
+pub use secrets::{Attached, SecretMaps, SecretProbes};
 
 use super::cgroups::{self, Hierarchy, Known, WatchPolicy, path_of_process};
 use super::{Budget, CaptureError, HookStatus, LossCount, ProgramStats, Progress, Source, SourceStats, TableFill};
+use crate::tls::Order;
 use clock::Clock;
 use convert::{Converter, Kernel};
 use handle::ByHandle;
@@ -90,6 +95,39 @@ impl Default for CaptureConfig {
     }
 }
 
+/// Whose handshakes' secrets are told, and who looks for what tells them.
+struct Secrets {
+    cgroups: HashMap<MapData, u64, u32>,
+    counters: PerCpuArray<MapData, monitor_common::secrets::Counters>,
+    orders: SyncSender<Order>,
+    /// Orders that found no room; each cgroup's are few.
+    waiting: VecDeque<Order>,
+}
+
+impl Secrets {
+    fn order(&mut self, order: Order) {
+        self.waiting.push_back(order);
+        self.hand_over();
+    }
+
+    /// A cgroup is looked at soon enough anyway: that it should be at once is not kept.
+    fn look(&mut self, id: CgroupId) {
+        self.hand_over();
+        if self.waiting.is_empty() {
+            let _ = self.orders.try_send(Order::Look(id));
+        }
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(order) = self.waiting.pop_front() {
+            if let Err(TrySendError::Full(order)) = self.orders.try_send(order) {
+                self.waiting.push_front(order);
+                return;
+            }
+        }
+    }
+}
+
 /// Events from the kernel this runs on.
 pub struct LiveSource {
     rings: Vec<Ring>,
@@ -111,6 +149,8 @@ pub struct LiveSource {
     last_housekeeping: u64,
     last_sweep: u64,
     last_removed: u64,
+    /// Where TLS is read.
+    secrets: Option<Secrets>,
     /// Holds the programs; dropping it detaches them.
     probes: Probes,
 }
@@ -185,8 +225,43 @@ impl LiveSource {
             last_housekeeping: now,
             last_sweep: now,
             last_removed: now,
+            secrets: None,
             probes,
         })
+    }
+
+    /// Reads the ring of handshakes' secrets from now on, too; whoever attaches the probes takes `orders`.
+    ///
+    /// # Errors
+    /// The ring cannot be waited for.
+    pub fn read_secrets(&mut self, maps: SecretMaps, orders: SyncSender<Order>) -> Result<(), CaptureError> {
+        let SecretMaps { ring, cgroups, counters } = maps;
+        self.rings.push(ring);
+        self.waiter = Waiter::new(&self.rings).map_err(|source| CaptureError::System { what: "epoll", source })?;
+        self.secrets = Some(Secrets { cgroups, counters, orders, waiting: VecDeque::new() });
+        Ok(())
+    }
+
+    /// Whether TLS of the processes in a cgroup is read, from now on.
+    pub fn set_tls(&mut self, id: CgroupId, on: bool) {
+        let Some(secrets) = &mut self.secrets else { return };
+        if self.convert.read_tls(id, on).is_none() {
+            return;
+        }
+        if on {
+            let Some(dir) = self.convert.dir_of(id) else { return };
+            // A table that is full leaves the cgroup's secrets unread: its connections are opaque.
+            let _ = secrets.cgroups.insert(id.0, 1, 0);
+            secrets.order(Order::Watch(id, dir));
+        } else {
+            let _ = secrets.cgroups.remove(&id.0);
+            secrets.order(Order::Forget(id));
+        }
+    }
+
+    /// Calls of probed functions by processes whose TLS is read, by what came of them; empty where none is.
+    pub fn secrets(&self) -> Vec<(&'static str, u64)> {
+        self.secrets.as_ref().map(|s| secrets::counts(&s.counters).to_vec()).unwrap_or_default()
     }
 
     /// The directory at which the probes are attached: what lives below it is seen.
@@ -357,6 +432,12 @@ impl Source for LiveSource {
         self.convert.pending(sink);
         self.wait(timeout)?;
         let any = self.drain(sink);
+        if let Some(secrets) = &mut self.secrets {
+            for id in self.convert.take_opened() {
+                secrets.look(id);
+            }
+            secrets.hand_over();
+        }
         self.housekeeping(sink);
         if timeout.is_zero() {
             // Whoever does not wait is draining at the end: nothing may stay unsaid.

@@ -6,7 +6,8 @@ use monitor_common::records::{
     CgroupRecord, CloseRecord, FLOW_CLIENT, FLOW_LISTENER, FLOW_NO_CLOSE, FLOW_RX_START, FLOW_SERVER, FLOW_TX_START,
     FLOW_V6, FlowRecord, Kind, PATH_ROOM, ReaderRecord, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX, SegmentHeader,
 };
-use monitor_core::model::{Direction, Role};
+use monitor_common::secrets::{LABELS, SECRET_RANDOM, SecretRecord};
+use monitor_core::model::{Direction, Role, Secret, SecretLabel};
 use zerocopy::FromBytes;
 
 /// One record. Times are of the kernel's monotonic clock, ns.
@@ -32,6 +33,18 @@ pub(super) enum Record<'a> {
         at: u64,
         path: Option<&'a str>,
     },
+    Secret(Told),
+}
+
+/// A secret of a TLS handshake.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) at: u64,
+    pub(super) cgroup: u64,
+    pub(super) process: u32,
+    pub(super) label: SecretLabel,
+    pub(super) client_random: Option<[u8; 32]>,
+    pub(super) secret: Secret,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +96,8 @@ pub(super) enum Malformed {
     Lengths { captured: u32, len: u32, room: usize },
     #[error("path length {0}")]
     Path(u32),
+    #[error("secret of kind {label} and {len} bytes")]
+    Secret { label: u32, len: u32 },
 }
 
 fn kind(bytes: &[u8]) -> Result<Kind, Malformed> {
@@ -100,6 +115,7 @@ pub(super) fn time(bytes: &[u8]) -> u64 {
         Ok(Kind::CLOSE) => std::mem::offset_of!(CloseRecord, at),
         Ok(Kind::READER) => std::mem::offset_of!(ReaderRecord, at),
         Ok(Kind::CGROUP_MADE | Kind::CGROUP_REMOVED) => std::mem::offset_of!(CgroupRecord, at),
+        Ok(Kind::SECRET) => std::mem::offset_of!(SecretRecord, at),
         _ => return 0,
     };
     bytes.get(offset..).and_then(|b| b.first_chunk::<8>()).map_or(0, |b| u64::from_ne_bytes(*b))
@@ -168,7 +184,31 @@ pub(super) fn read(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
                 _ => Record::CgroupRemoved { at, path },
             })
         }
+        Kind::SECRET => {
+            let (r, _) = SecretRecord::read_from_prefix(bytes).map_err(|_| short)?;
+            let r = Zeroizing(r);
+            let wrong = Malformed::Secret { label: r.0.label, len: r.0.len };
+            let name = usize::try_from(r.0.label).ok().and_then(|i| LABELS.get(i));
+            let bytes = usize::try_from(r.0.len).ok().and_then(|n| r.0.secret.get(..n));
+            Ok(Record::Secret(Told {
+                at: r.0.at,
+                cgroup: r.0.cgroup,
+                process: r.0.process,
+                label: name.and_then(|name| SecretLabel::parse(name)).ok_or(wrong)?,
+                client_random: (r.0.flags & SECRET_RANDOM != 0).then_some(r.0.random),
+                secret: bytes.and_then(Secret::new).ok_or(wrong)?,
+            }))
+        }
         Kind(other) => Err(Malformed::Kind(other)),
+    }
+}
+
+/// A copy of a record that is wiped when it is dropped.
+struct Zeroizing(SecretRecord);
+
+impl Drop for Zeroizing {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0.secret);
     }
 }
 
