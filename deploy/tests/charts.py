@@ -166,6 +166,19 @@ def test_defaults_name_what_the_agent_needs_and_no_more():
     assert "no Prometheus operator" in notes, notes
 
 
+def test_reading_tls_is_switched_on_by_name_and_adds_what_it_needs():
+    config = {"tls": {"workloads": ["tool-*"]}}
+    off = one(render({"config": config})[0], "DaemonSet")["spec"]["template"]["spec"]
+    assert not off["hostPID"] and "SYS_PTRACE" not in off["containers"][0]["securityContext"]["capabilities"]["add"]
+    documents, _ = render({"tls": {"enabled": True}, "config": config}, openshift=True)
+    pod = one(documents, "DaemonSet")["spec"]["template"]["spec"]
+    assert pod["hostPID"] is True and not pod["hostNetwork"]
+    assert pod["containers"][0]["securityContext"]["capabilities"]["add"][-2:] == ["SYS_PTRACE", "SYS_ADMIN"]
+    assert yaml.safe_load(config_of(documents))["tls"] == {"enabled": True, "workloads": ["tool-*"]}
+    scc = one(documents, "SecurityContextConstraints")
+    assert scc["allowHostPID"] is True and scc["allowedCapabilities"][-2:] == ["SYS_PTRACE", "SYS_ADMIN"]
+
+
 def test_rbac_reads_four_kinds_and_writes_nothing():
     rules = one(render()[0], "ClusterRole")["rules"]
     assert {v for r in rules for v in r["verbs"]} == {"get", "list", "watch"}

@@ -17,6 +17,7 @@ use crate::capture::cgroups::{Hierarchy, PART, PART_REMEDY, path_of_process};
 use crate::capture::ebpf::{self, BTF_PATH, Btf, CaptureConfig, HOOKS, Probes, SENDER_THREAD, SENDER_THREAD_LOST};
 
 mod identity;
+mod tls;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -118,6 +119,7 @@ fn examine() -> Report {
         checks.push(Check::new(SENDER_THREAD, State::Limited, "not tried: see above").lost(SENDER_THREAD_LOST));
     }
     checks.extend([btf(), bpf_statistics(), tls_libraries()]);
+    checks.extend(tls::checks());
     checks.extend(identity::checks());
     Report { usable: checks.iter().all(|c| c.state != State::Missing), checks }
 }
@@ -323,7 +325,8 @@ fn tls_libraries() -> Check {
     } else {
         found.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
     };
-    Check::new("tls_libraries", State::Info, what).lost("TLS connections are counted as opaque")
+    Check::new("tls_libraries", State::Info, what)
+        .lost("TLS connections are counted as opaque, unless `tls.enabled` is set")
 }
 
 fn table(report: &Report) -> String {

@@ -33,6 +33,7 @@ mod exceptions;
 mod host;
 mod outputs;
 mod reload;
+mod secrets;
 
 use agent::Agent;
 use host::{about, kernel_release, origin, random_salt, recording_info, set_build_info, take_precedence};
@@ -111,6 +112,8 @@ pub struct Run {
     pub findings: Wanted,
     /// Record every event here.
     pub record: Option<PathBuf>,
+    /// And with them the secrets of TLS handshakes.
+    pub record_secrets: bool,
     /// End by itself after this long.
     pub duration: Option<Duration>,
     /// Log why packets are not captured.
@@ -164,7 +167,8 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
         .iter()
         .map(|target| LineSink::open_live(target, run.config.rotate, about.clone()))
         .collect::<Result<Vec<_>, _>>()?;
-    let recorder = run.record.as_deref().map(|path| Recorder::create(path, &recording_info())).transpose()?;
+    let info = recording_info(run.record_secrets);
+    let recorder = run.record.as_deref().map(|path| Recorder::create(path, &info)).transpose()?;
     let limits = run.config.settings.limits;
     let metrics =
         Metrics::new().map_err(|e| PipelineError::System { what: "metrics", source: std::io::Error::other(e) })?;
@@ -205,6 +209,9 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
         tracing::info!("findings as OpenTelemetry logs to {}", config.endpoint);
     }
     let otlp = otlp.map(|exporter| (exporter.clone(), runtime.spawn(exporter.work())));
+    // Its thread keeps what attaching takes, so it begins before this one gives that up.
+    let tls = if run.config.tls.enabled { secrets::begin(sandbox, config.cgroups) } else { None };
+    let whose = run.config.tls;
     let reloads = Reloader {
         file: run.file,
         running,
@@ -221,11 +228,24 @@ pub fn run(run: Run) -> Result<(), PipelineError> {
         .spawn(move || {
             take_precedence(nice);
             // The engine is made where it lives: it is one thread's own and cannot move.
-            let agent = Agent::with_sources(settings, identity, sources, outputs);
+            let mut agent = Agent::with_sources(settings, identity, sources, outputs);
+            agent.decide_tls(whose);
             let known = Known { facts, pokes };
             let published = now();
-            Live { agent, known, updater, shared, recorder, stop, duration: run.duration, sandbox, reloads, published }
-                .watch(config)
+            Live {
+                agent,
+                known,
+                updater,
+                shared,
+                recorder,
+                stop,
+                duration: run.duration,
+                sandbox,
+                reloads,
+                published,
+                tls,
+            }
+            .watch(config)
         })
         .map_err(|source| PipelineError::System { what: "cannot start the engine's thread", source })?;
     privileges::thread_begins(sandbox);
@@ -259,13 +279,19 @@ struct Live {
     reloads: mpsc::UnboundedReceiver<Reload>,
     /// When it was last looked at what had ended.
     published: Nanos,
+    /// Where TLS is read.
+    tls: Option<secrets::Reading>,
 }
 
 impl Live {
     fn watch(mut self, config: CaptureConfig) -> Result<(), PipelineError> {
         self.identity_first();
         let mut source = LiveSource::open(config, Box::new(crate::identity::watch))?;
-        privileges::confine(self.sandbox);
+        let tls = self.tls.as_mut().and_then(secrets::Reading::take);
+        if let Some((maps, orders)) = tls {
+            source.read_secrets(maps, orders)?;
+        }
+        privileges::confine(self.sandbox, self.tls.is_some());
         let began = Instant::now();
         let mut next_publish = began;
         let mut result = Ok(());
@@ -367,6 +393,7 @@ impl Live {
         self.hear();
         self.agent.release(now());
         self.agent.apply_budgets(source);
+        self.agent.apply_tls(source);
         Ok(progress)
     }
 
@@ -390,6 +417,7 @@ impl Live {
             })
             .collect();
         let services = self.agent.engine.services();
+        let (tls, secrets) = (self.tls.as_ref().map(|t| t.status.get()), source.secrets());
         let from = Sources {
             engine: &self.agent.engine,
             services: &services,
@@ -398,6 +426,7 @@ impl Live {
             waiting: self.agent.waiting_bytes(),
             unwritten: self.agent.out.unwritten,
             otlp: self.agent.out.otlp.as_ref().map(Exporter::totals),
+            tls: tls.as_ref().map(|status| (&**status, secrets.as_slice())),
             now: now(),
         };
         self.updater.update(from);

@@ -95,6 +95,7 @@ fn shown(said: &Said, both: bool, show: Show) -> Shown {
         waiting: (0, 0),
         unwritten: 0,
         otlp: None,
+        tls: None,
         now,
     });
     out.text.push_str(&metrics.render().unwrap());

@@ -22,7 +22,7 @@ const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$6\r\norders\r\n$1\r\n1\r\n";
 /// Connections of two tenants to one Redis, all of them open until the end, each seen at both sockets.
 fn record(path: &std::path::Path) {
     let at = Nanos(1_700_000_000_000_000_000);
-    let info = RecordingInfo { started: at, agent: "0.1.0".to_owned(), kernel: "6.18.0".to_owned() };
+    let info = RecordingInfo { started: at, agent: "0.1.0".to_owned(), kernel: "6.18.0".to_owned(), secrets: false };
     let mut recorder = Recorder::create(path, &info).unwrap();
     let mut put = |event: Event<'_>| recorder.record(&event).unwrap();
     for (id, path) in [(1, "/tenants/acme/app"), (2, "/tenants/globex/app"), (3, "/shared/redis")] {

@@ -29,7 +29,7 @@ fn a_confined_process_does_its_work_and_nothing_else() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let root = rustix::process::geteuid().is_root();
     begin(&PrivilegesConfig::default()).expect("as it is");
-    confine(Sandbox::On);
+    confine(Sandbox::On, false);
 
     // Every thread, those too that were there before.
     assert!(threads().len() >= 2);

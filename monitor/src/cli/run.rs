@@ -33,6 +33,10 @@ pub(super) struct Args {
     /// Record every event to this file for `replay`. It will hold payload.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// With `--record`: also record the secrets of TLS handshakes, so that `replay` reads what was encrypted. Whoever has the
+    /// file can.
+    #[arg(long, requires = "record")]
+    record_tls_secrets: bool,
     /// Log every few seconds why packets were not captured: of sockets that are not watched, no TCP, no payload, not wanted
     /// any more. Loads the probes with what counts that; without, it costs nothing.
     #[arg(long)]
@@ -55,6 +59,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         cgroup: args.cgroup,
         findings,
         record,
+        record_secrets: args.record_tls_secrets,
         duration,
         explain: args.probe_log,
     })?;

@@ -22,6 +22,7 @@ mod identity;
 mod otlp;
 mod privileges;
 mod services;
+mod tls;
 mod tokens;
 mod tools;
 
@@ -61,6 +62,9 @@ pub(super) fn check(file: File, now: Nanos, whole: bool, files: ReadFile<'_>) ->
         this.export(export);
     }
     this.privileges(file.user.as_ref(), file.group.as_ref(), file.sandbox);
+    if let Some(tls) = file.tls {
+        this.reading_tls(tls);
+    }
     Checked { config: this.config, problems: this.problems }
 }
 

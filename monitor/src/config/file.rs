@@ -48,6 +48,8 @@ pub(super) struct File {
     pub(super) limits: Option<Limits>,
     /// Where findings and metrics go.
     pub(super) export: Option<Export>,
+    /// Reading TLS. Off unless it is switched on here: what workloads encrypt is read by the secrets of their handshakes.
+    pub(super) tls: Option<Tls>,
     /// The user to run as, by name or number, instead of the one who started it, who must be root. It keeps the
     /// capabilities that it needs.
     pub(super) user: Option<Located<PrincipalName>>,
@@ -496,6 +498,22 @@ pub(super) struct Limits {
     /// Size of each ring buffer between kernel and agent, in KiB: a power of two. Chosen by the agent if left out.
     #[schemars(range(min = 4, max = 1_048_576))]
     pub(super) ring_kb: Option<Located<u32>>,
+}
+
+/// Reading TLS: whose. See docs/security.md for what it means and who may switch it on.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    /// Whether TLS is read at all. Default `false`.
+    #[serde(default)]
+    pub(super) enabled: bool,
+    /// Only of these workloads: globs on their names as findings show them or, with a `/` at the beginning, on the paths of
+    /// their cgroups and all that is nested below. Default: of every watched workload.
+    #[serde(default)]
+    pub(super) workloads: Vec<Located<String>>,
+    /// Only what is said with these services, by name (`services`, Kubernetes, or the workload's). Default: with any.
+    #[serde(default)]
+    pub(super) services: Vec<Located<String>>,
 }
 
 /// Where findings and metrics go.

@@ -29,6 +29,7 @@ use crate::export::otlp::OtlpConfig;
 use crate::export::rotate::Rotate;
 use crate::identity::IdentityConfig;
 use crate::privileges::PrivilegesConfig;
+use crate::tls::TlsConfig;
 
 /// Reads a file that a configuration names, up to so many bytes.
 type ReadFile<'r> = &'r dyn Fn(&Path, u64) -> std::io::Result<Vec<u8>>;
@@ -60,6 +61,8 @@ pub struct Config {
     pub ring_kb: Option<u32>,
     /// Who the agent is, and what it may do.
     pub privileges: PrivilegesConfig,
+    /// Whose TLS is read.
+    pub tls: TlsConfig,
     /// Niceness of the thread that takes what the kernel has captured.
     pub nice: i32,
     /// What is not wrong, but should be known: expired suppressions, rules of other versions.
@@ -82,6 +85,7 @@ impl Default for Config {
             otlp: None,
             ring_kb: None,
             privileges: PrivilegesConfig::default(),
+            tls: TlsConfig::default(),
             nice: DEFAULT_NICE,
             warnings: Vec::new(),
         }

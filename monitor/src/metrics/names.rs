@@ -113,6 +113,17 @@ metrics! {
     IdentityOverflowTotal = "identity_overflow_total" Counter [];
     /// Whether a kernel hook is attached (1) or its coverage is lost (0).
     HookAttached = "hook_attached" Gauge ["hook"];
+    /// Functions of TLS libraries that are probed now; only where `tls.enabled` is set, as all of these.
+    TlsProbes = "tls_probes" Gauge [];
+    /// Processes whose TLS is to be read, and that were looked at.
+    TlsProcesses = "tls_processes" Gauge [];
+    /// Files that such processes run and that hold TLS, by whether their function is probed (`probed`) or why not: several may
+    /// be it (`ambiguous`), none was found (`none`), the kernel refuses (`refused`), it cannot be read (`unreadable`), or it
+    /// is Java's (`java`).
+    TlsFiles = "tls_files" Gauge ["result"];
+    /// Calls of probed functions by such processes: a secret was delivered, it was none that is of use (`other`), it could not
+    /// be read (`unreadable`), or there was no room (`lost`).
+    TlsSecretsTotal = "tls_secrets_total" Counter ["result"];
     /// Run time of a kernel program, while the kernel's BPF statistics are on.
     BpfRunSecondsTotal = "bpf_run_seconds_total" Counter ["program"];
     /// Runs of a kernel program, while the kernel's BPF statistics are on.

@@ -13,6 +13,7 @@ use crate::capture::SourceStats;
 use crate::export::otlp::Totals;
 use crate::identity::Resolver;
 use crate::identity::facts::SourceKind;
+use crate::tls;
 
 /// What further tenants and services share when a label has as many values as configured.
 const OTHER: &str = "_other";
@@ -76,6 +77,8 @@ pub struct Sources<'a> {
     pub unwritten: u64,
     /// What has become of what an OpenTelemetry collector should get, if there is one.
     pub otlp: Option<Totals>,
+    /// What is known of files with TLS, and what came of calls of probed functions, where TLS is read.
+    pub tls: Option<(&'a tls::Status, &'a [(&'static str, u64)])>,
     /// Now.
     pub now: Nanos,
 }
@@ -136,6 +139,9 @@ impl Updater {
         }
         if let Some(totals) = from.otlp {
             self.otlp(&totals);
+        }
+        if let Some((status, secrets)) = from.tls {
+            self.tls(status, secrets);
         }
         self.table("waiting_bytes", to_f64(from.waiting.0), to_f64(from.waiting.1));
         let tables = from.engine.tables();
@@ -361,6 +367,19 @@ impl Updater {
         self.set_all(Metric::EventsLostTotal, &source);
     }
 
+    fn tls(&self, status: &tls::Status, secrets: &[(&'static str, u64)]) {
+        self.metrics.set(Metric::TlsProbes, &[], to_f64(status.probes));
+        self.metrics.set(Metric::TlsProcesses, &[], to_f64(status.processes));
+        let with = |reason: Option<tls::Reason>| status.files.iter().filter(|f| f.reason == reason).count();
+        self.metrics.set(Metric::TlsFiles, &["probed"], to_f64(with(None)));
+        for reason in tls::Reason::ALL {
+            self.metrics.set(Metric::TlsFiles, &[reason.name()], to_f64(with(Some(reason))));
+        }
+        for (result, n) in secrets {
+            self.metrics.set(Metric::TlsSecretsTotal, &[result], count(*n));
+        }
+    }
+
     fn source(&self, stats: &SourceStats) {
         for (direction, segments, bytes) in
             [("sent", stats.segments[0], stats.bytes[0]), ("received", stats.segments[1], stats.bytes[1])]
@@ -519,6 +538,7 @@ mod tests {
             waiting: (0, 0),
             unwritten: 2,
             otlp: Some(Totals { sent: 7, queue_full: 2, requests_busy: 1, waiting: 4, ..Totals::default() }),
+            tls: None,
             now: Nanos(0),
         });
         updater.update(Sources {
@@ -529,6 +549,7 @@ mod tests {
             waiting: (0, 0),
             unwritten: 2,
             otlp: Some(Totals { sent: 7, queue_full: 2, requests_busy: 1, waiting: 4, ..Totals::default() }),
+            tls: None,
             now: Nanos(0),
         });
         let text = metrics.render().unwrap();

@@ -1,13 +1,15 @@
 //! One engine with its identity and outputs, whichever source feeds it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use monitor_core::engine::{Engine, WorkloadFact};
 use monitor_core::model::{CgroupId, Event, Nanos, Settings};
 
 use super::outputs::{Outputs, budget};
 use crate::capture::Source;
+use crate::capture::ebpf::LiveSource;
 use crate::identity::{IdentityConfig, Pending, Resolver, SourceInfo, Told, Update, WaitConfig, WaitEnd};
+use crate::tls::TlsConfig;
 
 /// Takes events, gives results to its outputs.
 pub(super) struct Agent {
@@ -18,6 +20,12 @@ pub(super) struct Agent {
     pub(super) wanted: bool,
     /// Tenants of cgroups and addresses that were there at the start; none once that was said.
     pub(super) first_tenants: Option<BTreeSet<String>>,
+    /// Whose TLS is read.
+    tls: TlsConfig,
+    /// Cgroups with their paths and the names of their workloads, as far as they are known; none where no TLS is read.
+    cgroups: BTreeMap<CgroupId, (String, Option<String>)>,
+    /// Whether TLS of a cgroup's processes is read, as decided since the source was told last.
+    tls_news: Vec<(CgroupId, bool)>,
     pending: Pending,
     wait: WaitConfig,
     last: Nanos,
@@ -46,7 +54,41 @@ impl Agent {
         let wait = identity.wait;
         let identity = Resolver::new(identity, sources);
         let first_tenants = Some(BTreeSet::new());
-        Self { engine, out, identity, wanted: false, first_tenants, pending: Pending::default(), wait, last: Nanos(0) }
+        Self {
+            engine,
+            out,
+            identity,
+            wanted: false,
+            first_tenants,
+            tls: TlsConfig::default(),
+            cgroups: BTreeMap::new(),
+            tls_news: Vec::new(),
+            pending: Pending::default(),
+            wait,
+            last: Nanos(0),
+        }
+    }
+
+    /// Whose TLS is read, from now on.
+    pub(super) fn decide_tls(&mut self, tls: TlsConfig) {
+        self.tls = tls;
+        let all = self.cgroups.iter().map(|(id, (path, name))| (*id, self.tls.reads(name.as_deref(), path)));
+        self.tls_news.extend(all);
+    }
+
+    /// A cgroup is there, or its workload's name is known.
+    fn decide_tls_of(&mut self, id: CgroupId, path: Option<&str>, name: Option<&str>) {
+        if !self.tls.enabled {
+            return;
+        }
+        if let Some(path) = path {
+            self.cgroups.entry(id).or_default().0 = path.to_owned();
+        }
+        let Some((path, known)) = self.cgroups.get_mut(&id) else { return };
+        if let Some(name) = name {
+            *known = Some(name.to_owned());
+        }
+        self.tls_news.push((id, self.tls.reads(known.as_deref(), path)));
     }
 
     /// Handles one event, or keeps it while an earlier one waits for a label.
@@ -144,7 +186,10 @@ impl Agent {
                 self.note(fact);
             }
             match update {
-                Update::Cgroup(id, fact) => self.engine.learn_cgroup(at, id, &fact),
+                Update::Cgroup(id, fact) => {
+                    self.decide_tls_of(id, None, Some(&fact.name));
+                    self.engine.learn_cgroup(at, id, &fact);
+                }
                 Update::Address(ip, Some(fact)) => self.engine.learn_address(at, ip, &fact),
                 Update::Address(ip, None) => self.engine.forget_address(at, ip),
                 Update::Service(addr, Some(name)) => self.engine.learn_service(addr, &name),
@@ -157,12 +202,17 @@ impl Agent {
         self.out.bytes_at = matches!(event, Event::Segment(_)).then_some(event.at());
         match *event {
             Event::CgroupSeen { at, id, path } => {
-                if let Some(fact) = self.identity.seen(id, path) {
+                let fact = self.identity.seen(id, path);
+                self.decide_tls_of(id, Some(path), fact.as_ref().map(|f| f.name.as_str()));
+                if let Some(fact) = fact {
                     self.note(&fact);
                     self.engine.learn_cgroup(at, id, &fact);
                 }
             }
             Event::CgroupGone { at, id } => {
+                if self.cgroups.remove(&id).is_some() {
+                    self.tls_news.push((id, false));
+                }
                 self.identity.gone(id);
                 self.engine.forget_cgroup(at, id);
             }
@@ -182,6 +232,13 @@ impl Agent {
         }
         for cookie in self.out.forgotten.drain(..) {
             source.forget(cookie);
+        }
+    }
+
+    /// Passes on of whose processes TLS is read.
+    pub(super) fn apply_tls(&mut self, source: &mut LiveSource) {
+        for (id, on) in self.tls_news.drain(..) {
+            source.set_tls(id, on);
         }
     }
 

@@ -27,8 +27,8 @@ pub(super) fn kernel_release() -> String {
     text.trim().to_owned()
 }
 
-pub(super) fn recording_info() -> RecordingInfo {
-    RecordingInfo { started: now(), agent: env!("CARGO_PKG_VERSION").to_owned(), kernel: kernel_release() }
+pub(super) fn recording_info(secrets: bool) -> RecordingInfo {
+    RecordingInfo { started: now(), agent: env!("CARGO_PKG_VERSION").to_owned(), kernel: kernel_release(), secrets }
 }
 
 pub(super) fn set_build_info(shared: &Shared) {

@@ -59,11 +59,15 @@ impl Wanted {
 type Fixed = (&'static str, fn(&Config, &Config) -> bool);
 
 /// All of them.
-const FIXED: [Fixed; 13] = [
+const FIXED: [Fixed; 14] = [
     ("limits.flows", |a, b| a.settings.limits.flows != b.settings.limits.flows),
     ("limits.ring_kb", |a, b| a.ring_kb != b.ring_kb),
     ("export.listen, socket, tls, token_file", |a, b| a.http != b.http),
-    ("user, group, privileges", |a, b| a.privileges != b.privileges),
+    ("user, group, privileges", |a, b| {
+        let of = |c: &Config| (c.privileges.user.clone(), c.privileges.group.clone(), c.privileges.sandbox);
+        of(a) != of(b)
+    }),
+    ("tls.enabled", |a, b| a.tls.enabled != b.tls.enabled),
     ("limits.nice", |a, b| a.nice != b.nice),
     ("export.otlp", |a, b| a.otlp != b.otlp),
     ("export.show", |a, b| a.settings.show != b.settings.show),
@@ -96,6 +100,7 @@ fn settled(running: &Config, mut new: Config) -> Config {
     new.ring_kb = running.ring_kb;
     new.http.clone_from(&running.http);
     new.privileges.clone_from(&running.privileges);
+    new.tls.enabled = running.tls.enabled;
     new.nice = running.nice;
     new.otlp.clone_from(&running.otlp);
     let (old, id) = (&running.identity, &mut new.identity);
@@ -343,6 +348,7 @@ impl Reload {
         }
         let limits = config.settings.limits;
         live.updater.decide(limits.tenants, limits.services);
+        live.agent.decide_tls(config.tls);
         let moved = live.agent.decide(config.settings, config.identity);
         if moved > 0 {
             tracing::warn!(

@@ -141,7 +141,7 @@ fn what_cannot_change_is_named_and_kept() {
     let old = parse("version: 1\nattribution: { bases: { same-thread: false } }\n");
     let new = parse(
         "version: 1\n\
-         limits: { flows: 50, ring_kb: 4, memory_mb: 64, nice: 3 }\nuser: nobody\n\
+         limits: { flows: 50, ring_kb: 4, memory_mb: 64, nice: 3 }\nuser: nobody\ntls: { enabled: true }\n\
          export: { listen: \"127.0.0.1:1\", otlp: { endpoint: \"http://127.0.0.1:4318\" }, show: { keys: [\"cart:*\"] }, cluster: prod }\n\
          identity:\n  containers: { docker: off, cri: off, tenant_labels: [x] }\n  \
          kubernetes: { enabled: off, node: n, kubeconfig: k, remote_pods: true, tenant: [{ pod_label: y }] }\n",

@@ -22,8 +22,14 @@ pub const LOADING: CapabilitySet = CapabilitySet::BPF
 /// off. `DAC_READ_SEARCH`: the path of a new cgroup by its id; the configuration's files when they are read again.
 pub const KEPT: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::DAC_READ_SEARCH);
 
+/// What reading TLS takes beyond that, in the one thread that attaches probes to what workloads run. `SYS_ADMIN`: the kernel
+/// makes uprobes for nobody else (`perf_uprobe_event_init` in kernel/events/core.c, which knows no `PERFMON`).
+/// `SYS_PTRACE`: looking at what processes of other users have mapped.
+pub const TLS: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_PTRACE);
+
 /// Names for people, as far as they can be held at all.
-const NAMES: [(CapabilitySet, &str); 7] = [
+const NAMES: [(CapabilitySet, &str); 8] = [
+    (CapabilitySet::SYS_PTRACE, "SYS_PTRACE"),
     (CapabilitySet::BPF, "BPF"),
     (CapabilitySet::NET_ADMIN, "NET_ADMIN"),
     (CapabilitySet::PERFMON, "PERFMON"),
@@ -78,9 +84,9 @@ pub(super) fn keep(wanted: CapabilitySet) -> io::Result<()> {
 }
 
 /// After the user has changed: what loading needs becomes effective again, and what a running agent keeps ambient.
-pub(super) fn raise() -> io::Result<()> {
+pub(super) fn raise(loading: CapabilitySet) -> io::Result<()> {
     let now = capabilities(None)?;
-    let (all, ambient) = (kept(LOADING, now.permitted), kept(KEPT, now.permitted));
+    let (all, ambient) = (kept(loading, now.permitted), kept(KEPT, now.permitted));
     set_capabilities(None, CapabilitySets { effective: all, permitted: all, inheritable: ambient })?;
     for one in ambient.iter() {
         configure_capability_in_ambient_set(one, true)?;
@@ -101,6 +107,9 @@ mod tests {
         assert_eq!(kept(LOADING, coarse), coarse);
         assert_eq!(kept(KEPT, coarse), CapabilitySet::SYS_ADMIN);
         assert!(LOADING.contains(KEPT));
+        for only_where_tls_is_read in [CapabilitySet::SYS_ADMIN, CapabilitySet::SYS_PTRACE] {
+            assert!(TLS.contains(only_where_tls_is_read) && !LOADING.contains(only_where_tls_is_read));
+        }
         assert_eq!(Held(KEPT).to_string(), "BPF,DAC_READ_SEARCH");
         assert_eq!(Held(CapabilitySet::empty()).to_string(), "none");
     }

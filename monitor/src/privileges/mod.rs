@@ -18,7 +18,7 @@ mod capabilities;
 mod syscalls;
 mod user;
 
-pub use capabilities::{KEPT, LOADING};
+pub use capabilities::{KEPT, LOADING, TLS};
 pub use syscalls::runtime_profile;
 pub use user::{Principal, User};
 
@@ -43,6 +43,8 @@ pub struct PrivilegesConfig {
     pub group: Option<Principal>,
     /// How far it is confined.
     pub sandbox: Sandbox,
+    /// TLS is read: one thread goes on attaching probes to what workloads run.
+    pub tls: bool,
 }
 
 /// The configured user cannot be become.
@@ -76,18 +78,19 @@ pub enum PrivilegeError {
 /// # Errors
 /// [`PrivilegeError`]. What cannot be given up is in the log, and no error.
 pub fn begin(config: &PrivilegesConfig) -> Result<(), PrivilegeError> {
+    let loading = if config.tls { LOADING.union(TLS) } else { LOADING };
     let user = User::wanted(config.user.as_ref(), config.group.as_ref())?;
     if config.sandbox != Sandbox::Off {
         capabilities::bound();
     }
     if let Some(user) = user {
-        user::become_user(&user).map_err(|source| PrivilegeError::Refused { who: user.clone(), source })?;
+        user::become_user(&user, loading).map_err(|source| PrivilegeError::Refused { who: user.clone(), source })?;
         tracing::info!("running as {user}");
     }
     if config.sandbox == Sandbox::Off {
         return Ok(());
     }
-    given_up("capabilities", capabilities::keep(LOADING));
+    given_up("capabilities", capabilities::keep(loading));
     // From here on no program that is started gains anything: setuid bits and file capabilities do not count.
     given_up("new privileges", set_no_new_privs(true).map_err(io::Error::from));
     Ok(())
@@ -100,17 +103,24 @@ pub fn thread_begins(sandbox: Sandbox) {
     }
 }
 
+/// Keeps, in the thread that attaches probes to what workloads run, only what that takes.
+pub fn attaching_thread_begins(sandbox: Sandbox) {
+    if sandbox != Sandbox::Off {
+        given_up("capabilities", capabilities::keep(KEPT.union(TLS)));
+    }
+}
+
 /// Everything is attached: this thread gives up what it loaded with, and no thread makes a system call any more that the
-/// agent does not need.
-pub fn confine(sandbox: Sandbox) {
+/// agent does not need. `tls`: one thread goes on attaching probes.
+pub fn confine(sandbox: Sandbox, tls: bool) {
     thread_begins(sandbox);
     let filtered = match sandbox {
         Sandbox::Off => {
             tracing::warn!("`sandbox` is off: every capability is kept, and every system call allowed");
             return;
         }
-        Sandbox::On => syscalls::install(false),
-        Sandbox::Log => syscalls::install(true),
+        Sandbox::On => syscalls::install(false, tls),
+        Sandbox::Log => syscalls::install(true, tls),
     };
     given_up("system calls", filtered);
     let held = capabilities::held();

@@ -14,6 +14,10 @@ use seccompiler::{
 
 /// `bpf()`: elements of maps (one by one and in batches), and what is known of a program.
 const BPF_COMMANDS: [u64; 9] = [1, 2, 3, 4, 15, 21, 24, 25, 26];
+/// The same where TLS is read: and making a link, which attaches a program that is loaded.
+const BPF_COMMANDS_TLS: [u64; 10] = [1, 2, 3, 4, 15, 21, 24, 25, 26, 28];
+/// `ioctl()` where TLS is read: giving a perf event its program, and switching it on and off (before Linux 5.15).
+const IOCTLS_TLS: [u64; 3] = [0x4004_2408, 0x2400, 0x2401];
 /// `prctl()`: names of threads and of memory, and asking.
 const PRCTL_OPTIONS: [c_long; 6] = [
     libc::PR_SET_NAME as c_long,
@@ -96,18 +100,18 @@ type Failure = Box<dyn std::error::Error>;
 ///
 /// # Errors
 /// The kernel does not filter, or not for this processor.
-pub(super) fn install(log: bool) -> Result<(), String> {
-    let programs = programs(log).map_err(|e| e.to_string())?;
+pub(super) fn install(log: bool, tls: bool) -> Result<(), String> {
+    let programs = programs(log, tls).map_err(|e| e.to_string())?;
     for program in &programs {
         apply_filter_all_threads(program).map_err(|e| e.to_string())?;
     }
     Ok(())
 }
 
-fn programs(log: bool) -> Result<[BpfProgram; 2], Failure> {
+fn programs(log: bool, tls: bool) -> Result<[BpfProgram; 2], Failure> {
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     let refused = if log { SeccompAction::Log } else { SeccompAction::Errno(libc::EPERM as u32) };
-    let allowed = SeccompFilter::new(rules()?, refused, SeccompAction::Allow, arch)?;
+    let allowed = SeccompFilter::new(rules(tls)?, refused, SeccompAction::Allow, arch)?;
     // Its arguments are out of a filter's sight. As if the kernel had none, so that libraries use `clone`.
     let clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
     let old = SeccompFilter::new(clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), arch)?;
@@ -115,9 +119,14 @@ fn programs(log: bool) -> Result<[BpfProgram; 2], Failure> {
     Ok([old.try_into()?, allowed.try_into()?])
 }
 
-fn rules() -> Result<Rules, Failure> {
+/// `tls`: TLS is read. The calls of the thread that attaches probes are let through for all, as a filter holds for all;
+/// what they need besides, no other thread has.
+fn rules(tls: bool) -> Result<Rules, Failure> {
     let mut rules: Rules = PLAIN.iter().chain(OLDER).map(|(_, call)| (*call, Vec::new())).collect();
     rules.insert(libc::SYS_clone3, Vec::new());
+    if tls {
+        rules.insert(libc::SYS_perf_event_open, Vec::new());
+    }
     let mut only = |call: c_long, ways: Vec<Vec<Condition>>| -> Result<(), Failure> {
         let ways = ways.into_iter().map(|all| {
             let all = all.into_iter().map(|(arg, len, op, value)| SeccompCondition::new(arg, len, op, value));
@@ -156,8 +165,9 @@ fn rules() -> Result<Rules, Failure> {
     )?;
     only(libc::SYS_socketpair, one_of(0, &[libc::AF_UNIX as u64]))?;
 
-    only(libc::SYS_bpf, one_of(0, &BPF_COMMANDS))?;
-    only(libc::SYS_ioctl, one_of(1, &IOCTLS))?;
+    only(libc::SYS_bpf, one_of(0, if tls { &BPF_COMMANDS_TLS } else { &BPF_COMMANDS[..] }))?;
+    let ioctls: Vec<u64> = IOCTLS.iter().chain(if tls { &IOCTLS_TLS[..] } else { &[] }).copied().collect();
+    only(libc::SYS_ioctl, one_of(1, &ioctls))?;
     only(libc::SYS_prctl, one_of(0, &PRCTL_OPTIONS.map(|o| o as u64)))?;
     let own = u64::from(std::process::id());
     only(libc::SYS_kill, one_of(0, &[own]))?;
@@ -209,6 +219,7 @@ const AT_START: &[&str] = &[
     "fchdir",
     "ioctl",
     "kill",
+    "mlockall",
     "mmap",
     "mprotect",
     "perf_event_open",
@@ -247,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_must_not_be_is_not_there() {
-        let rules = rules().unwrap();
+        let rules = rules(false).unwrap();
         for call in [
             libc::SYS_execve,
             libc::SYS_execveat,
@@ -282,6 +293,6 @@ mod tests {
             assert!(rules.get(&call).is_some_and(|ways| !ways.is_empty()), "{call} is allowed whatever it is asked");
         }
         // Fits into what the kernel takes.
-        assert!(programs(false).unwrap().iter().all(|p| (1..4096).contains(&p.len())));
+        assert!(programs(false, true).unwrap().iter().all(|p| (1..4096).contains(&p.len())));
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use rustix::process::{Gid, Uid, getegid, geteuid};
-use rustix::thread::{set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{CapabilitySet, set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::PrivilegeError;
 use super::capabilities::raise;
@@ -127,7 +127,7 @@ fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn become_user(user: &User) -> io::Result<()> {
+pub(super) fn become_user(user: &User, loading: CapabilitySet) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let groups: Vec<Gid> = user.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     if geteuid() == uid && getegid() == gid {
@@ -137,7 +137,7 @@ pub(super) fn become_user(user: &User) -> io::Result<()> {
     set_thread_groups(&groups)?;
     set_thread_res_gid(Some(gid), Some(gid), Some(gid))?;
     set_thread_res_uid(Some(uid), Some(uid), Some(uid))?;
-    raise()
+    raise(loading)
 }
 
 #[cfg(test)]

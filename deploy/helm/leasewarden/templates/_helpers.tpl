@@ -89,6 +89,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "leasewarden.config" -}}
 {{- $export := merge (dict "listen" (include "leasewarden.listen" .)) (default (dict) .Values.config.export) -}}
 {{- $config := merge (dict "version" 1 "export" $export) .Values.config -}}
+{{- if .Values.tls.enabled -}}
+{{- $config = merge (dict "tls" (merge (dict "enabled" true) (default (dict) .Values.config.tls))) $config -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Mutex, PoisonError};
 
 use monitor_core::model::{
-    CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie, ThreadId,
+    CgroupId, CloseReason, Direction, Event, HandshakeSecret, LossStage, Nanos, ProcessId, Role, Secret, SecretLabel,
+    Segment, SocketCookie, ThreadId,
 };
 
 use super::header::prefix;
@@ -20,6 +21,8 @@ mod kind {
     pub(super) const TICK: u8 = 7;
     /// Since version 2.
     pub(super) const READER: u8 = 8;
+    /// Since version 3.
+    pub(super) const SECRET: u8 = 9;
 }
 
 const HAS_CGROUP: u8 = 1;
@@ -28,6 +31,8 @@ const HAS_RX_START: u8 = 4;
 const HAS_ACK: u8 = 1;
 /// Since version 2.
 const HAS_THREAD: u8 = 2;
+const HAS_RANDOM: u8 = 2;
+const HAS_PROCESS: u8 = 4;
 
 /// Appends `event` as one record, its length first. Text and payload beyond the format's limits are cut.
 pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
@@ -101,8 +106,20 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(&count.to_le_bytes());
             out.extend(reason.bytes().take(MAX_REASON).map(|b| if is_reason_byte(b) { b } else { b'_' }));
         }
-        // The recorder passes these over.
-        Event::TlsSecret(_) => {}
+        Event::TlsSecret(s) => {
+            head(out, kind::SECRET, s.at);
+            out.push(
+                flag(s.cgroup.is_some(), HAS_CGROUP)
+                    | flag(s.client_random.is_some(), HAS_RANDOM)
+                    | flag(s.process.is_some(), HAS_PROCESS),
+            );
+            let label = SecretLabel::ALL.iter().position(|label| *label == s.label);
+            out.push(label.and_then(|label| u8::try_from(label).ok()).unwrap_or(u8::MAX));
+            out.extend_from_slice(&s.cgroup.map_or(0, |c| c.0).to_le_bytes());
+            out.extend_from_slice(&s.process.map_or(0, |p| p.0).to_le_bytes());
+            out.extend_from_slice(&s.client_random.unwrap_or_default());
+            out.extend_from_slice(s.secret.bytes());
+        }
         Event::Tick { at } => head(out, kind::TICK, at),
     }
     let len = (out.len() - begin - 4) as u32;
@@ -249,6 +266,34 @@ pub(super) fn decode(version: u16, record: &[u8]) -> Result<Event<'_>, &'static 
         _ => return Err("its kind is unknown"),
     };
     if c.rest().is_empty() { Ok(event) } else { Err("it is too long for its kind") }
+}
+
+/// Reads the record of a secret, if it is one; `None`: it is another's.
+pub(super) fn decode_secret(version: u16, record: &[u8]) -> Option<Result<HandshakeSecret, &'static str>> {
+    let mut c = Cursor::new(record);
+    if version < 3 || c.u8()? != kind::SECRET {
+        return None;
+    }
+    Some((|| {
+        const CUT: &str = "it is too short for its kind";
+        let at = Nanos(c.u64().ok_or(CUT)?);
+        let flags = c.u8().ok_or(CUT)?;
+        if flags & !(HAS_CGROUP | HAS_RANDOM | HAS_PROCESS) != 0 {
+            return Err("it has unknown flags");
+        }
+        let label = c.u8().ok_or(CUT)?;
+        let cgroup = CgroupId(c.u64().ok_or(CUT)?);
+        let process = ProcessId(c.u32().ok_or(CUT)?);
+        let random = c.array::<32>().ok_or(CUT)?;
+        Ok(HandshakeSecret {
+            at,
+            cgroup: (flags & HAS_CGROUP != 0).then_some(cgroup),
+            process: (flags & HAS_PROCESS != 0).then_some(process),
+            label: SecretLabel::ALL.get(usize::from(label)).copied().ok_or("its label is unknown")?,
+            client_random: (flags & HAS_RANDOM != 0).then_some(random),
+            secret: Secret::new(c.rest()).ok_or("its secret has no length that one has")?,
+        })
+    })())
 }
 
 /// Reasons met in recordings. They are a handful of names fixed in the agent that recorded; this agent may not know

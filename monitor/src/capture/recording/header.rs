@@ -9,6 +9,8 @@ use super::codec::Cursor;
 
 /// The version written.
 pub const VERSION: u16 = 2;
+/// The version written where secrets of TLS handshakes are in the file: an agent that does not know them refuses it.
+pub(super) const VERSION_WITH_SECRETS: u16 = 3;
 
 /// Eight bytes that no text file, and no file mangled by a text-mode transfer, begins with.
 pub(super) const MAGIC: [u8; 8] = *b"\x89LWR\r\n\x1a\n";
@@ -29,6 +31,8 @@ pub struct RecordingInfo {
     pub agent: String,
     /// Release of the kernel it ran on, as `uname -r` gives it. At most 256 bytes are kept.
     pub kernel: String,
+    /// Secrets of TLS handshakes are in it.
+    pub secrets: bool,
 }
 
 /// Why a recording's header cannot be used.
@@ -45,7 +49,9 @@ pub enum HeaderError {
     #[error("not a leasewarden recording")]
     Magic,
     /// A later agent wrote it.
-    #[error("the recording has format version {found}; this agent reads versions 1 to {VERSION}: use a newer one")]
+    #[error(
+        "the recording has format version {found}; this agent reads versions 1 to {VERSION_WITH_SECRETS}: use a newer one"
+    )]
     Version {
         /// Its version.
         found: u16,
@@ -57,6 +63,7 @@ pub enum HeaderError {
 
 impl RecordingInfo {
     pub(super) fn encode(&self) -> Vec<u8> {
+        let version = if self.secrets { VERSION_WITH_SECRETS } else { VERSION };
         let mut body = Vec::new();
         body.extend_from_slice(&self.started.0.to_le_bytes());
         for text in [&self.agent, &self.kernel] {
@@ -66,7 +73,7 @@ impl RecordingInfo {
         }
         let mut out = Vec::with_capacity(FIXED + body.len() + 4);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&version.to_le_bytes());
         out.extend_from_slice(&(body.len() as u32).to_le_bytes());
         out.extend_from_slice(&body);
         out.extend_from_slice(&crc32(&out).to_le_bytes());
@@ -85,7 +92,7 @@ impl RecordingInfo {
             return Err(HeaderError::Cut(FIXED));
         };
         // Before all else: a later version may lay out the rest in another way.
-        if version == 0 || version > VERSION {
+        if version == 0 || version > VERSION_WITH_SECRETS {
             return Err(HeaderError::Version { found: version });
         }
         let body_len = body_len as usize;
@@ -105,7 +112,7 @@ impl RecordingInfo {
                 Some(std::str::from_utf8(body.take(n)?).ok()?.to_owned())
             };
             // What may follow was added by a later agent of the same version.
-            Some(Self { started, agent: text()?, kernel: text()? })
+            Some(Self { started, agent: text()?, kernel: text()?, secrets: version >= VERSION_WITH_SECRETS })
         })();
         match info {
             Some(info) => Ok((info, version, bytes.len())),

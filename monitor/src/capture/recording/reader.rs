@@ -102,7 +102,10 @@ impl<R: Read> RecordingSource<R> {
         let mut rest = Cursor::new(&self.block);
         for n in 0..n_records {
             let record = rest.u32().and_then(|len| rest.take(len as usize));
+            let secret = record.and_then(|record| codec::decode_secret(self.version, record)).transpose();
+            let secret = secret.map_err(|what| damaged(&format!("record {n} cannot be read, {what}")))?;
             let event = match record {
+                Some(_) if secret.is_some() => secret.as_ref().map(Event::TlsSecret).ok_or("it is no secret"),
                 Some(record) => codec::decode(self.version, record),
                 None => Err("it goes beyond the block"),
             };

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use monitor_core::model::{
-    CgroupId, CloseReason, Direction, Event, LossStage, Nanos, Role, Segment, SocketCookie, ThreadId,
+    CgroupId, CloseReason, Direction, Event, HandshakeSecret, LossStage, Nanos, ProcessId, Role, Secret, SecretLabel,
+    Segment, SocketCookie, ThreadId,
 };
 use proptest::prelude::*;
 
@@ -36,7 +37,12 @@ impl Write for Shared {
 }
 
 fn info() -> RecordingInfo {
-    RecordingInfo { started: Nanos(1_700_000_000_000_000_000), agent: "0.1.0".to_owned(), kernel: "6.18.0".to_owned() }
+    RecordingInfo {
+        started: Nanos(1_700_000_000_000_000_000),
+        agent: "0.1.0".to_owned(),
+        kernel: "6.18.0".to_owned(),
+        secrets: false,
+    }
 }
 
 /// One of each kind, and the corners of their fields. The fixture of the version written now holds exactly these.
@@ -305,7 +311,7 @@ fn a_later_version_is_refused_by_its_number() {
     let mut file = record(samples());
     file[8] = 9;
     let error = RecordingSource::new(file.as_slice()).err().expect("refused").to_string();
-    assert!(error.contains("version 9") && error.contains("1 to 2"), "{error}");
+    assert!(error.contains("version 9") && error.contains("1 to 3"), "{error}");
 }
 
 #[test]
@@ -446,7 +452,7 @@ fn the_file_is_private_even_when_it_was_not() {
 #[test]
 fn long_texts_are_cut_where_a_character_ends() {
     let long = "ü".repeat(5000);
-    let many = RecordingInfo { started: Nanos(1), agent: long.clone(), kernel: String::new() };
+    let many = RecordingInfo { started: Nanos(1), agent: long.clone(), kernel: String::new(), secrets: false };
     let header = many.encode();
     let (read, ..) = RecordingInfo::read(&mut header.as_slice()).expect("readable");
     assert_eq!(read.agent, "ü".repeat(128));
@@ -585,4 +591,49 @@ proptest! {
         // Frames of any bytes.
         fuzz_capture(&crafted(50, n, &raw));
     }
+}
+
+/// Secrets are in a recording only where that was asked for, and come out as they went in.
+#[test]
+fn secrets_of_handshakes_are_recorded_by_name_only() {
+    let told = HandshakeSecret {
+        at: Nanos(1_700_000_000_000_000_005),
+        cgroup: Some(CgroupId(4711)),
+        process: Some(ProcessId(77)),
+        label: SecretLabel::ServerTraffic,
+        client_random: Some([9; 32]),
+        secret: Secret::new(&[0x5a; 48]).expect("a secret"),
+    };
+    let bare = HandshakeSecret { cgroup: None, process: None, client_random: None, ..told.clone() };
+    let written = |secrets: bool| {
+        let out = Shared::default();
+        let info = RecordingInfo { secrets, ..info() };
+        let mut recorder = Recorder::new(Box::new(out.clone()), "test".to_owned(), &info).expect("writable");
+        for event in [Event::TlsSecret(&told), Event::TlsSecret(&bare), Event::Tick { at: told.at }] {
+            recorder.record(&event).expect("writable");
+        }
+        recorder.finish().expect("writable");
+        out.bytes()
+    };
+    let (with, without) = (written(true), written(false));
+    assert_eq!((with[8], without[8]), (3, 2), "an agent that knows no secrets refuses the file");
+    assert_eq!(replay(&without).0.len(), 1);
+    let mut source = RecordingSource::new(with.as_slice()).expect("a recording");
+    let mut secrets = Vec::new();
+    while source
+        .poll(Duration::ZERO, &mut |e| {
+            if let Event::TlsSecret(s) = e {
+                secrets.push(s.clone())
+            }
+        })
+        .expect("whole")
+        != Progress::End
+    {}
+    assert_eq!(secrets.len(), 2);
+    for (read, written) in secrets.iter().zip([&told, &bare]) {
+        let fields =
+            |s: &HandshakeSecret| (s.at, s.cgroup, s.process, s.label, s.client_random, s.secret.bytes().to_vec());
+        assert_eq!(fields(read), fields(written));
+    }
+    assert!(source.info().secrets);
 }

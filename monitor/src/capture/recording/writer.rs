@@ -50,6 +50,8 @@ pub struct Recorder {
     name: String,
     block: Vec<u8>,
     n_block_events: u32,
+    /// Secrets of TLS handshakes are recorded.
+    secrets: bool,
     block_began: Nanos,
     /// Block header and frame, kept for its memory.
     frame: Vec<u8>,
@@ -80,6 +82,7 @@ impl Recorder {
             name,
             block: Vec::with_capacity(BLOCK_TARGET + (64 << 10)),
             n_block_events: 0,
+            secrets: info.secrets,
             block_began: Nanos(0),
             frame: Vec::new(),
             n_written: 0,
@@ -94,8 +97,8 @@ impl Recorder {
     /// # Errors
     /// [`RecordingError::Write`], once: recording has then stopped for good, and later calls do nothing.
     pub fn record(&mut self, event: &Event<'_>) -> Result<(), RecordingError> {
-        // What would open the recording's ciphertext is not kept beside it.
-        if self.out.is_none() || matches!(event, Event::TlsSecret(_)) {
+        // What would open the recording's ciphertext is not kept beside it, unless that is asked for by name.
+        if self.out.is_none() || (matches!(event, Event::TlsSecret(_)) && !self.secrets) {
             return Ok(());
         }
         let at = event.at();

@@ -19,7 +19,7 @@ impl Check<'_> {
             Some(SandboxName::Log) => Sandbox::Log,
             Some(SandboxName::Off) => Sandbox::Off,
         };
-        self.config.privileges = PrivilegesConfig { user, group, sandbox };
+        self.config.privileges = PrivilegesConfig { user, group, sandbox, tls: false };
     }
 
     /// Whether there is one of this name is said by the host that the agent runs on.
