@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod brokers;
 pub mod cases;
+pub mod certificate;
 pub mod cgroup;
 pub mod client;
 pub mod containers;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
+use super::certificate::Certificate;
 use super::postgres::{APP_USER, DATABASE, Postgres};
 use super::process::{Launch, Process};
 use super::{ALLOW_MISSING, Scratch, net};
@@ -21,7 +22,7 @@ pub struct Pool {
     /// Most connections to the server.
     pub size: u32,
     /// Further settings of the `[pgbouncer]` section.
-    pub settings: Vec<(&'static str, &'static str)>,
+    pub settings: Vec<(&'static str, String)>,
     /// Root of an unpacked newer PgBouncer with its own libraries; the machine's when `None`.
     pub unpacked: Option<PathBuf>,
     /// The address on which it reaches the database.
@@ -50,8 +51,21 @@ impl Pool {
     /// Is a PgBouncer of 1.21 or later and carries named protocol-level statements.
     #[must_use]
     pub fn with_prepared(mut self, unpacked: PathBuf) -> Self {
-        self.settings.push(("max_prepared_statements", "100"));
+        self.settings.push(("max_prepared_statements", "100".to_owned()));
         Self { unpacked: Some(unpacked), ..self }
+    }
+
+    /// Speaks TLS on both sides, and nothing else.
+    #[must_use]
+    pub fn encrypted(mut self, certificate: &Certificate) -> Self {
+        let path = |file: PathBuf| file.display().to_string();
+        self.settings.extend([
+            ("client_tls_sslmode", "require".to_owned()),
+            ("client_tls_cert_file", path(certificate.file())),
+            ("client_tls_key_file", path(certificate.key())),
+            ("server_tls_sslmode", "require".to_owned()),
+        ]);
+        self
     }
 }
 

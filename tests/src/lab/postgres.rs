@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
+use super::certificate::Certificate;
 use super::process::{Launch, Process, user_ids};
 use super::{Scratch, net, target_dir};
 
@@ -109,6 +110,31 @@ impl Postgres {
         let server = Self { process, bin, port };
         server.psql("postgres", SCHEMA)?;
         Ok(server)
+    }
+
+    /// Offers TLS from now on, to whoever asks for it.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn offer_tls(&self, certificate: &Certificate) -> Result<()> {
+        let (file, key) = (certificate.file(), certificate.key());
+        for statement in [
+            format!("ALTER SYSTEM SET ssl_cert_file = '{}'", file.display()),
+            format!("ALTER SYSTEM SET ssl_key_file = '{}'", key.display()),
+            "ALTER SYSTEM SET ssl = on".to_owned(),
+            "SELECT pg_reload_conf()".to_owned(),
+        ] {
+            self.psql("postgres", &statement)?;
+        }
+        // Each new connection asks the server's own settings, which it reads again at its leisure.
+        let asked = Instant::now();
+        while self.psql("postgres", "SHOW ssl")?.trim() != "on" {
+            if asked.elapsed() > Duration::from_secs(20) {
+                bail!("PostgreSQL does not switch TLS on\n{}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// Its TCP port on 127.0.0.1 and ::1.

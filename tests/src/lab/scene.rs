@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail};
 
 use super::agent::{self, Agent, Finding, Metrics};
+use super::certificate::Certificate;
 use super::cgroup::Tree;
 use super::client::{Client, Work};
 use super::containers::{Engine, Home, Runtime};
@@ -38,6 +39,8 @@ pub struct Scene {
     postgres: Option<Postgres>,
     redis: Option<Redis>,
     upstream: Option<Upstream>,
+    /// Where what is said with the database is encrypted.
+    certificate: Option<Certificate>,
     tree: Tree,
     scratch: Scratch,
     logs: PathBuf,
@@ -77,10 +80,22 @@ impl Scene {
             postgres,
             redis,
             upstream,
+            certificate: None,
             tree,
             scratch,
             logs,
         })
+    }
+
+    /// From now on everybody speaks TLS with the database, and with a pooler before it, and the agent may read it.
+    ///
+    /// # Errors
+    /// When there is no database, or it does not take it.
+    pub fn encrypt(&mut self) -> Result<()> {
+        let certificate = Certificate::make(&self.scratch)?;
+        self.postgres()?.offer_tls(&certificate)?;
+        self.certificate = Some(certificate);
+        Ok(())
     }
 
     fn postgres(&self) -> Result<&Postgres> {
@@ -183,6 +198,8 @@ impl Scene {
     /// When it does not come up.
     pub fn start_pooler(&mut self, pool: &Pool) -> Result<()> {
         let cgroup = self.tree.dir("shared/pgbouncer")?;
+        let encrypted = self.certificate.as_ref().map(|certificate| pool.clone().encrypted(certificate));
+        let pool = encrypted.as_ref().unwrap_or(pool);
         self.pooler = Some(PgBouncer::start(pool, self.postgres()?, &self.scratch, &cgroup, &self.logs)?);
         Ok(())
     }
@@ -202,6 +219,9 @@ impl Scene {
     pub fn start_agent_as(&mut self, binary: &Path, config: &str, record: Option<&Path>) -> Result<()> {
         // Its cgroups must be there to be watched, as a container's are before its first packet.
         let mut config = config.to_owned();
+        if self.certificate.is_some() {
+            config.push_str("tls:\n  enabled: true\n");
+        }
         match &self.containers {
             Some(runtime) => {
                 let socket = runtime.socket().display();
@@ -245,7 +265,9 @@ impl Scene {
             To::Pooler | To::PoolerIpv6 => self.pooler.as_ref().context("there is no pooler")?.port(),
         };
         let host = if to == To::PoolerIpv6 { "::1" } else { "127.0.0.1" };
-        Client::start_at(tenant, &cgroup, &format!("host={host} port={port}"), work, &self.logs)
+        let encryption = if self.certificate.is_some() { "require" } else { "prefer" };
+        let place = format!("host={host} port={port} sslmode={encryption}");
+        Client::start_at(tenant, &cgroup, &place, work, &self.logs)
     }
 
     /// Waits until the agent has decoded everything, ends it, and gives what it found and counted.

@@ -1,4 +1,5 @@
-//! A transaction pooler and `SET` for the session, against `set_config(…, true)` in the transaction. Over IPv4 and IPv6.
+//! A transaction pooler and `SET` for the session, against `set_config(…, true)` in the transaction. Over IPv4 and IPv6,
+//! and with TLS on both sides of the pooler.
 
 use anyhow::Result;
 use tests::lab::pgbouncer::Pool;
@@ -6,7 +7,15 @@ use tests::lab::scene::To;
 
 use crate::{NOTHING, REUSE, SELECT, SESSION_SET, STALE, Stage, UNPARTITIONED, leaked, only_own, scenarios};
 
-scenarios!(one_sets_the_other_never, both_set, bound_per_transaction, ipv6_one_sets, ipv6_bound_per_transaction);
+scenarios!(
+    one_sets_the_other_never,
+    both_set,
+    bound_per_transaction,
+    ipv6_one_sets,
+    ipv6_bound_per_transaction,
+    encrypted_one_sets,
+    encrypted_bound_per_transaction,
+);
 
 const SET_ACME: &str = "SET app.tenant_id = 'acme'";
 const SET_GLOBEX: &str = "SET app.tenant_id = 'globex'";
@@ -110,4 +119,17 @@ fn ipv6_one_sets(stage: &mut Stage) -> Result<()> {
 fn ipv6_bound_per_transaction(stage: &mut Stage) -> Result<()> {
     ipv6(stage)?;
     per_transaction(stage, To::PoolerIpv6)
+}
+
+/// The same findings as in clear: neither the clients nor the pooler know that they are read.
+fn encrypted_one_sets(stage: &mut Stage) -> Result<()> {
+    stage.scene.encrypt()?;
+    stage.pooled()?;
+    one_sets(stage, To::Pooler)
+}
+
+fn encrypted_bound_per_transaction(stage: &mut Stage) -> Result<()> {
+    stage.scene.encrypt()?;
+    stage.pooled()?;
+    per_transaction(stage, To::Pooler)
 }

@@ -1,0 +1,64 @@
+//! A certificate of our own, for scenes that are encrypted: made anew each time, by the `openssl` program.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::Scratch;
+use super::process::user_ids;
+
+/// A certificate for 127.0.0.1, ::1 and localhost, and its key; user `postgres` may read both.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    dir: PathBuf,
+}
+
+impl Certificate {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When there is no `openssl` program.
+    pub fn make(scratch: &Scratch) -> Result<Self> {
+        let this = Self { dir: scratch.dir_of("certificate", "postgres")? };
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"])
+            .arg("-keyout")
+            .arg(this.key())
+            .arg("-out")
+            .arg(this.file())
+            .output()
+            .context("cannot start openssl")?;
+        if !made.status.success() {
+            bail!("openssl: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        let (user, group) = user_ids("postgres")?;
+        for file in [this.key(), this.file()] {
+            // PostgreSQL takes no key that others may read.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+            chown(&file, Some(user), Some(group))?;
+        }
+        Ok(this)
+    }
+
+    /// The certificate's file.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.dir.join("certificate.pem")
+    }
+
+    /// The key's file.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.dir.join("key.pem")
+    }
+
+    /// The directory of both.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
