@@ -1,23 +1,87 @@
 //! Which protocol is this, and which side is the server? From bytes alone; a port is no evidence.
 
-use super::Decoder;
-use super::amqp;
-use super::amqp::look::{self as amqp_look, Look as AmqpLook};
-use super::http;
-use super::http::look::{self as http_look, Look as HttpLook};
-use super::kafka;
-use super::kafka::look::{self as kafka_look, Look as KafkaLook};
-use super::mcp;
-use super::mqtt;
-use super::mqtt::look::{self as mqtt_look, Look as MqttLook};
-use super::nats;
-use super::nats::look as nats_look;
-use super::postgres::startup::{Look, Opening, look};
-use super::postgres::{self, resync};
-use super::redis;
-use super::redis::look::{self as redis_look, Look as RedisLook};
+use super::body::BodyReader;
+use super::{Decoder, amqp, http, kafka, mcp, mqtt, nats, postgres, redis};
 use crate::model::claim::Salt;
 use crate::model::{HeaderPolicy, Protocol, Side};
+
+/// Every protocol that is decoded here: to add one, add its line. Where bytes could begin several, the first one counts.
+const KNOWN: &[&dyn Recognise] = &[
+    &nats::look::Known,
+    &http::look::Known,
+    &redis::look::Known,
+    &amqp::look::Known,
+    &mqtt::look::Known,
+    &postgres::look::Known,
+    &kafka::look::Known,
+];
+
+/// What some bytes begin with, as one protocol sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// This side says it.
+    Is(Side),
+    /// It is something near it that nobody here can read, and what.
+    Other(&'static str),
+    /// It is not.
+    Not,
+    /// So far it may be.
+    NeedMore,
+}
+
+/// What a protocol is recognised by, and what reads it. Each answer must be convincing: see [`infer`].
+pub(crate) trait Recognise: Sync {
+    /// Which protocol.
+    fn protocol(&self) -> Protocol;
+
+    /// Everything that one side has said since the connection's start.
+    fn starts(&self, bytes: &[u8]) -> Look;
+
+    /// The same, where it may only be an answer: asked when nobody's start fits.
+    fn answers(&self, bytes: &[u8]) -> Look {
+        let _ = bytes;
+        Look::Not
+    }
+
+    /// Bytes from the middle of a connection, that may go on behind their end.
+    fn joins(&self, bytes: &[u8]) -> Look {
+        let _ = bytes;
+        Look::Not
+    }
+
+    /// Bytes from the middle of a connection, up to the end of a segment: who says them, if they are whole messages.
+    fn whole(&self, bytes: &[u8]) -> Option<Side> {
+        let _ = bytes;
+        None
+    }
+
+    /// The client says this at the connection's start, and at no other time.
+    fn begins(&self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        false
+    }
+
+    /// These are whole messages that both sides may say; `ends_segment`: they end where their sender ended a segment.
+    fn either(&self, bytes: &[u8], ends_segment: bool) -> bool {
+        let _ = (bytes, ends_segment);
+        false
+    }
+
+    /// `answer` confirms, by number, what the other side has just `asked`; both are whole messages.
+    fn confirms(&self, asked: &[u8], answer: &[u8]) -> bool {
+        let _ = (asked, answer);
+        false
+    }
+
+    /// Who says these bytes, given that they are of this protocol.
+    fn side(&self, bytes: &[u8]) -> Option<Side> {
+        let _ = bytes;
+        None
+    }
+
+    /// Reads one connection; `mid_stream`: its start was not seen.
+    fn decoder(&self, salt: Salt, mid_stream: bool, shared: &Shared) -> Box<dyn Decoder>;
+}
 
 /// Bytes of one direction after which the first look at it ends.
 pub const MAX_BYTES: usize = 4 << 10;
@@ -55,97 +119,34 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
     if bytes.starts_with(b"PRI * HTTP/2.0") {
         return Guess::Opaque("http2");
     }
-    if !mid_stream && let Some(from) = nats_look::start(bytes) {
-        return Guess::Is { protocol: Protocol::Nats, from };
-    }
-    if !mid_stream && nats_look::may_start(bytes) {
-        return give_up_or_wait(bytes);
-    }
-    for (looks, from) in [(http_look::request(bytes), Side::Client), (http_look::response(bytes), Side::Server)] {
-        match looks {
-            HttpLook::Is => return Guess::Is { protocol: Protocol::Http, from },
-            HttpLook::NeedMore => return give_up_or_wait(bytes),
-            HttpLook::Not => {}
-        }
-    }
-    match redis_look::request(bytes) {
-        RedisLook::Is => return Guess::Is { protocol: Protocol::Redis, from: Side::Client },
-        RedisLook::NeedMore => return give_up_or_wait(bytes),
-        RedisLook::Not => {}
-    }
     if !mid_stream {
-        match amqp_look::start(bytes) {
-            AmqpLook::Is(from) => return Guess::Is { protocol: Protocol::Amqp, from },
-            AmqpLook::Other => return Guess::Opaque("amqp_version"),
-            AmqpLook::NeedMore => return give_up_or_wait(bytes),
-            AmqpLook::Not => {}
-        }
-        match mqtt_look::connect(bytes) {
-            MqttLook::Is => return Guess::Is { protocol: Protocol::Mqtt, from: Side::Client },
-            MqttLook::NeedMore => return give_up_or_wait(bytes),
-            MqttLook::Not => {}
-        }
-        match look(bytes) {
-            Look::Is(Opening::Tls, _) => return Guess::Opaque("tls"),
-            Look::Is(..) => return postgres(Side::Client),
-            Look::NeedMore => return give_up_or_wait(bytes),
-            Look::Not => {}
-        }
-        match kafka_look::request(bytes) {
-            KafkaLook::Is => return Guess::Is { protocol: Protocol::Kafka, from: Side::Client },
-            KafkaLook::NeedMore => return give_up_or_wait(bytes),
-            KafkaLook::Not => {}
-        }
-        // The server speaks second: what it says first is either one byte about encryption or typed messages.
-        if matches!(bytes, [b'S' | b'N' | b'G']) {
-            return Guess::NeedMore;
-        }
-        if greets(bytes) {
-            return postgres(Side::Server);
-        }
-        return if known_other(bytes) { Guess::Opaque("unknown") } else { give_up_or_wait(bytes) };
+        let starts = first(bytes, |known| known.starts(bytes));
+        return starts
+            .or_else(|| first(bytes, |known| known.answers(bytes)))
+            .unwrap_or_else(|| if known_other(bytes) { Guess::Opaque("unknown") } else { give_up_or_wait(bytes) });
     }
-    if kafka_look::request(bytes) == KafkaLook::Is {
-        return Guess::Is { protocol: Protocol::Kafka, from: Side::Client };
+    if let Some(guess) = first(bytes, |known| known.joins(bytes)) {
+        return guess;
     }
-    if ends_segment {
-        if let Some(from) = amqp_look::frames(bytes) {
-            return Guess::Is { protocol: Protocol::Amqp, from };
-        }
-        if let Some(from) = mqtt_look::packets(bytes) {
-            return Guess::Is { protocol: Protocol::Mqtt, from };
-        }
-        if let Some(from) = nats_look::lines(bytes) {
-            return Guess::Is { protocol: Protocol::Nats, from };
-        }
-        if redis_look::replies(bytes) {
-            return Guess::Is { protocol: Protocol::Redis, from: Side::Server };
-        }
-        if resync::requests(bytes) {
-            return postgres(Side::Client);
-        }
-        if resync::replies(bytes) {
-            return postgres(Side::Server);
-        }
-    }
-    give_up_or_wait(bytes)
+    let whole = |known: &&dyn Recognise| {
+        let from = known.whole(bytes)?;
+        Some(Guess::Is { protocol: known.protocol(), from })
+    };
+    KNOWN.iter().filter(|_| ends_segment).find_map(whole).unwrap_or_else(|| give_up_or_wait(bytes))
 }
 
-fn postgres(from: Side) -> Guess {
-    Guess::Is { protocol: Protocol::Postgres, from }
+/// What the first protocol says that does not say no.
+fn first(bytes: &[u8], look: impl Fn(&dyn Recognise) -> Look) -> Option<Guess> {
+    KNOWN.iter().find_map(|known| match look(*known) {
+        Look::Is(from) => Some(Guess::Is { protocol: known.protocol(), from }),
+        Look::Other(why) => Some(Guess::Opaque(why)),
+        Look::NeedMore => Some(give_up_or_wait(bytes)),
+        Look::Not => None,
+    })
 }
 
 fn give_up_or_wait(bytes: &[u8]) -> Guess {
     if bytes.len() >= MAX_BYTES { Guess::Opaque("unknown") } else { Guess::NeedMore }
-}
-
-/// An authentication request, the first typed message of every server.
-fn greets(bytes: &[u8]) -> bool {
-    let bytes = match bytes {
-        [b'N', rest @ ..] if rest.first() == Some(&b'R') => rest,
-        _ => bytes,
-    };
-    matches!(bytes, [b'R', 0, 0, 0, 8..=64, 0, 0, 0, 0..=12, ..])
 }
 
 /// Openings of protocols that are none of ours.
@@ -156,45 +157,28 @@ fn known_other(bytes: &[u8]) -> bool {
 /// The protocol whose client begins a connection so, and says this at no other time: whoever sees it has seen the
 /// beginning, even where the handshake was not seen.
 pub fn begins(bytes: &[u8]) -> Option<Protocol> {
-    if amqp_look::start(bytes) == AmqpLook::Is(Side::Client) {
-        Some(Protocol::Amqp)
-    } else if mqtt_look::connect(bytes) == MqttLook::Is {
-        Some(Protocol::Mqtt)
-    } else if matches!(look(bytes), Look::Is(Opening::Start(_) | Opening::Encrypt, _)) {
-        Some(Protocol::Postgres)
-    } else {
-        None
-    }
+    KNOWN.iter().find(|known| known.begins(bytes)).map(|known| known.protocol())
 }
 
 /// The protocol of whole messages that its client and its server may both say. As convincing as [`infer`], which tells
 /// who says them, too.
 pub fn either(bytes: &[u8], ends_segment: bool) -> Option<Protocol> {
-    if redis_look::array(bytes) {
-        Some(Protocol::Redis)
-    } else if ends_segment && mqtt_look::either(bytes) {
-        Some(Protocol::Mqtt)
-    } else if ends_segment && amqp_look::either(bytes) {
-        Some(Protocol::Amqp)
-    } else {
-        None
-    }
+    KNOWN.iter().find(|known| known.either(bytes, ends_segment)).map(|known| known.protocol())
 }
 
 /// The protocol in which `answer`, said by one side, confirms what the other side has just said. Neither would be enough
 /// alone; that both are whole messages and name the same number is.
 pub fn answers(asked: &[u8], answer: &[u8]) -> Option<Protocol> {
-    mqtt_look::confirms(asked, answer).then_some(Protocol::Mqtt)
+    KNOWN.iter().find(|known| known.confirms(asked, answer)).map(|known| known.protocol())
 }
 
 /// Who says these bytes of a connection that is known to be of `protocol`, if they tell.
 pub fn side(protocol: Protocol, bytes: &[u8]) -> Option<Side> {
-    match protocol {
-        Protocol::Redis => redis_look::side(bytes),
-        Protocol::Mqtt => mqtt_look::side(bytes),
-        Protocol::Amqp => amqp_look::frames(bytes),
-        _ => None,
-    }
+    known_as(protocol)?.side(bytes)
+}
+
+fn known_as(protocol: Protocol) -> Option<&'static dyn Recognise> {
+    KNOWN.iter().copied().find(|known| known.protocol() == protocol)
 }
 
 /// What the decoders of one engine share.
@@ -224,6 +208,11 @@ impl Shared {
         }
     }
 
+    /// A protocol on top of HTTP, for one connection.
+    pub(crate) fn on_http(&self, salt: Salt) -> Box<dyn BodyReader> {
+        Box::new(mcp::Reader::new(salt, &self.mcp))
+    }
+
     /// Other headers carry identity, on connections that are opened from now on.
     pub fn set_headers(&mut self, headers: &HeaderPolicy) {
         self.http.set_headers(headers.clone());
@@ -232,24 +221,16 @@ impl Shared {
 
 /// The decoder for a protocol; `None` if there is none. `mid_stream`: the connection's start was not seen.
 pub fn decoder(protocol: Protocol, salt: Salt, mid_stream: bool, shared: &Shared) -> Option<Box<dyn Decoder>> {
-    Some(match protocol {
-        Protocol::Postgres => postgres::decoder(salt, mid_stream, &shared.postgres),
-        Protocol::Http => {
-            let mcp = Box::new(mcp::Reader::new(salt, &shared.mcp));
-            http::decoder(salt, mid_stream, &shared.http, Some(mcp))
-        }
-        Protocol::Nats => nats::decoder(salt, mid_stream),
-        Protocol::Redis => redis::decoder(salt, mid_stream, &shared.redis),
-        Protocol::Mqtt => mqtt::decoder(salt, mid_stream),
-        Protocol::Kafka => kafka::decoder(salt, mid_stream, &shared.kafka),
-        Protocol::Amqp => amqp::decoder(salt, mid_stream),
-        Protocol::Unknown | Protocol::Opaque | Protocol::Mcp => return None,
-    })
+    Some(known_as(protocol)?.decoder(salt, mid_stream, shared))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn postgres(from: Side) -> Guess {
+        Guess::Is { protocol: Protocol::Postgres, from }
+    }
 
     const START: &[u8] = b"\0\0\0\x12\0\x03\0\0user\0app\0\0";
     const QUERY: &[u8] = b"Q\0\0\0\x0dselect 1\0";

@@ -2,24 +2,14 @@
 
 use super::frame::{END, HEAD, Head, Kind};
 use super::method::{self, Says};
+use crate::decode::Decoder;
+use crate::decode::infer::{Look, Recognise, Shared};
 use crate::decode::wire::Reader;
-use crate::model::Side;
+use crate::model::claim::Salt;
+use crate::model::{Protocol, Side};
 
 /// What a client begins with: protocol name, id 0, version 0-9-1 (§4.2.2).
 pub(crate) const GREETING: &[u8; 8] = b"AMQP\0\0\x09\x01";
-
-/// What some bytes begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// This side says it.
-    Is(Side),
-    /// Another version of AMQP.
-    Other,
-    /// It is not.
-    Not,
-    /// So far it may be.
-    NeedMore,
-}
 
 /// The beginning of a connection.
 pub(crate) fn start(bytes: &[u8]) -> Look {
@@ -28,7 +18,7 @@ pub(crate) fn start(bytes: &[u8]) -> Look {
         return if n == GREETING.len() { Look::Is(Side::Client) } else { Look::NeedMore };
     }
     if bytes.starts_with(b"AMQP") {
-        return Look::Other;
+        return Look::Other("amqp_version");
     }
     // connection.start, version 0-9.
     let begins = |want: &[u8], at: usize| bytes.iter().skip(at).zip(want).all(|(a, b)| a == b);
@@ -113,6 +103,33 @@ fn walk(bytes: &[u8], each: &mut dyn FnMut(Head, &[u8])) -> Option<bool> {
     Some(rest.is_empty())
 }
 
+/// What AMQP is recognised by.
+pub(crate) struct Known;
+
+impl Recognise for Known {
+    fn protocol(&self) -> Protocol {
+        Protocol::Amqp
+    }
+    fn starts(&self, bytes: &[u8]) -> Look {
+        start(bytes)
+    }
+    fn whole(&self, bytes: &[u8]) -> Option<Side> {
+        frames(bytes)
+    }
+    fn begins(&self, bytes: &[u8]) -> bool {
+        start(bytes) == Look::Is(Side::Client)
+    }
+    fn either(&self, bytes: &[u8], ends_segment: bool) -> bool {
+        ends_segment && either(bytes)
+    }
+    fn side(&self, bytes: &[u8]) -> Option<Side> {
+        frames(bytes)
+    }
+    fn decoder(&self, salt: Salt, mid_stream: bool, _: &Shared) -> Box<dyn Decoder> {
+        super::decoder(salt, mid_stream)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +142,7 @@ mod tests {
     fn connections_are_known_by_their_greeting() {
         assert_eq!(start(GREETING), Look::Is(Side::Client));
         assert_eq!(start(b"AM"), Look::NeedMore);
-        assert_eq!(start(b"AMQP\x03\x01\0\0"), Look::Other);
+        assert_eq!(start(b"AMQP\x03\x01\0\0"), Look::Other("amqp_version"));
         assert_eq!(start(b"GET / HTTP/1.1"), Look::Not);
         for n in 1..HEAD + 6 {
             assert_eq!(start(&START[..n]), Look::NeedMore, "{n}");

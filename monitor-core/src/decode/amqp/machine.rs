@@ -4,7 +4,7 @@ use super::Amqp;
 use super::channel::{Channel, MAX_PENDING, Special, pending};
 use super::content::{Content, Purpose};
 use super::frame::Piece;
-use super::method::{self, Id, Known, Method};
+use super::method::{self, Id, Known, Method, id};
 use super::session::{self, Opening};
 use crate::decode::begun::Begun;
 use crate::decode::lifecycle::Conversation;
@@ -89,7 +89,7 @@ impl Amqp {
             self.lose(DecodeError::ShortMethod.into(), at, sink);
             return;
         };
-        if class == 10 {
+        if class == method::CONNECTION {
             self.connection(from, &known, read, at, sink);
             return;
         }
@@ -116,7 +116,7 @@ impl Amqp {
                 self.opening.open(vhost, sink);
                 self.core.vhost = vhost.to_vec();
             }
-            ((10, 41), _) => {
+            (id::CONNECTION_OPEN_OK, _) => {
                 let opening = std::mem::take(&mut self.opening);
                 self.checks_tokens = opening.accepted(&self.core.vhost, self.core.salt, at, sink);
             }
@@ -131,12 +131,12 @@ impl Amqp {
                     asked.effect = Effect::Bind { slot, claim, scope, strength };
                 }
             }
-            ((10, 71), _) => self.answer(known.id, 0, at, sink),
+            (id::CONNECTION_UPDATE_SECRET_OK, _) => self.answer(known.id, 0, at, sink),
             (_, Method::Close { .. }) if from == Side::Client => {
                 self.ask(known, 0, Special::Close, Sym::EMPTY, true, at, sink);
             }
             (_, Method::Close { failed }) => self.finish(Some(failed).filter(|f| *f != (0, 0)), at, sink),
-            ((10, 51), _) if from == Side::Server => {
+            (id::CONNECTION_CLOSE_OK, _) if from == Side::Server => {
                 self.answer(known.id, 0, at, sink);
                 self.finish(None, at, sink);
             }
@@ -204,23 +204,23 @@ impl Amqp {
             Method::Close { .. } => self.ask(known, number, Special::Close, Sym::EMPTY, true, at, sink),
             Method::Other { name: about, waits } => {
                 let special = match known.id {
-                    (60, 110) => Special::Recover,
-                    (90, 20) => Special::Commit,
-                    (90, 30) => Special::Rollback,
+                    id::BASIC_RECOVER => Special::Recover,
+                    id::TX_COMMIT => Special::Commit,
+                    id::TX_ROLLBACK => Special::Rollback,
                     _ => Special::None,
                 };
                 if let Some(channel) = self.channels.get_mut(&number) {
                     match known.id {
                         // Begun follows on the wire is counted, whether or not the answer has come.
-                        (85, 10) => channel.confirm(&self.core),
-                        (90, 10) => channel.transact(),
+                        id::CONFIRM_SELECT => channel.confirm(&self.core),
+                        id::TX_SELECT => channel.transact(),
                         _ => {}
                     }
                 }
                 if known.answer.is_some() {
                     let about = name(about, sink);
                     self.ask(known, number, special, about, waits, at, sink);
-                } else if known.id == (60, 100) {
+                } else if known.id == id::BASIC_RECOVER_ASYNC {
                     let request = self.core.begin(at, None, sink);
                     let what = Begun::control(request, at, sink.word(known.name));
                     what.tell(at, Outcome::Unknown, sink);
@@ -298,7 +298,7 @@ impl Amqp {
                 self.comes(Side::Server, number, content, at, sink);
             }
             Method::GetOk { tag, again, to } => {
-                let Some(asked) = channel.answered((60, 71), &mut self.core) else {
+                let Some(asked) = channel.answered(id::BASIC_GET_OK, &mut self.core) else {
                     self.unasked(sink);
                     return;
                 };
@@ -336,21 +336,21 @@ impl Amqp {
                 self.core.rest(at, sink);
             }
             // It answers a request for a message: there is none.
-            _ if known.id == (60, 72) => self.answer((60, 71), number, at, sink),
+            _ if known.id == id::BASIC_GET_EMPTY => self.answer(id::BASIC_GET_OK, number, at, sink),
             _ if known.id.1 % 10 == 1 => self.answer(known.id, number, at, sink),
             _ => {}
         }
     }
 
     /// A request that has nothing more to it has been answered.
-    fn answer(&mut self, id: Id, number: u16, at: Nanos, sink: &mut dyn Sink) {
+    fn answer(&mut self, answer: Id, number: u16, at: Nanos, sink: &mut dyn Sink) {
         let channel = if number == 0 { Some(&mut self.control) } else { self.channels.get_mut(&number) };
         let Some(channel) = channel else { return };
-        let Some(mut asked) = channel.answered(id, &mut self.core) else {
+        let Some(mut asked) = channel.answered(answer, &mut self.core) else {
             self.unasked(sink);
             return;
         };
-        if id == (60, 71) {
+        if answer == id::BASIC_GET_OK {
             asked.what.kind = OpKind::Control;
         }
         match asked.special {

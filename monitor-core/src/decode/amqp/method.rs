@@ -8,6 +8,27 @@ use crate::model::Side;
 /// Class and number of a method.
 pub(super) type Id = (u16, u16);
 
+/// The class of methods that are about the connection itself.
+pub(super) const CONNECTION: u16 = 10;
+
+/// Methods by their names in the specification, as far as they mean something here.
+pub(super) mod id {
+    use super::Id;
+
+    pub(in super::super) const CONNECTION_OPEN_OK: Id = (10, 41);
+    pub(in super::super) const CONNECTION_CLOSE_OK: Id = (10, 51);
+    pub(in super::super) const CONNECTION_UPDATE_SECRET_OK: Id = (10, 71);
+    pub(in super::super) const BASIC_PUBLISH: Id = (60, 40);
+    pub(in super::super) const BASIC_GET_OK: Id = (60, 71);
+    pub(in super::super) const BASIC_GET_EMPTY: Id = (60, 72);
+    pub(in super::super) const BASIC_RECOVER_ASYNC: Id = (60, 100);
+    pub(in super::super) const BASIC_RECOVER: Id = (60, 110);
+    pub(in super::super) const CONFIRM_SELECT: Id = (85, 10);
+    pub(in super::super) const TX_SELECT: Id = (90, 10);
+    pub(in super::super) const TX_COMMIT: Id = (90, 20);
+    pub(in super::super) const TX_ROLLBACK: Id = (90, 30);
+}
+
 /// Who says a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Says {

@@ -29,6 +29,7 @@ use crate::model::claim::Salt;
 use crate::model::{HeaderPolicy, Nanos, Protocol, Side, Sides, TxStatus};
 
 use super::body::{BodyReader, RequestHead, ResponseHead};
+use super::infer::Look;
 use super::lifecycle::{Conversation, End, Fault, Found, Heard, Life, Lifecycle};
 use super::shape::Shapes;
 use super::{Appetite, Chunk, DecodeError, Decoder, Sink};
@@ -36,7 +37,6 @@ use coding::{Coding, Credit};
 use direction::{MAX_HEAD, Read, Step};
 use exchange::{Exchange, Text};
 use framing::framing;
-use look::Look;
 
 /// Most headers of one message.
 const MAX_HEADERS: usize = 128;
@@ -326,7 +326,7 @@ impl Conversation for Http {
 
     /// A long head may go on in the next segment: its first line is enough.
     fn opens(&self, from: Side, bytes: &[u8]) -> bool {
-        from == Side::Client && look::request(bytes) == Look::Is
+        from == Side::Client && look::request(bytes) == Look::Is(Side::Client)
     }
 
     fn seek(&mut self, from: Side, heard: Heard<'_>, sink: &mut dyn Sink) -> Found {
@@ -349,7 +349,7 @@ impl Conversation for Http {
         let Chunk { at, bytes, .. } = chunk;
         let quiet = self.is_quiet(at);
         let starts = self.life.starts(from);
-        let begins_request = || from == Side::Client && starts && look::request(bytes) == Look::Is;
+        let begins_request = || from == Side::Client && starts && look::request(bytes) == Look::Is(Side::Client);
         let client = &self.says.client;
         let only_answers_lost = client.read == Read::Head && client.held.is_empty() && self.life.is_lost(Side::Server);
         if from == Side::Client && only_answers_lost && quiet && begins_request() {

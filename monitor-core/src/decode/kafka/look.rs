@@ -3,6 +3,10 @@
 use super::api;
 use super::bytes::{Cursor, Read, Stop};
 use crate::decode::DecodeError;
+use crate::decode::Decoder;
+use crate::decode::infer::{Look, Recognise, Shared};
+use crate::model::claim::Salt;
+use crate::model::{Protocol, Side};
 
 /// Largest frame: `socket.request.max.bytes` is 100 MiB where nobody has changed it, fetches may be larger.
 pub(super) const MAX_FRAME: usize = 256 << 20;
@@ -13,24 +17,13 @@ const MAX_PADDING: usize = 16;
 /// Topics that no Produce request has.
 const MAX_TOPICS: usize = 1 << 14;
 
-/// What some bytes begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// It is that.
-    Is,
-    /// It is not.
-    Not,
-    /// So far it may be.
-    NeedMore,
-}
-
 /// A request of whoever may be speaking: its header is complete, its number and version exist, its client names itself
 /// in text. Almost all clients do, and without a name a response with a small correlation id looks the same; but not the
 /// question for versions, with which connections begin.
 pub(crate) fn request(bytes: &[u8]) -> Look {
     let mut c = Cursor::new(bytes);
     match frame(&mut c).and_then(|head| asks(head, &mut c)) {
-        Ok(()) => Look::Is,
+        Ok(()) => Look::Is(Side::Client),
         Err(Stop::Short) => Look::NeedMore,
         Err(Stop::Bad(_)) => Look::Not,
     }
@@ -131,6 +124,28 @@ pub(super) fn header(len: usize, c: &mut Cursor<'_>) -> Read<Head> {
     Ok(Head { key, version, named: name > 0 })
 }
 
+/// What Kafka is recognised by.
+pub(crate) struct Known;
+
+impl Recognise for Known {
+    fn protocol(&self) -> Protocol {
+        Protocol::Kafka
+    }
+    fn starts(&self, bytes: &[u8]) -> Look {
+        request(bytes)
+    }
+    /// In the middle nobody waits for more: too much begins like the length of a frame.
+    fn joins(&self, bytes: &[u8]) -> Look {
+        match request(bytes) {
+            Look::NeedMore => Look::Not,
+            look => look,
+        }
+    }
+    fn decoder(&self, salt: Salt, mid_stream: bool, shared: &Shared) -> Box<dyn Decoder> {
+        super::decoder(salt, mid_stream, &shared.kafka)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_request_is_known_by_its_header() {
-        assert_eq!(request(VERSIONS), Look::Is);
+        assert_eq!(request(VERSIONS), Look::Is(Side::Client));
         for cut in 0..VERSIONS.len() {
             assert_eq!(request(&VERSIONS[..cut]), Look::NeedMore, "{cut}");
         }
@@ -160,10 +175,10 @@ mod tests {
         ] {
             assert_eq!(request(other), Look::Not, "{other:?}");
         }
-        assert_eq!(request(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff"), Look::Is);
+        assert_eq!(request(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff"), Look::Is(Side::Client));
         // As librdkafka 0.11 to 1.3 asks.
         let padded = b"\0\0\0\x16\0\x12\0\0\0\0\0\x01\0\x08rdkafka1\0\0\0\0";
-        assert_eq!(request(padded), Look::Is);
+        assert_eq!(request(padded), Look::Is(Side::Client));
         for cut in 0..padded.len() {
             assert_eq!(request(&padded[..cut]), Look::NeedMore, "{cut}");
         }

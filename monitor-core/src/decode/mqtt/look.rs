@@ -4,22 +4,14 @@ use smallvec::SmallVec;
 
 use super::packet::{Kind, Version, is_topic};
 use super::read::{property_bytes, varint};
+use crate::decode::Decoder;
+use crate::decode::infer::{Look, Recognise, Shared};
 use crate::decode::wire::Reader;
-use crate::model::Side;
+use crate::model::claim::Salt;
+use crate::model::{Protocol, Side};
 
 /// Most numbers that an answer is compared with.
 const MAX_IDS: usize = 256;
-
-/// What some bytes begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// It is that.
-    Is,
-    /// It is not.
-    Not,
-    /// So far it may be.
-    NeedMore,
-}
 
 /// A CONNECT, with which every client begins.
 pub(crate) fn connect(bytes: &[u8]) -> Look {
@@ -38,7 +30,7 @@ pub(crate) fn connect(bytes: &[u8]) -> Look {
         if b.rest().get(..n) == name.get(..n) {
             return match b.rest().get(name.len()) {
                 None => Look::NeedMore,
-                Some(level) if matches!(level & 0x7f, 3..=5) => Look::Is,
+                Some(level) if matches!(level & 0x7f, 3..=5) => Look::Is(Side::Client),
                 Some(_) => Look::Not,
             };
         }
@@ -209,6 +201,36 @@ fn walk(bytes: &[u8], each: &mut dyn FnMut(Kind, u8, &[u8]) -> bool) -> Option<b
     Some(true)
 }
 
+/// What MQTT is recognised by.
+pub(crate) struct Known;
+
+impl Recognise for Known {
+    fn protocol(&self) -> Protocol {
+        Protocol::Mqtt
+    }
+    fn starts(&self, bytes: &[u8]) -> Look {
+        connect(bytes)
+    }
+    fn whole(&self, bytes: &[u8]) -> Option<Side> {
+        packets(bytes)
+    }
+    fn begins(&self, bytes: &[u8]) -> bool {
+        connect(bytes) == Look::Is(Side::Client)
+    }
+    fn either(&self, bytes: &[u8], ends_segment: bool) -> bool {
+        ends_segment && either(bytes)
+    }
+    fn confirms(&self, asked: &[u8], answer: &[u8]) -> bool {
+        confirms(asked, answer)
+    }
+    fn side(&self, bytes: &[u8]) -> Option<Side> {
+        side(bytes)
+    }
+    fn decoder(&self, salt: Salt, mid_stream: bool, _: &Shared) -> Box<dyn Decoder> {
+        super::decoder(salt, mid_stream)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +241,7 @@ mod tests {
 
     #[test]
     fn connections_are_known_by_their_first_packet() {
-        assert_eq!(connect(CONNECT), Look::Is);
+        assert_eq!(connect(CONNECT), Look::Is(Side::Client));
         for n in 1..9 {
             assert_eq!(connect(&CONNECT[..n]), Look::NeedMore, "{n}");
         }

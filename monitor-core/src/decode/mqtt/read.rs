@@ -28,6 +28,37 @@ pub(super) enum Property<'a> {
     User(&'a [u8], &'a [u8]),
 }
 
+/// Identifiers of properties (§2.2.2.2).
+mod id {
+    pub(super) const PAYLOAD_FORMAT_INDICATOR: u32 = 0x01;
+    pub(super) const MESSAGE_EXPIRY_INTERVAL: u32 = 0x02;
+    pub(super) const CONTENT_TYPE: u32 = 0x03;
+    pub(super) const RESPONSE_TOPIC: u32 = 0x08;
+    pub(super) const CORRELATION_DATA: u32 = 0x09;
+    pub(super) const SUBSCRIPTION_IDENTIFIER: u32 = 0x0b;
+    pub(super) const SESSION_EXPIRY_INTERVAL: u32 = 0x11;
+    pub(super) const ASSIGNED_CLIENT_IDENTIFIER: u32 = 0x12;
+    pub(super) const SERVER_KEEP_ALIVE: u32 = 0x13;
+    pub(super) const AUTHENTICATION_METHOD: u32 = 0x15;
+    pub(super) const AUTHENTICATION_DATA: u32 = 0x16;
+    pub(super) const REQUEST_PROBLEM_INFORMATION: u32 = 0x17;
+    pub(super) const WILL_DELAY_INTERVAL: u32 = 0x18;
+    pub(super) const REQUEST_RESPONSE_INFORMATION: u32 = 0x19;
+    pub(super) const RESPONSE_INFORMATION: u32 = 0x1a;
+    pub(super) const SERVER_REFERENCE: u32 = 0x1c;
+    pub(super) const REASON_STRING: u32 = 0x1f;
+    pub(super) const RECEIVE_MAXIMUM: u32 = 0x21;
+    pub(super) const TOPIC_ALIAS_MAXIMUM: u32 = 0x22;
+    pub(super) const TOPIC_ALIAS: u32 = 0x23;
+    pub(super) const MAXIMUM_QOS: u32 = 0x24;
+    pub(super) const RETAIN_AVAILABLE: u32 = 0x25;
+    pub(super) const USER_PROPERTY: u32 = 0x26;
+    pub(super) const MAXIMUM_PACKET_SIZE: u32 = 0x27;
+    pub(super) const WILDCARD_SUBSCRIPTION_AVAILABLE: u32 = 0x28;
+    pub(super) const SUBSCRIPTION_IDENTIFIER_AVAILABLE: u32 = 0x29;
+    pub(super) const SHARED_SUBSCRIPTION_AVAILABLE: u32 = 0x2a;
+}
+
 /// Most properties of one packet that are read.
 const MAX_PROPERTIES: usize = 1024;
 
@@ -38,26 +69,39 @@ pub(super) fn properties<'a>(all: &'a [u8], each: &mut dyn FnMut(Property<'a>)) 
     while !b.is_empty() {
         left = left.checked_sub(1)?;
         match varint(&mut b)? {
-            0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => {
+            id::PAYLOAD_FORMAT_INDICATOR
+            | id::REQUEST_PROBLEM_INFORMATION
+            | id::REQUEST_RESPONSE_INFORMATION
+            | id::MAXIMUM_QOS
+            | id::RETAIN_AVAILABLE
+            | id::WILDCARD_SUBSCRIPTION_AVAILABLE
+            | id::SUBSCRIPTION_IDENTIFIER_AVAILABLE
+            | id::SHARED_SUBSCRIPTION_AVAILABLE => {
                 b.u8()?;
             }
-            0x13 | 0x21 | 0x22 => {
+            id::SERVER_KEEP_ALIVE | id::RECEIVE_MAXIMUM | id::TOPIC_ALIAS_MAXIMUM => {
                 b.u16()?;
             }
-            0x02 | 0x18 | 0x27 => {
+            id::MESSAGE_EXPIRY_INTERVAL | id::WILL_DELAY_INTERVAL | id::MAXIMUM_PACKET_SIZE => {
                 b.u32()?;
             }
-            0x0b => {
+            id::SUBSCRIPTION_IDENTIFIER => {
                 varint(&mut b)?;
             }
-            0x03 | 0x08 | 0x12 | 0x15 | 0x1a | 0x1c | 0x1f => {
+            id::CONTENT_TYPE
+            | id::RESPONSE_TOPIC
+            | id::ASSIGNED_CLIENT_IDENTIFIER
+            | id::AUTHENTICATION_METHOD
+            | id::RESPONSE_INFORMATION
+            | id::SERVER_REFERENCE
+            | id::REASON_STRING => {
                 b.u16_bytes()?;
             }
-            0x11 => each(Property::SessionExpiry(b.u32()?)),
-            0x23 => each(Property::TopicAlias(b.u16()?)),
-            0x09 => each(Property::Correlation(b.u16_bytes()?)),
-            0x16 => each(Property::AuthData(b.u16_bytes()?)),
-            0x26 => each(Property::User(b.u16_bytes()?, b.u16_bytes()?)),
+            id::SESSION_EXPIRY_INTERVAL => each(Property::SessionExpiry(b.u32()?)),
+            id::TOPIC_ALIAS => each(Property::TopicAlias(b.u16()?)),
+            id::CORRELATION_DATA => each(Property::Correlation(b.u16_bytes()?)),
+            id::AUTHENTICATION_DATA => each(Property::AuthData(b.u16_bytes()?)),
+            id::USER_PROPERTY => each(Property::User(b.u16_bytes()?, b.u16_bytes()?)),
             _ => return None,
         }
     }

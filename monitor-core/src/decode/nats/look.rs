@@ -1,7 +1,10 @@
 //! Do these bytes begin a connection of NATS, or are they lines of one?
 
 use super::frame::{head, operation};
-use crate::model::Side;
+use crate::decode::Decoder;
+use crate::decode::infer::{Look, Recognise, Shared};
+use crate::model::claim::Salt;
+use crate::model::{Protocol, Side};
 
 /// Longest beginning that is waited for.
 const OPENING: &[u8] = b"CONNECT {\"";
@@ -53,6 +56,28 @@ pub(super) fn begins(bytes: &[u8], from: Side) -> bool {
         (Side::Client, "SUB" | "UNSUB") => !words.is_empty(),
         (Side::Server, "+OK" | "-ERR" | "INFO") | (_, "PING" | "PONG") => true,
         _ => false,
+    }
+}
+
+/// What NATS is recognised by.
+pub(crate) struct Known;
+
+impl Recognise for Known {
+    fn protocol(&self) -> Protocol {
+        Protocol::Nats
+    }
+    fn starts(&self, bytes: &[u8]) -> Look {
+        match start(bytes) {
+            Some(from) => Look::Is(from),
+            None if may_start(bytes) => Look::NeedMore,
+            None => Look::Not,
+        }
+    }
+    fn whole(&self, bytes: &[u8]) -> Option<Side> {
+        lines(bytes)
+    }
+    fn decoder(&self, salt: Salt, mid_stream: bool, _: &Shared) -> Box<dyn Decoder> {
+        super::decoder(salt, mid_stream)
     }
 }
 

@@ -8,6 +8,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use super::kinds::{client, server};
 use super::rows::Rows;
 use crate::decode::DecodeError;
 use crate::decode::wire::Reader;
@@ -60,32 +61,43 @@ fn care(side: Side, kind: u8) -> Option<Care> {
     let any = (0, MAX_BODY);
     let c = |keep, how, len| Some(Care { keep, how, len });
     match (side, kind) {
-        (Side::Client, b'Q') => c(KEEP, How::Own(0), (1, MAX_BODY)),
-        (Side::Client, b'P') => c(KEEP, How::Own(1), (4, MAX_BODY)),
-        (Side::Client, b'B') => c(KEEP, How::Own(2), (8, MAX_BODY)),
-        (Side::Client, b'E') => c(KEEP, How::Not, (5, KEEP as u32)),
-        (Side::Client, b'D' | b'C') => c(KEEP, How::Not, (2, KEEP as u32)),
-        (Side::Client, b'F') => c(4, How::Own(0), (10, MAX_BODY)),
-        (Side::Client, b'S' | b'H' | b'X' | b'c') => c(0, How::Not, (0, 0)),
-        (Side::Client, b'd') => c(0, How::Not, any),
-        (Side::Client, b'f') => c(0, How::Not, (1, KEEP as u32)),
+        (Side::Client, client::QUERY) => c(KEEP, How::Own(0), (1, MAX_BODY)),
+        (Side::Client, client::PARSE) => c(KEEP, How::Own(1), (4, MAX_BODY)),
+        (Side::Client, client::BIND) => c(KEEP, How::Own(2), (8, MAX_BODY)),
+        (Side::Client, client::EXECUTE) => c(KEEP, How::Not, (5, KEEP as u32)),
+        (Side::Client, client::DESCRIBE | client::CLOSE) => c(KEEP, How::Not, (2, KEEP as u32)),
+        (Side::Client, client::FUNCTION_CALL) => c(4, How::Own(0), (10, MAX_BODY)),
+        (Side::Client, client::SYNC | client::FLUSH | client::TERMINATE | client::COPY_DONE) => c(0, How::Not, (0, 0)),
+        (Side::Client, client::COPY_DATA) => c(0, How::Not, any),
+        (Side::Client, client::COPY_FAIL) => c(0, How::Not, (1, KEEP as u32)),
         // Passwords and SASL: never kept, never hashed.
-        (Side::Client, b'p') => c(0, How::Not, (0, KEEP as u32)),
-        (Side::Server, b'D') => c(0, How::Rows, (2, MAX_BODY)),
-        (Side::Server, b'd') => c(0, How::Running, any),
-        (Side::Server, b'C') => c(KEEP, How::Running, (1, 256)),
-        (Side::Server, b'E' | b'N') => c(KEEP, How::Not, (1, MAX_BODY)),
-        (Side::Server, b'Z') => c(1, How::Not, (1, 1)),
-        (Side::Server, b'R') => c(4, How::Not, (4, KEEP as u32)),
-        (Side::Server, b'S') => c(256, How::Not, (2, KEEP as u32)),
-        (Side::Server, b'K') => c(0, How::Not, (4, 512)),
-        (Side::Server, b'1' | b'2' | b'3' | b'n' | b's' | b'I' | b'c') => c(0, How::Not, (0, 0)),
-        (Side::Server, b'T') => c(0, How::Not, (2, MAX_BODY)),
-        (Side::Server, b't') => c(0, How::Not, (2, MAX_BODY)),
-        (Side::Server, b'G' | b'H' | b'W') => c(0, How::Not, (3, KEEP as u32 * 4)),
-        (Side::Server, b'V') => c(0, How::Running, (4, MAX_BODY)),
-        (Side::Server, b'A') => c(0, How::Not, (6, KEEP as u32)),
-        (Side::Server, b'v') => c(0, How::Not, (8, KEEP as u32)),
+        (Side::Client, client::PASSWORD) => c(0, How::Not, (0, KEEP as u32)),
+        (Side::Server, server::DATA_ROW) => c(0, How::Rows, (2, MAX_BODY)),
+        (Side::Server, server::COPY_DATA) => c(0, How::Running, any),
+        (Side::Server, server::COMMAND_COMPLETE) => c(KEEP, How::Running, (1, 256)),
+        (Side::Server, server::ERROR_RESPONSE | server::NOTICE_RESPONSE) => c(KEEP, How::Not, (1, MAX_BODY)),
+        (Side::Server, server::READY_FOR_QUERY) => c(1, How::Not, (1, 1)),
+        (Side::Server, server::AUTHENTICATION) => c(4, How::Not, (4, KEEP as u32)),
+        (Side::Server, server::PARAMETER_STATUS) => c(256, How::Not, (2, KEEP as u32)),
+        (Side::Server, server::BACKEND_KEY_DATA) => c(0, How::Not, (4, 512)),
+        (
+            Side::Server,
+            server::PARSE_COMPLETE
+            | server::BIND_COMPLETE
+            | server::CLOSE_COMPLETE
+            | server::NO_DATA
+            | server::PORTAL_SUSPENDED
+            | server::EMPTY_QUERY_RESPONSE
+            | server::COPY_DONE,
+        ) => c(0, How::Not, (0, 0)),
+        (Side::Server, server::ROW_DESCRIPTION) => c(0, How::Not, (2, MAX_BODY)),
+        (Side::Server, server::PARAMETER_DESCRIPTION) => c(0, How::Not, (2, MAX_BODY)),
+        (Side::Server, server::COPY_IN_RESPONSE | server::COPY_OUT_RESPONSE | server::COPY_BOTH_RESPONSE) => {
+            c(0, How::Not, (3, KEEP as u32 * 4))
+        }
+        (Side::Server, server::FUNCTION_CALL_RESPONSE) => c(0, How::Running, (4, MAX_BODY)),
+        (Side::Server, server::NOTIFICATION_RESPONSE) => c(0, How::Not, (6, KEEP as u32)),
+        (Side::Server, server::NEGOTIATE_PROTOCOL_VERSION) => c(0, How::Not, (8, KEEP as u32)),
         _ => None,
     }
 }

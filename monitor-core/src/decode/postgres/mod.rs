@@ -9,13 +9,15 @@ mod bodies;
 mod commands;
 mod frame;
 mod fuzz;
+mod kinds;
+pub(super) mod look;
 mod machine;
 mod noted;
-pub(super) mod resync;
+mod resync;
 mod rows;
 mod session;
 mod sql;
-pub(super) mod startup;
+mod startup;
 
 pub use fuzz::{fuzz_postgres, fuzz_sql};
 

@@ -4,6 +4,7 @@
 //! messages that end with a segment. Requests that were outstanding when the place was lost are waited for first.
 
 use super::frame::{KEEP, split};
+use super::kinds::{client, server};
 use crate::decode::wire::Reader;
 use crate::model::{Nanos, Side, TxStatus};
 
@@ -64,7 +65,7 @@ impl Search {
             self.n_tail = (self.n_tail + 1).min(6);
         }
         if ends_segment {
-            if let (6, [b'Z', 0, 0, 0, 5, status]) = (self.n_tail, self.tail) {
+            if let (6, [server::READY_FOR_QUERY, 0, 0, 0, 5, status]) = (self.n_tail, self.tail) {
                 self.owed = self.owed.saturating_sub(1);
                 if let (Some(status), 0) = (tx_status(status), self.owed) {
                     self.ready = Some((at, status));
@@ -133,24 +134,26 @@ pub(super) fn tx_status(byte: u8) -> Option<TxStatus> {
 pub(crate) fn requests(bytes: &[u8]) -> bool {
     let Some(messages) = split(Side::Client, bytes) else { return false };
     messages.iter().all(|(kind, body)| request_is_well_formed(*kind, body))
-        && messages.iter().any(|(kind, _)| matches!(kind, b'Q' | b'P' | b'B' | b'E' | b'F'))
+        && messages.iter().any(|(kind, _)| {
+            matches!(*kind, client::QUERY | client::PARSE | client::BIND | client::EXECUTE | client::FUNCTION_CALL)
+        })
 }
 
 fn request_is_well_formed(kind: u8, body: &[u8]) -> bool {
     let mut rest = Reader::new(body);
     match kind {
-        b'Q' => rest.cstr().is_some_and(is_text) && rest.is_empty(),
-        b'P' => {
+        client::QUERY => rest.cstr().is_some_and(is_text) && rest.is_empty(),
+        client::PARSE => {
             rest.cstr().is_some_and(is_text)
                 && rest.cstr().is_some_and(is_text)
                 && rest.u16().is_some_and(|n_types| rest.len() == 4 * usize::from(n_types))
         }
-        b'B' => rest.cstr().is_some_and(is_text) && rest.cstr().is_some_and(is_text) && rest.len() >= 6,
-        b'E' => rest.cstr().is_some_and(is_text) && rest.len() == 4,
-        b'D' | b'C' => {
+        client::BIND => rest.cstr().is_some_and(is_text) && rest.cstr().is_some_and(is_text) && rest.len() >= 6,
+        client::EXECUTE => rest.cstr().is_some_and(is_text) && rest.len() == 4,
+        client::DESCRIBE | client::CLOSE => {
             matches!(body, [b'S' | b'P', name @ ..] if matches!(name.split_last(), Some((0, n)) if !n.contains(&0)))
         }
-        b'S' | b'H' | b'X' | b'F' => true,
+        client::SYNC | client::FLUSH | client::TERMINATE | client::FUNCTION_CALL => true,
         // A client in the middle of COPY or of authentication is not at a quiescent point.
         _ => false,
     }
@@ -164,7 +167,7 @@ fn is_text(bytes: &[u8]) -> bool {
 /// Whether `bytes` are whole messages from a server that end with ReadyForQuery.
 pub(crate) fn replies(bytes: &[u8]) -> bool {
     let Some(messages) = split(Side::Server, bytes) else { return false };
-    matches!(messages.last(), Some((b'Z', [status])) if tx_status(*status).is_some())
+    matches!(messages.last(), Some((server::READY_FOR_QUERY, [status])) if tx_status(*status).is_some())
 }
 
 #[cfg(test)]

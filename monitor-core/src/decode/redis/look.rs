@@ -3,24 +3,15 @@
 use super::command::number;
 use super::commands;
 use super::reply::{Replies, Reply};
-use crate::model::Side;
+use crate::decode::Decoder;
+use crate::decode::infer::{Look, Recognise, Shared};
 use crate::model::claim::Salt;
+use crate::model::{Protocol, Side};
 
 /// Longest word that is taken for the name of a command that is not known here.
 const MAX_WORD: usize = 64;
 /// Longest line with the length of something, its type and end included.
 const MAX_NUMBER: usize = 24;
-
-/// What some bytes begin with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// It is that.
-    Is,
-    /// It is not.
-    Not,
-    /// So far it may be.
-    NeedMore,
-}
 
 /// A command as an array, whose first word is a command's name. Inline commands are not enough to tell.
 pub(crate) fn request(bytes: &[u8]) -> Look {
@@ -46,7 +37,7 @@ pub(crate) fn request(bytes: &[u8]) -> Look {
     } else if first.starts_with(b"*3") && name.ends_with(b"subscribe") {
         subscribing(rest)
     } else {
-        Look::Is
+        Look::Is(Side::Client)
     }
 }
 
@@ -77,7 +68,7 @@ pub(crate) fn side(bytes: &[u8]) -> Option<Side> {
         [b'+' | b'-' | b':' | b'$' | b'%' | b'>' | b'_' | b'#' | b',' | b'(' | b'!' | b'=' | b'~', ..] => {
             Some(Side::Server)
         }
-        _ if request(bytes) == Look::Is => Some(Side::Client),
+        _ if request(bytes) == Look::Is(Side::Client) => Some(Side::Client),
         _ => None,
     }
 }
@@ -89,7 +80,7 @@ fn subscribing(rest: &[u8]) -> Look {
     let Some(n) = line.strip_prefix(b"$").and_then(|n| number(n.trim_ascii_end())) else { return Look::Not };
     let third = usize::try_from(n).ok().and_then(|n| n.checked_add(2)).and_then(|n| rest.get(n));
     match third {
-        Some(b'$') => Look::Is,
+        Some(b'$') => Look::Is(Side::Client),
         Some(_) => Look::Not,
         None => Look::NeedMore,
     }
@@ -115,6 +106,33 @@ pub(crate) fn replies(bytes: &[u8]) -> bool {
     telling && replies.feed(bytes, &mut |_: Reply| n += 1).is_ok() && n > 0 && replies.at_start()
 }
 
+/// What Redis is recognised by.
+pub(crate) struct Known;
+
+impl Recognise for Known {
+    fn protocol(&self) -> Protocol {
+        Protocol::Redis
+    }
+    fn starts(&self, bytes: &[u8]) -> Look {
+        request(bytes)
+    }
+    fn joins(&self, bytes: &[u8]) -> Look {
+        request(bytes)
+    }
+    fn whole(&self, bytes: &[u8]) -> Option<Side> {
+        replies(bytes).then_some(Side::Server)
+    }
+    fn either(&self, bytes: &[u8], _: bool) -> bool {
+        array(bytes)
+    }
+    fn side(&self, bytes: &[u8]) -> Option<Side> {
+        side(bytes)
+    }
+    fn decoder(&self, salt: Salt, mid_stream: bool, shared: &Shared) -> Box<dyn Decoder> {
+        super::decoder(salt, mid_stream, &shared.redis)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +140,7 @@ mod tests {
     #[test]
     fn commands_are_known_by_their_names() {
         let ping = b"*1\r\n$4\r\nPING\r\n";
-        assert_eq!(request(ping), Look::Is);
+        assert_eq!(request(ping), Look::Is(Side::Client));
         for cut in 1..ping.len() - 1 {
             assert_eq!(request(&ping[..cut]), Look::NeedMore, "{cut}");
         }
@@ -136,7 +154,7 @@ mod tests {
         );
         assert_eq!(request(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"), Look::Not);
         assert_eq!(request(b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"), Look::Not);
-        assert_eq!(request(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n$1\r\nb\r\n"), Look::Is);
+        assert_eq!(request(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n$1\r\nb\r\n"), Look::Is(Side::Client));
         assert!(array(b"*2\r\n$8\r\nSENTINEL\r\n$7\r\nmasters\r\n") && array(b"*3\r\n$8\r\nJSON.SET\r\n"));
         for other in [
             &b"*2\r\n$8\r\nSENTINE\r\n"[..],

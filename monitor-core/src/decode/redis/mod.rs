@@ -43,6 +43,7 @@ use crate::model::claim::Salt;
 use crate::model::queue::{Message, QueueEvent};
 use crate::model::{Nanos, Outcome, Protocol, Side, TxStatus};
 
+use super::infer::Look;
 use super::lifecycle::{Conversation, End, Fault, Life, Lifecycle};
 use super::shape::Shapes;
 use super::{Appetite, Chunk, DecodeError, Decoder, Mark, Sink};
@@ -383,7 +384,7 @@ impl Conversation for Redis {
 
     fn opens(&self, from: Side, bytes: &[u8]) -> bool {
         match from {
-            Side::Client => look::request(bytes) == look::Look::Is || look::array(bytes),
+            Side::Client => look::request(bytes) == Look::Is(Side::Client) || look::array(bytes),
             Side::Server => matches!(bytes, [b'+' | b'-' | b':' | b'$' | b'*' | b'%' | b'>' | b'_' | b'#', ..]),
         }
     }

@@ -4,7 +4,7 @@ use super::{Channel, MAX_STEPS, Step, Waiting};
 use crate::decode::Sink;
 use crate::decode::amqp::content::Purpose;
 use crate::decode::amqp::core::Core;
-use crate::decode::amqp::method::{self, Id};
+use crate::decode::amqp::method::{self, Id, id};
 use crate::decode::begun::Begun;
 use crate::model::queue::{QueueEvent, Settled, Settlement};
 use crate::model::{Nanos, Outcome};
@@ -129,7 +129,7 @@ impl Channel {
         }
         core.n_waiting = core.n_waiting.saturating_sub(waiting.len());
         // If it was closed for a publication, it was the last one that it had read, and later ones were not.
-        let publication = failed == Some((60, 40));
+        let publication = failed == Some(id::BASIC_PUBLISH);
         let one = waiting.len() == 1;
         for mut w in waiting {
             let outcome = if publication && one { Outcome::Error } else { Outcome::Unknown };

@@ -9,6 +9,7 @@ use super::{Entry, Lost, MAX_NOTED, MAX_PENDING, Machine, Out, Portal};
 use crate::decode::Sink;
 use crate::decode::postgres::bodies::read_parameters;
 use crate::decode::postgres::frame::Message;
+use crate::decode::postgres::kinds::client;
 use crate::decode::postgres::noted::{MAX_MARKS, Noted};
 use crate::decode::postgres::sql::{Plan, Prepared};
 use crate::decode::wire::Reader;
@@ -25,26 +26,26 @@ impl Machine {
             self.ahead_portals.clear();
         }
         match m.kind {
-            b'Q' => self.query(m, out),
-            b'P' if !self.skipping => self.parse(m, out),
-            b'B' if !self.skipping => self.bind(m, out),
-            b'E' => self.execute(m, out),
-            b'D' if !self.skipping => {
+            client::QUERY => self.query(m, out),
+            client::PARSE if !self.skipping => self.parse(m, out),
+            client::BIND if !self.skipping => self.bind(m, out),
+            client::EXECUTE => self.execute(m, out),
+            client::DESCRIBE if !self.skipping => {
                 self.pending.push_back(Entry::Describe);
                 Ok(())
             }
-            b'C' if !self.skipping => self.close(m),
-            b'S' if !self.copying => {
+            client::CLOSE if !self.skipping => self.close(m),
+            client::SYNC if !self.copying => {
                 self.skipping = false;
                 self.pending.push_back(Entry::Sync);
                 Ok(())
             }
-            b'F' => {
+            client::FUNCTION_CALL => {
                 let request = self.begin(out, m.print);
                 self.wait(Entry::Function { request, begun: out.at, done: false }, out);
                 Ok(())
             }
-            b'c' | b'f' => {
+            client::COPY_DONE | client::COPY_FAIL => {
                 self.copying = false;
                 Ok(())
             }

@@ -8,6 +8,7 @@ use super::{Entry, Lost, MAX_PORTALS, Machine, Out, Portal};
 use crate::decode::postgres::bodies::field;
 use crate::decode::postgres::commands::COMMANDS;
 use crate::decode::postgres::frame::{Message, Passing};
+use crate::decode::postgres::kinds::server;
 use crate::decode::postgres::noted::Noted;
 use crate::decode::postgres::resync::tx_status;
 use crate::decode::postgres::session;
@@ -29,27 +30,27 @@ impl Machine {
     ) -> Result<(), Lost> {
         let front = self.pending.front();
         let in_statement = matches!(front, Some(Entry::Query { .. } | Entry::Execute { .. }));
-        if m.kind == b'D'
+        if m.kind == server::DATA_ROW
             && let Some(Entry::Query { request, .. } | Entry::Execute { request, .. }) = front
         {
             let request = *request;
             passing.rows.take(&mut |value| out.sink.mark(request, Side::Server, Mark::Value(value)));
         }
         let fits = match m.kind {
-            b'D' | b'd' | b'c' | b'H' => in_statement,
-            b'G' | b'W' => {
+            server::DATA_ROW | server::COPY_DATA | server::COPY_DONE | server::COPY_OUT_RESPONSE => in_statement,
+            server::COPY_IN_RESPONSE | server::COPY_BOTH_RESPONSE => {
                 if in_statement {
                     self.begin_copy();
                 }
                 in_statement
             }
-            b'C' if m.cut => return Err(Lost::Gap),
-            b'C' => return self.complete(m.body, passing, out),
-            b'I' => return self.empty(passing, out),
-            b's' => return self.suspended(passing, out),
-            b'E' => return self.error(m, passing, out),
-            b'Z' => return self.ready(m, passing, out),
-            b'V' => match self.pending.front_mut() {
+            server::COMMAND_COMPLETE if m.cut => return Err(Lost::Gap),
+            server::COMMAND_COMPLETE => return self.complete(m.body, passing, out),
+            server::EMPTY_QUERY_RESPONSE => return self.empty(passing, out),
+            server::PORTAL_SUSPENDED => return self.suspended(passing, out),
+            server::ERROR_RESPONSE => return self.error(m, passing, out),
+            server::READY_FOR_QUERY => return self.ready(m, passing, out),
+            server::FUNCTION_CALL_RESPONSE => match self.pending.front_mut() {
                 Some(Entry::Function { done, request, begun }) if !*done => {
                     *done = true;
                     let (request, begun) = (*request, *begun);
@@ -58,13 +59,13 @@ impl Machine {
                 }
                 _ => false,
             },
-            b'1' => matches!(front, Some(Entry::Parse { .. })) && self.parsed(),
-            b'2' => matches!(front, Some(Entry::Bind { .. })) && self.bound(),
-            b'3' => matches!(front, Some(Entry::Close { .. })) && self.closed(),
-            b't' => matches!(front, Some(Entry::Describe)),
-            b'T' => matches!(front, Some(Entry::Query { .. })) || self.described(),
-            b'n' => self.described(),
-            b'N' => match field(m.body, b'C') {
+            server::PARSE_COMPLETE => matches!(front, Some(Entry::Parse { .. })) && self.parsed(),
+            server::BIND_COMPLETE => matches!(front, Some(Entry::Bind { .. })) && self.bound(),
+            server::CLOSE_COMPLETE => matches!(front, Some(Entry::Close { .. })) && self.closed(),
+            server::PARAMETER_DESCRIPTION => matches!(front, Some(Entry::Describe)),
+            server::ROW_DESCRIPTION => matches!(front, Some(Entry::Query { .. })) || self.described(),
+            server::NO_DATA => self.described(),
+            server::NOTICE_RESPONSE => match field(m.body, b'C') {
                 Some(code) => {
                     self.warned |= code == b"25P01";
                     true
@@ -73,7 +74,7 @@ impl Machine {
                 None if m.cut => return Err(Lost::Gap),
                 None => true,
             },
-            b'S' => {
+            server::PARAMETER_STATUS => {
                 let mut rest = Reader::new(m.body);
                 match rest.cstr() {
                     Some(b"standard_conforming_strings") => {
@@ -84,7 +85,7 @@ impl Machine {
                 }
                 true
             }
-            b'R' => matches!(front, Some(Entry::Startup(_))),
+            server::AUTHENTICATION => matches!(front, Some(Entry::Startup(_))),
             _ => true,
         };
         if fits { Ok(()) } else { Err(Lost::UnexpectedReply) }
