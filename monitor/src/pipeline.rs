@@ -18,7 +18,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::about;
 use crate::capture::ebpf::{CaptureConfig, LiveSource};
 use crate::capture::recording::{Recorder, RecordingError};
-use crate::capture::{CaptureError, HookStatus, Progress, Source, file};
+use crate::capture::{CaptureError, HookStatus, Progress, Source, file, keylog};
 use crate::config::{Config, Read};
 use crate::export::http::{ListenError, Server};
 use crate::export::otlp::{Exporter, OtlpError};
@@ -81,6 +81,14 @@ pub enum PipelineError {
     /// The user to run as.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
+    /// The key log.
+    #[error("cannot read the key log {name}: {source}")]
+    KeyLog {
+        /// The file.
+        name: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The system refused something the agent cannot do without.
     #[error("{what}: {source}")]
     System {
@@ -135,6 +143,8 @@ pub struct Replay {
     pub to_the_end: bool,
     /// Findings that an exception keeps silent are written, too.
     pub suppressed: bool,
+    /// Secrets of TLS handshakes: a key log.
+    pub keylog: Option<PathBuf>,
 }
 
 /// What a replay came to.
@@ -479,7 +489,13 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
     let mut settings = replay.config.settings;
     settings.salt = REPLAY_SALT;
     settings.operations = replay.operations.is_some();
+    if replay.keylog.is_some() {
+        settings.tls.get_or_insert_default();
+    }
     let mut agent = Agent::new(settings, replay.config.identity, outputs);
+    if let Some(path) = &replay.keylog {
+        learn_secrets(path, &mut agent)?;
+    }
     let mut whole = false;
     while !stop.load(Ordering::Relaxed)
         && (replay.to_the_end || !agent.out.reader_gone)
@@ -510,6 +526,22 @@ pub fn replay(replay: Replay) -> Result<Replayed, PipelineError> {
         Some(failure) => Err(PipelineError::Incomplete(failure)),
         None => Ok(Replayed { worst: agent.out.worst, unread, tools: agent.engine.tools() }),
     }
+}
+
+/// Reads a key log.
+fn learn_secrets(path: &Path, agent: &mut Agent) -> Result<(), PipelineError> {
+    let failed = |source| PipelineError::KeyLog { name: path.display().to_string(), source };
+    let file = std::io::BufReader::new(std::fs::File::open(path).map_err(failed)?);
+    let (mut n_kept, mut n_dropped) = (0u64, 0u64);
+    let n_passed =
+        keylog::read(file, |secret| if agent.engine.learn_secret(secret) { n_kept += 1 } else { n_dropped += 1 })
+            .map_err(failed)?;
+    let name = path.display();
+    if n_kept == 0 {
+        tracing::warn!("{name}: no secret that is of use was found in it");
+    }
+    tracing::info!(secrets = n_kept, without_room = n_dropped, other_lines = n_passed, "{name}: read");
+    Ok(())
 }
 
 /// Judged operations, whoever asked for them.

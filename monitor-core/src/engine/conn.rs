@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::again::Again;
 use super::by_unit::ByUnit;
+use super::encrypted::Encryption;
 use super::follows::Follows;
 use super::open_jobs::OpenJobs;
 use super::output::Wanted;
@@ -212,6 +213,8 @@ pub(super) struct Core {
     pub(super) mid_stream: bool,
     /// Something of it was missed since.
     pub(super) disturbed: bool,
+    /// Why its decoder gave up, if it did.
+    pub(super) unreadable: &'static str,
     /// Something was missed, and nothing has been read since: what comes may be anything.
     pub(super) astray: bool,
     /// Number of the latest request that was read.
@@ -287,6 +290,7 @@ impl Core {
             leaves: None,
             mid_stream: false,
             disturbed: false,
+            unreadable: "",
             astray: false,
             latest: 0,
             session: None,
@@ -436,6 +440,8 @@ pub(super) struct Conn {
     /// [`Side::Client`] stands for `ends[0]`.
     pub(super) stream: Reassembler,
     pub(super) app: App,
+    /// What stands between the two.
+    pub(super) encryption: Encryption,
     pub(super) core: Core,
     /// Initial sequence numbers as told when it was opened: this end's, the other's.
     pub(super) starts: Option<(u32, u32)>,

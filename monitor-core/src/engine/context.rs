@@ -48,6 +48,14 @@ impl Context {
         }
     }
 
+    /// What the service at an address is called, as far as that is known before anything is said there.
+    pub(super) fn service_name_at(&self, addr: SocketAddr, workload: Option<WorkloadId>) -> Option<&str> {
+        let configured = self.spec_at(addr).and_then(|i| self.settings.services.get(i)).map(|s| s.name.as_str());
+        let named = || self.directory.service_at(addr).map(|name| self.names.name(name));
+        let of_workload = || workload.and_then(|w| self.directory.get(w)).map(|w| self.names.name(w.name));
+        configured.or_else(named).or_else(of_workload)
+    }
+
     /// The service that is configured for `addr`, by its place in the configuration.
     pub(super) fn spec_at(&self, addr: SocketAddr) -> Option<usize> {
         self.settings.services.iter().position(|s| {

@@ -2,6 +2,7 @@
 
 use super::again::{Again, PREFIX};
 use super::conn::{App, Conn, Core, End};
+use super::encrypted::Encryption;
 use super::output::{Output, Wanted};
 use super::parts::Parts;
 use super::session::Session;
@@ -27,6 +28,7 @@ impl Conn {
             client: None,
             stream: Reassembler::new(limits),
             app: App::Undecided(Undecided::default()),
+            encryption: Encryption::None,
             core: Core::new(id, o.local, o.peer),
             starts: o.tx_start.zip(o.rx_start),
             last_active: o.at,
@@ -133,6 +135,13 @@ impl Conn {
         if decided.is_none() && unreadable.is_none() && !kept.is_full() {
             return;
         }
+        let by_client = self.client.filter(|c| decided.is_none() && tls.get(*c) == Some(&true));
+        if by_client.is_some() && self.may_unseal(parts) {
+            let App::Undecided(kept) = std::mem::replace(&mut self.app, App::Undecided(Undecided::default())) else {
+                return;
+            };
+            return self.unseal_kept(kept, parts, out);
+        }
         let App::Undecided(kept) = std::mem::replace(&mut self.app, App::Opaque(None)) else { return };
         parts.stats.flows_undecided = parts.stats.flows_undecided.saturating_sub(1);
         if let Some((protocol, client, beginning)) = decided {
@@ -143,6 +152,9 @@ impl Conn {
         let mut for_good = false;
         for (index, _) in tls.iter().enumerate().filter(|(_, tls)| **tls) {
             for_good = again.is_tls(side_of(index));
+        }
+        if tls.contains(&true) {
+            self.is_sealed(kept.held as u64, parts);
         }
         self.give_up((!for_good).then_some(again), parts, out);
     }
@@ -161,6 +173,7 @@ impl Conn {
             }
             Told::Opaque("tls") if again.is_tls(from) => {
                 self.app = App::Opaque(None);
+                self.is_sealed(0, parts);
                 self.ask(parts, out);
             }
             Told::Opaque(_) | Told::Nothing => {
@@ -217,6 +230,15 @@ impl Conn {
             let n = chunk.bytes.len() as u64;
             parts.stats.bytes_opaque = parts.stats.bytes_opaque.saturating_sub(n);
             parts.stats.bytes_decoded += n;
+            if matches!(self.encryption, Encryption::Tls(Some(_))) {
+                // It asked for TLS before, in its own words.
+                parts.stats.bytes_seen = parts.stats.bytes_seen.saturating_sub(n);
+                parts.stats.bytes_decoded = parts.stats.bytes_decoded.saturating_sub(n);
+                self.unseal(parts, out, |tls, scratch, plain| {
+                    tls.bytes(chunk.side, chunk.at, &chunk.bytes, chunk.ends, scratch, plain);
+                });
+                continue;
+            }
             self.decode(chunk.side, chunk.at, &chunk.bytes, chunk.ends, parts, out);
         }
         self.ask(parts, out);
@@ -236,6 +258,10 @@ impl Conn {
         let mut session = Session { parts: &mut *parts, core: &mut self.core, out: &mut *out, gave_up: false };
         decoder.bytes(from, Chunk { at, bytes, ends_segment }, &mut session);
         if session.gave_up {
+            if self.core.unreadable == "tls" && self.begins_tls_here(side, at, bytes, ends_segment, parts, out) {
+                return;
+            }
+            self.is_unreadable(at, parts, out);
             parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
             // Where not even one request was read, it was taken for something else than it is.
             let never_read = self.core.unit.no == UnitNo(0);
@@ -245,7 +271,7 @@ impl Conn {
     }
 
     /// What goes in here cannot be read: who else is in flight where it goes is not known.
-    fn hides_requests(&self, at: Nanos, parts: &mut Parts) {
+    pub(super) fn hides_requests(&self, at: Nanos, parts: &mut Parts) {
         // A process that talks to itself, to wake an event loop for instance: whoever it works for came in elsewhere.
         if let [one, other] = self.ends.as_slice()
             && one.workload.is_some()
@@ -272,7 +298,7 @@ impl Conn {
     }
 
     /// Nobody can read this connection, for now or (`again` is `None`) for good.
-    fn give_up(&mut self, again: Option<Again>, parts: &mut Parts, out: &mut dyn Output) {
+    pub(super) fn give_up(&mut self, again: Option<Again>, parts: &mut Parts, out: &mut dyn Output) {
         // What was read of it before an upgrade stays what it was.
         if again.is_some() || self.core.service.is_none() {
             self.core.protocol = Protocol::Opaque;
@@ -285,6 +311,8 @@ impl Conn {
     /// Asks the source for just what is needed, once per change.
     pub(super) fn ask(&mut self, parts: &Parts, out: &mut dyn Output) {
         let wanted = |from: Side| match &self.app {
+            // A record is read whole or not at all.
+            _ if matches!(self.encryption, Encryption::Tls(_)) => Appetite::Everything,
             App::Undecided(_) => Appetite::Everything,
             App::Decoding(decoder) => decoder.appetite(from),
             // Lengths still tell how much goes unread.
@@ -320,6 +348,7 @@ impl Conn {
 
     pub(super) fn close(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         self.feed(parts, out, |stream, deliver| stream.close(at, deliver));
+        self.end_tls(at, parts, out);
         let n = match &self.app {
             App::Undecided(_) => &mut parts.stats.flows_undecided,
             App::Decoding(_) => &mut parts.stats.flows_decoded,
@@ -361,7 +390,7 @@ impl Conn {
             App::Decoding(d) => size_of_val(&**d) + d.memory(),
             App::Opaque(again) => again.as_ref().map_or(0, |a| size_of::<Again>() + a.kept.held),
         };
-        app + self.stream.memory() + self.core.memory()
+        app + self.encryption.memory() + self.stream.memory() + self.core.memory()
     }
 }
 
@@ -371,14 +400,49 @@ fn by_name(workload: Option<WorkloadId>, directory: &Directory) -> Option<Worklo
 }
 
 /// What the stream delivers goes to inference, to the decoder, or nowhere but the counters.
-struct Delivery<'a> {
-    conn: &'a mut Conn,
-    parts: &'a mut Parts,
-    out: &'a mut dyn Output,
+pub(super) struct Delivery<'a> {
+    pub(super) conn: &'a mut Conn,
+    pub(super) parts: &'a mut Parts,
+    pub(super) out: &'a mut dyn Output,
 }
 
 impl Deliver for Delivery<'_> {
     fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
+        match self.conn.encryption {
+            Encryption::None => self.clear_bytes(from, at, bytes, ends_segment),
+            Encryption::Tls(_) => self.conn.unseal(self.parts, self.out, |tls, scratch, plain| {
+                tls.bytes(from, at, bytes, ends_segment, scratch, plain);
+            }),
+            Encryption::Unread(_) => {
+                self.conn.stays_sealed(bytes.len() as u64, self.parts);
+                self.clear_bytes(from, at, bytes, ends_segment);
+            }
+        }
+    }
+
+    fn missing(&mut self, from: Side, at: Nanos, n: u64, kind: Missing) {
+        self.parts.stats.bytes_seen += n;
+        match kind {
+            Missing::Gap => self.parts.stats.bytes_lost += n,
+            // An opaque connection's bytes are cut because nobody wants them.
+            Missing::Truncated if matches!(self.conn.app, App::Opaque(_)) => {
+                self.parts.stats.bytes_opaque += n;
+                self.conn.stays_sealed(n, self.parts);
+            }
+            Missing::Truncated => self.parts.stats.bytes_truncated += n,
+        }
+        match self.conn.encryption {
+            Encryption::Tls(_) => self.conn.unseal(self.parts, self.out, |tls, scratch, plain| {
+                tls.missing(from, at, n, scratch, plain);
+            }),
+            Encryption::None | Encryption::Unread(_) => self.clear_missing(from, at, n, kind),
+        }
+    }
+}
+
+impl Delivery<'_> {
+    /// Bytes that are not sealed, or not any more.
+    pub(super) fn clear_bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
         let n = bytes.len() as u64;
         self.parts.stats.bytes_seen += n;
         match &mut self.conn.app {
@@ -409,14 +473,7 @@ impl Deliver for Delivery<'_> {
         }
     }
 
-    fn missing(&mut self, from: Side, at: Nanos, n: u64, kind: Missing) {
-        self.parts.stats.bytes_seen += n;
-        match kind {
-            Missing::Gap => self.parts.stats.bytes_lost += n,
-            // An opaque connection's bytes are cut because nobody wants them.
-            Missing::Truncated if matches!(self.conn.app, App::Opaque(_)) => self.parts.stats.bytes_opaque += n,
-            Missing::Truncated => self.parts.stats.bytes_truncated += n,
-        }
+    pub(super) fn clear_missing(&mut self, from: Side, at: Nanos, n: u64, kind: Missing) {
         let stream_side = from;
         let from = self.conn.side(from);
         match &mut self.conn.app {
@@ -452,7 +509,12 @@ impl Deliver for Delivery<'_> {
 impl Delivery<'_> {
     /// Bytes were looked at: what did not fit goes on at once if the decoder is there now.
     fn go_on(&mut self, from: Side, at: Nanos, rest: &[u8], ends_segment: bool) {
-        if !matches!(self.conn.app, App::Decoding(_)) {
+        if matches!(self.conn.encryption, Encryption::Tls(Some(_))) {
+            self.conn.recount(rest.len(), self.parts);
+            self.conn.unseal(self.parts, self.out, |tls, scratch, plain| {
+                tls.bytes(from, at, rest, ends_segment, scratch, plain);
+            });
+        } else if !matches!(self.conn.app, App::Decoding(_)) {
             self.conn.hides_requests(at, self.parts);
         } else if !rest.is_empty() {
             let n = rest.len() as u64;

@@ -8,6 +8,7 @@ mod conn;
 mod context;
 mod downstream;
 mod elsewhere;
+mod encrypted;
 mod exchanges;
 mod feed;
 mod follows;
@@ -51,7 +52,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::detect::RuleEvent;
 use crate::model::identity::AddressRule;
-use crate::model::{CgroupId, Event, Nanos, Settings};
+use crate::model::tls::Unread;
+use crate::model::{CgroupId, Event, HandshakeSecret, Nanos, Settings};
+use crate::tls;
 
 use index::Party;
 use parts::Parts;
@@ -91,7 +94,7 @@ impl Engine {
                 self.parts.lose(at, of);
             }
             Event::Reader { cookie, thread, .. } => self.table.read_by(cookie, thread, &mut self.parts, out),
-            Event::TlsSecret(_) => self.parts.stats.tls_secrets += 1,
+            Event::TlsSecret(secret) => self.table.told(secret, &mut self.parts, out),
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.
             Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}
         }
@@ -124,6 +127,7 @@ impl Engine {
     fn turn(&mut self, now: Nanos, out: &mut dyn Output) {
         self.parts.attributor.forwarding.age(now);
         self.table.expire(now, &mut self.parts, out);
+        self.table.expire_tls(now, &mut self.parts, out);
         let (judge, mut seen) = self.parts.judging();
         judge.release(now, false, &mut seen, out);
         judge.contradicted(&mut seen, out);
@@ -201,6 +205,21 @@ impl Engine {
         let workload = self.parts.workload(&fact.fact);
         let rule = AddressRule { net: fact.net, prefix: fact.prefix, port: fact.port, workload };
         self.parts.ctx.directory.add_address(rule);
+    }
+
+    /// Why the processes of a cgroup tell no secrets of their handshakes. The last that is said counts.
+    pub fn tls_blind(&mut self, cgroup: CgroupId, why: Unread) {
+        self.parts.sealing.blind(cgroup, why);
+    }
+
+    /// A secret of a key log: kept for good. `false`: it names no connection, or there is no room.
+    pub fn learn_secret(&mut self, secret: &HandshakeSecret) -> bool {
+        self.parts.sealing.join.learn(secret)
+    }
+
+    /// How secrets of handshakes and connections found each other.
+    pub fn tls_counts(&self) -> tls::join::Counts {
+        self.parts.sealing.join.counts()
     }
 
     /// The input has ended at `at`: everything that waits is decided with what there is.

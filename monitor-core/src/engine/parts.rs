@@ -10,6 +10,7 @@ use super::attributor::Attributor;
 use super::conn::{Core, Pending};
 use super::context::Context;
 use super::elsewhere::Elsewhere;
+use super::encrypted::Sealing;
 use super::judge::{Judge, Seen};
 use super::learned::Learned;
 use super::map::ServiceMap;
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) learned: Learned,
     pub(super) queues: Queues,
     pub(super) judge: Judge,
+    pub(super) sealing: Sealing,
     pub(super) timers: Timers,
     pub(super) stats: Stats,
     pub(super) decoders: infer::Shared,
@@ -64,6 +66,7 @@ impl Parts {
         // The configuration has refused what is wrong with keys; what is left is used.
         let (tokens, _) = Verifier::new(&settings.tokens, settings.salt);
         let mut ctx = Context::new(settings);
+        let sealing = Sealing::new(ctx.settings.salt);
         let mut learned = Learned::default();
         learned.spell(&ctx.settings, &mut ctx.tenants, false);
         Self {
@@ -73,6 +76,7 @@ impl Parts {
             learned,
             queues: Queues::default(),
             judge,
+            sealing,
             timers: Timers::default(),
             stats: Stats::default(),
             decoders,

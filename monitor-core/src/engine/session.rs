@@ -499,8 +499,13 @@ impl Sink for Session<'_> {
         }
     }
 
-    fn opaque(&mut self, at: Nanos, _why: &'static str) {
+    fn opaque(&mut self, at: Nanos, why: &'static str) {
         self.gave_up = true;
+        self.core.unreadable = why;
+        if why == "tls" && self.parts.ctx.settings.tls.is_some() {
+            // It may be read all the same.
+            return;
+        }
         self.core.astray = true;
         self.misses(at);
     }

@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::model::tls::Unread;
 use crate::model::{Basis, EvidenceClass, LossStage, OpKind, Protocol, ServiceId, Severity, TenantId, Verdict};
 
 /// What hits are counted by: rule, severity, class, service, use-tenant, and whom the connection was bound to.
@@ -48,6 +49,12 @@ pub struct Stats {
     pub orphans: u64,
     /// Secrets of TLS handshakes that were told.
     pub tls_secrets: u64,
+    /// Connections whose TLS is read, or was.
+    pub tls_read: u64,
+    /// Those whose TLS is not, by why.
+    pub tls_unread: FxHashMap<Unread, u64>,
+    /// Bytes of those: a part of what nobody can read.
+    pub bytes_tls_unread: FxHashMap<Unread, u64>,
     /// Bytes of those segments.
     pub bytes_unfollowed: u64,
     /// Bytes of streams that were followed: of each a decoder has read them, nobody can, they were cut, or lost.

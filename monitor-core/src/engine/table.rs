@@ -44,7 +44,7 @@ pub(super) struct Table {
     by_starts: FxHashMap<(u32, u32), ConnId>,
     /// Sockets whose cgroup nobody could name yet.
     unidentified: FxHashMap<CgroupId, Vec<ConnId>>,
-    index: Index,
+    pub(super) index: Index,
     /// Connections with a hole, by when it is given up.
     pub(super) holes: BTreeSet<(Nanos, ConnId)>,
     /// All of them, by when they were active; put right when room is needed.
@@ -372,7 +372,7 @@ impl Table {
     }
 
     /// A relay has opened its first connection of a protocol: requests that are already inside are entered now.
-    fn enter_late(&mut self, parts: &mut Parts, out: &mut dyn Output) {
+    pub(super) fn enter_late(&mut self, parts: &mut Parts, out: &mut dyn Output) {
         while let Some((relay, protocol)) = parts.attributor.new_relays.pop() {
             if let Some(place) = parts.attributor.places.get_mut(&relay) {
                 place.followed = true;

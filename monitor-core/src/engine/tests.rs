@@ -8,6 +8,7 @@ use super::*;
 mod bounds;
 mod caches;
 mod cookies;
+mod encrypted;
 mod faults;
 mod flat;
 mod habits;

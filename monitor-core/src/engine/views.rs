@@ -35,6 +35,7 @@ impl Engine {
             level("looked_up_tables", s.learned.lookups.level()),
             level("chosen_values", s.learned.selectors.level()),
             level("cookies", s.learned.jars.level()),
+            level("tls_secrets", s.sealing.join.level()),
             TableLevel { table: "tokens", entries: s.tokens.len(), limit: Verifier::limit() },
             TableLevel { table: "messages", entries: s.queues.messages.len(), limit: messages::Messages::limit() },
             TableLevel { table: "bound_tables", entries: s.learned.habits.len(), limit: habits::Habits::limit() },

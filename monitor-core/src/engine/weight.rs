@@ -15,6 +15,7 @@ impl Parts {
         let maps: usize = maps.chain(counted).chain([self.judge.held.waiting()]).map(|map| map.memory()).sum();
         let (missed, place) = self.judge.missed.level();
         [
+            (self.sealing.memory(), 1),
             (self.ctx.names.len(), 128),
             (self.ctx.directory.len(), 160),
             (self.map.services.len(), 1_024),

@@ -193,6 +193,13 @@ impl Default for Limits {
     }
 }
 
+/// Which TLS is read where its secrets are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsScope {
+    /// Connections to these services, by name. None: to all.
+    pub services: Vec<String>,
+}
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -216,6 +223,8 @@ pub struct Settings {
     pub entitlements: Vec<Entitlement>,
     /// Values planted in a tenant's data that nobody else may ever see.
     pub canaries: Vec<Canary>,
+    /// Whether TLS is read whose secrets are told, and of which connections. `None`: of none.
+    pub tls: Option<TlsScope>,
     /// Tools as they were approved.
     pub locks: Vec<LockedTool>,
     /// What may be shown of names on the wire.
@@ -239,6 +248,7 @@ impl Default for Settings {
             tokens: TokenPolicy::default(),
             entitlements: Vec::new(),
             canaries: Vec::new(),
+            tls: None,
             locks: Vec::new(),
             show: Show::default(),
             salt: Salt(0, 0),

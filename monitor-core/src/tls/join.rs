@@ -25,6 +25,10 @@ const MAX_SECRETS: usize = 8_192;
 const MAX_TRIED: usize = 64;
 /// Most secrets that are remembered as having been of use: both ends of a connection may tell them.
 const MAX_CLAIMED: usize = 4_096;
+/// Most secrets that name the same random bytes: one of each kind, and as many that claim to be.
+const MAX_OF_RANDOM: usize = 2 * SecretLabel::ALL.len();
+/// Most secrets of a key log.
+const MAX_LEARNT: usize = 1 << 20;
 /// Most connections with the same random bytes: the two sockets of one, where they could not be joined.
 const MAX_ALIKE: usize = 4;
 
@@ -143,6 +147,20 @@ impl Join {
         candidates
     }
 
+    /// Keeps a secret of a key log for good: `told.client_random` is what it is found by. `false`: there is no room.
+    pub fn learn(&mut self, told: &HandshakeSecret) -> bool {
+        let Some(random) = told.client_random else { return false };
+        let of_random = self.by_random.entry(random).or_default();
+        if self.secrets.len() >= MAX_LEARNT || of_random.len() >= MAX_OF_RANDOM {
+            return false;
+        }
+        self.next += 1;
+        of_random.push(self.next);
+        let kept = Kept { label: told.label, secret: told.secret.clone(), client_random: Some(random), party: None };
+        self.secrets.insert(self.next, kept);
+        true
+    }
+
     fn print(&self, label: SecretLabel, secret: &Secret) -> u64 {
         let mut h = self.salt.hasher();
         h.write_u8(label as u8);
@@ -156,7 +174,7 @@ impl Join {
     }
 
     fn keep(&mut self, told: &HandshakeSecret, party: Option<Party>) {
-        if self.secrets.len() >= MAX_SECRETS {
+        if self.order.len() >= MAX_SECRETS {
             self.counts.dropped += 1;
             self.drop_oldest();
         }
@@ -164,8 +182,7 @@ impl Join {
         let n = self.next;
         if let Some(random) = told.client_random {
             let of_random = self.by_random.entry(random).or_default();
-            // One of each kind, and as many that claim to be.
-            if of_random.len() >= 2 * SecretLabel::ALL.len() {
+            if of_random.len() >= MAX_OF_RANDOM {
                 self.counts.dropped += 1;
                 return;
             }

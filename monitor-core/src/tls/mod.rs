@@ -15,6 +15,7 @@
 //! the keys while whole records come.
 
 mod direction;
+pub mod fuzz;
 mod hello;
 mod hunt;
 pub mod join;
@@ -321,4 +322,4 @@ impl Tls {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

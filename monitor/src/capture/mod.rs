@@ -9,6 +9,7 @@ use monitor_core::model::{Event, LossStage, SocketCookie};
 pub mod cgroups;
 pub mod ebpf;
 pub mod file;
+pub mod keylog;
 pub mod pcap;
 pub mod recording;
 

@@ -21,6 +21,7 @@ Examples:
   leasewarden replay incident.lwr
   leasewarden replay capture.pcapng --config tenants.yaml --findings findings.jsonl
   leasewarden replay capture.pcap --operations - | jq .verb
+  leasewarden replay capture.pcap --keylog keys.log
   leasewarden replay capture.pcap --fail-on high")]
 pub(super) struct Args {
     /// The capture or recording.
@@ -35,6 +36,9 @@ pub(super) struct Args {
     /// Write every decoded operation to this file as JSON lines; `-` is standard output.
     #[arg(long, value_name = "FILE|-")]
     operations: Option<String>,
+    /// Read TLS with the secrets of this key log (NSS format, as `SSLKEYLOGFILE` has libraries write it).
+    #[arg(long, value_name = "FILE")]
+    keylog: Option<PathBuf>,
     /// Write findings that a suppression keeps silent, too; they say so in `suppressed`.
     #[arg(long)]
     show_suppressed: bool,
@@ -56,7 +60,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let fail_on = args.fail_on.and_then(|name| Severity::ALL.into_iter().find(|s| s.name() == name));
     let name = args.input.display().to_string();
     let (to_the_end, suppressed) = (fail_on.is_some(), args.show_suppressed);
-    let replay = Replay { input: args.input, config, findings, operations, to_the_end, suppressed };
+    let replay =
+        Replay { input: args.input, config, findings, operations, to_the_end, suppressed, keylog: args.keylog };
     let replayed = pipeline::replay(replay)?;
     let found = fail_on.is_some_and(|limit| replayed.worst.is_some_and(|worst| worst >= limit));
     if let Some(unread) = &replayed.unread {

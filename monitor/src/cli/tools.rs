@@ -208,8 +208,15 @@ fn seen(from: &str, config: Option<&Path>) -> Result<Vec<ToolView>, Failure> {
         return fetch::fetch(from).map_err(Failure::CouldNot);
     }
     let config = load(config)?;
-    let replay =
-        Replay { input: from.into(), config, findings: None, operations: None, to_the_end: true, suppressed: false };
+    let replay = Replay {
+        input: from.into(),
+        config,
+        findings: None,
+        operations: None,
+        to_the_end: true,
+        suppressed: false,
+        keylog: None,
+    };
     let replayed = pipeline::replay(replay)?;
     match replayed.unread {
         Some(unread) => Err(Failure::CouldNot(format!("{from}: not all of it could be read: {unread}"))),

@@ -85,8 +85,12 @@ metrics! {
     SharedServiceTenants = "shared_service_tenants" Gauge ["service", "protocol"];
     /// Connections followed, by what can be read of them.
     Flows = "flows" Gauge ["state"];
-    /// Payload bytes, by what became of them: decoded, opaque (TLS, unknown protocol), truncated at capture, lost, of connections not followed (dropped to make room).
+    /// Payload bytes, by what became of them: decoded, opaque (unknown protocol), opaque_tls (TLS that is not read), truncated at capture, lost, of connections not followed (dropped to make room).
     CoverageBytesTotal = "coverage_bytes_total" Counter ["class"];
+    /// Bytes of TLS that is not read, by why (docs/decisions/0032): a part of all payload.
+    TlsUnreadBytesTotal = "tls_unread_bytes_total" Counter ["reason"];
+    /// TLS connections that were read, or why they were not.
+    TlsConnectionsTotal = "tls_connections_total" Counter ["result"];
     /// Captured TCP segments, as the watched socket sees them.
     CaptureSegmentsTotal = "capture_segments_total" Counter ["direction"];
     /// Captured payload bytes, as the watched socket sees them.

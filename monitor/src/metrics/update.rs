@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use monitor_core::engine::{Engine, ServiceView};
 use monitor_core::model::settings::Suppression;
+use monitor_core::model::tls::Unread;
 use monitor_core::model::{Finding, LossStage, Nanos};
 
 use super::{Metric, Metrics};
@@ -342,12 +343,19 @@ impl Updater {
         self.counts(Metric::Flows, flows);
         let bytes = [
             ("decoded", stats.bytes_decoded),
-            ("opaque", stats.bytes_opaque),
+            ("opaque", stats.bytes_opaque.saturating_sub(stats.bytes_tls_unread.values().sum())),
+            ("opaque_tls", stats.bytes_tls_unread.values().sum()),
             ("truncated", stats.bytes_truncated),
             ("lost", stats.bytes_lost),
             ("unfollowed", stats.bytes_unfollowed),
         ];
         self.counts(Metric::CoverageBytesTotal, bytes);
+        self.counts(
+            Metric::TlsUnreadBytesTotal,
+            Unread::ALL.map(|why| (why.name(), stats.bytes_tls_unread.get(&why).copied().unwrap_or(0))),
+        );
+        let unread = Unread::ALL.map(|why| (why.name(), stats.tls_unread.get(&why).copied().unwrap_or(0)));
+        self.counts(Metric::TlsConnectionsTotal, unread.into_iter().chain([("read", stats.tls_read)]));
     }
 
     /// Losses reach us twice, as events through the engine and as the source's totals: the larger figure counts.

@@ -7,6 +7,7 @@ const CORE: &str = "monitor-core/src/";
 const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("stream", &["model"]),
+    ("tls", &["model"]),
     ("decode", &["model"]),
     ("attribute", &["model"]),
     ("ledger", &["model"]),

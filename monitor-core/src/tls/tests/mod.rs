@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics fails")]
 
-mod talk;
+pub(crate) mod talk;
 
 use std::collections::BTreeSet;
 

@@ -16,7 +16,7 @@ use crate::tls::{Plain, Spent, Tls};
 
 /// One thing that happens on the wire, or beside it.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Bytes(Side, Vec<u8>, bool),
     Hole(Side, u64),
     Told(HandshakeSecret),
@@ -24,17 +24,17 @@ pub(super) enum Step {
 
 /// Plaintext as one side says it, or what it does.
 #[derive(Clone, Debug)]
-pub(super) enum Say {
+pub(crate) enum Say {
     Bytes(Side, Vec<u8>),
     /// Changes its keys, and the other one's with it.
     Update(Side),
 }
 
-pub(super) fn client(text: &[u8]) -> Say {
+pub(crate) fn client(text: &[u8]) -> Say {
     Say::Bytes(Side::Client, text.to_vec())
 }
 
-pub(super) fn server(text: &[u8]) -> Say {
+pub(crate) fn server(text: &[u8]) -> Say {
     Say::Bytes(Side::Server, text.to_vec())
 }
 
@@ -56,7 +56,7 @@ impl KeyLog for Log {
 }
 
 /// Two ends that may meet again.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     client: ClientConfig,
     server: ServerConfig,
     log: Arc<Log>,
@@ -64,11 +64,11 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Which speak with this cipher suite alone.
-    pub(super) fn new(suite: CipherSuite) -> Self {
+    pub(crate) fn new(suite: CipherSuite) -> Self {
         Self::with_groups(suite, &[provider::kx_group::X25519], &[provider::kx_group::X25519])
     }
 
-    pub(super) fn with_groups(
+    pub(crate) fn with_groups(
         suite: CipherSuite,
         client_groups: &[&'static dyn SupportedKxGroup],
         server_groups: &[&'static dyn SupportedKxGroup],
@@ -103,18 +103,23 @@ impl Pair {
         Self { client, server, log }
     }
 
-    pub(super) fn with_short_records(mut self) -> Self {
+    pub(crate) fn with_short_records(mut self) -> Self {
         (self.client.max_fragment_size, self.server.max_fragment_size) = (Some(64), Some(64));
         self
     }
 
-    pub(super) fn with_early_data(mut self) -> Self {
+    pub(crate) fn with_early_data(mut self) -> Self {
         self.server.max_early_data_size = 4_096;
         self
     }
 
     /// A connection from its first byte on, each secret where the process knew it.
-    pub(super) fn talk(&self, early: &[u8], script: &[Say]) -> Vec<Step> {
+    pub(crate) fn talk(&self, early: &[u8], script: &[Say]) -> Vec<Step> {
+        self.talk_by_turns(early, script).concat()
+    }
+
+    /// The same: the handshake, what each line of the script comes to, and the end.
+    pub(crate) fn talk_by_turns(&self, early: &[u8], script: &[Say]) -> Vec<Vec<Step>> {
         let name = ServerName::try_from("db.example").unwrap();
         let mut client = ClientConnection::new(Arc::new(self.client.clone()), name).unwrap();
         if let (Some(mut data), false) = (client.early_data(), early.is_empty()) {
@@ -123,8 +128,7 @@ impl Pair {
         let server = ServerConnection::new(Arc::new(self.server.clone())).unwrap();
         let mut ends = [Connection::Client(client), Connection::Server(server)];
         ends.iter_mut().for_each(|end| end.set_buffer_limit(None));
-        let mut steps = Vec::new();
-        self.settle(&mut ends, &mut steps);
+        let mut turns = vec![self.settle(&mut ends)];
         for say in script {
             let (from, text) = match say {
                 Say::Bytes(from, text) => (*from, Some(text)),
@@ -135,17 +139,18 @@ impl Pair {
                 Some(text) => end.writer().write_all(text).unwrap(),
                 None => end.refresh_traffic_keys().unwrap(),
             }
-            self.settle(&mut ends, &mut steps);
+            turns.push(self.settle(&mut ends));
         }
         for end in &mut ends {
             end.send_close_notify();
         }
-        self.settle(&mut ends, &mut steps);
-        steps
+        turns.push(self.settle(&mut ends));
+        turns
     }
 
     /// Each says what it has to say until nobody has.
-    fn settle(&self, ends: &mut [Connection; 2], steps: &mut Vec<Step>) {
+    fn settle(&self, ends: &mut [Connection; 2]) -> Vec<Step> {
+        let mut steps = Vec::new();
         loop {
             let mut quiet = true;
             for (from, to, side) in [(0, 1, Side::Client), (1, 0, Side::Server)] {
@@ -174,7 +179,7 @@ impl Pair {
                 steps.extend(self.log.0.lock().unwrap().drain(..).map(Step::Told));
             }
             if quiet {
-                return;
+                return steps;
             }
         }
     }
@@ -182,7 +187,7 @@ impl Pair {
 
 /// What came out, in order: bytes that follow each other put together.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Bytes(Side, Vec<u8>),
     Missing(Side, Option<u64>),
 }
@@ -200,11 +205,11 @@ impl std::fmt::Debug for Heard {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Ear {
-    pub(super) heard: Vec<Heard>,
-    pub(super) waits: u64,
+pub(crate) struct Ear {
+    pub(crate) heard: Vec<Heard>,
+    pub(crate) waits: u64,
     /// Bytes: heard, around, lost, passed over.
-    pub(super) spent: [u64; 4],
+    pub(crate) spent: [u64; 4],
 }
 
 impl Plain for Ear {
@@ -229,20 +234,20 @@ impl Plain for Ear {
 }
 
 /// The layer with every secret that it was told.
-pub(super) struct Listener {
-    pub(super) tls: Tls,
-    pub(super) ear: Ear,
+pub(crate) struct Listener {
+    pub(crate) tls: Tls,
+    pub(crate) ear: Ear,
     secrets: Vec<HandshakeSecret>,
     scratch: Vec<u8>,
     came: u64,
 }
 
 impl Listener {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { tls: Tls::new(Side::Client), ear: Ear::default(), secrets: Vec::new(), scratch: Vec::new(), came: 0 }
     }
 
-    pub(super) fn step(&mut self, step: &Step) {
+    pub(crate) fn step(&mut self, step: &Step) {
         let at = Nanos(0);
         match step {
             Step::Bytes(from, bytes, ends) => {
@@ -273,7 +278,7 @@ impl Listener {
         }
     }
 
-    pub(super) fn hear(steps: &[Step]) -> Self {
+    pub(crate) fn hear(steps: &[Step]) -> Self {
         let mut this = Self::new();
         for step in steps {
             this.step(step);
@@ -283,7 +288,7 @@ impl Listener {
 }
 
 /// What a script says, as it is heard when nothing is wrong.
-pub(super) fn whole(script: &[Say]) -> Vec<Heard> {
+pub(crate) fn whole(script: &[Say]) -> Vec<Heard> {
     let mut ear = Ear::default();
     for say in script {
         if let Say::Bytes(from, text) = say {
@@ -294,7 +299,7 @@ pub(super) fn whole(script: &[Say]) -> Vec<Heard> {
 }
 
 /// Whether what was heard is what was said, but for what is told as missing.
-pub(super) fn is_true(heard: &[Heard], script: &[Say]) -> bool {
+pub(crate) fn is_true(heard: &[Heard], script: &[Say]) -> bool {
     [Side::Client, Side::Server].into_iter().all(|side| {
         let said: Vec<u8> = script
             .iter()
@@ -328,16 +333,16 @@ pub(super) fn is_true(heard: &[Heard], script: &[Say]) -> bool {
 }
 
 /// Everything but what was told.
-pub(super) fn wire(steps: &[Step]) -> Vec<Step> {
+pub(crate) fn wire(steps: &[Step]) -> Vec<Step> {
     steps.iter().filter(|s| !matches!(s, Step::Told(_))).cloned().collect()
 }
 
-pub(super) fn told(steps: &[Step]) -> Vec<Step> {
+pub(crate) fn told(steps: &[Step]) -> Vec<Step> {
     steps.iter().filter(|s| matches!(s, Step::Told(_))).cloned().collect()
 }
 
 /// In pieces of these sizes.
-pub(super) fn in_pieces(steps: &[Step], sizes: &[usize]) -> Vec<Step> {
+pub(crate) fn in_pieces(steps: &[Step], sizes: &[usize]) -> Vec<Step> {
     let mut sizes = sizes.iter().copied().cycle();
     let mut out = Vec::new();
     for step in steps {

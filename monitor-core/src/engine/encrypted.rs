@@ -1,0 +1,397 @@
+//! Connections that speak TLS: the layer of [`crate::tls`] between a connection's stream and its decoder.
+//!
+//! Where the reading of TLS is on, a connection whose first bytes are a `ClientHello`, or whose decoder says that TLS
+//! begins, is read through the layer; what comes out goes the way that clear bytes go. What cannot be read is opaque, as
+//! ever, and counted by why.
+
+use rustc_hash::FxHashMap;
+
+use super::conn::{App, Conn};
+use super::feed::Delivery;
+use super::index::Party;
+use super::output::Output;
+use super::parts::Parts;
+use super::session::Session;
+use super::table::Table;
+use super::undecided::Undecided;
+use crate::decode::infer;
+use crate::model::tls::Unread;
+use crate::model::{CgroupId, ConnId, HandshakeSecret, Nanos, Salt, SecretLabel, Side};
+use crate::stream::Missing;
+use crate::tls::join::{self, Handshake, Join, PATIENCE};
+use crate::tls::{Plain, Spent, Tls};
+
+/// So many bytes are missing where nobody can say how many: more than any message has.
+const MANY: u64 = 1 << 40;
+/// More room than this is not kept between two records.
+const SCRATCH: usize = 32 << 10;
+/// Most cgroups of which it is known why their connections cannot be read.
+const MAX_BLIND: usize = 4_096;
+
+/// How a connection's bytes are read.
+#[derive(Debug, Default)]
+pub(super) enum Encryption {
+    /// As they are.
+    #[default]
+    None,
+    /// Through the layer. `None`: it is at work.
+    Tls(Option<Box<Tls>>),
+    /// They are sealed, and nobody reads them.
+    Unread(Unread),
+}
+
+impl Encryption {
+    pub(super) fn memory(&self) -> usize {
+        if let Self::Tls(Some(tls)) = self { tls.memory() } else { 0 }
+    }
+}
+
+fn party(cgroup: CgroupId, parts: &Parts) -> join::Party {
+    parts.ctx.directory.of_cgroup(cgroup).map_or(join::Party::Cgroup(cgroup), join::Party::Workload)
+}
+
+/// Secrets of handshakes, and who waits for them.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    pub(super) join: Join,
+    /// Why the processes of a cgroup tell none.
+    blind: FxHashMap<CgroupId, Unread>,
+    /// Where records are opened.
+    scratch: Vec<u8>,
+}
+
+impl Sealing {
+    pub(super) fn new(salt: Salt) -> Self {
+        Self { join: Join::new(salt), blind: FxHashMap::default(), scratch: Vec::new() }
+    }
+
+    /// Why the connections of a cgroup's processes tell no secrets. The last that is said counts.
+    pub(super) fn blind(&mut self, cgroup: CgroupId, why: Unread) {
+        if self.blind.len() < MAX_BLIND || self.blind.contains_key(&cgroup) {
+            self.blind.insert(cgroup, why);
+        }
+    }
+
+    /// Bytes held, about.
+    pub(super) fn memory(&self) -> usize {
+        self.join.memory() + self.blind.len() * 24 + self.scratch.capacity()
+    }
+}
+
+impl Parts {
+    fn counts_unread(&mut self, why: Unread, n: u64) {
+        *self.stats.bytes_tls_unread.entry(why).or_default() += n;
+    }
+}
+
+impl Conn {
+    /// Whether TLS that begins now is to be read.
+    pub(super) fn may_unseal(&self, parts: &Parts) -> bool {
+        let Some(scope) = &parts.ctx.settings.tls else { return false };
+        let whole = self.ends.iter().all(|e| e.start.is_some());
+        let server = self.client.and_then(|c| self.ends.get(1 - c));
+        let (Some(server), true, Encryption::None) = (server, whole, &self.encryption) else { return false };
+        let name = parts.ctx.service_name_at(server.addr, server.workload);
+        scope.services.is_empty() || name.is_some_and(|name| scope.services.iter().any(|s| s == name))
+    }
+
+    /// Why TLS whose beginning was just seen, or never will be, is not read.
+    pub(super) fn sealed_for(&self, parts: &Parts) -> Unread {
+        let whole = self.ends.iter().all(|e| e.start.is_some());
+        if parts.ctx.settings.tls.is_some() && !whole { Unread::OlderThanAgent } else { Unread::Off }
+    }
+
+    /// Nobody reads this TLS; `n` bytes of it were counted as opaque.
+    pub(super) fn is_sealed(&mut self, n: u64, parts: &mut Parts) {
+        let why = self.sealed_for(parts);
+        if matches!(self.encryption, Encryption::None) {
+            self.encryption = Encryption::Unread(why);
+            *parts.stats.tls_unread.entry(why).or_default() += 1;
+        }
+        parts.counts_unread(why, n);
+    }
+
+    /// More of what nobody reads.
+    pub(super) fn stays_sealed(&self, n: u64, parts: &mut Parts) {
+        if let Encryption::Unread(why) = self.encryption {
+            parts.counts_unread(why, n);
+        }
+    }
+
+    /// The decoder has given up: what comes may be anything.
+    pub(super) fn is_unreadable(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
+        if self.core.unreadable == "tls" {
+            self.is_sealed(0, parts);
+            self.core.astray = true;
+            Session { parts, core: &mut self.core, out, gave_up: false }.misses(at);
+        }
+    }
+
+    /// The client, who is known, begins a handshake with its next byte.
+    pub(super) fn begin_tls(&mut self) {
+        let client = if self.client == Some(1) { Side::Server } else { Side::Client };
+        self.encryption = Encryption::Tls(Some(Box::new(Tls::new(client))));
+    }
+
+    /// The first bytes turned out to be TLS: what was kept goes through the layer.
+    pub(super) fn unseal_kept(&mut self, kept: Undecided, parts: &mut Parts, out: &mut dyn Output) {
+        self.begin_tls();
+        self.ask(parts, out);
+        for chunk in kept.chunks {
+            self.recount(chunk.bytes.len(), parts);
+            self.unseal(parts, out, |tls, scratch, plain| {
+                tls.bytes(chunk.side, chunk.at, &chunk.bytes, chunk.ends, scratch, plain);
+            });
+        }
+    }
+
+    /// Bytes that were counted as if they were clear: the layer counts them anew.
+    pub(super) fn recount(&self, n: usize, parts: &mut Parts) {
+        let n = n as u64;
+        parts.stats.bytes_seen = parts.stats.bytes_seen.saturating_sub(n);
+        parts.stats.bytes_opaque = parts.stats.bytes_opaque.saturating_sub(n);
+    }
+
+    /// A decoder has heard that TLS begins, with the client's next byte or (`first`) with these. `false`: it is not read.
+    pub(super) fn begins_tls_here(
+        &mut self,
+        side: Side,
+        at: Nanos,
+        bytes: &[u8],
+        ends: bool,
+        parts: &mut Parts,
+        out: &mut dyn Output,
+    ) -> bool {
+        if self.core.mid_stream || !self.may_unseal(parts) {
+            return false;
+        }
+        let decoder = infer::decoder(self.core.protocol, parts.ctx.settings.salt, false, &parts.decoders);
+        let Some(decoder) = decoder else { return false };
+        self.app = App::Decoding(decoder);
+        self.begin_tls();
+        self.ask(parts, out);
+        // A handshake record; what asked for TLS in the protocol's own words was read.
+        if bytes.first() == Some(&22) {
+            let n = bytes.len() as u64;
+            parts.stats.bytes_seen = parts.stats.bytes_seen.saturating_sub(n);
+            parts.stats.bytes_decoded = parts.stats.bytes_decoded.saturating_sub(n);
+            self.unseal(parts, out, |tls, scratch, plain| tls.bytes(side, at, bytes, ends, scratch, plain));
+        }
+        true
+    }
+
+    /// Runs `f` on the layer; what comes out of it goes to inference or the decoder. Then secrets are asked for.
+    pub(super) fn unseal(
+        &mut self,
+        parts: &mut Parts,
+        out: &mut dyn Output,
+        f: impl FnOnce(&mut Tls, &mut Vec<u8>, &mut dyn Plain),
+    ) {
+        let Encryption::Tls(slot) = &mut self.encryption else { return };
+        // The layer is lent out, so that what it opens can work on the rest of the connection.
+        let Some(mut tls) = slot.take() else { return };
+        let mut scratch = std::mem::take(&mut parts.sealing.scratch);
+        let (was_keyed, waited) = (tls.is_keyed(), tls.waits_since().is_some());
+        f(&mut tls, &mut scratch, &mut Delivery { conn: self, parts: &mut *parts, out: &mut *out });
+        let id = self.core.id;
+        if !was_keyed {
+            self.join(&tls, parts);
+        }
+        while let Some(label) = SecretLabel::ALL.into_iter().find(|label| tls.wants(*label)) {
+            let found = parts.sealing.join.handshake(id).map(|h| parts.sealing.join.find(label, h)).unwrap_or_default();
+            let opens = |n: &u64| parts.sealing.join.secret(*n).is_some_and(|secret| tls.offer(label, secret, false));
+            match found.into_iter().find(opens) {
+                Some(n) => {
+                    parts.sealing.join.claim(n);
+                    let now = parts.ctx.now;
+                    let mut delivery = Delivery { conn: self, parts: &mut *parts, out: &mut *out };
+                    tls.advance(now, &mut scratch, &mut delivery);
+                }
+                None => tls.none_fits(label),
+            }
+        }
+        scratch.clear();
+        parts.sealing.scratch = if scratch.capacity() > SCRATCH { Vec::new() } else { scratch };
+        if !was_keyed && tls.is_keyed() {
+            parts.sealing.join.ends(id);
+            parts.stats.tls_read += 1;
+        }
+        if tls.hides_requests() {
+            self.hides_requests(parts.ctx.now, parts);
+        }
+        if !waited && tls.waits_since().is_some() {
+            parts.sealing.join.waits(id, parts.ctx.now);
+        }
+        self.after(tls, parts, out);
+    }
+
+    /// What becomes of the layer after it has worked.
+    fn after(&mut self, tls: Box<Tls>, parts: &mut Parts, out: &mut dyn Output) {
+        if let Some(why) = tls.unread() {
+            self.seal(why, tls.unresolved(), parts, out);
+        } else if matches!(self.app, App::Opaque(_)) {
+            // It is read, and nobody here knows what it says.
+            self.encryption = Encryption::None;
+            self.app = App::Opaque(None);
+            parts.sealing.join.ends(self.core.id);
+            parts.stats.bytes_seen += tls.unresolved();
+            parts.stats.bytes_opaque += tls.unresolved();
+            self.ask(parts, out);
+        } else {
+            self.encryption = Encryption::Tls(Some(tls));
+        }
+    }
+
+    /// Secrets are to find this connection from the `ClientHello` on.
+    fn join(&self, tls: &Tls, parts: &mut Parts) {
+        let id = self.core.id;
+        let (Some(random), None) = (tls.random(), parts.sealing.join.handshake(id)) else { return };
+        let parties = self.ends.iter().filter_map(|e| e.cgroup).map(|c| party(c, parts)).collect();
+        parts.sealing.join.begins(id, Handshake { random: *random, hides_random: tls.hides_random(), parties });
+    }
+
+    /// The rest cannot be read: `unresolved` bytes of it have come.
+    fn seal(&mut self, why: Unread, unresolved: u64, parts: &mut Parts, out: &mut dyn Output) {
+        let blind = || self.ends.iter().filter_map(|e| e.cgroup).find_map(|c| parts.sealing.blind.get(&c).copied());
+        let why = if why == Unread::NoSecret { blind().unwrap_or(why) } else { why };
+        parts.stats.bytes_seen += unresolved;
+        parts.stats.bytes_opaque += unresolved;
+        parts.counts_unread(why, unresolved);
+        *parts.stats.tls_unread.entry(why).or_default() += 1;
+        parts.sealing.join.ends(self.core.id);
+        self.encryption = Encryption::Unread(why);
+        let at = parts.ctx.now;
+        match &self.app {
+            App::Undecided(_) => {
+                parts.stats.flows_undecided = parts.stats.flows_undecided.saturating_sub(1);
+            }
+            App::Decoding(_) => {
+                parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
+                self.misses_the_rest(at, parts, out);
+                if let App::Decoding(decoder) = &mut self.app {
+                    let mut session =
+                        Session { parts: &mut *parts, core: &mut self.core, out: &mut *out, gave_up: false };
+                    decoder.closed(at, &mut session);
+                }
+                self.core.astray = true;
+            }
+            App::Opaque(_) => return,
+        }
+        self.give_up(None, parts, out);
+    }
+
+    /// A secret was told that may be this connection's.
+    fn offered(&mut self, told: &HandshakeSecret, parts: &mut Parts, out: &mut dyn Output) {
+        let (mut fits, now) = (false, parts.ctx.now);
+        self.unseal(parts, out, |tls, scratch, plain| {
+            fits = tls.offer(told.label, &told.secret, true);
+            if fits {
+                tls.advance(now, scratch, plain);
+            }
+        });
+        if fits {
+            parts.sealing.join.opened(told.label, &told.secret);
+        }
+    }
+
+    /// What waits has done so for too long.
+    fn waited_too_long(&mut self, now: Nanos, parts: &mut Parts, out: &mut dyn Output) {
+        self.unseal(parts, out, |tls, _, _| {
+            if tls.waits_since().is_some_and(|since| now.since(since) >= PATIENCE) {
+                tls.give_up(Unread::NoSecret);
+            }
+        });
+    }
+
+    /// The connection has ended.
+    pub(super) fn end_tls(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
+        let Encryption::Tls(Some(tls)) = std::mem::take(&mut self.encryption) else { return };
+        parts.sealing.join.ends(self.core.id);
+        let (n, waits) = (tls.unresolved(), tls.waits_since().is_some());
+        if waits {
+            *parts.stats.tls_unread.entry(Unread::NoSecret).or_default() += 1;
+        }
+        if n > 0 {
+            parts.stats.bytes_seen += n;
+            parts.stats.bytes_opaque += n;
+            parts.counts_unread(if waits { Unread::NoSecret } else { Unread::Lost }, n);
+            self.misses_the_rest(at, parts, out);
+        }
+    }
+
+    /// Nothing that is outstanding may end as if its end had been seen.
+    fn misses_the_rest(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
+        let App::Decoding(decoder) = &mut self.app else { return };
+        let mut session = Session { parts, core: &mut self.core, out, gave_up: false };
+        session.misses(at);
+        for from in [Side::Client, Side::Server] {
+            decoder.missing(from, at, MANY, &mut session);
+        }
+    }
+}
+
+impl Table {
+    /// Changes a connection in a way that may settle who its client is.
+    fn reread(
+        &mut self,
+        id: ConnId,
+        parts: &mut Parts,
+        out: &mut dyn Output,
+        f: impl FnOnce(&mut Conn, &mut Parts, &mut dyn Output),
+    ) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let before: Option<Party> = conn.core.enters.map(Party::Enters);
+        f(conn, parts, out);
+        let after = conn.core.enters.map(Party::Enters);
+        if before != after {
+            self.index.update(id, &before.into_iter().collect(), &after.into_iter().collect());
+        }
+        self.fed(id, 0);
+        self.count(id);
+    }
+
+    /// A process has told a secret of a handshake.
+    pub(super) fn told(&mut self, secret: &HandshakeSecret, parts: &mut Parts, out: &mut dyn Output) {
+        parts.stats.tls_secrets += 1;
+        if parts.ctx.settings.tls.is_none() {
+            return;
+        }
+        let party = secret.cgroup.map(|cgroup| party(cgroup, parts));
+        for id in parts.sealing.join.tell(secret, party) {
+            self.reread(id, parts, out, |conn, parts, out| conn.offered(secret, parts, out));
+        }
+        self.enter_late(parts, out);
+    }
+
+    /// Secrets that nobody needed, and connections that were told none.
+    pub(super) fn expire_tls(&mut self, now: Nanos, parts: &mut Parts, out: &mut dyn Output) {
+        parts.sealing.join.age(now);
+        while let Some(id) = parts.sealing.join.overdue(now) {
+            self.reread(id, parts, out, |conn, parts, out| conn.waited_too_long(now, parts, out));
+        }
+    }
+}
+
+impl Plain for Delivery<'_> {
+    fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
+        self.clear_bytes(from, at, bytes, ends_segment);
+    }
+
+    fn missing(&mut self, from: Side, at: Nanos, n: Option<u64>) {
+        // The bytes of the wire are counted where they were missed.
+        self.clear_missing(from, at, n.unwrap_or(MANY), Missing::Gap);
+    }
+
+    fn spent(&mut self, what: Spent, n: u64) {
+        let stats = &mut self.parts.stats;
+        stats.bytes_seen += n;
+        match what {
+            Spent::Around => stats.bytes_decoded += n,
+            Spent::Lost => stats.bytes_lost += n,
+            Spent::Unread(why) => {
+                stats.bytes_opaque += n;
+                self.parts.counts_unread(why, n);
+            }
+        }
+    }
+}

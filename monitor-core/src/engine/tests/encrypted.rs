@@ -1,0 +1,279 @@
+//! Stories that are told in clear elsewhere, told through TLS: every connection shakes hands first, and its process tells
+//! the secrets. What is found is the same.
+
+use rustls::CipherSuite;
+
+use super::*;
+use crate::model::settings::TlsScope;
+use crate::model::tls::Unread;
+use crate::model::{HandshakeSecret, Side};
+use crate::tls::tests::talk::{Pair, Say, Step as Talk};
+
+/// One event of a story.
+#[derive(Clone, Debug)]
+enum Ev {
+    Step(Step),
+    Told(HandshakeSecret),
+}
+
+/// How TLS begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// At once.
+    Direct,
+    /// PostgreSQL's `SSLRequest` before.
+    Asked,
+}
+
+const SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+];
+const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+
+/// A connection on its way.
+struct Sealed {
+    /// The client's socket and the server's.
+    cookies: [u64; 2],
+    cgroups: [u64; 2],
+    seq: [u32; 2],
+    groups: std::vec::IntoIter<Vec<Talk>>,
+    begun: bool,
+}
+
+impl Sealed {
+    fn send(&mut self, from: usize, bytes: &[u8], out: &mut Vec<Ev>) {
+        let (seq, ack) = (self.seq[from], self.seq[1 - from]);
+        self.seq[from] = seq.wrapping_add(bytes.len() as u32);
+        for (cookie, dir) in [(self.cookies[from], Direction::Tx), (self.cookies[1 - from], Direction::Rx)] {
+            out.push(Ev::Step(Step::Segment { cookie, dir, seq, ack, bytes: bytes.to_vec() }));
+        }
+    }
+
+    /// Everything that is sent for one segment of the story.
+    fn go_on(&mut self, out: &mut Vec<Ev>) {
+        for step in self.groups.next().unwrap() {
+            match step {
+                Talk::Bytes(from, bytes, _) => self.send(usize::from(from == Side::Server), &bytes, out),
+                // Told by the client's process.
+                Talk::Told(secret) => {
+                    out.push(Ev::Told(HandshakeSecret { cgroup: Some(CgroupId(self.cgroups[0])), ..secret }));
+                }
+                Talk::Hole(..) => {}
+            }
+        }
+    }
+}
+
+/// The same story, sealed.
+fn seal(steps: &[Step], suite: CipherSuite, start: Start) -> Vec<Ev> {
+    let opens =
+        |server: bool| move |s: &&Step| matches!(s, Step::Open { role, .. } if (*role == Role::Server) == server);
+    let mut conns: Vec<Sealed> = Vec::new();
+    for (client, server) in steps.iter().filter(opens(false)).zip(steps.iter().filter(opens(true))) {
+        let (
+            Step::Open { cookie: a, cgroup: ca, starts: Some((sa, sb)), .. },
+            Step::Open { cookie: b, cgroup: cb, .. },
+        ) = (client, server)
+        else {
+            panic!("seen from its start");
+        };
+        let say = |s: &Step| match s {
+            Step::Segment { cookie, dir: Direction::Tx, bytes, .. } if cookie == a => {
+                Some(Say::Bytes(Side::Client, bytes.clone()))
+            }
+            Step::Segment { cookie, dir: Direction::Tx, bytes, .. } if cookie == b => {
+                Some(Say::Bytes(Side::Server, bytes.clone()))
+            }
+            _ => None,
+        };
+        let script: Vec<Say> = steps.iter().filter_map(say).collect();
+        conns.push(Sealed {
+            cookies: [*a, *b],
+            cgroups: [*ca, *cb],
+            seq: [*sa, *sb],
+            groups: Pair::new(suite).talk_by_turns(b"", &script).into_iter(),
+            begun: false,
+        });
+    }
+    let mut out = Vec::new();
+    for step in steps {
+        let Step::Segment { cookie, dir, .. } = step else {
+            out.push(Ev::Step(step.clone()));
+            continue;
+        };
+        let Some(conn) = conns.iter_mut().find(|c| c.cookies.contains(cookie)) else { continue };
+        if *dir == Direction::Rx {
+            continue;
+        }
+        if !conn.begun {
+            conn.begun = true;
+            if start == Start::Asked {
+                conn.send(0, SSL_REQUEST, &mut out);
+                conn.send(1, b"S", &mut out);
+            }
+            conn.go_on(&mut out);
+        }
+        conn.go_on(&mut out);
+    }
+    out
+}
+
+fn reads_tls() -> Engine {
+    let show = Show { names: vec!["*".to_owned()], ..Show::default() };
+    engine_with(Settings { operations: true, show, tls: Some(TlsScope::default()), ..Settings::default() })
+}
+
+fn play_sealed(mut engine: Engine, story: &[Ev]) -> (Seen, Engine) {
+    let (mut seen, mut at) = (Seen::default(), Nanos::secs(1));
+    for ev in story {
+        at = at + Nanos::millis(1);
+        match ev {
+            Ev::Step(step) => engine.handle(&step.event(at), &mut seen),
+            Ev::Told(secret) => {
+                engine.handle(&Event::TlsSecret(&HandshakeSecret { at, ..secret.clone() }), &mut seen);
+            }
+        }
+    }
+    for second in 1..=12 {
+        engine.handle(&Event::Tick { at: at + Nanos::secs(second) }, &mut seen);
+    }
+    engine.finish(at + Nanos::secs(13), &mut seen);
+    let s = engine.stats();
+    assert_eq!(s.bytes_seen, s.bytes_decoded + s.bytes_opaque + s.bytes_truncated + s.bytes_lost);
+    assert!(s.bytes_tls_unread.values().sum::<u64>() <= s.bytes_opaque);
+    (seen, engine)
+}
+
+fn classes(seen: &Seen) -> BTreeSet<String> {
+    let class = |f: &Finding| format!("{} {:?} {:?}", f.rule, f.severity, f.class);
+    seen.findings.iter().map(class).collect()
+}
+
+#[test]
+fn what_is_found_through_tls_is_what_is_found_in_clear() {
+    for proof in [SESSION_SET, LOCAL] {
+        let clear = all(&story(proof));
+        for suite in SUITES {
+            for start in [Start::Direct, Start::Asked] {
+                let (seen, engine) = play_sealed(reads_tls(), &seal(&story(proof), suite, start));
+                assert_eq!(seen.operations, clear.operations, "{suite:?} {start:?}");
+                assert_eq!(found(&seen), found(&clear), "{suite:?} {start:?}");
+                assert_eq!(classes(&seen), classes(&clear), "{suite:?} {start:?}");
+                let s = engine.stats();
+                assert_eq!((s.tls_read, s.bytes_opaque, s.tls_unread.len()), (3, 0, 0), "{suite:?} {start:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn secrets_may_name_no_connection_or_come_twice_or_late() {
+    let clear = all(&story(SESSION_SET));
+    for suite in SUITES {
+        let sealed = seal(&story(SESSION_SET), suite, Start::Asked);
+        let change = |f: &dyn Fn(&HandshakeSecret) -> Vec<Ev>| -> Vec<Ev> {
+            let one = |ev: &Ev| match ev {
+                Ev::Told(secret) => f(secret),
+                step => vec![step.clone()],
+            };
+            sealed.iter().flat_map(one).collect()
+        };
+        let unnamed = change(&|s| vec![Ev::Told(HandshakeSecret { client_random: None, ..s.clone() })]);
+        let twice = change(&|s| vec![Ev::Told(s.clone()), Ev::Told(s.clone())]);
+        for story in [unnamed, twice] {
+            let (seen, _) = play_sealed(reads_tls(), &story);
+            assert_eq!((seen.operations, classes(&all(&[]))), (clear.operations.clone(), BTreeSet::new()));
+            assert_eq!(found(&play_sealed(reads_tls(), &story).0), found(&clear), "{suite:?}");
+        }
+        // All of them before the connections end: read late, in order of each connection; nobody is accused of anything else.
+        let mut late = sealed.clone();
+        late.sort_by_key(|ev| match ev {
+            Ev::Step(Step::Close { .. }) => 2,
+            Ev::Told(_) => 1,
+            Ev::Step(_) => 0,
+        });
+        let (seen, engine) = play_sealed(reads_tls(), &late);
+        assert_eq!(engine.stats().tls_read, 3);
+        assert!(found(&seen).is_subset(&found(&clear)), "{:?}", found(&seen));
+    }
+}
+
+#[test]
+fn without_secrets_or_when_it_is_off_nothing_is_read_and_why_is_counted() {
+    for suite in SUITES {
+        let sealed = seal(&story(SESSION_SET), suite, Start::Asked);
+        let untold: Vec<Ev> = sealed.iter().filter(|ev| matches!(ev, Ev::Step(_))).cloned().collect();
+        let (seen, engine) = play_sealed(reads_tls(), &untold);
+        assert!(seen.findings.is_empty() && seen.operations.is_empty());
+        assert_eq!(engine.stats().tls_unread.get(&Unread::NoSecret), Some(&3));
+        assert!(engine.stats().bytes_tls_unread[&Unread::NoSecret] > 0);
+        let mut engine = reads_tls();
+        for cgroup in [POOLER, DATABASE, ACME, GLOBEX] {
+            engine.tls_blind(CgroupId(cgroup), Unread::Java);
+        }
+        let (_, engine) = play_sealed(engine, &untold[..untold.len() - 6]);
+        assert!(engine.stats().tls_unread.contains_key(&Unread::Java), "{:?}", engine.stats().tls_unread);
+        // Off, or of another service.
+        for tls in [None, Some(TlsScope { services: vec!["elsewhere".to_owned()] })] {
+            let off = engine_with(Settings { operations: true, tls, ..Settings::default() });
+            let (seen, engine) = play_sealed(off, &sealed);
+            assert!(seen.findings.is_empty() && seen.operations.is_empty());
+            assert_eq!(engine.stats().tls_unread.get(&Unread::Off), Some(&3));
+        }
+    }
+}
+
+#[test]
+fn whatever_is_lost_of_it_nobody_else_is_accused_and_nothing_is_cleared() {
+    let clear = all(&story(SESSION_SET));
+    for suite in [SUITES[0], SUITES[2]] {
+        let sealed = seal(&story(SESSION_SET), suite, Start::Asked);
+        for lost in 0..sealed.len() {
+            // A segment is lost at both sockets, a secret from wherever it is told.
+            let same = |ev: &Ev| match (ev, &sealed[lost]) {
+                (
+                    Ev::Step(Step::Segment { bytes: a, seq: m, .. }),
+                    Ev::Step(Step::Segment { bytes: b, seq: n, .. }),
+                ) => a == b && m == n,
+                (Ev::Told(a), Ev::Told(b)) => a.secret == b.secret,
+                _ => false,
+            };
+            let rest: Vec<Ev> = sealed.iter().filter(|ev| !same(ev)).cloned().collect();
+            let (seen, _) = play_sealed(reads_tls(), &rest);
+            assert!(found(&seen).is_subset(&found(&clear)), "{suite:?} without {lost}: {:?}", found(&seen));
+        }
+    }
+}
+
+#[test]
+fn a_changed_record_ends_the_reading_and_accuses_nobody() {
+    let clear = all(&story(SESSION_SET));
+    let sealed = seal(&story(SESSION_SET), SUITES[0], Start::Direct);
+    let mut why = BTreeSet::new();
+    for at in 0..sealed.len() {
+        let Ev::Step(Step::Segment { bytes, .. }) = &sealed[at] else { continue };
+        let mut changed = sealed.clone();
+        let whole = bytes.clone();
+        for ev in &mut changed {
+            if let Ev::Step(Step::Segment { bytes, .. }) = ev
+                && *bytes == whole
+            {
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+            }
+        }
+        let (seen, engine) = play_sealed(reads_tls(), &changed);
+        assert!(found(&seen).is_subset(&found(&clear)), "{at}");
+        why.extend(engine.stats().tls_unread.keys().map(|why| why.name()));
+    }
+    assert!(why.contains("not_authentic"), "{why:?}");
+}
+
+#[test]
+fn a_story_without_tls_is_not_changed_by_reading_it() {
+    let clear = all(&story(SESSION_SET));
+    let seen = play_on(reads_tls(), &story(SESSION_SET), |_| true, false);
+    assert_eq!((seen.operations.clone(), found(&seen)), (clear.operations.clone(), found(&clear)));
+}
