@@ -428,6 +428,11 @@ impl Live {
             .collect();
         let services = self.agent.engine.services();
         let (tls, secrets) = (self.tls.as_ref().map(|t| t.status.get()), source.secrets());
+        for (cgroup, reason) in tls.iter().flat_map(|status| &status.blind) {
+            if let Some(why) = reason.unread() {
+                self.agent.engine.tls_blind(*cgroup, why);
+            }
+        }
         let from = Sources {
             engine: &self.agent.engine,
             services: &services,

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use monitor_core::model::settings::TlsScope;
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -101,6 +102,7 @@ fn settled(running: &Config, mut new: Config) -> Config {
     new.http.clone_from(&running.http);
     new.privileges.clone_from(&running.privileges);
     new.tls.enabled = running.tls.enabled;
+    new.settings.tls = running.tls.enabled.then(|| TlsScope { services: new.tls.services.clone() });
     new.nice = running.nice;
     new.otlp.clone_from(&running.otlp);
     let (old, id) = (&running.identity, &mut new.identity);

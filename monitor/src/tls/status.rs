@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use monitor_core::model::CgroupId;
+use monitor_core::model::tls::Unread;
 
 use super::find::{Layout, Way};
 
@@ -24,6 +25,15 @@ pub enum Reason {
 impl Reason {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Java, Self::Ambiguous, Self::None, Self::Refused, Self::Unreadable];
+
+    /// Why connections of such a process are not read. `None`: nothing that is told of connections.
+    pub fn unread(self) -> Option<Unread> {
+        match self {
+            Self::Java => Some(Unread::Java),
+            Self::Ambiguous | Self::None => Some(Unread::AmbiguousBinary),
+            Self::Refused | Self::Unreadable => None,
+        }
+    }
 
     /// A word for it, as metrics and `doctor` show it.
     pub fn name(self) -> &'static str {

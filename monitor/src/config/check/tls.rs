@@ -1,5 +1,7 @@
 //! Checks of `tls`.
 
+use monitor_core::model::settings::TlsScope;
+
 use super::Check;
 use crate::config::file;
 use crate::tls::{TlsConfig, WorkloadPattern};
@@ -26,7 +28,8 @@ impl Check<'_> {
         {
             self.warn(first.at, "tls", "nothing is read of TLS: `enabled` is not `true`");
         }
-        let services = tls.services.into_iter().map(|s| s.value).collect();
+        let services: Vec<String> = tls.services.into_iter().map(|s| s.value).collect();
+        self.config.settings.tls = tls.enabled.then(|| TlsScope { services: services.clone() });
         self.config.privileges.tls = tls.enabled;
         self.config.tls = TlsConfig { enabled: tls.enabled, workloads, services };
     }
