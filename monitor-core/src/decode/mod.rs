@@ -9,6 +9,7 @@ pub mod body;
 pub mod canary;
 pub mod chores;
 mod error;
+mod event;
 mod fifo;
 mod fuzzing;
 pub mod http;
@@ -29,6 +30,7 @@ pub mod values;
 mod wire;
 
 pub use error::DecodeError;
+pub use event::{Emitter, Lexicon, WireEvent};
 use smallvec::SmallVec;
 
 use crate::model::cookies::Cookies;

@@ -8,7 +8,7 @@ use crate::attribute::forwarded::{Forwarding, Inbound, Relay, Settled};
 use crate::attribute::through::Place;
 use crate::detect::Table;
 use crate::detect::recent::Recent;
-use crate::model::{ConnId, Directory, Fingerprint, Nanos, Protocol, WorkloadId};
+use crate::model::{ConnId, Directory, Fingerprint, Nanos, Protocol, Side, WorkloadId};
 
 /// Most pairs of a relay and a protocol that it opens connections of itself.
 const MAX_RELAYS: usize = 65_536;
@@ -52,6 +52,35 @@ impl Default for Attributor {
 }
 
 impl Attributor {
+    /// The shared process where this connection's requests come in, if it is followed.
+    pub(super) fn inbound(&self, core: &Core) -> Option<Relay> {
+        core.enters.filter(|r| self.places.contains_key(r))
+    }
+
+    /// The shared process that this connection works for, if it is followed and the tenant is not known anyway.
+    pub(super) fn outbound(&self, core: &Core) -> Option<Relay> {
+        core.leaves.filter(|r| core.endpoint.is_none() && self.places.contains_key(r))
+    }
+
+    /// Whether anybody looks at the values of this direction. `by_value`: that basis is switched on.
+    pub(super) fn wants_values(&self, core: &Core, from: Side, by_value: bool) -> bool {
+        let wanted = match from {
+            Side::Client => by_value,
+            Side::Server => self.inbound(core).is_some() || core.replies_matter(),
+        };
+        wanted && (self.inbound(core).is_some() || self.outbound(core).is_some())
+    }
+
+    /// Whether HTTP requests go in here where others go out.
+    pub(super) fn is_served(&self, core: &Core) -> bool {
+        core.enters.is_some_and(|relay| self.is_relay(relay, Protocol::Http))
+    }
+
+    /// Whether HTTP requests come out here where others go in.
+    pub(super) fn is_fetched(&self, core: &Core) -> bool {
+        core.leaves.is_some_and(|relay| self.is_asked_over_http(relay))
+    }
+
     /// Bounded tables that grow with what is seen, to be counted.
     pub(super) fn tables(&self) -> [&dyn Table; 2] {
         [&self.doubted, &self.asked_over_http]

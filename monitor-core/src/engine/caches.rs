@@ -6,37 +6,25 @@ use super::session::Session;
 use crate::detect::{Fetched, RuleEvent, Served};
 use crate::model::{Answer, Protocol, http};
 
-impl Session<'_> {
-    fn is_http(&self) -> bool {
-        matches!(self.core.protocol, Protocol::Http | Protocol::Mcp)
-    }
+/// Whether a connection speaks HTTP, or something on top of it.
+pub(super) fn is_http(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Http | Protocol::Mcp)
+}
 
+impl Session<'_> {
     /// A request has come in.
     pub(super) fn is_asked(&mut self) {
-        let Some(relay) = self.core.enters.filter(|_| self.is_http()) else { return };
+        let Some(relay) = self.core.enters.filter(|_| is_http(self.core.protocol)) else { return };
         self.parts.attributor.note_asked_over_http(relay);
     }
 
-    /// Whether requests go in here where others go out, or come out where others go in.
-    pub(super) fn may_be_cached(&self) -> bool {
-        self.is_http() && (self.is_served() || self.is_fetched())
-    }
-
-    fn is_served(&self) -> bool {
-        self.core.enters.is_some_and(|relay| self.parts.attributor.is_relay(relay, Protocol::Http))
-    }
-
-    fn is_fetched(&self) -> bool {
-        self.core.leaves.is_some_and(|relay| self.parts.attributor.is_asked_over_http(relay))
-    }
-
     /// A request has been answered.
-    pub(super) fn fetched(&mut self, exchange: http::Exchange) {
-        if let (true, Some(by)) = (self.is_fetched(), self.core.client_workload) {
+    pub(super) fn fetched(&mut self, exchange: Box<http::Exchange>) {
+        if let (true, Some(by)) = (self.parts.attributor.is_fetched(self.core), self.core.client_workload) {
             let event = Fetched { by, exchange: &exchange };
             self.parts.detect(&RuleEvent::Fetched(&event), self.out);
         }
-        self.core.cached = self.is_served().then(|| Box::new(exchange));
+        self.core.cached = self.parts.attributor.is_served(self.core).then_some(exchange);
     }
 
     /// It is known for whom the operation was.

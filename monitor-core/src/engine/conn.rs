@@ -361,6 +361,12 @@ impl Core {
         self.step.as_mut().map(|(_, step)| step).or(self.borrow.as_mut())
     }
 
+    /// Whether replies are followed to see if they come to those who asked: where a command asks for little and is
+    /// answered with it. A query's answer is mostly more than is remembered of it, and less of it is passed on.
+    pub(super) fn replies_matter(&self) -> bool {
+        self.protocol == Protocol::Redis
+    }
+
     /// What was made of unit `no`, where a process works for many.
     pub(super) fn through_of(&self, no: UnitNo) -> Option<&Through> {
         self.through.iter().rev().find(|(n, _)| *n == no).map(|(_, t)| t)

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::conn::{App, Conn};
 use super::feed::Delivery;
+use super::feed::tell;
 use super::index::Party;
 use super::output::Output;
 use super::parts::Parts;
@@ -123,7 +124,7 @@ impl Conn {
         if self.core.unreadable == "tls" {
             self.is_sealed(0, parts);
             self.core.astray = true;
-            Session { parts, core: &mut self.core, out, gave_up: false }.misses(at);
+            Session { parts, core: &mut self.core, out }.misses(at);
         }
     }
 
@@ -269,9 +270,7 @@ impl Conn {
                 parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
                 self.misses_the_rest(at, parts, out);
                 if let App::Decoding(decoder) = &mut self.app {
-                    let mut session =
-                        Session { parts: &mut *parts, core: &mut self.core, out: &mut *out, gave_up: false };
-                    decoder.closed(at, &mut session);
+                    tell(&mut self.core, parts, out, |sink| decoder.closed(at, sink));
                 }
                 self.core.astray = true;
             }
@@ -322,10 +321,9 @@ impl Conn {
     /// Nothing that is outstanding may end as if its end had been seen.
     fn misses_the_rest(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         let App::Decoding(decoder) = &mut self.app else { return };
-        let mut session = Session { parts, core: &mut self.core, out, gave_up: false };
-        session.misses(at);
+        Session { parts: &mut *parts, core: &mut self.core, out: &mut *out }.misses(at);
         for from in [Side::Client, Side::Server] {
-            decoder.missing(from, at, MANY, &mut session);
+            tell(&mut self.core, parts, out, |sink| decoder.missing(from, at, MANY, sink));
         }
     }
 }

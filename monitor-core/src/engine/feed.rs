@@ -1,8 +1,10 @@
 //! A connection's own work: who is at its ends, what its bytes are, and where they go: inference, decoder, counters.
 
 use super::again::{Again, PREFIX};
+use super::apply::Readable;
 use super::conn::{App, Conn, Core, End};
 use super::encrypted::Encryption;
+use super::lexicon::Words;
 use super::output::{Output, Wanted};
 use super::parts::Parts;
 use super::session::Session;
@@ -12,7 +14,7 @@ use super::upkeep::Kept;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::{self, by_endpoint};
 use crate::decode::infer;
-use crate::decode::{Appetite, Chunk};
+use crate::decode::{Appetite, Chunk, Emitter};
 use crate::model::{ConnId, Directory, Nanos, Protocol, Role, Side, UnitNo, WorkloadId};
 use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
 
@@ -255,9 +257,9 @@ impl Conn {
     ) {
         let from = self.side(side);
         let App::Decoding(decoder) = &mut self.app else { return };
-        let mut session = Session { parts: &mut *parts, core: &mut self.core, out: &mut *out, gave_up: false };
-        decoder.bytes(from, Chunk { at, bytes, ends_segment }, &mut session);
-        if session.gave_up {
+        let readable =
+            tell(&mut self.core, parts, out, |sink| decoder.bytes(from, Chunk { at, bytes, ends_segment }, sink));
+        if readable == Readable::No {
             if self.core.unreadable == "tls" && self.begins_tls_here(side, at, bytes, ends_segment, parts, out) {
                 return;
             }
@@ -367,14 +369,14 @@ impl Conn {
         }
         // Else it is given up here, and goes on.
         let closed = self.ends.iter().all(|e| e.cookie.is_none());
-        let mut session = Session { parts: &mut *parts, core: &mut self.core, out: &mut *out, gave_up: false };
-        if !closed && !session.core.open.is_empty() {
-            session.abandons_all(at);
+        if !closed && !self.core.open.is_empty() {
+            Session { parts: &mut *parts, core: &mut self.core, out: &mut *out }.abandons_all(at);
         }
-        session.core.closing = true;
+        self.core.closing = true;
         if let App::Decoding(decoder) = &mut self.app {
-            decoder.closed(at, &mut session);
+            tell(&mut self.core, parts, out, |sink| decoder.closed(at, sink));
         }
+        let mut session = Session { parts: &mut *parts, core: &mut self.core, out: &mut *out };
         session.deserts_all(at);
         session.loses_jobs(at);
         session.look_through(at, true);
@@ -392,6 +394,22 @@ impl Conn {
         };
         app + self.encryption.memory() + self.stream.memory() + self.core.memory()
     }
+}
+
+/// Lets a decoder tell what happened on a connection, and applies it.
+pub(super) fn tell(
+    core: &mut Core,
+    parts: &mut Parts,
+    out: &mut dyn Output,
+    decode: impl FnOnce(&mut Emitter<'_>),
+) -> Readable {
+    let mut events = std::mem::take(&mut parts.events);
+    let protocol = core.protocol;
+    let mut lexicon = Words { parts: &mut *parts, core: &*core, protocol };
+    decode(&mut Emitter { lexicon: &mut lexicon, events: &mut events });
+    let readable = Session { parts: &mut *parts, core, out }.apply_all(&mut events);
+    parts.events = events;
+    readable
 }
 
 /// A workload that a service may be named after: not one made up from an address.
@@ -478,13 +496,12 @@ impl Delivery<'_> {
         let from = self.conn.side(from);
         match &mut self.conn.app {
             App::Decoding(decoder) => {
-                let mut session =
-                    Session { parts: &mut *self.parts, core: &mut self.conn.core, out: &mut *self.out, gave_up: false };
+                let core = &mut self.conn.core;
                 // What the decoder asked for and did not get; the rest nobody wanted.
                 if kind == Missing::Gap || decoder.appetite(from) == Appetite::Everything {
-                    session.misses(at);
+                    Session { parts: &mut *self.parts, core: &mut *core, out: &mut *self.out }.misses(at);
                 }
-                decoder.missing(from, at, n, &mut session);
+                tell(core, self.parts, self.out, |sink| decoder.missing(from, at, n, sink));
             }
             App::Undecided(_) => {
                 // What is left cannot be read from its start any more.

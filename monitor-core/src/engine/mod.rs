@@ -1,6 +1,7 @@
 //! The engine: composes the rooms. Events in, findings and operations out; one thread, no clock.
 
 mod again;
+mod apply;
 mod attributor;
 mod by_unit;
 mod caches;
@@ -21,6 +22,7 @@ mod jobs;
 mod judge;
 mod judging;
 mod learned;
+mod lexicon;
 mod lookups;
 mod map;
 mod messages;

@@ -20,6 +20,7 @@ use super::stats::Stats;
 use super::timers::Timers;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::RequestKey;
+use crate::decode::WireEvent;
 use crate::decode::canary::CanarySet;
 use crate::decode::infer;
 use crate::decode::token::Verifier;
@@ -44,6 +45,8 @@ pub(super) struct Parts {
     pub(super) timers: Timers,
     pub(super) stats: Stats,
     pub(super) decoders: infer::Shared,
+    /// What decoders tell goes through it; empty between two segments.
+    pub(super) events: Vec<WireEvent>,
     /// Reads tokens.
     pub(super) tokens: Verifier,
     /// Workloads without a place, and since when, oldest first.
@@ -80,6 +83,7 @@ impl Parts {
             timers: Timers::default(),
             stats: Stats::default(),
             decoders,
+            events: Vec::new(),
             tokens,
             gone: VecDeque::new(),
         }

@@ -1,34 +1,23 @@
-//! What happens on one connection, as its decoder tells it: requests join units of work, acknowledged operations drive
-//! the ledger, and every data operation is judged once it is known for whom it was.
+//! One connection, at work on one event: its state, the engine's other parts, and where results go. Units of work begin
+//! and end here, and acknowledged operations drive the ledger; what leads here is in `apply.rs`.
 
-use smallvec::SmallVec;
-
-use super::conn::{Core, LocalBind, MAX_OPEN, MAX_PENDING, Open, Pending};
+use super::conn::{Core, LocalBind};
 use super::output::Output;
 use super::parts::Parts;
 use super::timers::{Due, PATIENCE};
-use crate::attribute::forwarded::{Outbound, Settled};
-use crate::decode::{Disturbance, Mark, SessionStart, Sink};
-use crate::detect::{Desync, How, Ineffective, RuleEvent, Site};
-use crate::model::cookies::Cookies;
-use crate::model::http;
-use crate::model::keys::KeyUses;
-use crate::model::mcp::{Exchange, Sender};
-use crate::model::queue::QueueEvent;
+use crate::attribute::forwarded::Settled;
+use crate::detect::{Ineffective, RuleEvent, Site};
 use crate::model::steps::{step, walk};
-use crate::model::token::Token;
 use crate::model::{
-    Attribution, Basis, Bound, Claim, Effect, Fingerprint, MarkerPlace, Nanos, OpKind, Operation, Outcome, Protocol,
-    Scope, ServiceId, Side, Slot, Strength, Sym, TenantId, TxStatus, UnitNo,
+    Attribution, Basis, Bound, Claim, Effect, Nanos, Operation, Outcome, Protocol, Scope, ServiceId, Slot, Strength,
+    UnitNo,
 };
 
-/// A connection's events on their way to ledger and rules.
+/// A connection at work on one event.
 pub(super) struct Session<'a> {
     pub(super) parts: &'a mut Parts,
     pub(super) core: &'a mut Core,
     pub(super) out: &'a mut dyn Output,
-    /// Set when the decoder gives up.
-    pub(super) gave_up: bool,
 }
 
 impl Session<'_> {
@@ -51,7 +40,7 @@ impl Session<'_> {
     }
 
     /// A request was read: if it is a new one, the place in the connection is known.
-    fn reads(&mut self, request: u64) {
+    pub(super) fn reads(&mut self, request: u64) {
         if request > self.core.latest {
             self.core.latest = request;
             self.core.astray = false;
@@ -101,7 +90,7 @@ impl Session<'_> {
     }
 
     /// Where among those without an answer a request is: mostly the first, as answers come in order.
-    fn open_at(&self, request: u64) -> Option<usize> {
+    pub(super) fn open_at(&self, request: u64) -> Option<usize> {
         self.core.open.iter().position(|o| {
             step();
             o.request == request
@@ -124,7 +113,7 @@ impl Session<'_> {
     }
 
     /// The unit of work is over.
-    fn end_unit(&mut self, at: Nanos) {
+    pub(super) fn end_unit(&mut self, at: Nanos) {
         self.fold(None);
         let unit = self.core.unit;
         // Idle again with nothing begun since (a Parse and a Sync): the unit before has ended already.
@@ -164,7 +153,7 @@ impl Session<'_> {
     }
 
     /// Drives the ledger with an acknowledged (or failed, or unknown) operation.
-    fn apply(&mut self, op: &Operation) {
+    pub(super) fn drive_ledger(&mut self, op: &Operation) {
         let unit = if op.request == 0 { UnitNo(0) } else { self.unit_of(op.request) };
         match op.outcome {
             Outcome::Ok => self.core.ledger.apply(&op.effect, op.ended, unit),
@@ -221,296 +210,5 @@ impl Session<'_> {
             self.parts.map.note_binding(service, slot, tenant, op.ended);
             self.parts.learned.lookups.bound_by(service, slot);
         }
-    }
-}
-
-impl Sink for Session<'_> {
-    fn claim(&mut self, slot: Slot, name: &str, value: &str) -> Claim {
-        let policy = self.parts.map.policy(&self.parts.ctx, self.core.service);
-        policy.claim(&self.parts.ctx.tenants, self.parts.ctx.settings.salt, slot, name, value)
-    }
-
-    fn setting_binds(&self, name: &str) -> bool {
-        self.parts.map.policy(&self.parts.ctx, self.core.service).setting_binds(name)
-    }
-
-    fn marker(&mut self, place: MarkerPlace, name: &str, value: &str) -> Claim {
-        let policy = self.parts.map.policy(&self.parts.ctx, self.core.service);
-        policy.marker(&self.parts.ctx.tenants, self.parts.ctx.settings.salt, place, name, value)
-    }
-
-    fn wants_values(&self, from: Side) -> bool {
-        self.looks_at_values(from)
-    }
-
-    fn intern(&mut self, name: &str) -> Sym {
-        self.parts.ctx.names.hear(name, self.core.protocol)
-    }
-
-    fn word(&mut self, word: &'static str) -> Sym {
-        self.parts.ctx.names.intern(word)
-    }
-
-    fn started(&mut self, start: SessionStart) {
-        self.core.session = Some(start);
-    }
-
-    fn arrived(&mut self, request: u64, at: Nanos) {
-        self.reads(request);
-        self.starts(request, at);
-        self.comes_in(request, at);
-        self.is_asked();
-    }
-
-    fn mark(&mut self, request: u64, from: Side, mark: Mark) {
-        self.carries(request, from, mark);
-    }
-
-    fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
-        self.reads(request);
-        self.starts(request, at);
-        self.comes_in(request, at);
-        self.goes_out(request, at);
-        if self.core.open.len() >= MAX_OPEN {
-            // What is not remembered is as good as lost.
-            if let Some(relay) = self.core.enters {
-                self.parts.attributor.forwarding.distrusts(relay, at);
-            }
-            return;
-        }
-        let mut entered = false;
-        if let (Some(relay), Some(print)) = (self.core.enters, print)
-            && self.parts.attributor.is_relay(relay, self.core.protocol)
-        {
-            let (attributor, directory) = (&mut self.parts.attributor, &self.parts.ctx.directory);
-            attributor.enter(relay, print, self.core, (request, at), directory);
-            entered = true;
-        }
-        self.core.open.push(Open { request, begun: at, print, entered, cut: false });
-    }
-
-    fn wants_cached(&self) -> bool {
-        self.may_be_cached()
-    }
-
-    fn cached(&mut self, exchange: http::Exchange) {
-        self.fetched(exchange);
-    }
-
-    fn keys(&mut self, uses: KeyUses) {
-        self.core.keys = uses;
-    }
-
-    fn cookies(&mut self, request: u64, cookies: Box<Cookies>) {
-        self.core.cookies = Some((request, cookies));
-    }
-
-    fn done(&mut self, op: &Operation) {
-        let cookies = self.core.cookies.take_if(|(request, _)| *request == op.request).map(|(_, cookies)| cookies);
-        let with_cookies = cookies.as_deref().map(|cookies| self.with_cookies(op, cookies));
-        let op = with_cookies.as_ref().unwrap_or(op);
-        if self.core.closing
-            && op.outcome == Outcome::Unknown
-            && let Some(open) = self.open_at(op.request).and_then(|at| self.core.open.get_mut(at))
-        {
-            open.cut = true;
-        }
-        let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && self.core.unit.begun;
-        self.fold(begins_again.then_some(op.request));
-        if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
-            // What its sender was answered is not known.
-            self.parts.judge.missed.on(None, None, self.core.client_workload, op.ended);
-            if let (Protocol::Http, Some(service)) = (self.core.protocol, self.core.service) {
-                let tenant = self.core.endpoint.map(|a| a.tenant);
-                self.parts.judge.missed.unanswered(service, tenant, op.ended);
-            }
-        }
-        if op.kind == OpKind::Deliver {
-            self.core.delivered_by = op.verb;
-        }
-        let data = op.kind == OpKind::Data && op.outcome != Outcome::Error;
-        // What the statement may have done unseen, it may have done before it touched the data.
-        let blind = op.effect == Effect::Unknown;
-        if blind {
-            self.apply(op);
-        }
-        if data {
-            let no = self.unit_of(op.request);
-            self.core.first_data.get_or_insert(no);
-            self.has_worked(op);
-        }
-        if data && self.core.follows.uses() {
-            self.something_followed();
-        }
-        if data && op.tables.is_some() {
-            self.states_itself(op);
-        }
-        let view = data.then(|| {
-            let minimum = self.minimum();
-            // A local binding that an operation has used did have an effect, warned or not: in a pipeline the server
-            // warns, and keeps it until the Sync.
-            self.core.unit.local = None;
-            self.core.ledger.view(minimum)
-        });
-        if !blind {
-            self.apply(op);
-        }
-        self.may_begin_again(op);
-        let keys = std::mem::take(&mut self.core.keys);
-        let cached = self.core.cached.take();
-        let unit = self.unit_of(op.request);
-        let pending = Pending { unit, protocol: self.core.protocol, op: *op, view, keys, cookies, cached };
-        let asks = op.effect == Effect::Check;
-        let posts = op.kind == OpKind::Publish;
-        let wait = !self.known()
-            && op.request != 0
-            && (data || asks || posts || pending.cookies.is_some() || self.parts.ctx.settings.operations);
-        if wait && self.core.pending.len() < MAX_PENDING {
-            self.core.pending.push(pending.unit, pending);
-        } else {
-            self.judge(&pending);
-        }
-    }
-
-    fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
-        self.fold(None);
-        let Some(index) = self.open_at(request) else { return };
-        let open = self.core.open.remove(index);
-        if !open.cut {
-            self.is_answered(request, at);
-        }
-        let Some(request_print) = open.print else { return };
-        let mut settled = std::mem::take(&mut self.parts.attributor.settled);
-        if let Some(relay) = self.core.enters.filter(|_| open.entered) {
-            let f = &mut self.parts.attributor.forwarding;
-            let id = (self.core.id, request, open.begun);
-            f.passed_on(relay, request_print, id, at, print, &mut settled);
-        }
-        if let Some(relay) = self.core.leaves.filter(|_| self.core.endpoint.is_none()) {
-            let outbound = Outbound {
-                conn: self.core.id,
-                unit: self.core.unit.no,
-                service: self.core.service,
-                begun: open.begun,
-                answered: at,
-                reply: print,
-            };
-            let origins = self.parts.attributor.forwarding.leave(relay, request_print, outbound, &mut settled);
-            self.core.came_in_on(origins);
-        }
-        self.parts.attributor.settled = settled;
-    }
-
-    fn token(&mut self, scheme: &str, token: &str) -> Option<Token> {
-        let before = self.parts.tokens.n_unchecked();
-        let known = self.parts.token(self.core.service, scheme, token);
-        if self.parts.tokens.n_unchecked() > before {
-            self.decode_error("token_unchecked");
-        }
-        known
-    }
-
-    fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
-        self.parts.ctx.canaries.within(text)
-    }
-
-    fn speaks(&mut self, protocol: Protocol) {
-        self.core.protocol = protocol;
-        if let Some(service) = self.core.service.and_then(|s| self.parts.map.service_mut(s)) {
-            service.protocol = protocol;
-        }
-    }
-
-    fn sender(&self) -> Sender {
-        Sender { workload: self.core.client_workload, by: self.core.endpoint }
-    }
-
-    fn mcp(&mut self, exchange: &Exchange) {
-        if let Some(service) = self.core.service {
-            self.parts.map.tools.note(service, exchange);
-        }
-        self.exchanged(exchange);
-    }
-
-    fn queue(&mut self, event: QueueEvent) {
-        self.core.astray = false;
-        self.of_queue(event);
-    }
-
-    fn unmatched_reply(&mut self, at: Nanos, _why: &'static str) {
-        if self.core.mid_stream || self.core.disturbed {
-            return;
-        }
-        let used = self.core.endpoint.map(|a| a.tenant);
-        let event = Desync { site: self.site(), at, how: How::Unasked, used, owner: None };
-        self.parts.detect(&RuleEvent::Desync(event), self.out);
-    }
-
-    fn status(&mut self, at: Nanos, status: TxStatus) {
-        self.fold(None);
-        self.core.ledger.status(status);
-        if status == TxStatus::Idle {
-            self.end_unit(at);
-        } else {
-            self.core.unit.held = true;
-        }
-    }
-
-    fn disturbed(&mut self, at: Nanos, why: Disturbance) {
-        self.fold(None);
-        *self.parts.stats.disturbances.entry(why.name()).or_default() += 1;
-        self.core.disturbed = true;
-        self.core.astray = true;
-        self.misses(at);
-        self.may_break_habits();
-        self.core.ledger.disturb(why == Disturbance::MidStream);
-        self.abandons_all(at);
-        self.loses_jobs(at);
-        for open in self.core.open.drain(..) {
-            if let (Some(relay), Some(print), true) = (self.core.enters, open.print, open.entered) {
-                self.parts.attributor.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
-            }
-        }
-        // Some request of the unit may be what was lost.
-        if self.core.unit.open {
-            let no = self.core.unit.no;
-            if let Some(unit) = self.core.known_unit(no) {
-                unit.contradicted = true;
-            }
-            // Or the end of it, and what follows is somebody else's.
-            if let Some(borrow) = &mut self.core.borrow {
-                borrow.torn = true;
-            }
-        }
-        if let Some(place) = self.core.leaves.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.replies.forget(self.core.id);
-            place.works.miss(at);
-        }
-        self.core.unit.local = None;
-        self.core.ineffective = None;
-        for relay in [self.core.enters, self.core.leaves].into_iter().flatten() {
-            self.parts.attributor.forwarding.disturbed(relay);
-        }
-        self.missed_here();
-        // Whoever waits on this connection has lost its evidence.
-        for mut pending in walk(self.core.pending.take_all(None)) {
-            pending.op.outcome = Outcome::Unknown;
-            self.judge(&pending);
-        }
-    }
-
-    fn opaque(&mut self, at: Nanos, why: &'static str) {
-        self.gave_up = true;
-        self.core.unreadable = why;
-        if why == "tls" && self.parts.ctx.settings.tls.is_some() {
-            // It may be read all the same.
-            return;
-        }
-        self.core.astray = true;
-        self.misses(at);
-    }
-
-    fn decode_error(&mut self, kind: &'static str) {
-        *self.parts.stats.decode_errors.entry((self.core.protocol, kind)).or_default() += 1;
     }
 }

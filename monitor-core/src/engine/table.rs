@@ -241,7 +241,7 @@ impl Table {
             && let Some(client) = conn.client
         {
             let by_server = client != usize::from(end);
-            let mut session = Session { parts, core: &mut conn.core, out, gave_up: false };
+            let mut session = Session { parts, core: &mut conn.core, out };
             if by_server { session.request_is_read(thread) } else { session.reply_is_read(thread) }
         }
     }
@@ -329,7 +329,7 @@ impl Table {
                     service.relay = true;
                 }
                 if let Some(conn) = self.conns.get_mut(&s.conn) {
-                    Session { parts: &mut *parts, core: &mut conn.core, out: &mut *out, gave_up: false }.settle(s);
+                    Session { parts: &mut *parts, core: &mut conn.core, out: &mut *out }.settle(s);
                 }
             }
         }
@@ -344,7 +344,7 @@ impl Table {
         f: impl FnOnce(&mut Session<'_>),
     ) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            f(&mut Session { parts, core: &mut conn.core, out, gave_up: false });
+            f(&mut Session { parts, core: &mut conn.core, out });
         }
     }
 
@@ -362,8 +362,7 @@ impl Table {
         // Who works for others is judged while it is still known who they were.
         for id in &ids {
             if let Some(conn) = self.conns.get_mut(id) {
-                Session { parts: &mut *parts, core: &mut conn.core, out: &mut *out, gave_up: false }
-                    .look_through(at, true);
+                Session { parts: &mut *parts, core: &mut conn.core, out: &mut *out }.look_through(at, true);
             }
         }
         for id in ids {

@@ -23,14 +23,12 @@ fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
 }
 
 impl Session<'_> {
-    /// The place where this connection's requests come in, if it is followed.
     fn inbound(&self) -> Option<Relay> {
-        self.core.enters.filter(|r| self.parts.attributor.places.contains_key(r))
+        self.parts.attributor.inbound(self.core)
     }
 
-    /// The place that this connection works for, if it is followed and the tenant is not known anyway.
     pub(super) fn outbound(&self) -> Option<Relay> {
-        self.core.leaves.filter(|r| self.core.endpoint.is_none() && self.parts.attributor.places.contains_key(r))
+        self.parts.attributor.outbound(self.core)
     }
 
     /// A request's head, or all of it, is there.
@@ -125,26 +123,11 @@ impl Session<'_> {
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.answers_with(key, value);
         }
-        if self.replies_matter()
+        if self.core.replies_matter()
             && let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r))
         {
             place.replies.holds(key.0, key.1, value);
         }
-    }
-
-    /// Whether replies are followed to see if they come to those who asked: where a command asks for little and is
-    /// answered with it. A query's answer is mostly more than is remembered of it, and less of it is passed on.
-    fn replies_matter(&self) -> bool {
-        self.core.protocol == Protocol::Redis
-    }
-
-    /// Whether anybody looks at the values of this direction.
-    pub(super) fn looks_at_values(&self, from: Side) -> bool {
-        let wanted = match from {
-            Side::Client => self.parts.ctx.settings.bases.value,
-            Side::Server => self.inbound().is_some() || self.replies_matter(),
-        };
-        wanted && (self.inbound().is_some() || self.outbound().is_some())
     }
 
     /// Looks at an answer that this process gave at about `at`: rules are told if it belongs to somebody else.
