@@ -51,7 +51,7 @@ impl Suite {
             (Version::Tls13, 0x1302) => (Aes256Gcm, Sha384),
             (Version::Tls13, 0x1303) => (ChaCha20Poly1305, Sha256),
             // RFC 5288 and 5487: even numbers are AES-128, odd ones AES-256.
-            (Version::Tls12, 0x009c..=0x00ad) if number % 2 == 0 => (Aes128Gcm, Sha256),
+            (Version::Tls12, 0x009c..=0x00ad) if number.is_multiple_of(2) => (Aes128Gcm, Sha256),
             (Version::Tls12, 0x009c..=0x00ad) => (Aes256Gcm, Sha384),
             // RFC 5289: the other way round. RFC 8442.
             (Version::Tls12, 0xc02b | 0xc02d | 0xc02f | 0xc031 | 0xd001) => (Aes128Gcm, Sha256),

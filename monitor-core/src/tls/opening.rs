@@ -80,7 +80,7 @@ impl Tls {
             Some(Protection::Sealed) => {
                 let w = Waiting { role, at, ends: false, header, what: What::Damaged(missing) };
                 if self.waiting.is_empty() && self.direction(role).key.is_some() {
-                    self.open(w, &mut Vec::new(), out);
+                    self.open(w, &mut [], out);
                 } else {
                     self.wait(w);
                 }
@@ -145,7 +145,7 @@ impl Tls {
     }
 
     /// Opens a sealed record whose body is in `body`, or counts one off that is damaged.
-    fn open(&mut self, w: Waiting, body: &mut Vec<u8>, out: &mut dyn Plain) {
+    fn open(&mut self, w: Waiting, body: &mut [u8], out: &mut dyn Plain) {
         let Waiting { role, at, ends, header, what } = w;
         let Some((suite, version)) = self.suite else { return };
         let side = self.side(role);
@@ -160,7 +160,7 @@ impl Tls {
             }
             return;
         }
-        let sealed = (direction.epoch == Epoch::Handshake && direction.is_unsure()).then(|| body.clone());
+        let sealed = (direction.epoch == Epoch::Handshake && direction.is_unsure()).then(|| body.to_vec());
         if let Some(plain) = direction.open(suite, &header, body) {
             self.opened(role, at, ends, &header, body.get(plain).unwrap_or_default(), out);
             return;

@@ -194,7 +194,7 @@ fn holes_lose_what_they_hold_and_no_more() {
 
 #[test]
 fn several_records_may_be_lost_at_once() {
-    let script: Vec<Say> = (0..60).map(|n: u8| client(&vec![b'a' + n % 26; 30])).collect();
+    let script: Vec<Say> = (0..60).map(|n: u8| client(&[b'a' + n % 26; 30])).collect();
     for suite in FEW {
         let steps = Pair::new(suite).talk(b"", &script);
         let data: Vec<usize> = (0..steps.len()).filter(|n| matches!(steps[*n], Step::Bytes(..))).collect();
