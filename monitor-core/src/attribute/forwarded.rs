@@ -81,7 +81,7 @@ struct Left {
 
 /// The origin of an outbound request's unit of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
+pub struct OriginFound {
     /// The outbound connection.
     pub conn: ConnId,
     /// Its unit of work.
@@ -182,7 +182,7 @@ impl Forwarding {
         relay: Relay,
         print: Fingerprint,
         outbound: Outbound,
-        settled: &mut Vec<Settled>,
+        settled: &mut Vec<OriginFound>,
     ) -> Option<Origins> {
         let key = (relay, print);
         let until = (outbound.begun, ConnId(u32::MAX), u64::MAX);
@@ -229,7 +229,7 @@ impl Forwarding {
         (conn, request, begun): (ConnId, u64, Nanos),
         at: Nanos,
         reply: Option<Fingerprint>,
-        settled: &mut Vec<Settled>,
+        settled: &mut Vec<OriginFound>,
     ) {
         self.age(at);
         let (key, id) = ((relay, print), (begun, conn, request));
@@ -250,7 +250,7 @@ impl Forwarding {
     }
 
     /// Settles what can be settled among the requests with the same bytes.
-    fn decide(&mut self, key: Key, settled: &mut Vec<Settled>) {
+    fn decide(&mut self, key: Key, settled: &mut Vec<OriginFound>) {
         let Some(of_relay) = self.left.get_mut(&key.0) else { return };
         let Some(left) = of_relay.get_mut(&key.1) else { return };
         let mut none = SmallVec::new();
@@ -271,7 +271,7 @@ impl Forwarding {
                 let Inbound { conn, tenant, .. } = e.inbound;
                 let id = e.inbound.id();
                 let l = left.swap_remove(only);
-                settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: Some(conn) });
+                settled.push(OriginFound { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: Some(conn) });
                 for l in left.iter_mut() {
                     l.forget(id);
                 }
@@ -390,7 +390,7 @@ fn together(
     all: &mut [PassedOn],
     is_open: &dyn Fn(Id) -> bool,
     left: &mut SmallVec<[Left; 2]>,
-    settled: &mut Vec<Settled>,
+    settled: &mut Vec<OriginFound>,
 ) {
     let mut rest: SmallVec<[Left; 2]> = std::mem::take(left);
     while let Some(reply) = rest.first().map(|l| l.outbound.reply) {
@@ -416,7 +416,7 @@ fn together(
         let tenant = tenants.next().flatten();
         if certain && tenants.all(|t| t == tenant) {
             for l in &alike {
-                settled.push(Settled { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: None });
+                settled.push(OriginFound { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: None });
             }
         }
         // Each of them was somebody's origin: none may be singled out for another request later.

@@ -16,7 +16,6 @@ use crate::model::{Claim, Fingerprint, MarkerPlace, Nanos, Operation, Protocol, 
 /// What happened on a connection. [`Sink`]'s methods of the same names say what each means and when it comes.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "fields are what the methods of Sink take")]
-#[expect(clippy::large_enum_variant, reason = "most events are operations, in a buffer that is used again")]
 pub enum WireEvent {
     /// The session was accepted.
     Started(SessionStart),

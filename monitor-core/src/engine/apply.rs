@@ -1,13 +1,13 @@
 //! What becomes of each thing that a decoder tells of its connection, in the order of the wire. **Read this first**: all
-//! that leads from bytes to findings goes through the one `match` in [`Session::apply`].
+//! that leads from bytes to findings goes through the one `match` in [`OnConn::apply`].
 //!
-//! A request begins ([`Session::begin`]) and joins a unit of work (`stretches.rs`). Its operations end ([`Session::end`]):
+//! A request begins ([`OnConn::begin`]) and joins a unit of work (`stretches.rs`). Its operations end ([`OnConn::end`]):
 //! each drives the ledger, and waits, where it is not known yet for whom it is (`through.rs`, `forwarded.rs`), to be judged
-//! then (`judging.rs`). The request is answered ([`Session::answer_request`]); the server tells that it is idle, and the
-//! unit is over (`session.rs`). Something is missed ([`Session::lose_track`]): whoever waits has lost the evidence.
+//! then (`judging.rs`). The request is answered ([`OnConn::answer_request`]); the server tells that it is idle, and the
+//! unit is over (`on_conn.rs`). Something is missed ([`OnConn::lose_track`]): whoever waits has lost the evidence.
 
 use super::conn::{MAX_OPEN, MAX_PENDING, Open, Pending};
-use super::session::Session;
+use super::on_conn::OnConn;
 use crate::attribute::forwarded::Outbound;
 use crate::decode::{Disturbance, WireEvent};
 use crate::detect::{Desync, How, RuleEvent};
@@ -23,7 +23,7 @@ pub(super) enum Readable {
     No,
 }
 
-impl Session<'_> {
+impl OnConn<'_> {
     /// Applies what was told, in order. The buffer is empty afterwards, and can be used again.
     pub(super) fn apply_all(&mut self, events: &mut Vec<WireEvent>) -> Readable {
         let mut readable = Readable::Yes;
@@ -40,83 +40,83 @@ impl Session<'_> {
     /// Applies one event of the wire.
     fn apply(&mut self, event: WireEvent) {
         match event {
-            WireEvent::Started(start) => self.core.session = Some(start),
+            WireEvent::Started(start) => self.state.session = Some(start),
             WireEvent::Arrived { request, at } => {
-                self.reads(request);
-                self.starts(request, at);
-                self.comes_in(request, at);
-                self.is_asked();
+                self.record_read(request);
+                self.join_unit(request, at);
+                self.record_arrival(request, at);
+                self.record_asked();
             }
-            WireEvent::Mark { request, from, mark } => self.carries(request, from, mark),
+            WireEvent::Mark { request, from, mark } => self.record_mark(request, from, mark),
             WireEvent::Begun { request, at, print } => self.begin(request, at, print),
-            WireEvent::Cached(exchange) => self.fetched(exchange),
-            WireEvent::Keys(uses) => self.core.keys = uses,
-            WireEvent::Cookies { request, cookies } => self.core.cookies = Some((request, cookies)),
+            WireEvent::Cached(exchange) => self.record_fetched(exchange),
+            WireEvent::Keys(uses) => self.state.keys = uses,
+            WireEvent::Cookies { request, cookies } => self.state.cookies = Some((request, cookies)),
             WireEvent::Done(op) => self.end(&op),
             WireEvent::Answered { request, at, print } => self.answer_request(request, at, print),
             WireEvent::Speaks(protocol) => self.speak(protocol),
             WireEvent::Mcp(exchange) => self.end_exchange(&exchange),
             WireEvent::Queue(event) => {
-                self.core.astray = false;
-                self.of_queue(*event);
+                self.state.astray = false;
+                self.queue_event(*event);
             }
             WireEvent::UnmatchedReply { at } => self.reply_unasked(at),
             WireEvent::Status { at, status } => self.tell_status(at, status),
             WireEvent::Disturbed { at, why } => self.lose_track(at, why),
             WireEvent::Opaque { at, why } => self.end_reading(at, why),
             WireEvent::DecodeError(kind) => {
-                *self.parts.stats.decode_errors.entry((self.core.protocol, kind)).or_default() += 1;
+                *self.parts.stats.decode_errors.entry((self.state.protocol, kind)).or_default() += 1;
             }
         }
     }
 
     /// A request is complete on the wire.
     fn begin(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
-        self.reads(request);
-        self.starts(request, at);
-        self.comes_in(request, at);
-        self.goes_out(request, at);
-        if self.core.open.len() >= MAX_OPEN {
+        self.record_read(request);
+        self.join_unit(request, at);
+        self.record_arrival(request, at);
+        self.record_request(request, at);
+        if self.state.open.len() >= MAX_OPEN {
             // What is not remembered is as good as lost.
-            if let Some(relay) = self.core.enters {
+            if let Some(relay) = self.state.enters {
                 self.parts.attributor.forwarding.distrusts(relay, at);
             }
             return;
         }
         let mut entered = false;
-        if let (Some(relay), Some(print)) = (self.core.enters, print)
-            && self.parts.attributor.is_relay(relay, self.core.protocol)
+        if let (Some(relay), Some(print)) = (self.state.enters, print)
+            && self.parts.attributor.is_relay(relay, self.state.protocol)
         {
             let (attributor, directory) = (&mut self.parts.attributor, &self.parts.ctx.directory);
-            attributor.enter(relay, print, self.core, (request, at), directory);
+            attributor.enter(relay, print, self.state, (request, at), directory);
             entered = true;
         }
-        self.core.open.push(Open { request, begun: at, print, entered, cut: false });
+        self.state.open.push(Open { request, begun: at, print, entered, cut: false });
     }
 
     /// An operation has ended.
     fn end(&mut self, op: &Operation) {
-        let cookies = self.core.cookies.take_if(|(request, _)| *request == op.request).map(|(_, cookies)| cookies);
+        let cookies = self.state.cookies.take_if(|(request, _)| *request == op.request).map(|(_, cookies)| cookies);
         let with_cookies = cookies.as_deref().map(|cookies| self.with_cookies(op, cookies));
         let op = with_cookies.as_ref().unwrap_or(op);
-        if self.core.closing
+        if self.state.closing
             && op.outcome == Outcome::Unknown
-            && let Some(open) = self.open_at(op.request).and_then(|at| self.core.open.get_mut(at))
+            && let Some(open) = self.open_at(op.request).and_then(|at| self.state.open.get_mut(at))
         {
             open.cut = true;
         }
-        let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && self.core.unit.begun;
+        let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && self.state.unit.begun;
         self.fold(begins_again.then_some(op.request));
         if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
             // What its sender was answered is not known.
-            self.parts.judge.missed.on(None, None, self.core.client_workload, op.ended);
-            if let (Protocol::Http, Some(service)) = (self.core.protocol, self.core.service) {
-                let tenant = self.core.endpoint.map(|a| a.tenant);
+            self.parts.judge.missed.on(None, None, self.state.client_workload, op.ended);
+            if let (Protocol::Http, Some(service)) = (self.state.protocol, self.state.service) {
+                let tenant = self.state.endpoint.map(|a| a.tenant);
                 self.parts.judge.missed.unanswered(service, tenant, op.ended);
             }
         }
         if op.kind == OpKind::Deliver {
-            self.core.delivered_by = op.verb;
+            self.state.delivered_by = op.verb;
         }
         let data = op.kind == OpKind::Data && op.outcome != Outcome::Error;
         // What the statement may have done unseen, it may have done before it touched the data.
@@ -126,10 +126,10 @@ impl Session<'_> {
         }
         if data {
             let no = self.unit_of(op.request);
-            self.core.first_data.get_or_insert(no);
-            self.has_worked(op);
+            self.state.first_data.get_or_insert(no);
+            self.record_work(op);
         }
-        if data && self.core.follows.uses() {
+        if data && self.state.follows.uses() {
             self.something_followed();
         }
         if data && op.tables.is_some() {
@@ -139,24 +139,24 @@ impl Session<'_> {
             let minimum = self.minimum();
             // A local binding that an operation has used did have an effect, warned or not: in a pipeline the server
             // warns, and keeps it until the Sync.
-            self.core.unit.local = None;
-            self.core.ledger.view(minimum)
+            self.state.unit.local = None;
+            self.state.ledger.view(minimum)
         });
         if !blind {
             self.drive_ledger(op);
         }
         self.may_begin_again(op);
-        let keys = std::mem::take(&mut self.core.keys);
-        let cached = self.core.cached.take();
+        let keys = std::mem::take(&mut self.state.keys);
+        let cached = self.state.cached.take();
         let unit = self.unit_of(op.request);
-        let pending = Pending { unit, protocol: self.core.protocol, op: *op, view, keys, cookies, cached };
+        let pending = Pending { unit, protocol: self.state.protocol, op: *op, view, keys, cookies, cached };
         let asks = op.effect == Effect::Check;
         let posts = op.kind == OpKind::Publish;
         let wait = !self.known()
             && op.request != 0
             && (data || asks || posts || pending.cookies.is_some() || self.parts.ctx.settings.operations);
-        if wait && self.core.pending.len() < MAX_PENDING {
-            self.core.pending.push(pending.unit, pending);
+        if wait && self.state.pending.len() < MAX_PENDING {
+            self.state.pending.push(pending.unit, pending);
         } else {
             self.judge(&pending);
         }
@@ -166,54 +166,54 @@ impl Session<'_> {
     fn answer_request(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
         self.fold(None);
         let Some(index) = self.open_at(request) else { return };
-        let open = self.core.open.remove(index);
+        let open = self.state.open.remove(index);
         if !open.cut {
-            self.is_answered(request, at);
+            self.record_answer(request, at);
         }
         let Some(request_print) = open.print else { return };
-        let mut settled = std::mem::take(&mut self.parts.attributor.settled);
-        if let Some(relay) = self.core.enters.filter(|_| open.entered) {
+        let mut settled = std::mem::take(&mut self.parts.attributor.origins_found);
+        if let Some(relay) = self.state.enters.filter(|_| open.entered) {
             let f = &mut self.parts.attributor.forwarding;
-            let id = (self.core.id, request, open.begun);
+            let id = (self.state.id, request, open.begun);
             f.passed_on(relay, request_print, id, at, print, &mut settled);
         }
-        if let Some(relay) = self.core.leaves.filter(|_| self.core.endpoint.is_none()) {
+        if let Some(relay) = self.state.leaves.filter(|_| self.state.endpoint.is_none()) {
             let outbound = Outbound {
-                conn: self.core.id,
-                unit: self.core.unit.no,
-                service: self.core.service,
+                conn: self.state.id,
+                unit: self.state.unit.no,
+                service: self.state.service,
                 begun: open.begun,
                 answered: at,
                 reply: print,
             };
             let origins = self.parts.attributor.forwarding.leave(relay, request_print, outbound, &mut settled);
-            self.core.came_in_on(origins);
+            self.state.came_in_on(origins);
         }
-        self.parts.attributor.settled = settled;
+        self.parts.attributor.origins_found = settled;
     }
 
     /// The connection carries `protocol` on top of its own.
     fn speak(&mut self, protocol: Protocol) {
-        self.core.protocol = protocol;
-        if let Some(service) = self.core.service.and_then(|s| self.parts.map.service_mut(s)) {
+        self.state.protocol = protocol;
+        if let Some(service) = self.state.service.and_then(|s| self.parts.map.service_mut(s)) {
             service.protocol = protocol;
         }
     }
 
     /// An MCP request has been answered.
     fn end_exchange(&mut self, exchange: &Exchange) {
-        if let Some(service) = self.core.service {
+        if let Some(service) = self.state.service {
             self.parts.map.tools.note(service, exchange);
         }
-        self.exchanged(exchange);
+        self.record_exchange(exchange);
     }
 
     /// A reply came that nobody had asked for.
     fn reply_unasked(&mut self, at: Nanos) {
-        if self.core.mid_stream || self.core.disturbed {
+        if self.state.mid_stream || self.state.disturbed {
             return;
         }
-        let used = self.core.endpoint.map(|a| a.tenant);
+        let used = self.state.endpoint.map(|a| a.tenant);
         let event = Desync { site: self.site(), at, how: How::Unasked, used, owner: None };
         self.parts.detect(&RuleEvent::Desync(event), self.out);
     }
@@ -221,64 +221,64 @@ impl Session<'_> {
     /// The server told the transaction's state; idle ends the unit of work.
     fn tell_status(&mut self, at: Nanos, status: TxStatus) {
         self.fold(None);
-        self.core.ledger.status(status);
+        self.state.ledger.status(status);
         if status == TxStatus::Idle {
             self.end_unit(at);
         } else {
-            self.core.unit.held = true;
+            self.state.unit.held = true;
         }
     }
 
     /// Its decoder reads no further.
     fn end_reading(&mut self, at: Nanos, why: &'static str) {
-        self.core.unreadable = why;
+        self.state.unreadable = why;
         if why == "tls" && self.parts.ctx.settings.tls.is_some() {
             // It may be read all the same.
             return;
         }
-        self.core.astray = true;
-        self.misses(at);
+        self.state.astray = true;
+        self.record_missed(at);
     }
 
     /// Something was missed: what the connection has proved is not known any more.
     fn lose_track(&mut self, at: Nanos, why: Disturbance) {
         self.fold(None);
         *self.parts.stats.disturbances.entry(why.name()).or_default() += 1;
-        self.core.disturbed = true;
-        self.core.astray = true;
-        self.misses(at);
+        self.state.disturbed = true;
+        self.state.astray = true;
+        self.record_missed(at);
         self.may_break_habits();
-        self.core.ledger.disturb(why == Disturbance::MidStream);
-        self.abandons_all(at);
-        self.loses_jobs(at);
-        for open in self.core.open.drain(..) {
-            if let (Some(relay), Some(print), true) = (self.core.enters, open.print, open.entered) {
-                self.parts.attributor.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
+        self.state.ledger.disturb(why == Disturbance::MidStream);
+        self.abandon_requests(at);
+        self.lose_jobs(at);
+        for open in self.state.open.drain(..) {
+            if let (Some(relay), Some(print), true) = (self.state.enters, open.print, open.entered) {
+                self.parts.attributor.forwarding.close(relay, print, (self.state.id, open.request, open.begun));
             }
         }
         // Some request of the unit may be what was lost.
-        if self.core.unit.open {
-            let no = self.core.unit.no;
-            if let Some(unit) = self.core.known_unit(no) {
+        if self.state.unit.open {
+            let no = self.state.unit.no;
+            if let Some(unit) = self.state.known_unit(no) {
                 unit.contradicted = true;
             }
             // Or the end of it, and what follows is somebody else's.
-            if let Some(borrow) = &mut self.core.borrow {
+            if let Some(borrow) = &mut self.state.borrow {
                 borrow.torn = true;
             }
         }
-        if let Some(place) = self.core.leaves.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.replies.forget(self.core.id);
+        if let Some(place) = self.state.leaves.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
+            place.replies.forget(self.state.id);
             place.works.miss(at);
         }
-        self.core.unit.local = None;
-        self.core.ineffective = None;
-        for relay in [self.core.enters, self.core.leaves].into_iter().flatten() {
+        self.state.unit.local = None;
+        self.state.ineffective = None;
+        for relay in [self.state.enters, self.state.leaves].into_iter().flatten() {
             self.parts.attributor.forwarding.disturbed(relay);
         }
         self.missed_here();
         // Whoever waits on this connection has lost its evidence.
-        for mut pending in walk(self.core.pending.take_all(None)) {
+        for mut pending in walk(self.state.pending.take_all(None)) {
             pending.op.outcome = Outcome::Unknown;
             self.judge(&pending);
         }

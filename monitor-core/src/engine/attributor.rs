@@ -3,8 +3,8 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::conn::Core;
-use crate::attribute::forwarded::{Forwarding, Inbound, Relay, Settled};
+use super::conn::ConnState;
+use crate::attribute::forwarded::{Forwarding, Inbound, OriginFound, Relay};
 use crate::attribute::through::Place;
 use crate::detect::Table;
 use crate::detect::recent::Recent;
@@ -24,7 +24,7 @@ const MAX_ASKED: usize = 65_536;
 pub(super) struct Attributor {
     pub(super) forwarding: Forwarding,
     /// Requests of which it has just become known where they came from.
-    pub(super) settled: Vec<Settled>,
+    pub(super) origins_found: Vec<OriginFound>,
     /// Relays that open connections of a protocol themselves: only what enters these can be forwarded.
     relays: FxHashSet<(Relay, Protocol)>,
     /// Relays that were asked something over HTTP.
@@ -41,7 +41,7 @@ impl Default for Attributor {
     fn default() -> Self {
         Self {
             forwarding: Forwarding::default(),
-            settled: Vec::new(),
+            origins_found: Vec::new(),
             relays: FxHashSet::default(),
             asked_over_http: FxHashSet::default(),
             new_relays: Vec::new(),
@@ -53,32 +53,32 @@ impl Default for Attributor {
 
 impl Attributor {
     /// The shared process where this connection's requests come in, if it is followed.
-    pub(super) fn inbound(&self, core: &Core) -> Option<Relay> {
-        core.enters.filter(|r| self.places.contains_key(r))
+    pub(super) fn inbound(&self, state: &ConnState) -> Option<Relay> {
+        state.enters.filter(|r| self.places.contains_key(r))
     }
 
     /// The shared process that this connection works for, if it is followed and the tenant is not known anyway.
-    pub(super) fn outbound(&self, core: &Core) -> Option<Relay> {
-        core.leaves.filter(|r| core.endpoint.is_none() && self.places.contains_key(r))
+    pub(super) fn outbound(&self, state: &ConnState) -> Option<Relay> {
+        state.leaves.filter(|r| state.endpoint.is_none() && self.places.contains_key(r))
     }
 
     /// Whether anybody looks at the values of this direction. `by_value`: that basis is switched on.
-    pub(super) fn wants_values(&self, core: &Core, from: Side, by_value: bool) -> bool {
+    pub(super) fn wants_values(&self, state: &ConnState, from: Side, by_value: bool) -> bool {
         let wanted = match from {
             Side::Client => by_value,
-            Side::Server => self.inbound(core).is_some() || core.replies_matter(),
+            Side::Server => self.inbound(state).is_some() || state.replies_matter(),
         };
-        wanted && (self.inbound(core).is_some() || self.outbound(core).is_some())
+        wanted && (self.inbound(state).is_some() || self.outbound(state).is_some())
     }
 
     /// Whether HTTP requests go in here where others go out.
-    pub(super) fn is_served(&self, core: &Core) -> bool {
-        core.enters.is_some_and(|relay| self.is_relay(relay, Protocol::Http))
+    pub(super) fn is_served(&self, state: &ConnState) -> bool {
+        state.enters.is_some_and(|relay| self.is_relay(relay, Protocol::Http))
     }
 
     /// Whether HTTP requests come out here where others go in.
-    pub(super) fn is_fetched(&self, core: &Core) -> bool {
-        core.leaves.is_some_and(|relay| self.is_asked_over_http(relay))
+    pub(super) fn is_fetched(&self, state: &ConnState) -> bool {
+        state.leaves.is_some_and(|relay| self.is_asked_over_http(relay))
     }
 
     /// Bounded tables that grow with what is seen, to be counted.
@@ -131,15 +131,15 @@ impl Attributor {
         &mut self,
         relay: Relay,
         print: Fingerprint,
-        core: &Core,
+        state: &ConnState,
         (request, begun): (u64, Nanos),
         directory: &Directory,
     ) {
-        let tenant = core.endpoint.map(|a| a.tenant);
-        if tenant.is_none() && is_contradicted(core.client_workload, directory) {
-            self.doubted.insert(core.id, ());
+        let tenant = state.endpoint.map(|a| a.tenant);
+        if tenant.is_none() && is_contradicted(state.client_workload, directory) {
+            self.doubted.insert(state.id, ());
         }
-        let inbound = Inbound { conn: core.id, request, tenant, service: core.service, begun };
+        let inbound = Inbound { conn: state.id, request, tenant, service: state.service, begun };
         self.forwarding.enter(relay, print, inbound);
     }
 

@@ -2,7 +2,7 @@
 //! known to whom.
 
 use super::conn::Pending;
-use super::session::Session;
+use super::on_conn::OnConn;
 use crate::detect::{Fetched, RuleEvent, Served};
 use crate::model::{Answer, Protocol, http};
 
@@ -11,25 +11,25 @@ pub(super) fn is_http(protocol: Protocol) -> bool {
     matches!(protocol, Protocol::Http | Protocol::Mcp)
 }
 
-impl Session<'_> {
+impl OnConn<'_> {
     /// A request has come in.
-    pub(super) fn is_asked(&mut self) {
-        let Some(relay) = self.core.enters.filter(|_| is_http(self.core.protocol)) else { return };
+    pub(super) fn record_asked(&mut self) {
+        let Some(relay) = self.state.enters.filter(|_| is_http(self.state.protocol)) else { return };
         self.parts.attributor.note_asked_over_http(relay);
     }
 
     /// A request has been answered.
-    pub(super) fn fetched(&mut self, exchange: Box<http::Exchange>) {
-        if let (true, Some(by)) = (self.parts.attributor.is_fetched(self.core), self.core.client_workload) {
+    pub(super) fn record_fetched(&mut self, exchange: Box<http::Exchange>) {
+        if let (true, Some(by)) = (self.parts.attributor.is_fetched(self.state), self.state.client_workload) {
             let event = Fetched { by, exchange: &exchange };
             self.parts.detect(&RuleEvent::Fetched(&event), self.out);
         }
-        self.core.cached = self.parts.attributor.is_served(self.core).then_some(exchange);
+        self.state.cached = self.parts.attributor.is_served(self.state).then_some(exchange);
     }
 
     /// It is known for whom the operation was.
     pub(super) fn tell_served(&mut self, pending: &Pending, answer: Answer) {
-        let (Some(exchange), Some(server)) = (&pending.cached, self.core.server_workload) else { return };
+        let (Some(exchange), Some(server)) = (&pending.cached, self.state.server_workload) else { return };
         let event = Served { site: self.site(), server, exchange, answer };
         self.parts.detect(&RuleEvent::Served(&event), self.out);
     }

@@ -194,7 +194,7 @@ pub(super) const MAX_OPEN: usize = 256;
 pub(super) const MAX_USERS: usize = 32;
 
 /// What attribution, ledger and rules know of one connection.
-pub(super) struct Core {
+pub(super) struct ConnState {
     pub(super) id: ConnId,
     pub(super) protocol: Protocol,
     pub(super) service: Option<ServiceId>,
@@ -274,7 +274,7 @@ pub(super) struct Core {
     pub(super) follows: Follows,
 }
 
-impl Core {
+impl ConnState {
     pub(super) fn new(id: ConnId, client: SocketAddr, server: SocketAddr) -> Self {
         Self {
             id,
@@ -423,7 +423,7 @@ impl Core {
     }
 
     /// A request of unit `no` was settled.
-    pub(super) fn settled(&mut self, no: UnitNo, attribution: Attribution) {
+    pub(super) fn record_origin(&mut self, no: UnitNo, attribution: Attribution) {
         let Some(unit) = self.known_unit(no) else { return };
         match &mut unit.said {
             None => unit.said = Some(attribution),
@@ -448,7 +448,7 @@ pub(super) struct Conn {
     pub(super) app: App,
     /// What stands between the two.
     pub(super) encryption: Encryption,
-    pub(super) core: Core,
+    pub(super) state: ConnState,
     /// Initial sequence numbers as told when it was opened: this end's, the other's.
     pub(super) starts: Option<(u32, u32)>,
     pub(super) last_active: Nanos,
@@ -460,7 +460,7 @@ impl Conn {
     /// A thread has sent bytes of one stream side.
     pub(super) fn sent_by(&mut self, stream_side: Side, thread: Option<ThreadId>) {
         let at = usize::from(self.side(stream_side) == Side::Server);
-        if let Some(known) = self.core.threads.get_mut(at) {
+        if let Some(known) = self.state.threads.get_mut(at) {
             *known = thread;
         }
     }

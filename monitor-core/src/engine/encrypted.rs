@@ -10,9 +10,9 @@ use super::conn::{App, Conn};
 use super::feed::Delivery;
 use super::feed::tell;
 use super::index::Party;
+use super::on_conn::OnConn;
 use super::output::Output;
 use super::parts::Parts;
-use super::session::Session;
 use super::table::Table;
 use super::undecided::Undecided;
 use crate::decode::infer;
@@ -103,7 +103,7 @@ impl Conn {
     }
 
     /// Nobody reads this TLS; `n` bytes of it were counted as opaque.
-    pub(super) fn is_sealed(&mut self, n: u64, parts: &mut Parts) {
+    pub(super) fn count_sealed(&mut self, n: u64, parts: &mut Parts) {
         let why = self.sealed_for(parts);
         if matches!(self.encryption, Encryption::None) {
             self.encryption = Encryption::Unread(why);
@@ -120,11 +120,11 @@ impl Conn {
     }
 
     /// The decoder has given up: what comes may be anything.
-    pub(super) fn is_unreadable(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
-        if self.core.unreadable == "tls" {
-            self.is_sealed(0, parts);
-            self.core.astray = true;
-            Session { parts, core: &mut self.core, out }.misses(at);
+    pub(super) fn count_unreadable(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
+        if self.state.unreadable == "tls" {
+            self.count_sealed(0, parts);
+            self.state.astray = true;
+            OnConn { parts, state: &mut self.state, out }.record_missed(at);
         }
     }
 
@@ -163,10 +163,10 @@ impl Conn {
         parts: &mut Parts,
         out: &mut dyn Output,
     ) -> bool {
-        if self.core.mid_stream || !self.may_unseal(parts) {
+        if self.state.mid_stream || !self.may_unseal(parts) {
             return false;
         }
-        let decoder = infer::decoder(self.core.protocol, parts.ctx.settings.salt, false, &parts.decoders);
+        let decoder = infer::decoder(self.state.protocol, parts.ctx.settings.salt, false, &parts.decoders);
         let Some(decoder) = decoder else { return false };
         self.app = App::Decoding(decoder);
         self.begin_tls();
@@ -194,7 +194,7 @@ impl Conn {
         let mut scratch = std::mem::take(&mut parts.sealing.scratch);
         let (was_keyed, waited) = (tls.is_keyed(), tls.waits_since().is_some());
         f(&mut tls, &mut scratch, &mut Delivery { conn: self, parts: &mut *parts, out: &mut *out });
-        let id = self.core.id;
+        let id = self.state.id;
         if !was_keyed {
             self.join(&tls, parts);
         }
@@ -234,7 +234,7 @@ impl Conn {
             // It is read, and nobody here knows what it says.
             self.encryption = Encryption::None;
             self.app = App::Opaque(None);
-            parts.sealing.join.ends(self.core.id);
+            parts.sealing.join.ends(self.state.id);
             parts.stats.bytes_seen += tls.unresolved();
             parts.stats.bytes_opaque += tls.unresolved();
             self.ask(parts, out);
@@ -245,7 +245,7 @@ impl Conn {
 
     /// Secrets are to find this connection from the `ClientHello` on.
     fn join(&self, tls: &Tls, parts: &mut Parts) {
-        let id = self.core.id;
+        let id = self.state.id;
         let (Some(random), None) = (tls.random(), parts.sealing.join.handshake(id)) else { return };
         let parties = self.ends.iter().filter_map(|e| e.cgroup).map(|c| party(c, parts)).collect();
         parts.sealing.join.begins(id, Handshake { random: *random, hides_random: tls.hides_random(), parties });
@@ -259,7 +259,7 @@ impl Conn {
         parts.stats.bytes_opaque += unresolved;
         parts.counts_unread(why, unresolved);
         *parts.stats.tls_unread.entry(why).or_default() += 1;
-        parts.sealing.join.ends(self.core.id);
+        parts.sealing.join.ends(self.state.id);
         self.encryption = Encryption::Unread(why);
         let at = parts.ctx.now;
         match &self.app {
@@ -270,9 +270,9 @@ impl Conn {
                 parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
                 self.misses_the_rest(at, parts, out);
                 if let App::Decoding(decoder) = &mut self.app {
-                    tell(&mut self.core, parts, out, |sink| decoder.closed(at, sink));
+                    tell(&mut self.state, parts, out, |sink| decoder.closed(at, sink));
                 }
-                self.core.astray = true;
+                self.state.astray = true;
             }
             App::Opaque(_) => return,
         }
@@ -305,7 +305,7 @@ impl Conn {
     /// The connection has ended.
     pub(super) fn end_tls(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         let Encryption::Tls(Some(tls)) = std::mem::take(&mut self.encryption) else { return };
-        parts.sealing.join.ends(self.core.id);
+        parts.sealing.join.ends(self.state.id);
         let (n, waits) = (tls.unresolved(), tls.waits_since().is_some());
         if waits {
             *parts.stats.tls_unread.entry(Unread::NoSecret).or_default() += 1;
@@ -321,9 +321,9 @@ impl Conn {
     /// Nothing that is outstanding may end as if its end had been seen.
     fn misses_the_rest(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         let App::Decoding(decoder) = &mut self.app else { return };
-        Session { parts: &mut *parts, core: &mut self.core, out: &mut *out }.misses(at);
+        OnConn { parts: &mut *parts, state: &mut self.state, out: &mut *out }.record_missed(at);
         for from in [Side::Client, Side::Server] {
-            tell(&mut self.core, parts, out, |sink| decoder.missing(from, at, MANY, sink));
+            tell(&mut self.state, parts, out, |sink| decoder.missing(from, at, MANY, sink));
         }
     }
 }
@@ -338,9 +338,9 @@ impl Table {
         f: impl FnOnce(&mut Conn, &mut Parts, &mut dyn Output),
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let before: Option<Party> = conn.core.enters.map(Party::Enters);
+        let before: Option<Party> = conn.state.enters.map(Party::Enters);
         f(conn, parts, out);
-        let after = conn.core.enters.map(Party::Enters);
+        let after = conn.state.enters.map(Party::Enters);
         if before != after {
             self.index.update(id, &before.into_iter().collect(), &after.into_iter().collect());
         }

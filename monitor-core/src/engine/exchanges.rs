@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::session::Session;
+use super::on_conn::OnConn;
 use crate::detect::{McpUse, RuleEvent, Site};
 use crate::model::mcp::{Answered, Exchange, Method, Sender};
 use crate::model::steps::walk;
@@ -12,30 +12,30 @@ use crate::model::{Answer, Bound, Claim, OpaqueId, Scope, Slot, Strength, UnitNo
 /// Most exchanges of one connection that wait for their tenant.
 const MAX_WAITING: usize = 64;
 
-impl Session<'_> {
+impl OnConn<'_> {
     /// An exchange has ended.
-    pub(super) fn exchanged(&mut self, exchange: &Exchange) {
-        let no = self.core.unit.no;
+    pub(super) fn record_exchange(&mut self, exchange: &Exchange) {
+        let no = self.state.unit.no;
         // Its request is part of no unit of work of this connection.
         if let Some(sender) = exchange.sender {
             self.tell_answer(no, exchange, sender);
             return;
         }
         if exchange.method == Method::ToolsCall {
-            self.is_call(exchange);
+            self.record_call(exchange);
         }
-        if self.known() || self.core.borrow.is_none() || self.core.exchanges.len() >= MAX_WAITING {
+        if self.known() || self.state.borrow.is_none() || self.state.exchanges.len() >= MAX_WAITING {
             self.tell_exchange(no, exchange);
         } else {
-            self.core.exchanges.push(no, (no, exchange.clone()));
+            self.state.exchanges.push(no, (no, exchange.clone()));
         }
     }
 
     /// Tells the exchanges of unit `no`, or of all units.
     pub(super) fn tell_exchanges(&mut self, no: Option<UnitNo>) {
         let due = match no {
-            Some(no) => self.core.exchanges.take(no),
-            None => self.core.exchanges.take_all(None),
+            Some(no) => self.state.exchanges.take(no),
+            None => self.state.exchanges.take_all(None),
         };
         for (no, exchange) in walk(due) {
             self.tell_exchange(no, &exchange);
@@ -44,7 +44,7 @@ impl Session<'_> {
 
     /// An answer has come whose request `sender` had sent on another connection.
     fn tell_answer(&mut self, no: UnitNo, exchange: &Exchange, sender: Sender) {
-        let receiver = self.core.endpoint.map(|a| a.tenant);
+        let receiver = self.state.endpoint.map(|a| a.tenant);
         if receiver.is_none() || receiver == sender.by.map(|a| a.tenant) {
             self.tell_exchange(no, exchange);
             return;
@@ -82,7 +82,7 @@ impl Session<'_> {
         };
         // What it may have been given is not known.
         let unseen = exchange.answered == Answered::Unknown || exchange.answered.is_unread();
-        if let (true, Some(service)) = (unseen, self.core.service) {
+        if let (true, Some(service)) = (unseen, self.state.service) {
             let tenant = answer.attribution().map(|a| a.tenant);
             self.parts.judge.missed.unanswered(service, tenant, exchange.ended);
         }

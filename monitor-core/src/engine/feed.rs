@@ -2,12 +2,12 @@
 
 use super::again::{Again, PREFIX};
 use super::apply::Readable;
-use super::conn::{App, Conn, Core, End};
+use super::conn::{App, Conn, ConnState, End};
 use super::encrypted::Encryption;
 use super::lexicon::Words;
+use super::on_conn::OnConn;
 use super::output::{Output, Wanted};
 use super::parts::Parts;
-use super::session::Session;
 use super::table::Opened;
 use super::undecided::{MAX_FIRST, Told, Undecided, side_of};
 use super::upkeep::Kept;
@@ -31,7 +31,7 @@ impl Conn {
             stream: Reassembler::new(limits),
             app: App::Undecided(Undecided::default()),
             encryption: Encryption::None,
-            core: Core::new(id, o.local, o.peer),
+            state: ConnState::new(id, o.local, o.peer),
             starts: o.tx_start.zip(o.rx_start),
             last_active: o.at,
             kept: Kept::since(o.at),
@@ -80,18 +80,18 @@ impl Conn {
     fn orient(&mut self, client: usize, addresses_only: bool, parts: &mut Parts) {
         self.client = Some(client);
         let (Some(c), Some(s)) = (self.ends.get(client), self.ends.get(1 - client)) else { return };
-        let core = &mut self.core;
-        (core.client, core.server) = (c.addr, s.addr);
-        (core.client_workload, core.server_workload) = (c.workload, s.workload);
-        core.endpoint = by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &parts.ctx.directory);
+        let state = &mut self.state;
+        (state.client, state.server) = (c.addr, s.addr);
+        (state.client_workload, state.server_workload) = (c.workload, s.workload);
+        state.endpoint = by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &parts.ctx.directory);
         if let (Some(workload), true) = (s.workload, s.watched && s.cgroup.is_some()) {
             parts.map.learn_listener(&mut parts.ctx, s.addr, workload);
         }
-        core.enters = process(s, addresses_only);
-        core.leaves = process(c, addresses_only);
+        state.enters = process(s, addresses_only);
+        state.leaves = process(c, addresses_only);
         let shown = if c.cookie.is_some() { (c, s) } else { (s, c) };
         if let Some(cookie) = shown.0.cookie {
-            core.flow = Some((cookie, shown.0.addr, shown.1.addr));
+            state.flow = Some((cookie, shown.0.addr, shown.1.addr));
         }
     }
 
@@ -156,7 +156,7 @@ impl Conn {
             for_good = again.is_tls(side_of(index));
         }
         if tls.contains(&true) {
-            self.is_sealed(kept.held as u64, parts);
+            self.count_sealed(kept.held as u64, parts);
         }
         self.give_up((!for_good).then_some(again), parts, out);
     }
@@ -175,7 +175,7 @@ impl Conn {
             }
             Told::Opaque("tls") if again.is_tls(from) => {
                 self.app = App::Opaque(None);
-                self.is_sealed(0, parts);
+                self.count_sealed(0, parts);
                 self.ask(parts, out);
             }
             Told::Opaque(_) | Told::Nothing => {
@@ -204,29 +204,29 @@ impl Conn {
             _ => self.ends.iter().all(|e| e.start.is_some()),
         };
         self.orient(client, addresses_only, parts);
-        self.core.protocol = protocol;
-        self.core.mid_stream = !seen_from_start && beginning.is_none();
+        self.state.protocol = protocol;
+        self.state.mid_stream = !seen_from_start && beginning.is_none();
         let server_workload = self.ends.get(1 - client).and_then(|e| e.workload);
         let by_name = by_name(server_workload, &parts.ctx.directory);
-        self.core.service = Some(parts.map.service_at(&mut parts.ctx, self.core.server, by_name, protocol));
-        if self.core.endpoint.is_none()
-            && let Some(relay) = self.core.leaves
+        self.state.service = Some(parts.map.service_at(&mut parts.ctx, self.state.server, by_name, protocol));
+        if self.state.endpoint.is_none()
+            && let Some(relay) = self.state.leaves
         {
             parts.attributor.opens(relay, protocol);
         }
-        let decoder = infer::decoder(protocol, parts.ctx.settings.salt, self.core.mid_stream, &parts.decoders);
+        let decoder = infer::decoder(protocol, parts.ctx.settings.salt, self.state.mid_stream, &parts.decoders);
         let Some(decoder) = decoder else { return };
         self.app = App::Decoding(decoder);
         parts.stats.flows_decoded += 1;
         if protocol == Protocol::Http {
-            self.core.ledger.judge_per_request();
+            self.state.ledger.judge_per_request();
         }
-        if self.core.mid_stream {
+        if self.state.mid_stream {
             parts.stats.flows_mid_stream += 1;
-            if let Some(service) = self.core.service {
+            if let Some(service) = self.state.service {
                 parts.judge.missed.before(service, parts.ctx.now);
             }
-            self.core.ledger.disturb(true);
+            self.state.ledger.disturb(true);
         }
         for chunk in kept.chunks.into_iter().skip(beginning.unwrap_or(0)) {
             let n = chunk.bytes.len() as u64;
@@ -258,15 +258,15 @@ impl Conn {
         let from = self.side(side);
         let App::Decoding(decoder) = &mut self.app else { return };
         let readable =
-            tell(&mut self.core, parts, out, |sink| decoder.bytes(from, Chunk { at, bytes, ends_segment }, sink));
+            tell(&mut self.state, parts, out, |sink| decoder.bytes(from, Chunk { at, bytes, ends_segment }, sink));
         if readable == Readable::No {
-            if self.core.unreadable == "tls" && self.begins_tls_here(side, at, bytes, ends_segment, parts, out) {
+            if self.state.unreadable == "tls" && self.begins_tls_here(side, at, bytes, ends_segment, parts, out) {
                 return;
             }
-            self.is_unreadable(at, parts, out);
+            self.count_unreadable(at, parts, out);
             parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
             // Where not even one request was read, it was taken for something else than it is.
-            let never_read = self.core.unit.no == UnitNo(0);
+            let never_read = self.state.unit.no == UnitNo(0);
             let again = never_read.then(|| Again::after(&Undecided::default()));
             self.give_up(again, parts, out);
         }
@@ -283,7 +283,7 @@ impl Conn {
         }
         let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
         let anywhere = self.ends.iter().map(|end| process(end, addresses_only));
-        let known = self.client.is_some().then_some(self.core.enters);
+        let known = self.client.is_some().then_some(self.state.enters);
         for relay in known.into_iter().chain(anywhere.filter(|_| known.is_none())).flatten() {
             if let Some(place) = parts.attributor.places.get_mut(&relay) {
                 place.miss(at);
@@ -293,17 +293,17 @@ impl Conn {
 
     /// More has come. Where the place in it is lost, it may hide anything.
     fn reads_on(&self, at: Nanos, parts: &mut Parts) {
-        let core = &self.core;
-        if core.astray {
-            parts.judge.missed.on(core.service, core.endpoint.map(|a| a.tenant), core.client_workload, at);
+        let state = &self.state;
+        if state.astray {
+            parts.judge.missed.on(state.service, state.endpoint.map(|a| a.tenant), state.client_workload, at);
         }
     }
 
     /// Nobody can read this connection, for now or (`again` is `None`) for good.
     pub(super) fn give_up(&mut self, again: Option<Again>, parts: &mut Parts, out: &mut dyn Output) {
         // What was read of it before an upgrade stays what it was.
-        if again.is_some() || self.core.service.is_none() {
-            self.core.protocol = Protocol::Opaque;
+        if again.is_some() || self.state.service.is_none() {
+            self.state.protocol = Protocol::Opaque;
         }
         self.app = App::Opaque(again.map(Box::new));
         parts.stats.flows_opaque += 1;
@@ -331,8 +331,8 @@ impl Conn {
         let follows = |relay: Option<Relay>| {
             parts.ctx.settings.bases.succession && relay.is_some_and(|r| parts.attributor.places.contains_key(&r))
         };
-        let read_by_server = follows(self.core.enters) && matches!(self.app, App::Decoding(_));
-        let read_by_client = follows(self.core.leaves) && matches!(self.app, App::Decoding(_));
+        let read_by_server = follows(self.state.enters) && matches!(self.app, App::Decoding(_));
+        let read_by_client = follows(self.state.leaves) && matches!(self.app, App::Decoding(_));
         for (index, end) in self.ends.iter_mut().enumerate() {
             let sent = if index == client { requests } else { replies };
             let received = if index == client { replies } else { requests };
@@ -357,33 +357,33 @@ impl Conn {
             App::Opaque(_) => &mut parts.stats.flows_opaque,
         };
         *n = n.saturating_sub(1);
-        if self.core.mid_stream {
+        if self.state.mid_stream {
             parts.stats.flows_mid_stream = parts.stats.flows_mid_stream.saturating_sub(1);
         }
-        if let Some(relay) = self.core.enters {
-            for open in self.core.open.iter().filter(|o| o.entered) {
+        if let Some(relay) = self.state.enters {
+            for open in self.state.open.iter().filter(|o| o.entered) {
                 if let Some(print) = open.print {
-                    parts.attributor.forwarding.close(relay, print, (self.core.id, open.request, open.begun));
+                    parts.attributor.forwarding.close(relay, print, (self.state.id, open.request, open.begun));
                 }
             }
         }
         // Else it is given up here, and goes on.
         let closed = self.ends.iter().all(|e| e.cookie.is_none());
-        if !closed && !self.core.open.is_empty() {
-            Session { parts: &mut *parts, core: &mut self.core, out: &mut *out }.abandons_all(at);
+        if !closed && !self.state.open.is_empty() {
+            OnConn { parts: &mut *parts, state: &mut self.state, out: &mut *out }.abandon_requests(at);
         }
-        self.core.closing = true;
+        self.state.closing = true;
         if let App::Decoding(decoder) = &mut self.app {
-            tell(&mut self.core, parts, out, |sink| decoder.closed(at, sink));
+            tell(&mut self.state, parts, out, |sink| decoder.closed(at, sink));
         }
-        let mut session = Session { parts: &mut *parts, core: &mut self.core, out: &mut *out };
-        session.deserts_all(at);
-        session.loses_jobs(at);
-        session.look_through(at, true);
-        session.tell_exchanges(None);
-        session.tell_posts(None);
-        session.flush_all(None);
-        session.release_held(true);
+        let mut on = OnConn { parts: &mut *parts, state: &mut self.state, out: &mut *out };
+        on.desert_requests(at);
+        on.lose_jobs(at);
+        on.look_through(at, true);
+        on.tell_exchanges(None);
+        on.tell_posts(None);
+        on.flush_all(None);
+        on.release_held(true);
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -392,22 +392,22 @@ impl Conn {
             App::Decoding(d) => size_of_val(&**d) + d.memory(),
             App::Opaque(again) => again.as_ref().map_or(0, |a| size_of::<Again>() + a.kept.held),
         };
-        app + self.encryption.memory() + self.stream.memory() + self.core.memory()
+        app + self.encryption.memory() + self.stream.memory() + self.state.memory()
     }
 }
 
 /// Lets a decoder tell what happened on a connection, and applies it.
 pub(super) fn tell(
-    core: &mut Core,
+    state: &mut ConnState,
     parts: &mut Parts,
     out: &mut dyn Output,
     decode: impl FnOnce(&mut Emitter<'_>),
 ) -> Readable {
     let mut events = std::mem::take(&mut parts.events);
-    let protocol = core.protocol;
-    let mut lexicon = Words { parts: &mut *parts, core: &*core, protocol };
+    let protocol = state.protocol;
+    let mut lexicon = Words { parts: &mut *parts, state: &*state, protocol };
     decode(&mut Emitter { lexicon: &mut lexicon, events: &mut events });
-    let readable = Session { parts: &mut *parts, core, out }.apply_all(&mut events);
+    let readable = OnConn { parts: &mut *parts, state, out }.apply_all(&mut events);
     parts.events = events;
     readable
 }
@@ -496,12 +496,12 @@ impl Delivery<'_> {
         let from = self.conn.side(from);
         match &mut self.conn.app {
             App::Decoding(decoder) => {
-                let core = &mut self.conn.core;
+                let state = &mut self.conn.state;
                 // What the decoder asked for and did not get; the rest nobody wanted.
                 if kind == Missing::Gap || decoder.appetite(from) == Appetite::Everything {
-                    Session { parts: &mut *self.parts, core: &mut *core, out: &mut *self.out }.misses(at);
+                    OnConn { parts: &mut *self.parts, state: &mut *state, out: &mut *self.out }.record_missed(at);
                 }
-                tell(core, self.parts, self.out, |sink| decoder.missing(from, at, n, sink));
+                tell(state, self.parts, self.out, |sink| decoder.missing(from, at, n, sink));
             }
             App::Undecided(_) => {
                 // What is left cannot be read from its start any more.

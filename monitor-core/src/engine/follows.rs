@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::conn::Pending;
 use super::lookups;
-use super::session::Session;
+use super::on_conn::OnConn;
 use super::timers::{Due, HOLD_READ};
 use crate::ledger::Standing;
 use crate::model::{Bound, Claim, Nanos, Slot, Sym, TenantId, UnitNo};
@@ -144,17 +144,17 @@ impl Follows {
     }
 }
 
-impl Session<'_> {
+impl OnConn<'_> {
     /// What has become of a read of `tenant`'s, of that order among the connection's uses.
     pub(super) fn fate(&self, order: u32, tenant: TenantId) -> Fate {
-        let follows = &self.core.follows;
+        let follows = &self.state.follows;
         if order <= follows.forgotten {
             return Fate::Unclear;
         }
         let service = self.service();
         for follow in follows.all.iter().filter(|f| f.order >= order) {
             let Some(bound) = follow.bound else { return Fate::Unclear };
-            let author = || self.core.known_for(bound.unit).map(|a| a.tenant);
+            let author = || self.state.known_for(bound.unit).map(|a| a.tenant);
             let named = match bound.claim {
                 Claim::Tenant(t) => Some(t),
                 Claim::Opaque(id) => self.parts.learned.alias(service, id, Some(tenant)).or_else(author),
@@ -176,17 +176,17 @@ impl Session<'_> {
 
     /// Holds a read until it is known what follows. Gives it back if there is no room.
     pub(super) fn hold(&mut self, tenant: TenantId, pending: &Pending) -> bool {
-        if self.core.follows.held.len() >= MAX_HELD {
+        if self.state.follows.held.len() >= MAX_HELD {
             return false;
         }
-        self.core.follows.held.push_back((tenant, pending.clone()));
-        self.parts.timers.set(self.parts.ctx.now + HOLD_READ, Due::ReleaseReads(self.core.id));
+        self.state.follows.held.push_back((tenant, pending.clone()));
+        self.parts.timers.set(self.parts.ctx.now + HOLD_READ, Due::ReleaseReads(self.state.id));
         true
     }
 
     /// Notes a read that was judged without waiting: it may turn out to be a look-up, from which is learned.
     pub(super) fn learn_later(&mut self, tenant: TenantId, pending: &Pending) {
-        let all = &mut self.core.follows.learned_from;
+        let all = &mut self.state.follows.learned_from;
         if all.len() >= MAX_HELD {
             all.pop_front();
         }
@@ -195,7 +195,7 @@ impl Session<'_> {
 
     /// Something has followed: reads that wait for it are judged.
     pub(super) fn something_followed(&mut self) {
-        for (tenant, pending) in std::mem::take(&mut self.core.follows.learned_from) {
+        for (tenant, pending) in std::mem::take(&mut self.state.follows.learned_from) {
             let order = pending.view.as_ref().map_or(0, |v| v.order);
             if let Fate::Bound(_) = self.fate(order, tenant) {
                 let service = self.service();
@@ -207,7 +207,7 @@ impl Session<'_> {
 
     /// Data was used for `tenant`: what others have read before was not followed by a binding of theirs.
     pub(super) fn used_by(&mut self, tenant: TenantId, order: u32) {
-        self.core.follows.learned_from.retain(|(t, _)| *t == tenant);
+        self.state.follows.learned_from.retain(|(t, _)| *t == tenant);
         self.release(|reader, pending, fate| match fate {
             Fate::Open => {
                 let before = pending.view.as_ref().is_some_and(|v| v.order < order);
@@ -219,10 +219,10 @@ impl Session<'_> {
 
     /// Something was missed on this connection.
     pub(super) fn missed_here(&mut self) {
-        let order = self.core.ledger.order();
-        self.core.follows.missed(order);
-        self.core.follows.learned_from.clear();
-        if let Some(service) = self.core.service {
+        let order = self.state.ledger.order();
+        self.state.follows.missed(order);
+        self.state.follows.learned_from.clear();
+        if let Some(service) = self.state.service {
             self.parts.learned.lookups.missed(service);
         }
         self.release(|_, _, fate| Some(if fate == Fate::Open { Fate::Unclear } else { fate }));
@@ -239,14 +239,14 @@ impl Session<'_> {
 
     /// Judges what is held and whose fate `decides` knows, oldest first.
     fn release(&mut self, decides: impl Fn(TenantId, &Pending, Fate) -> Option<Fate>) {
-        if self.core.follows.held.is_empty() {
+        if self.state.follows.held.is_empty() {
             return;
         }
-        for (tenant, pending) in std::mem::take(&mut self.core.follows.held) {
+        for (tenant, pending) in std::mem::take(&mut self.state.follows.held) {
             let fate = self.fate(pending.view.as_ref().map_or(0, |v| v.order), tenant);
             match decides(tenant, &pending, fate) {
                 Some(fate) => self.judge_held(&pending, fate),
-                None => self.core.follows.held.push_back((tenant, pending)),
+                None => self.state.follows.held.push_back((tenant, pending)),
             }
         }
     }

@@ -6,8 +6,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::conn::{Core, Pending};
-use super::session::Session;
+use super::conn::{ConnState, Pending};
+use super::on_conn::OnConn;
 use crate::ledger::{Certainty, View};
 use crate::model::{
     Attribution, Basis, Fingerprint, Nanos, Outcome, Protocol, ServiceId, Sym, TenantId, Verdict, WorkloadId,
@@ -81,7 +81,7 @@ impl Habits {
     }
 }
 
-impl Core {
+impl ConnState {
     fn client_of_habits(&self) -> Option<Client> {
         // One tenant's own process is no pool for several.
         let shared = self.protocol == Protocol::Postgres && self.endpoint.is_none();
@@ -90,10 +90,10 @@ impl Core {
     }
 }
 
-impl Session<'_> {
+impl OnConn<'_> {
     /// Something of this connection was missed.
     pub(super) fn may_break_habits(&mut self) {
-        if let Some(client) = self.core.client_of_habits() {
+        if let Some(client) = self.state.client_of_habits() {
             self.parts.learned.habits.missed(client);
         }
     }
@@ -108,9 +108,9 @@ impl Session<'_> {
         verdict: Verdict,
     ) -> Option<u64> {
         let table = pending.op.target;
-        let client = self.core.client_of_habits().filter(|_| table != Sym::EMPTY)?;
+        let client = self.state.client_of_habits().filter(|_| table != Sym::EMPTY)?;
         // What a pooler passes on is judged where it came in.
-        if self.core.attribution_of(pending.unit).is_some() {
+        if self.state.attribution_of(pending.unit).is_some() {
             return None;
         }
         let whole = view.certainty == Certainty::Whole && pending.op.outcome == Outcome::Ok;
@@ -123,7 +123,7 @@ impl Session<'_> {
             (false, _) if whole => return None,
             _ => {}
         }
-        if whole && self.core.first_data == Some(pending.unit) {
+        if whole && self.state.first_data == Some(pending.unit) {
             return self
                 .parts
                 .learned
@@ -138,12 +138,12 @@ impl Session<'_> {
     /// Nothing was bound on the connection before those were answered whom the operation was for.
     fn went_unbound(&self, pending: &Pending, whom: Option<Attribution>) -> bool {
         let known = whom.is_some_and(|a| a.basis != Basis::ForwardedContent);
-        if !known || self.core.mid_stream || self.core.disturbed {
+        if !known || self.state.mid_stream || self.state.disturbed {
             return false;
         }
-        let place = self.core.leaves.and_then(|r| self.parts.attributor.places.get(&r));
-        let (Some(place), Some(through)) = (place, self.core.through_of(pending.unit)) else { return false };
-        let ended = |over: Option<Nanos>| over.is_some_and(|at| self.core.first_bind.is_none_or(|bind| at < bind));
+        let place = self.state.leaves.and_then(|r| self.parts.attributor.places.get(&r));
+        let (Some(place), Some(through)) = (place, self.state.through_of(pending.unit)) else { return false };
+        let ended = |over: Option<Nanos>| over.is_some_and(|at| self.state.first_bind.is_none_or(|bind| at < bind));
         !through.requests.is_empty()
             && through.requests.iter().all(|key| ended(place.request(*key).and_then(|r| r.ended)))
     }

@@ -30,7 +30,7 @@ impl Conn {
     pub(super) fn parties(&self) -> Parties {
         let ends = self.ends.iter().flat_map(|e| [e.cgroup.map(Party::Cgroup), e.workload.map(Party::Workload)]);
         let mut all = Parties::new();
-        for party in ends.chain([self.core.enters.map(Party::Enters)]).flatten() {
+        for party in ends.chain([self.state.enters.map(Party::Enters)]).flatten() {
             if !all.contains(&party) {
                 all.push(party);
             }

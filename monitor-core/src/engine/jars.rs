@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::conn::Pending;
-use super::session::Session;
+use super::on_conn::OnConn;
 use crate::detect::recent::Recent;
 use crate::detect::{RuleEvent, SessionUse, Site};
 use crate::model::cookies::{Cookie, Cookies, Crossing};
@@ -222,7 +222,7 @@ impl Jars {
     }
 }
 
-impl Session<'_> {
+impl OnConn<'_> {
     /// What the cookies of its request and answer make of an operation.
     pub(super) fn with_cookies(&self, op: &Operation, cookies: &Cookies) -> Operation {
         let (service, jars) = (self.service(), &self.parts.learned.jars);
@@ -241,7 +241,7 @@ impl Session<'_> {
 
     /// Whose the cookies of an operation are, and whom it was for.
     pub(super) fn tell_cookies(&mut self, pending: &Pending, answer: Answer) {
-        let (Some(cookies), Some(service)) = (&pending.cookies, self.core.service) else { return };
+        let (Some(cookies), Some(service)) = (&pending.cookies, self.state.service) else { return };
         let op = &pending.op;
         let request = Request {
             by: answer.attribution().filter(|_| op.outcome == Outcome::Ok),
@@ -261,7 +261,7 @@ impl Session<'_> {
         }
         let found = self.parts.learned.jars.note(service, cookies, &request);
         // What was set for somebody is that one's until it is used otherwise.
-        if let Some((tenant, class)) = self.core.known_without_bindings(pending.unit)
+        if let Some((tenant, class)) = self.state.known_without_bindings(pending.unit)
             && class > EvidenceClass::Inferred
         {
             for set in cookies.set.iter().filter(|s| s.is_session()) {

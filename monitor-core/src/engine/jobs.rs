@@ -2,8 +2,8 @@
 
 use super::conn::Pending;
 use super::messages::Origin;
+use super::on_conn::OnConn;
 use super::open_jobs::OpenJob;
-use super::session::Session;
 use super::timers::{Due, LINGER};
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::{RequestKey, Whom};
@@ -31,28 +31,28 @@ fn broker(service: ServiceId, protocol: Protocol) -> u32 {
     if protocol == Protocol::Kafka { u32::MAX } else { service.0 }
 }
 
-impl Session<'_> {
+impl OnConn<'_> {
     /// Something happened to a message.
-    pub(super) fn of_queue(&mut self, event: QueueEvent) {
+    pub(super) fn queue_event(&mut self, event: QueueEvent) {
         match event {
             // What libraries tell their own workers is no job, and belongs to nobody.
             QueueEvent::Published(m) if m.chore => {}
             QueueEvent::Delivered(d) if d.message.chore => {}
             QueueEvent::Published(m) => self.published(m),
             QueueEvent::Delivered(d) => self.delivered(d),
-            QueueEvent::Settled(s) => self.settled_job(s),
+            QueueEvent::Settled(s) => self.end_job_of(s),
             QueueEvent::Passed(p) => self.passed(p),
         }
     }
 
     fn broker(&self) -> u32 {
-        broker(self.service(), self.core.protocol)
+        broker(self.service(), self.state.protocol)
     }
 
     fn published(&mut self, m: Message) {
-        let no = self.core.unit.no;
+        let no = self.state.unit.no;
         // Units end in order: if this one is over, it was the last.
-        let waits = self.core.borrow.is_some() || self.core.borrows.back().is_some_and(|lent| lent.no == no);
+        let waits = self.state.borrow.is_some() || self.state.borrows.back().is_some_and(|lent| lent.no == no);
         let broker = self.broker();
         let entry = match self.parts.queues.messages.find(broker, &m, false) {
             // Its delivery was quicker.
@@ -66,9 +66,9 @@ impl Session<'_> {
                 entry
             }
         };
-        self.parts.queues.messages.is_published(entry);
-        if waits && !self.known() && m.proved.is_none() && self.core.posts.len() < MAX_WAITING {
-            self.core.posts.push(no, (no, entry, m));
+        self.parts.queues.messages.record_published(entry);
+        if waits && !self.known() && m.proved.is_none() && self.state.posts.len() < MAX_WAITING {
+            self.state.posts.push(no, (no, entry, m));
         } else {
             self.tell_post(no, entry, &m);
         }
@@ -77,8 +77,8 @@ impl Session<'_> {
     /// Tells the publications of unit `no`, or of all units.
     pub(super) fn tell_posts(&mut self, no: Option<UnitNo>) {
         let due = match no {
-            Some(no) => self.core.posts.take(no),
-            None => self.core.posts.take_all(None),
+            Some(no) => self.state.posts.take(no),
+            None => self.state.posts.take_all(None),
         };
         for (no, entry, m) in walk(due) {
             self.tell_post(no, entry, &m);
@@ -117,7 +117,7 @@ impl Session<'_> {
             Answer::Unknown => {}
             known => return known,
         }
-        let view = self.core.ledger.bindings(Strength::V3);
+        let view = self.state.ledger.bindings(Strength::V3);
         let credential = view.iter().find_map(|b| match b.claim {
             Claim::Tenant(t) => Some(t),
             _ => None,
@@ -136,7 +136,7 @@ impl Session<'_> {
             if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
                 place.identified(key, origin.whom);
             }
-            self.parts.is_worked_at(relay, origin);
+            self.parts.record_work_at(relay, origin);
         }
         for handed in later {
             let event = Handed { origin: origin.attribution(), ..handed };
@@ -169,7 +169,7 @@ impl Session<'_> {
         if origin == Origin::NOBODY {
             origin = own_word;
         }
-        let place = self.core.leaves.filter(|_| self.core.endpoint.is_none());
+        let place = self.state.leaves.filter(|_| self.state.endpoint.is_none());
         let before = match entry.and_then(|no| self.parts.queues.messages.get_mut(no)) {
             Some(e) => {
                 let before = e.to.contains(&place);
@@ -183,7 +183,7 @@ impl Session<'_> {
         let again = d.again || before;
         let waited =
             entry.and_then(|no| self.parts.queues.messages.get(no)).filter(|e| e.published).map(|e| m.at.since(e.at));
-        let consumer = self.core.endpoint;
+        let consumer = self.state.endpoint;
         let event = Handed {
             site: self.site(),
             at: m.at,
@@ -207,8 +207,8 @@ impl Session<'_> {
             self.parts.detect(&RuleEvent::Handed(&event), self.out);
         }
         if let Some(relay) = place {
-            self.parts.is_worked_at(relay, origin);
-            let verb = self.core.delivered_by;
+            self.parts.record_work_at(relay, origin);
+            let verb = self.state.delivered_by;
             let job = Job {
                 service,
                 queue: m.queue,
@@ -218,25 +218,25 @@ impl Session<'_> {
                 again,
                 keyed: m.idempotency.is_some(),
             };
-            self.opens_job(relay, &d, job, origin, entry);
+            self.open_job(relay, &d, job, origin, entry);
         }
     }
 
-    fn opens_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
+    fn open_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
         let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
-        let no = DELIVERED | (self.core.n_jobs + 1);
+        let no = DELIVERED | (self.state.n_jobs + 1);
         let open = OpenJob { handle: d.handle, no, at: job.at, message: entry };
         // What nobody confirms is not followed by its confirmation.
         let how = if d.awaits_ack { d.confirmed } else { Confirmed::Here };
-        let followed = self.parts.queues.elsewhere.delivered(relay, how, self.core.id, open);
-        if followed.is_err() || self.core.jobs.len() >= MAX_JOBS {
+        let followed = self.parts.queues.elsewhere.delivered(relay, how, self.state.id, open);
+        if followed.is_err() || self.state.jobs.len() >= MAX_JOBS {
             place.miss(job.at);
             return;
         }
-        self.core.n_jobs += 1;
-        let key = (self.core.id, no);
-        place.arrived(key, origin.whom, self.core.protocol, job.at);
-        place.is_job(key, job, !d.awaits_ack);
+        self.state.n_jobs += 1;
+        let key = (self.state.id, no);
+        place.arrived(key, origin.whom, self.state.protocol, job.at);
+        place.record_job(key, job, !d.awaits_ack);
         for trace in &d.message.traces {
             place.carries_trace(key, *trace);
         }
@@ -251,35 +251,35 @@ impl Session<'_> {
         }
         if d.awaits_ack {
             if followed == Ok(false) {
-                self.core.jobs.push(open);
+                self.state.jobs.push(open);
             }
         } else {
             self.parts.timers.set(job.at + LINGER, Due::JobOver(relay, key));
         }
     }
 
-    fn settled_job(&mut self, s: Settled) {
-        let here = self.core.jobs.take(s.handle);
-        let found = match (here, self.core.leaves.filter(|_| self.core.endpoint.is_none())) {
-            (Some(job), _) => Some((self.core.id, job)),
+    fn end_job_of(&mut self, s: Settled) {
+        let here = self.state.jobs.take(s.handle);
+        let found = match (here, self.state.leaves.filter(|_| self.state.endpoint.is_none())) {
+            (Some(job), _) => Some((self.state.id, job)),
             (None, Some(worker)) => self.parts.queues.elsewhere.settled(worker, s.handle),
             (None, None) => None,
         };
         if let Some((conn, open)) = found {
-            self.ends_job((conn, open.no), open, s.at, s.how);
+            self.end_job((conn, open.no), open, s.at, s.how);
         }
     }
 
     /// A reader of a log has told how far it has come.
     fn passed(&mut self, p: Passed) {
-        let Some(reader) = self.core.leaves.filter(|_| self.core.endpoint.is_none()) else { return };
+        let Some(reader) = self.state.leaves.filter(|_| self.state.endpoint.is_none()) else { return };
         for (conn, open) in walk(self.parts.queues.elsewhere.passed(reader, p.to)) {
-            self.ends_job((conn, open.no), open, p.at, Settlement::Done);
+            self.end_job((conn, open.no), open, p.at, Settlement::Done);
         }
     }
 
-    fn ends_job(&mut self, key: RequestKey, open: OpenJob, at: Nanos, how: Settlement) {
-        let thread = self.core.threads[0];
+    fn end_job(&mut self, key: RequestKey, open: OpenJob, at: Nanos, how: Settlement) {
+        let thread = self.state.threads[0];
         let origin =
             open.message.and_then(|no| self.parts.queues.messages.get(no)).and_then(|e| e.origin.attribution());
         let event = Ended { site: self.site(), begun: open.at, at, how, origin };
@@ -291,7 +291,7 @@ impl Session<'_> {
             // What was confirmed is not delivered again: the same content is another message from now on.
             self.parts.queues.messages.forget(no);
         }
-        let Some(relay) = self.core.leaves else { return };
+        let Some(relay) = self.state.leaves else { return };
         let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
         let over = place.confirmed(key, at, thread) || how != Settlement::Done;
         if over {
@@ -303,17 +303,17 @@ impl Session<'_> {
     }
 
     /// The connection that the jobs came on is of no use any more: how they end will not be seen.
-    pub(super) fn loses_jobs(&mut self, at: Nanos) {
-        let relay = self.core.leaves;
-        for open in walk(self.core.jobs.take_all()) {
+    pub(super) fn lose_jobs(&mut self, at: Nanos) {
+        let relay = self.state.leaves;
+        for open in walk(self.state.jobs.take_all()) {
             if let Some(place) = relay.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-                place.abandoned((self.core.id, open.no), at);
+                place.abandoned((self.state.id, open.no), at);
             }
         }
-        if self.core.n_jobs > 0 {
-            for (reader, open) in walk(self.parts.queues.elsewhere.lost(self.core.id)) {
+        if self.state.n_jobs > 0 {
+            for (reader, open) in walk(self.parts.queues.elsewhere.lost(self.state.id)) {
                 if let Some(place) = self.parts.attributor.places.get_mut(&reader) {
-                    place.abandoned((self.core.id, open.no), at);
+                    place.abandoned((self.state.id, open.no), at);
                 }
             }
         }
@@ -321,8 +321,8 @@ impl Session<'_> {
 
     /// The job that unit `no` is part of the work on; `None` where that is not known.
     pub(super) fn job_of(&self, no: UnitNo) -> Option<JobWork> {
-        let through = self.core.through_of(no).filter(|t| !t.torn)?;
-        let place = self.parts.attributor.places.get(&self.core.leaves?)?;
+        let through = self.state.through_of(no).filter(|t| !t.torn)?;
+        let place = self.parts.attributor.places.get(&self.state.leaves?)?;
         let settled = through.settled.map(|a| (a.basis, a.tenant));
         let (basis, tenant) = settled.or_else(|| through.votes.first().copied())?;
         if through.votes.iter().any(|(_, t)| *t != tenant) {
@@ -349,7 +349,7 @@ impl Session<'_> {
             return;
         }
         let Some(work) = self.job_of(pending.unit) else { return };
-        let named = self.core.through_of(pending.unit).map(|t| t.named.clone()).unwrap_or_default();
+        let named = self.state.through_of(pending.unit).map(|t| t.named.clone()).unwrap_or_default();
         let event = Checked { work, at: pending.op.ended, named };
         self.parts.detect(&RuleEvent::Checked(&event), self.out);
     }
@@ -357,7 +357,7 @@ impl Session<'_> {
 
 impl super::parts::Parts {
     /// A job of this origin is worked on at `relay`.
-    fn is_worked_at(&mut self, relay: Relay, origin: Origin) {
+    fn record_work_at(&mut self, relay: Relay, origin: Origin) {
         if let (Relay::Workload(worker), Whom::Tenant(tenant, _)) = (relay, origin.whom) {
             self.map.works_for(worker, tenant);
         }

@@ -6,7 +6,8 @@ use super::attributor::is_contradicted;
 use super::conn::{CameIn, LocalBind, MAX_USERS, Pending};
 use super::follows::Fate;
 use super::lookups::{self, Kind};
-use super::session::Session;
+use super::map::ServiceUse;
+use super::on_conn::OnConn;
 use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
 use crate::ledger::{Owner, Question, Standing, View, judge};
 use crate::model::{
@@ -57,17 +58,17 @@ fn is_of_connection(slot: Slot) -> bool {
     !matches!(slot, Slot::Credential | Slot::Marker | Slot::Schema)
 }
 
-impl Session<'_> {
+impl OnConn<'_> {
     /// A request has been answered: where each proves itself anew and the connection is one tenant's own, what was missed
     /// before can hide neither another's use nor a binding, and what comes is known as on a new connection.
     pub(super) fn may_begin_again(&mut self, op: &Operation) {
-        let Some(service) = self.core.service else { return };
+        let Some(service) = self.state.service else { return };
         let certain = op.kind == OpKind::Data && op.outcome != Outcome::Unknown;
         if certain
-            && self.core.endpoint.is_some()
-            && !self.parts.learned.binds_sessions(self.core.client_workload, service)
+            && self.state.endpoint.is_some()
+            && !self.parts.learned.binds_sessions(self.state.client_workload, service)
         {
-            self.core.ledger.begins_again();
+            self.state.ledger.begins_again();
         }
     }
 
@@ -82,17 +83,17 @@ impl Session<'_> {
     /// Whose the operation's credential is, by what is known without it.
     fn learn_credential(&mut self, pending: &Pending) {
         let Some(credential) = pending.op.credential.filter(|_| pending.op.outcome == Outcome::Ok) else { return };
-        if let Some((tenant, class)) = self.core.known_without_bindings(pending.unit) {
+        if let Some((tenant, class)) = self.state.known_without_bindings(pending.unit) {
             self.parts.learned.owners.learn(OpaqueId(credential.0), tenant, class);
         }
-        if let Some(own) = self.core.endpoint {
+        if let Some(own) = self.state.endpoint {
             self.parts.learned.owners.presented(OpaqueId(credential.0), own.tenant);
         }
     }
 
     /// Whether it is already known for whom the current unit is.
     pub(super) fn known(&self) -> bool {
-        self.core.endpoint.is_some()
+        self.state.endpoint.is_some()
     }
 
     /// Counts and hands out an operation that needs no verdict.
@@ -101,18 +102,19 @@ impl Session<'_> {
         if op.kind == OpKind::Publish && op.outcome != Outcome::Error {
             // A queue is used by whoever publishes to it; a verdict is due on the message, not on the connection.
             let (service, tenant) = (self.service(), answer.attribution().map(|a| a.tenant));
-            let credential = self.core.session.map(|s| (s.user, s.database));
-            let client = self.core.client_workload;
-            self.parts.map.note_use(&self.parts.ctx, service, client, tenant, Verdict::None, credential, op.ended);
+            let credential = self.state.session.map(|s| (s.user, s.database));
+            let client = self.state.client_workload;
+            let used = ServiceUse { client, tenant, verdict: Verdict::None, credential, at: op.ended };
+            self.parts.map.note_use(&self.parts.ctx.directory, service, used);
         }
-        self.parts.note_operation(self.core, pending, answer, Verdict::None, self.out);
+        self.parts.note_operation(self.state, pending, answer, Verdict::None, self.out);
     }
 
     /// Whether it is contradicted whose the client is: this connection's, or one whose request a relay may have passed on
     /// here.
     fn in_doubt(&self, unit: UnitNo) -> bool {
-        let Some(known) = self.core.units.iter().rev().find(|u| u.no == unit) else {
-            return is_contradicted(self.core.client_workload, &self.parts.ctx.directory);
+        let Some(known) = self.state.units.iter().rev().find(|u| u.no == unit) else {
+            return is_contradicted(self.state.client_workload, &self.parts.ctx.directory);
         };
         let doubted = |origin: &ConnId| self.parts.attributor.is_doubted(*origin);
         let passed_on = match (&known.came_in, known.said.filter(|_| !known.contradicted).and_then(|a| a.client)) {
@@ -120,7 +122,7 @@ impl Session<'_> {
             (CameIn::OneOf(origins), None) => origins.iter().any(|(origin, _)| doubted(origin)),
             (CameIn::Anywhere | CameIn::Broken, None) => self.parts.attributor.doubts_any(),
         };
-        passed_on || is_contradicted(self.core.client_workload, &self.parts.ctx.directory)
+        passed_on || is_contradicted(self.state.client_workload, &self.parts.ctx.directory)
     }
 
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
@@ -138,7 +140,7 @@ impl Session<'_> {
         let own = of_its_own(op, pending.unit);
         let Some(view) = &pending.view else {
             // What a worker takes and gives back is not for whom it happens to work at the moment.
-            let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.core.endpoint.is_none();
+            let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.state.endpoint.is_none();
             let answer = if of_queue { Answer::Unknown } else { self.answer(pending.unit, op.begun, &own, &own) };
             self.tell(pending, answer);
             self.tell_keys(pending, answer);
@@ -169,7 +171,7 @@ impl Session<'_> {
         let service = self.service();
         let minimum = self.minimum();
         // Where two took part in it, one of them may have bound it and the other gone on.
-        let torn = self.core.through_of(pending.unit).is_some_and(|t| t.torn);
+        let torn = self.state.through_of(pending.unit).is_some_and(|t| t.torn);
         let fresh = |b: &Bound| !torn && b.unit == pending.unit && b.strength >= minimum;
         let (ruling, other) = match answer {
             Answer::Tenant(a) => {
@@ -204,11 +206,11 @@ impl Session<'_> {
         let attribution = answer.attribution();
         let tenant = attribution.map(|a| a.tenant);
         if let Some(tenant) = tenant {
-            if self.core.last_user.is_some_and(|last| last != tenant) {
+            if self.state.last_user.is_some_and(|last| last != tenant) {
                 let key = (service, pending.protocol, ruling.verdict);
                 *self.parts.stats.switches.entry(key).or_default() += 1;
             }
-            self.core.last_user = Some(tenant);
+            self.state.last_user = Some(tenant);
         }
         if let Some(a) = attribution {
             match ruling.learned {
@@ -221,24 +223,18 @@ impl Session<'_> {
             self.note_user(op, view, a);
         }
         self.learn_credential(pending);
-        let credential = self.core.session.map(|s| (s.user, s.database));
-        self.parts.map.note_use(
-            &self.parts.ctx,
-            service,
-            self.core.client_workload,
-            tenant,
-            ruling.verdict,
-            credential,
-            op.ended,
-        );
-        self.parts.note_operation(self.core, pending, answer, ruling.verdict, self.out);
+        let credential = self.state.session.map(|s| (s.user, s.database));
+        let client = self.state.client_workload;
+        let used = ServiceUse { client, tenant, verdict: ruling.verdict, credential, at: op.ended };
+        self.parts.map.note_use(&self.parts.ctx.directory, service, used);
+        self.parts.note_operation(self.state, pending, answer, ruling.verdict, self.out);
 
         self.uncover(op, answer, &ruling);
         let live = view
             .live
             .iter()
             .map(|b| {
-                let by = self.core.known_for(b.unit);
+                let by = self.state.known_for(b.unit);
                 LiveBinding { bound: *b, author: by.map(|a| a.tenant), client: by.and_then(|a| a.client) }
             })
             .collect();
@@ -264,7 +260,7 @@ impl Session<'_> {
             unit,
             otherwise_bound,
         };
-        if let (Some(cause), Some(service)) = (&event.cause, self.core.service) {
+        if let (Some(cause), Some(service)) = (&event.cause, self.state.service) {
             self.parts.map.downstream.note(cause.service, cause.name, service, event.scoped().ok());
         }
         self.parts.detect(&RuleEvent::Use(&event), self.out);
@@ -288,7 +284,7 @@ impl Session<'_> {
 
     /// The database that the connection was opened with, as a value that may be some tenant's.
     fn chosen_at_start(&self) -> Option<Bound> {
-        let start = self.core.session.filter(|_| self.core.endpoint.is_none())?;
+        let start = self.state.session.filter(|_| self.state.endpoint.is_none())?;
         Some(Bound {
             slot: Slot::Database,
             claim: Claim::Chosen(OpaqueId(start.database.0)),
@@ -302,8 +298,8 @@ impl Session<'_> {
     /// Whether a value was chosen for this very operation, and not left behind by another.
     fn is_chosen_for(&self, bound: &Bound, pending: &Pending, view: &View) -> bool {
         match bound.scope {
-            Scope::Startup => self.core.users.is_empty(),
-            _ => bound.unit == pending.unit || self.core.follows.is_first_after(bound, view.order),
+            Scope::Startup => self.state.users.is_empty(),
+            _ => bound.unit == pending.unit || self.state.follows.is_first_after(bound, view.order),
         }
     }
 
@@ -369,7 +365,7 @@ impl Session<'_> {
     /// they are.
     fn may_name_own_schemas(&self, order: u32, tenant: TenantId) -> bool {
         let unsure = |b: Bound| self.parts.learned.selectors.standing(self.service(), &b, tenant) == Standing::Unsure;
-        self.core.follows.names_schemas && self.core.follows.schema_before(order).is_none_or(unsure)
+        self.state.follows.names_schemas && self.state.follows.schema_before(order).is_none_or(unsure)
     }
 
     /// A read may be a look-up of the tenant that is bound next ([`super::lookups`]): then that settles its verdict.
@@ -402,7 +398,7 @@ impl Session<'_> {
         // The look-up of a session notes that it was used: no use of what was left there either, but not sure to be none.
         let touches = lookups::writes(op)
             && (self.parts.learned.lookups.is_looked_up(service, op)
-                || self.core.follows.holds_read_of(op.target, a.tenant));
+                || self.state.follows.holds_read_of(op.target, a.tenant));
         if !lookups::reads(op) {
             if open_to_doubt && first && op.tables.is_some_and(|t| t.writes) {
                 self.parts.learned.lookups.wrote_unbound(service, op);
@@ -411,8 +407,8 @@ impl Session<'_> {
                 return Some(ruling);
             }
         }
-        let of = |unit| self.core.known_for(unit).map(|a| a.tenant);
-        let amid = touches || self.core.follows.is_amid(view.order, a.tenant, of);
+        let of = |unit| self.state.known_for(unit).map(|a| a.tenant);
+        let amid = touches || self.state.follows.is_amid(view.order, a.tenant, of);
         if amid && first && !touches {
             self.parts.learned.lookups.read_amid(service, op);
         }
@@ -438,7 +434,7 @@ impl Session<'_> {
                 })
             }
             // A connection that nobody ever binds may be there for look-ups alone, and its tenants be bound elsewhere.
-            Fate::Not if !self.core.follows.ever_bound => Some(unknown),
+            Fate::Not if !self.state.follows.ever_bound => Some(unknown),
             Fate::Unclear => Some(unknown),
             Fate::Not | Fate::Open => Some(ruling),
         }
@@ -465,7 +461,7 @@ impl Session<'_> {
             self.parts.learned.lookups.bound_by(service, bound.slot);
         }
         // What was left behind for the same tenant may meet its next look-up.
-        if bound.unit == pending.unit || self.core.follows.is_first_after(bound, view.order) {
+        if bound.unit == pending.unit || self.state.follows.is_first_after(bound, view.order) {
             self.parts.learned.lookups.used_bound(service, op);
         }
     }
@@ -475,7 +471,7 @@ impl Session<'_> {
         let later = if first { self.note_choices(pending, view, a) } else { SmallVec::new() };
         let common = self.is_common(pending, view, a);
         let other = self
-            .core
+            .state
             .users
             .iter()
             .filter(|u| u.by.tenant != a.tenant && u.order < view.order)
@@ -485,7 +481,7 @@ impl Session<'_> {
             view,
             unit: pending.unit,
             tenant: a.tenant,
-            author: &|no| self.core.known_for(no).map(|a| a.tenant),
+            author: &|no| self.state.known_for(no).map(|a| a.tenant),
             alias: &|id| self.parts.learned.alias(service, id, Some(a.tenant)),
             credential: &|id| self.parts.learned.owners.owner_for(id, a.tenant),
             // The path decides which table a name without a schema stands for, and nothing about the others.
@@ -494,7 +490,7 @@ impl Session<'_> {
             common,
             minimum: self.minimum(),
             other,
-            binds_sessions: self.parts.learned.binds_sessions(self.core.client_workload, service),
+            binds_sessions: self.parts.learned.binds_sessions(self.state.client_workload, service),
         });
         for (bound, chosen) in later {
             self.parts.learned.selectors.used(service, &bound, a.tenant, chosen);
@@ -509,21 +505,21 @@ impl Session<'_> {
 
     fn note_user(&mut self, op: &Operation, view: &View, a: Attribution) {
         let this = OtherUse { by: a, order: view.order, at: op.ended, verb: op.verb, target: op.target };
-        match self.core.users.iter_mut().find(|u| u.by.tenant == a.tenant) {
+        match self.state.users.iter_mut().find(|u| u.by.tenant == a.tenant) {
             Some(u) if u.order > this.order => {}
             Some(u) => *u = this,
             None => {
-                if self.core.users.len() >= MAX_USERS {
-                    self.core.users.remove(0);
+                if self.state.users.len() >= MAX_USERS {
+                    self.state.users.remove(0);
                 }
-                self.core.users.push(this);
+                self.state.users.push(this);
             }
         }
     }
 
     /// A local binding may have had no effect, and this is the first data operation after it.
     fn uncover(&mut self, op: &Operation, answer: Answer, ruling: &Ruling) {
-        if let Some((local, whose)) = self.core.ineffective.take() {
+        if let Some((local, whose)) = self.state.ineffective.take() {
             self.went_uncovered(local, whose, op, answer, ruling);
         }
     }
@@ -534,10 +530,10 @@ impl Session<'_> {
         let own =
             of_its_own(op, unit).into_iter().filter(|b| b.slot != Slot::Credential && b.strength >= self.minimum());
         let all: SmallVec<[Bound; 2]> = own.chain(chosen_of_its_own(op, unit)).collect();
-        let order = self.core.ledger.order();
+        let order = self.state.ledger.order();
         let service = self.service();
         for bound in &all {
-            self.core.follows.bound(order, *bound, false);
+            self.state.follows.bound(order, *bound, false);
             // Whoever it was for: a statement that names a tenant shows how the service is divided, and so does a number
             // in a tenant's column.
             let names = matches!(bound.claim, Claim::Tenant(_)) || bound.slot == Slot::Marker;

@@ -10,8 +10,8 @@ use super::downstream::Downstream;
 use super::tools::Tools;
 use crate::detect::{ServerSet, Table};
 use crate::model::{
-    BindPolicy, Fingerprint, Nanos, Protocol, Regulars, Service, ServiceId, Slot, Strength, Sym, TenantId, TenantUse,
-    Verdict, Workload, WorkloadId,
+    BindPolicy, Directory, Fingerprint, Nanos, Protocol, Regulars, Service, ServiceId, Slot, Strength, Sym, TenantId,
+    TenantUse, Verdict, Workload, WorkloadId,
 };
 
 /// Most workloads made up from bare addresses.
@@ -44,6 +44,18 @@ impl ServerSet for Servers {
     fn serves(&self, workload: WorkloadId) -> bool {
         self.0.contains(&workload)
     }
+}
+
+/// One data operation on a service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServiceUse {
+    pub(super) client: Option<WorkloadId>,
+    /// For whom it was, if that is known.
+    pub(super) tenant: Option<TenantId>,
+    pub(super) verdict: Verdict,
+    /// User and database that the connection was opened with.
+    pub(super) credential: Option<(Fingerprint, Fingerprint)>,
+    pub(super) at: Nanos,
 }
 
 /// Who is at an address, which services there are, and how they are used.
@@ -299,17 +311,9 @@ impl ServiceMap {
     }
 
     /// Notes a data operation in the service map.
-    pub(super) fn note_use(
-        &mut self,
-        ctx: &Context,
-        service: ServiceId,
-        client: Option<WorkloadId>,
-        tenant: Option<TenantId>,
-        verdict: Verdict,
-        credential: Option<(Fingerprint, Fingerprint)>,
-        at: Nanos,
-    ) {
-        let labelled = client.and_then(|w| ctx.directory.get(w)).is_some_and(|w| w.tenant.is_some());
+    pub(super) fn note_use(&mut self, directory: &Directory, service: ServiceId, used: ServiceUse) {
+        let ServiceUse { client, tenant, verdict, credential, at } = used;
+        let labelled = client.and_then(|w| directory.get(w)).is_some_and(|w| w.tenant.is_some());
         if let (Some(client), Some(tenant), false) = (client, tenant, labelled) {
             self.works_for(client, tenant);
         }

@@ -101,7 +101,7 @@ impl Messages {
     }
 
     /// Its publication was seen.
-    pub(super) fn is_published(&mut self, no: u64) {
+    pub(super) fn record_published(&mut self, no: u64) {
         self.change(no, |e| e.published = true);
     }
 
@@ -283,7 +283,7 @@ mod tests {
         let mut all = Messages::default();
         let no = all.make(0, &message(None, 5), Origin::NOT_YET, false);
         assert_eq!(all.find(0, &message(None, 5), false), Ok(Some(no)));
-        all.is_published(no);
+        all.record_published(no);
         assert_eq!(all.find(0, &message(None, 5), false), Ok(None));
         assert_eq!(all.find(0, &message(None, 5), true), Ok(Some(no)));
     }

@@ -26,13 +26,13 @@ mod lexicon;
 mod lookups;
 mod map;
 mod messages;
+mod on_conn;
 mod open_jobs;
 mod output;
 mod owners;
 mod parts;
 mod reconfigure;
 mod selectors;
-mod session;
 mod stats;
 mod stretches;
 mod table;
@@ -100,7 +100,7 @@ impl Engine {
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.
             Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}
         }
-        self.table.settle(&mut self.parts, out);
+        self.table.tell_origins(&mut self.parts, out);
         let now = event.at();
         while let Some((at, due)) = self.parts.timers.pop(now) {
             self.fire(at, due, out);

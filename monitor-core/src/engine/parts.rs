@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::attributor::Attributor;
-use super::conn::{Core, Pending};
+use super::conn::{ConnState, Pending};
 use super::context::Context;
 use super::elsewhere::Elsewhere;
 use super::encrypted::Sealing;
@@ -196,26 +196,26 @@ impl Parts {
     /// Counts an operation of a connection and hands it out, if wanted.
     pub(super) fn note_operation(
         &mut self,
-        core: &Core,
+        state: &ConnState,
         pending: &Pending,
         answer: Answer,
         verdict: Verdict,
         out: &mut dyn Output,
     ) {
-        let service = core.service.unwrap_or(ServiceId(u32::MAX));
+        let service = state.service.unwrap_or(ServiceId(u32::MAX));
         let (op, protocol) = (&pending.op, pending.protocol);
         if op.outcome == crate::model::Outcome::Ok {
             // What a server refuses may be anything: only what it accepts says how it calls its things.
             let tenant = answer.attribution().map(|a| a.tenant);
             for name in [op.verb, op.target] {
-                self.ctx.names.used(name, tenant, core.id, !self.ctx.tenants.is_empty());
+                self.ctx.names.used(name, tenant, state.id, !self.ctx.tenants.is_empty());
             }
         }
         *self.stats.operations.entry((service, protocol, op.kind, verdict)).or_default() += 1;
         if self.ctx.settings.operations {
             let tenant = answer.attribution().map(|a| self.ctx.tenants.name(a.tenant));
             out.operation(&OperationView {
-                flow: (core.client, core.server),
+                flow: (state.client, state.server),
                 protocol,
                 op,
                 verb: self.ctx.names.name(op.verb),

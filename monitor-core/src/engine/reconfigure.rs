@@ -41,12 +41,12 @@ impl Engine {
     fn doubt_bindings(&mut self, before: &[BindPolicy], after: &[BindPolicy], respelled: bool) {
         let names = &self.parts.ctx.names;
         for conn in self.table.conns.values_mut() {
-            let Some(at) = conn.core.service.map(|s| s.0 as usize) else { continue };
+            let Some(at) = conn.state.service.map(|s| s.0 as usize) else { continue };
             let (Some(before), Some(after)) = (before.get(at), after.get(at)) else { continue };
             if before == after && !respelled {
                 continue;
             }
-            conn.core.ledger.decide_anew(&|slot| match slot {
+            conn.state.ledger.decide_anew(&|slot| match slot {
                 Slot::Setting(name) => before.gucs == after.gucs || after.setting_binds(names.name(name)),
                 Slot::Role => before.roles == after.roles,
                 Slot::SessionUser | Slot::User => before.users == after.users,

@@ -1,7 +1,7 @@
 //! The flow table: which sockets belong to which connection, and where each segment goes.
 //!
 //! A connection between two watched workloads is seen at both of its sockets. Both feed one stream, where what comes
-//! twice is dropped by sequence number; once the protocol is known, only one of the two is asked to deliver.
+//! twice is dropped by sequence number; once the protocol is known, each of the two delivers only what it sends.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 
 use super::conn::Conn;
 use super::index::{Index, Parties, Party};
+use super::on_conn::OnConn;
 use super::output::Output;
 use super::parts::Parts;
-use super::session::Session;
-use crate::attribute::forwarded::Settled;
+use crate::attribute::forwarded::OriginFound;
 use crate::attribute::through::Whom;
 use crate::model::settings::Limits;
 use crate::model::steps::{step, walk};
@@ -173,11 +173,11 @@ impl Table {
         f: impl FnOnce(&mut Reassembler, &mut dyn Deliver),
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let (before, entered) = (conn.core.enters, conn.core.enters.map(Party::Enters));
+        let (before, entered) = (conn.state.enters, conn.state.enters.map(Party::Enters));
         conn.feed(parts, out, f);
         // What the bytes say may tell who is the client; the rest stays as it is.
-        if conn.core.enters != before {
-            let enters = conn.core.enters.map(Party::Enters);
+        if conn.state.enters != before {
+            let enters = conn.state.enters.map(Party::Enters);
             self.index.update(id, &entered.into_iter().collect(), &enters.into_iter().collect());
         }
         self.fed(id, n);
@@ -241,8 +241,8 @@ impl Table {
             && let Some(client) = conn.client
         {
             let by_server = client != usize::from(end);
-            let mut session = Session { parts, core: &mut conn.core, out };
-            if by_server { session.request_is_read(thread) } else { session.reply_is_read(thread) }
+            let mut on = OnConn { parts, state: &mut conn.state, out };
+            if by_server { on.request_is_read(thread) } else { on.reply_is_read(thread) }
         }
     }
 
@@ -319,17 +319,17 @@ impl Table {
     }
 
     /// Tells connections for whom their units turned out to be.
-    pub(super) fn settle(&mut self, parts: &mut Parts, out: &mut dyn Output) {
-        while !parts.attributor.settled.is_empty() {
-            let settled: Vec<Settled> = parts.attributor.settled.drain(..).collect();
+    pub(super) fn tell_origins(&mut self, parts: &mut Parts, out: &mut dyn Output) {
+        while !parts.attributor.origins_found.is_empty() {
+            let settled: Vec<OriginFound> = parts.attributor.origins_found.drain(..).collect();
             for s in &settled {
-                if let Some(service) = s.origin.and_then(|o| self.conns.get(&o)).and_then(|c| c.core.service)
+                if let Some(service) = s.origin.and_then(|o| self.conns.get(&o)).and_then(|c| c.state.service)
                     && let Some(service) = parts.map.service_mut(service)
                 {
                     service.relay = true;
                 }
                 if let Some(conn) = self.conns.get_mut(&s.conn) {
-                    Session { parts: &mut *parts, core: &mut conn.core, out: &mut *out }.settle(s);
+                    OnConn { parts: &mut *parts, state: &mut conn.state, out: &mut *out }.record_origin(s);
                 }
             }
         }
@@ -341,10 +341,10 @@ impl Table {
         id: ConnId,
         parts: &mut Parts,
         out: &mut dyn Output,
-        f: impl FnOnce(&mut Session<'_>),
+        f: impl FnOnce(&mut OnConn<'_>),
     ) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            f(&mut Session { parts, core: &mut conn.core, out });
+            f(&mut OnConn { parts, state: &mut conn.state, out });
         }
     }
 
@@ -354,15 +354,15 @@ impl Table {
         ids.sort();
         for id in ids {
             self.feed(id, 0, parts, out, |stream, deliver| stream.close(at, deliver));
-            self.settle(parts, out);
+            self.tell_origins(parts, out);
         }
-        self.settle(parts, out);
+        self.tell_origins(parts, out);
         let mut ids: Vec<ConnId> = self.conns.keys().copied().collect();
         ids.sort();
         // Who works for others is judged while it is still known who they were.
         for id in &ids {
             if let Some(conn) = self.conns.get_mut(id) {
-                Session { parts: &mut *parts, core: &mut conn.core, out: &mut *out }.look_through(at, true);
+                OnConn { parts: &mut *parts, state: &mut conn.state, out: &mut *out }.look_through(at, true);
             }
         }
         for id in ids {
@@ -381,20 +381,20 @@ impl Table {
                 // In which order it is read matters from now on.
                 conn.ask(parts, out);
                 if let Some(place) = parts.attributor.places.get_mut(&relay) {
-                    let whom = conn.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
-                    for open in &conn.core.open {
-                        place.arrived((conn.core.id, open.request), whom, conn.core.protocol, open.begun);
+                    let whom = conn.state.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
+                    for open in &conn.state.open {
+                        place.arrived((conn.state.id, open.request), whom, conn.state.protocol, open.begun);
                     }
                 }
-                if conn.core.protocol != protocol {
+                if conn.state.protocol != protocol {
                     continue;
                 }
-                for open in &conn.core.open {
+                for open in &conn.state.open {
                     if let Some(print) = open.print {
                         parts.attributor.enter(
                             relay,
                             print,
-                            &conn.core,
+                            &conn.state,
                             (open.request, open.begun),
                             &parts.ctx.directory,
                         );

@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::conn::{Lent, MAX_PAST, Pending};
-use super::session::Session;
+use super::on_conn::OnConn;
 use super::timers::{CHECK_ANSWER, DESERTED, Due, LOOK_THROUGH, PATIENCE};
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
@@ -22,88 +22,88 @@ fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
     protocol == Protocol::Postgres && borrow.is_passed_on(place, protocol)
 }
 
-impl Session<'_> {
+impl OnConn<'_> {
     fn inbound(&self) -> Option<Relay> {
-        self.parts.attributor.inbound(self.core)
+        self.parts.attributor.inbound(self.state)
     }
 
     pub(super) fn outbound(&self) -> Option<Relay> {
-        self.parts.attributor.outbound(self.core)
+        self.parts.attributor.outbound(self.state)
     }
 
     /// A request's head, or all of it, is there.
-    pub(super) fn comes_in(&mut self, request: u64, at: Nanos) {
+    pub(super) fn record_arrival(&mut self, request: u64, at: Nanos) {
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            let whom = self.core.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
-            place.arrived((self.core.id, request), whom, self.core.protocol, at);
+            let whom = self.state.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
+            place.arrived((self.state.id, request), whom, self.state.protocol, at);
         }
     }
 
     /// `thread` has read what the client sent.
     pub(super) fn request_is_read(&mut self, thread: ThreadId) {
-        self.core.reader = Some(thread);
+        self.state.reader = Some(thread);
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         // Mostly one; of several in a pipeline, the answers have an order of their own.
-        if let Some(open) = self.core.open.last() {
-            place.agenda.read_request(thread, (self.core.id, open.request));
+        if let Some(open) = self.state.open.last() {
+            place.agenda.read_request(thread, (self.state.id, open.request));
         }
     }
 
     /// `thread` has read what the server sent.
     pub(super) fn reply_is_read(&mut self, thread: ThreadId) {
-        let unit = self.core.unit;
-        if unit.open || unit.no == self.core.reply_read {
+        let unit = self.state.unit;
+        if unit.open || unit.no == self.state.reply_read {
             return;
         }
-        self.core.reply_read = unit.no;
+        self.state.reply_read = unit.no;
         if let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.agenda.read_reply(thread, (self.core.id, unit.no));
+            place.agenda.read_reply(thread, (self.state.id, unit.no));
         }
     }
 
     /// A unit of work begins.
-    pub(super) fn borrows(&mut self, at: Nanos) {
+    pub(super) fn begin_borrow(&mut self, at: Nanos) {
         let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else {
-            self.core.borrow = None;
+            self.state.borrow = None;
             return;
         };
-        place.agenda.begins(self.core.threads[0], (self.core.id, self.core.unit.no));
-        self.core.borrow = Some(Borrow::begin(place, at));
+        place.agenda.begins(self.state.threads[0], (self.state.id, self.state.unit.no));
+        self.state.borrow = Some(Borrow::begin(place, at));
     }
 
     /// A request of the unit of work goes out.
-    pub(super) fn goes_out(&mut self, request: u64, at: Nanos) {
-        let thread = self.core.threads[0];
-        let Some(relay) = self.core.leaves.filter(|_| self.core.borrow.is_some()) else { return };
+    pub(super) fn record_request(&mut self, request: u64, at: Nanos) {
+        let thread = self.state.threads[0];
+        let Some(relay) = self.state.leaves.filter(|_| self.state.borrow.is_some()) else { return };
         if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
             place.worked.text();
             let tenant = place.only_tenant();
-            let core = &self.core;
-            let via = Via { conn: core.id, service: core.service, workload: core.client_workload, flow: core.flow };
+            let state = &self.state;
+            let via = Via { conn: state.id, service: state.service, workload: state.client_workload, flow: state.flow };
             place.replies.asked(via, request, at, tenant);
         }
-        if let Some(borrow) = self.core.reads_for() {
+        if let Some(borrow) = self.state.reads_for() {
             borrow.thread.and(thread);
         }
     }
 
     /// A request or a reply carries a mark.
-    pub(super) fn carries(&mut self, request: u64, from: Side, mark: Mark) {
+    pub(super) fn record_mark(&mut self, request: u64, from: Side, mark: Mark) {
         if from == Side::Server {
             if let Mark::Value(value) = mark {
-                self.comes_back(request, value);
+                self.record_reply_value(request, value);
             }
             return;
         }
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            let key = (self.core.id, request);
+            let key = (self.state.id, request);
             match mark {
                 Mark::Trace(trace) => place.carries_trace(key, trace),
                 Mark::Value(value) => place.carries_value(key, value),
             }
         }
-        let Some(relay) = self.core.leaves else { return };
-        if let (Some(borrow), Some(place)) = (self.core.reads_for(), self.parts.attributor.places.get_mut(&relay)) {
+        let Some(relay) = self.state.leaves else { return };
+        if let (Some(borrow), Some(place)) = (self.state.reads_for(), self.parts.attributor.places.get_mut(&relay)) {
             match mark {
                 Mark::Trace(trace) => borrow.carries_trace(place, trace),
                 Mark::Value(value) => {
@@ -118,12 +118,12 @@ impl Session<'_> {
     }
 
     /// A reply carries a value.
-    fn comes_back(&mut self, request: u64, value: Fingerprint) {
-        let key = (self.core.id, request);
+    fn record_reply_value(&mut self, request: u64, value: Fingerprint) {
+        let key = (self.state.id, request);
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.answers_with(key, value);
         }
-        if self.core.replies_matter()
+        if self.state.replies_matter()
             && let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r))
         {
             place.replies.holds(key.0, key.1, value);
@@ -132,7 +132,7 @@ impl Session<'_> {
 
     /// Looks at an answer that this process gave at about `at`: rules are told if it belongs to somebody else.
     pub(super) fn check_answer(&mut self, request: u64, at: Nanos) {
-        let key = (self.core.id, request);
+        let key = (self.state.id, request);
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         let Some(shifted) = place.check_answer(key) else { return };
         let Some(used) = place.request(key).map(|r| r.whom.tenant()) else { return };
@@ -144,8 +144,8 @@ impl Session<'_> {
     }
 
     /// A request that came in has been answered.
-    pub(super) fn is_answered(&mut self, request: u64, at: Nanos) {
-        let (answered_by, read_by) = (self.core.threads[1], self.core.reader);
+    pub(super) fn record_answer(&mut self, request: u64, at: Nanos) {
+        let (answered_by, read_by) = (self.state.threads[1], self.state.reader);
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         let thread = match (answered_by, read_by) {
             (Some(a), Some(b)) if a != b => {
@@ -157,24 +157,24 @@ impl Session<'_> {
         if let Some(thread) = thread {
             place.affinity.answers(thread, at);
         }
-        place.answered((self.core.id, request), at, thread);
-        self.parts.timers.set(at + CHECK_ANSWER, Due::CheckAnswer(self.core.id, request));
+        place.answered((self.state.id, request), at, thread);
+        self.parts.timers.set(at + CHECK_ANSWER, Due::CheckAnswer(self.state.id, request));
     }
 
     /// Requests that came in will not be answered, or their answers cannot be told apart any more.
-    pub(super) fn abandons_all(&mut self, at: Nanos) {
+    pub(super) fn abandon_requests(&mut self, at: Nanos) {
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
-        for key in place.open_on(self.core.id) {
+        for key in place.open_on(self.state.id) {
             place.abandoned(key, at);
         }
         place.miss(at);
     }
 
     /// The connection has ended: the sender of what came in on it and was not answered has gone.
-    pub(super) fn deserts_all(&mut self, at: Nanos) {
+    pub(super) fn desert_requests(&mut self, at: Nanos) {
         let Some(relay) = self.inbound() else { return };
         let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
-        for key in place.open_on(self.core.id) {
+        for key in place.open_on(self.state.id) {
             if place.deserted(key) {
                 self.parts.timers.set(at + DESERTED, Due::Deserted(relay, key));
             }
@@ -182,14 +182,14 @@ impl Session<'_> {
     }
 
     /// A data operation of the unit of work has been answered.
-    pub(super) fn has_worked(&mut self, op: &Operation) {
-        let (service, Some(relay)) = (self.service(), self.core.leaves) else { return };
-        let (conn, no) = (self.core.id, self.unit_of(op.request));
-        let earlier = self.core.unit.no != no;
+    pub(super) fn record_work(&mut self, op: &Operation) {
+        let (service, Some(relay)) = (self.service(), self.state.leaves) else { return };
+        let (conn, no) = (self.state.id, self.unit_of(op.request));
+        let earlier = self.state.unit.no != no;
         let borrow = if earlier {
-            self.core.borrows.iter_mut().find(|lent| lent.no == no).map(|lent| &mut lent.borrow)
+            self.state.borrows.iter_mut().find(|lent| lent.no == no).map(|lent| &mut lent.borrow)
         } else {
-            self.core.borrow.as_mut()
+            self.state.borrow.as_mut()
         };
         if let (Some(borrow), Some(place)) = (borrow, self.parts.attributor.places.get_mut(&relay)) {
             let shape = (service, op.verb, op.target);
@@ -202,10 +202,10 @@ impl Session<'_> {
             // After the answer, with nobody in flight, it comes by itself.
             let alone = borrow.alone_from.is_some_and(|from| op.request >= from);
             borrow.went_on |= alone;
-            place.replies.is_a(conn, op.request, shape);
+            place.replies.record_shape(conn, op.request, shape);
             // What came in unseen may have caused it.
             if !at_broker {
-                place.acks.worked(self.core.threads[0], op.ended);
+                place.acks.worked(self.state.threads[0], op.ended);
             }
             if !at_broker && !borrow.too_early && place.is_clear(borrow.begun) {
                 place.quiet.work(shape, op.begun, !borrow.candidates.is_empty() && !alone);
@@ -214,10 +214,10 @@ impl Session<'_> {
     }
 
     /// The unit of work is over: whether it waits to be looked at.
-    pub(super) fn gives_back(&mut self, at: Nanos) -> bool {
-        let Some(borrow) = self.core.borrow.take() else { return false };
-        self.core.borrows.push_back(Lent { no: self.core.unit.no, ended: at, until: None, borrow });
-        self.parts.timers.set(at + LOOK_THROUGH, Due::LookThrough(self.core.id));
+    pub(super) fn end_borrow(&mut self, at: Nanos) -> bool {
+        let Some(borrow) = self.state.borrow.take() else { return false };
+        self.state.borrows.push_back(Lent { no: self.state.unit.no, ended: at, until: None, borrow });
+        self.parts.timers.set(at + LOOK_THROUGH, Due::LookThrough(self.state.id));
         true
     }
 
@@ -226,34 +226,34 @@ impl Session<'_> {
         if all {
             // Nothing more comes: a unit that is open still is over, too.
             self.fold(None);
-            if !self.core.unit.forwarded {
-                self.gives_back(now);
+            if !self.state.unit.forwarded {
+                self.end_borrow(now);
             }
         }
-        while let Some(Lent { no, ended, until, borrow }) = self.core.borrows.front() {
+        while let Some(Lent { no, ended, until, borrow }) = self.state.borrows.front() {
             let (no, ended) = (*no, *ended);
-            let unanswered = until.is_some_and(|until| self.core.open.iter().any(|o| o.request < until));
-            let Some(relay) = self.core.leaves else { break };
+            let unanswered = until.is_some_and(|until| self.state.open.iter().any(|o| o.request < until));
+            let Some(relay) = self.state.leaves else { break };
             let Some(place) = self.parts.attributor.places.get_mut(&relay) else { break };
             let ripe = through::is_ripe(borrow, place) || now.since(ended) >= PATIENCE;
             if !all && (unanswered || !ripe || now.since(ended) < LOOK_THROUGH) {
-                self.parts.timers.set(now + LOOK_THROUGH, Due::LookThrough(self.core.id));
+                self.parts.timers.set(now + LOOK_THROUGH, Due::LookThrough(self.state.id));
                 break;
             }
             let policy = self.parts.ctx.settings.bases;
             let told = &mut self.parts.stats.bases;
-            let mut found = through::resolve((self.core.id, no), borrow, place, &policy, now, &mut |(basis, why)| {
+            let mut found = through::resolve((self.state.id, no), borrow, place, &policy, now, &mut |(basis, why)| {
                 *told.entry((basis, why.unwrap_or("spoke"))).or_default() += 1;
             });
             // What a pooler sends on comes from its clients: that is for its forwarded bytes to tell.
-            if passes_on(borrow, place, self.core.protocol) {
+            if passes_on(borrow, place, self.state.protocol) {
                 found = Through { requests: found.requests, ..Through::default() };
             }
-            self.core.borrows.pop_front();
-            if self.core.through.len() >= MAX_PAST {
-                self.core.through.remove(0);
+            self.state.borrows.pop_front();
+            if self.state.through.len() >= MAX_PAST {
+                self.state.through.remove(0);
             }
-            self.core.through.push((no, found));
+            self.state.through.push((no, found));
             self.flush(no);
             self.tell_exchanges(Some(no));
             self.tell_posts(Some(no));
@@ -266,11 +266,11 @@ impl Session<'_> {
     /// The order of trust: the client's own container, what its relay forwarded, a trace id or the only request in
     /// flight, what the unit has bound, and only then inference.
     pub(super) fn answer(&self, no: UnitNo, begun: Nanos, left: &[Bound], own: &[Bound]) -> Answer {
-        if let Some(a) = self.core.attribution_of(no) {
+        if let Some(a) = self.state.attribution_of(no) {
             return Answer::Tenant(a);
         }
         let binding = self.bound_by_unit(no, left, own);
-        let through = self.core.through_of(no);
+        let through = self.state.through_of(no);
         if let Some(t) = through {
             if t.torn {
                 return Answer::Several;
@@ -306,7 +306,7 @@ impl Session<'_> {
             Some(a) if others(&a) => Answer::Several,
             Some(a) if self.may_be_held(left, no, a.tenant, begun) => Answer::Several,
             Some(a) => Answer::Tenant(a),
-            None if self.core.unit.forwarded => Answer::Several,
+            None if self.state.unit.forwarded => Answer::Several,
             None if through.is_some_and(|t| !t.votes.is_empty() || !t.requests.is_empty()) => Answer::Several,
             None => Answer::Unknown,
         }
@@ -348,7 +348,7 @@ impl Session<'_> {
     /// request for that tenant, which was in flight when the binding was made, is in flight still.
     fn may_be_held(&self, left: &[Bound], no: UnitNo, tenant: TenantId, begun: Nanos) -> bool {
         let service = self.service();
-        let place = self.core.leaves.and_then(|r| self.parts.attributor.places.get(&r));
+        let place = self.state.leaves.and_then(|r| self.parts.attributor.places.get(&r));
         left.iter().filter(|b| b.unit != no).any(|bound| {
             let named = match bound.claim {
                 Claim::Tenant(t) => Some(t),
@@ -359,9 +359,9 @@ impl Session<'_> {
                 return false;
             }
             // A connection is lent to one request at a time: the last one known to have used it since holds it.
-            let since = self.core.through.iter().rev().filter(|(n, _)| *n >= bound.unit && *n < no);
+            let since = self.state.through.iter().rev().filter(|(n, _)| *n >= bound.unit && *n < no);
             let latest = since.map(|(_, t)| t).find(|t| t.requests.len() == 1);
-            let made = latest.or_else(|| self.core.through_of(bound.unit)).filter(|t| !t.requests.is_empty());
+            let made = latest.or_else(|| self.state.through_of(bound.unit)).filter(|t| !t.requests.is_empty());
             let Some(through) = made else {
                 // Nobody knows who made it: lately, it may be somebody who goes on.
                 return begun.since(bound.at) < PATIENCE;
@@ -379,28 +379,28 @@ impl Session<'_> {
 
     /// A request that this process sent came in somewhere else, where it may cause more: for whom it is, is known now.
     pub(super) fn tell_next(&mut self, pending: &Pending, answer: Answer) {
-        if self.core.endpoint.is_some() || pending.op.kind == OpKind::Control {
+        if self.state.endpoint.is_some() || pending.op.kind == OpKind::Control {
             return;
         }
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             let whom = answer.attribution().map_or(Whom::Nobody, |a| Whom::Tenant(a.tenant, a.class));
-            place.identified((self.core.id, pending.op.request), whom);
+            place.identified((self.state.id, pending.op.request), whom);
         }
     }
 
     /// A tool call came in: work done for its request is part of it.
-    pub(super) fn is_call(&mut self, exchange: &Exchange) {
+    pub(super) fn record_call(&mut self, exchange: &Exchange) {
         let service = self.service();
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.calls((self.core.id, exchange.request), service, exchange.verb, exchange.name);
+            place.calls((self.state.id, exchange.request), service, exchange.verb, exchange.name);
         }
     }
 
     /// The tool call that unit `no` is part of, where it leads to one request.
     pub(super) fn cause_of(&self, no: UnitNo) -> Option<Cause> {
-        let through = self.core.through_of(no).filter(|t| !t.torn)?;
+        let through = self.state.through_of(no).filter(|t| !t.torn)?;
         let [key] = through.requests.as_slice() else { return None };
-        let request = self.parts.attributor.places.get(&self.core.leaves?)?.request(*key)?;
+        let request = self.parts.attributor.places.get(&self.state.leaves?)?.request(*key)?;
         let (service, verb, name) = request.call?;
         let class = through.settled.map_or(EvidenceClass::Inferred, |a| a.class);
         Some(Cause { service, verb, name, exchange: key.1, class })
@@ -408,7 +408,7 @@ impl Session<'_> {
 
     /// Learns from a unit whose tenant is known otherwise where a basis would have been wrong.
     pub(super) fn compare(&mut self, no: UnitNo, binding: TenantId, now: Nanos) {
-        let (Some(t), Some(relay)) = (self.core.through_of(no), self.core.leaves) else { return };
+        let (Some(t), Some(relay)) = (self.state.through_of(no), self.state.leaves) else { return };
         let bracket = t.settled.is_some_and(|s| s.basis == Basis::Bracketed && s.tenant != binding);
         let voted_wrongly = |basis| t.votes.iter().any(|(b, t)| *b == basis && *t != binding);
         let (thread, succession) = (voted_wrongly(Basis::SameThread), voted_wrongly(Basis::Succession));

@@ -102,7 +102,7 @@ impl Table {
 
     /// A connection is gone.
     pub(super) fn forget(&mut self, conn: &Conn) {
-        let (id, kept) = (conn.core.id, conn.kept);
+        let (id, kept) = (conn.state.id, conn.kept);
         kept.hole.map(|at| self.holes.remove(&(at, id)));
         self.idle.remove(&(kept.active, id));
         self.held = self.held.saturating_sub(kept.held);

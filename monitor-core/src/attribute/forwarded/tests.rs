@@ -33,14 +33,14 @@ fn leave(f: &mut Forwarding, o: Outbound) -> bool {
     origins.is_some_and(|o| !o.is_empty())
 }
 
-fn passed_on(f: &mut Forwarding, conn: u32, request: u64, at: u64, reply: u64) -> Vec<Settled> {
+fn passed_on(f: &mut Forwarding, conn: u32, request: u64, at: u64, reply: u64) -> Vec<OriginFound> {
     let mut settled = Vec::new();
     f.passed_on(RELAY, P, (ConnId(conn), request, Nanos(request)), Nanos(at), Some(Fingerprint(reply)), &mut settled);
     settled
 }
 
-fn settled(conn: u32, origin: u32, tenant: Option<TenantId>) -> Settled {
-    Settled { conn: ConnId(conn), unit: UnitNo(1), tenant, origin: Some(ConnId(origin)) }
+fn settled(conn: u32, origin: u32, tenant: Option<TenantId>) -> OriginFound {
+    OriginFound { conn: ConnId(conn), unit: UnitNo(1), tenant, origin: Some(ConnId(origin)) }
 }
 
 #[test]

@@ -330,7 +330,7 @@ impl Place {
     }
 
     /// A request that has come in is a job.
-    pub fn is_job(&mut self, key: RequestKey, job: Job, loose: bool) {
+    pub fn record_job(&mut self, key: RequestKey, job: Job, loose: bool) {
         if !self.brokers.contains(&job.service) && self.brokers.len() < MAX_BROKERS {
             self.brokers.push(job.service);
         }

@@ -135,7 +135,7 @@ impl Replies {
     }
 
     /// What kind of command it was.
-    pub fn is_a(&mut self, conn: ConnId, request: u64, shape: Shape) {
+    pub fn record_shape(&mut self, conn: ConnId, request: u64, shape: Shape) {
         if let Some(reply) = self.reply(conn, request) {
             reply.shape = Some(shape);
         }
@@ -238,7 +238,7 @@ mod tests {
         for i in 1..=n {
             let at = Nanos::millis(i * 10);
             r.asked(VIA, i, at, Some(TenantId((i % 2) as u32)));
-            r.is_a(C, i, GET);
+            r.record_shape(C, i, GET);
             r.holds(C, i, Fingerprint(i * 0x1_0000_1003));
             r.holds(C, i, Fingerprint(5));
             let answer = [Fingerprint(5), Fingerprint(with(i) * 0x1_0000_1003)];
