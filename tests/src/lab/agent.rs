@@ -164,6 +164,21 @@ impl Agent {
         Ok(())
     }
 
+    /// Waits until a metric is above zero.
+    ///
+    /// # Errors
+    /// When it does not become so within `limit`.
+    pub fn wait_for_metric(&self, name: &str, limit: Duration) -> Result<()> {
+        let until = Instant::now() + limit;
+        while self.metrics()?.sum(name, &[]) <= 0.0 {
+            if Instant::now() > until {
+                bail!("{name} is 0 after {limit:?}; the agent said:\n{}", self.process.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
     /// Its metrics now.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -236,7 +237,12 @@ impl Scene {
                 }
             }
         }
-        self.agent = Some(Agent::start_as(binary, self.tree.root(), &config, record, &self.logs)?);
+        let agent = Agent::start_as(binary, self.tree.root(), &config, record, &self.logs)?;
+        if self.certificate.is_some() {
+            // The services run: a handshake before their libraries are probed is not read, and that is as it should be.
+            agent.wait_for_metric("leasewarden_tls_probes", Duration::from_secs(60))?;
+        }
+        self.agent = Some(agent);
         Ok(())
     }
 
