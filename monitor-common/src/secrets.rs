@@ -37,8 +37,20 @@ pub const LABELS: [&[u8]; 5] = [
 /// the label of each.
 pub const RUST_KINDS: [(u32, u32); 4] = [(2, 1), (3, 2), (4, 3), (5, 4)];
 
-/// A label in words, zeros behind it: so the probes compare it.
-pub const fn label_words(label: &[u8]) -> [u64; LABEL_ROOM / 8] {
+/// [`LABELS`] in words, zeros behind each: so the probes compare them.
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
+pub const LABEL_WORDS: [[u64; LABEL_ROOM / 8]; LABELS.len()] = {
+    let mut all = [[0; LABEL_ROOM / 8]; LABELS.len()];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = words(LABELS[i]);
+        i += 1;
+    }
+    all
+};
+
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
+const fn words(label: &[u8]) -> [u64; LABEL_ROOM / 8] {
     let mut words = [0u64; LABEL_ROOM / 8];
     let mut i = 0;
     while i < label.len() {
@@ -126,6 +138,7 @@ pub struct Counters {
     pub by_outcome: [u64; Outcome::COUNT],
 }
 
+#[expect(clippy::indexing_slicing, reason = "the compiler evaluates it")]
 const _: () = {
     assert!(size_of::<SecretRecord>() == 136 && align_of::<SecretRecord>() == 8);
     assert!(core::mem::offset_of!(SecretRecord, at) == 8);

@@ -72,17 +72,10 @@ pub(crate) fn lw_tls_rust_ret(_ctx: RetProbeContext) -> u32 {
 
 #[inline(always)]
 fn is_kind(word: u64) -> bool {
-    word >= 1 && word <= 6
+    (1..=6).contains(&word)
 }
 
 #[inline(always)]
 fn label_of_kind(kind: u64) -> Option<u32> {
-    let mut i = 0;
-    while i < RUST_KINDS.len() {
-        if RUST_KINDS[i].0 as u64 == kind {
-            return Some(RUST_KINDS[i].1);
-        }
-        i += 1;
-    }
-    None
+    RUST_KINDS.into_iter().find(|(known, _)| u64::from(*known) == kind).map(|(_, label)| label)
 }

@@ -8,7 +8,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use core::ffi::c_void;
 use monitor_common::secrets::{
-    Counters, LABEL_ROOM, LABELS, Outcome, RANDOM_BYTES, SECRET_RANDOM, SECRET_ROOM, SecretRecord, label_words,
+    Counters, LABEL_ROOM, LABEL_WORDS, Outcome, RANDOM_BYTES, SECRET_RANDOM, SECRET_ROOM, SecretRecord,
 };
 
 /// Cgroups whose processes are asked. Preallocated: kernels before 6.1 warn where a tracing program has another kind.
@@ -85,13 +85,10 @@ pub(crate) fn label_of<const SLEEPS: bool>(at: u64, len: u64) -> Result<Option<u
 
 #[inline(always)]
 fn which(text: &[u64; LABEL_ROOM / 8]) -> Option<u32> {
-    let mut i = 0;
-    while i < LABELS.len() {
-        let label = label_words(LABELS[i]);
+    for (i, label) in (0u32..).zip(LABEL_WORDS) {
         if text[0] == label[0] && text[1] == label[1] && text[2] == label[2] && text[3] == label[3] {
-            return Some(i as u32);
+            return Some(i);
         }
-        i += 1;
     }
     None
 }

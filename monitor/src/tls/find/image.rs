@@ -139,7 +139,7 @@ impl<'f> Image<'f> {
             }
         }
         // The table of sections is not needed to run, so it may be missing or wrong: then there is none.
-        image.sections = image.sections(&header).unwrap_or_default();
+        image.sections = image.sections(header).unwrap_or_default();
         Ok(image)
     }
 
