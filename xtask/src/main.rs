@@ -37,7 +37,7 @@ enum Verb {
     Image(verbs::image::Args),
     /// Test the Helm chart and the manifests with the real engine; no cluster needed.
     Charts(verbs::charts::Args),
-    /// Write the Grafana dashboards from their description, or draw them as pictures.
+    /// Write dashboards, alerts and rules with your own runbooks, or draw the dashboards as pictures.
     Dashboards(verbs::dashboards::Args),
     /// Test the whole of it on a real Kubernetes node, built once and started here.
     Cluster(verbs::cluster::Args),

@@ -248,9 +248,11 @@ impl QueueTenantUnrevalidated {
         let Some(seen) = self.jobs.entry(c.work.key, Seen::default) else { return };
         if c.named.contains(&c.work.tenant) {
             seen.proved.get_or_insert(c.at);
-        } else {
+        } else if c.named.is_empty() {
+            // Whom the question was about is not known: it may have been this tenant.
             seen.unsure = true;
         }
+        // A question about somebody else says nothing for this tenant: without another proof it is the mistake itself.
     }
 
     fn posted(&mut self, p: &Posted<'_>) {
@@ -509,8 +511,9 @@ mod tests {
     }
 
     #[test]
-    fn near_miss_a_policy_was_asked_about_the_tenant() {
-        for (named, found) in [(smallvec![B], 0), (smallvec![], 0), (smallvec![A], 0)] {
+    fn near_miss_a_policy_was_asked_about_the_tenant_or_about_somebody_unknown() {
+        let both = smallvec![A, B];
+        for (named, found) in [(smallvec![B], 0), (both, 0), (smallvec![], 0), (smallvec![A], 1)] {
             let mut rule = QueueTenantUnrevalidated::default();
             let checked = Checked { work: part_of(1, EvidenceClass::Endpoint), at: Nanos(10), named };
             run_event(&mut rule, &RuleEvent::Checked(&checked));
