@@ -91,7 +91,7 @@ impl Again {
     }
 
     /// What `side` says is TLS. `true`: so does the other, and nobody will ever read this.
-    pub(super) fn is_tls(&mut self, side: Side) -> bool {
+    pub(super) fn record_tls(&mut self, side: Side) -> bool {
         if let Some(tls) = self.tls.get_mut(index(side)) {
             *tls = true;
         }
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn what_both_sides_encrypt_is_left_alone() {
         let mut a = again();
-        assert!(!a.is_tls(Side::Client) && !a.is_tls(Side::Client));
-        assert!(a.is_tls(Side::Server));
+        assert!(!a.record_tls(Side::Client) && !a.record_tls(Side::Client));
+        assert!(a.record_tls(Side::Server));
     }
 }

@@ -6,8 +6,8 @@
 //! then (`judging.rs`). The request is answered ([`OnConn::answer_request`]); the server tells that it is idle, and the
 //! unit is over (`on_conn.rs`). Something is missed ([`OnConn::lose_track`]): whoever waits has lost the evidence.
 
-use super::conn::{MAX_OPEN, MAX_PENDING, Open, Pending};
 use super::on_conn::OnConn;
+use super::units::{MAX_OPEN, MAX_PENDING, Open, Pending};
 use crate::attribute::forwarded::Outbound;
 use crate::decode::{Disturbance, WireEvent};
 use crate::detect::{Desync, How, RuleEvent};
@@ -40,7 +40,7 @@ impl OnConn<'_> {
     /// Applies one event of the wire.
     fn apply(&mut self, event: WireEvent) {
         match event {
-            WireEvent::Started(start) => self.state.session = Some(start),
+            WireEvent::Started(start) => self.state.facts.session = Some(start),
             WireEvent::Arrived { request, at } => {
                 self.record_read(request);
                 self.join_unit(request, at);
@@ -50,8 +50,8 @@ impl OnConn<'_> {
             WireEvent::Mark { request, from, mark } => self.record_mark(request, from, mark),
             WireEvent::Begun { request, at, print } => self.begin(request, at, print),
             WireEvent::Cached(exchange) => self.record_fetched(exchange),
-            WireEvent::Keys(uses) => self.state.keys = uses,
-            WireEvent::Cookies { request, cookies } => self.state.cookies = Some((request, cookies)),
+            WireEvent::Keys(uses) => self.state.next.keys = uses,
+            WireEvent::Cookies { request, cookies } => self.state.next.cookies = Some((request, cookies)),
             WireEvent::Done(op) => self.end(&op),
             WireEvent::Answered { request, at, print } => self.answer_request(request, at, print),
             WireEvent::Speaks(protocol) => self.speak(protocol),
@@ -65,7 +65,7 @@ impl OnConn<'_> {
             WireEvent::Disturbed { at, why } => self.lose_track(at, why),
             WireEvent::Opaque { at, why } => self.end_reading(at, why),
             WireEvent::DecodeError(kind) => {
-                *self.parts.stats.decode_errors.entry((self.state.protocol, kind)).or_default() += 1;
+                *self.parts.stats.decode_errors.entry((self.state.facts.protocol, kind)).or_default() += 1;
             }
         }
     }
@@ -76,47 +76,48 @@ impl OnConn<'_> {
         self.join_unit(request, at);
         self.record_arrival(request, at);
         self.record_request(request, at);
-        if self.state.open.len() >= MAX_OPEN {
+        if self.state.units.open.len() >= MAX_OPEN {
             // What is not remembered is as good as lost.
-            if let Some(relay) = self.state.enters {
+            if let Some(relay) = self.state.facts.enters {
                 self.parts.attributor.forwarding.distrusts(relay, at);
             }
             return;
         }
         let mut entered = false;
-        if let (Some(relay), Some(print)) = (self.state.enters, print)
-            && self.parts.attributor.is_relay(relay, self.state.protocol)
+        if let (Some(relay), Some(print)) = (self.state.facts.enters, print)
+            && self.parts.attributor.is_relay(relay, self.state.facts.protocol)
         {
             let (attributor, directory) = (&mut self.parts.attributor, &self.parts.ctx.directory);
-            attributor.enter(relay, print, self.state, (request, at), directory);
+            attributor.enter(relay, print, &self.state.facts, (request, at), directory);
             entered = true;
         }
-        self.state.open.push(Open { request, begun: at, print, entered, cut: false });
+        self.state.units.open.push(Open { request, begun: at, print, entered, cut: false });
     }
 
     /// An operation has ended.
     fn end(&mut self, op: &Operation) {
-        let cookies = self.state.cookies.take_if(|(request, _)| *request == op.request).map(|(_, cookies)| cookies);
+        let cookies =
+            self.state.next.cookies.take_if(|(request, _)| *request == op.request).map(|(_, cookies)| cookies);
         let with_cookies = cookies.as_deref().map(|cookies| self.with_cookies(op, cookies));
         let op = with_cookies.as_ref().unwrap_or(op);
         if self.state.closing
             && op.outcome == Outcome::Unknown
-            && let Some(open) = self.open_at(op.request).and_then(|at| self.state.open.get_mut(at))
+            && let Some(open) = self.open_at(op.request).and_then(|at| self.state.units.open.get_mut(at))
         {
             open.cut = true;
         }
-        let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && self.state.unit.begun;
+        let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && self.state.units.current.begun;
         self.fold(begins_again.then_some(op.request));
         if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
             // What its sender was answered is not known.
-            self.parts.judge.missed.on(None, None, self.state.client_workload, op.ended);
-            if let (Protocol::Http, Some(service)) = (self.state.protocol, self.state.service) {
-                let tenant = self.state.endpoint.map(|a| a.tenant);
+            self.parts.judge.missed.on(None, None, self.state.facts.client_workload, op.ended);
+            if let (Protocol::Http, Some(service)) = (self.state.facts.protocol, self.state.facts.service) {
+                let tenant = self.state.facts.endpoint.map(|a| a.tenant);
                 self.parts.judge.missed.unanswered(service, tenant, op.ended);
             }
         }
         if op.kind == OpKind::Deliver {
-            self.state.delivered_by = op.verb;
+            self.state.jobs.delivered_by = op.verb;
         }
         let data = op.kind == OpKind::Data && op.outcome != Outcome::Error;
         // What the statement may have done unseen, it may have done before it touched the data.
@@ -126,10 +127,10 @@ impl OnConn<'_> {
         }
         if data {
             let no = self.unit_of(op.request);
-            self.state.first_data.get_or_insert(no);
+            self.state.history.first_data.get_or_insert(no);
             self.record_work(op);
         }
-        if data && self.state.follows.uses() {
+        if data && self.state.history.follows.uses() {
             self.something_followed();
         }
         if data && op.tables.is_some() {
@@ -139,24 +140,24 @@ impl OnConn<'_> {
             let minimum = self.minimum();
             // A local binding that an operation has used did have an effect, warned or not: in a pipeline the server
             // warns, and keeps it until the Sync.
-            self.state.unit.local = None;
+            self.state.units.current.local = None;
             self.state.ledger.view(minimum)
         });
         if !blind {
             self.drive_ledger(op);
         }
         self.may_begin_again(op);
-        let keys = std::mem::take(&mut self.state.keys);
-        let cached = self.state.cached.take();
+        let keys = std::mem::take(&mut self.state.next.keys);
+        let cached = self.state.next.cached.take();
         let unit = self.unit_of(op.request);
-        let pending = Pending { unit, protocol: self.state.protocol, op: *op, view, keys, cookies, cached };
+        let pending = Pending { unit, protocol: self.state.facts.protocol, op: *op, view, keys, cookies, cached };
         let asks = op.effect == Effect::Check;
         let posts = op.kind == OpKind::Publish;
         let wait = !self.known()
             && op.request != 0
             && (data || asks || posts || pending.cookies.is_some() || self.parts.ctx.settings.operations);
-        if wait && self.state.pending.len() < MAX_PENDING {
-            self.state.pending.push(pending.unit, pending);
+        if wait && self.state.units.pending.len() < MAX_PENDING {
+            self.state.units.pending.push(pending.unit, pending);
         } else {
             self.judge(&pending);
         }
@@ -166,43 +167,43 @@ impl OnConn<'_> {
     fn answer_request(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
         self.fold(None);
         let Some(index) = self.open_at(request) else { return };
-        let open = self.state.open.remove(index);
+        let open = self.state.units.open.remove(index);
         if !open.cut {
             self.record_answer(request, at);
         }
         let Some(request_print) = open.print else { return };
         let mut settled = std::mem::take(&mut self.parts.attributor.origins_found);
-        if let Some(relay) = self.state.enters.filter(|_| open.entered) {
+        if let Some(relay) = self.state.facts.enters.filter(|_| open.entered) {
             let f = &mut self.parts.attributor.forwarding;
-            let id = (self.state.id, request, open.begun);
+            let id = (self.state.facts.id, request, open.begun);
             f.passed_on(relay, request_print, id, at, print, &mut settled);
         }
-        if let Some(relay) = self.state.leaves.filter(|_| self.state.endpoint.is_none()) {
+        if let Some(relay) = self.state.facts.leaves.filter(|_| self.state.facts.endpoint.is_none()) {
             let outbound = Outbound {
-                conn: self.state.id,
-                unit: self.state.unit.no,
-                service: self.state.service,
+                conn: self.state.facts.id,
+                unit: self.state.units.current.no,
+                service: self.state.facts.service,
                 begun: open.begun,
                 answered: at,
                 reply: print,
             };
             let origins = self.parts.attributor.forwarding.leave(relay, request_print, outbound, &mut settled);
-            self.state.came_in_on(origins);
+            self.state.units.came_in_on(origins);
         }
         self.parts.attributor.origins_found = settled;
     }
 
     /// The connection carries `protocol` on top of its own.
     fn speak(&mut self, protocol: Protocol) {
-        self.state.protocol = protocol;
-        if let Some(service) = self.state.service.and_then(|s| self.parts.map.service_mut(s)) {
+        self.state.facts.protocol = protocol;
+        if let Some(service) = self.state.facts.service.and_then(|s| self.parts.map.service_mut(s)) {
             service.protocol = protocol;
         }
     }
 
     /// An MCP request has been answered.
     fn end_exchange(&mut self, exchange: &Exchange) {
-        if let Some(service) = self.state.service {
+        if let Some(service) = self.state.facts.service {
             self.parts.map.tools.note(service, exchange);
         }
         self.record_exchange(exchange);
@@ -210,10 +211,10 @@ impl OnConn<'_> {
 
     /// A reply came that nobody had asked for.
     fn reply_unasked(&mut self, at: Nanos) {
-        if self.state.mid_stream || self.state.disturbed {
+        if self.state.facts.mid_stream || self.state.disturbed {
             return;
         }
-        let used = self.state.endpoint.map(|a| a.tenant);
+        let used = self.state.facts.endpoint.map(|a| a.tenant);
         let event = Desync { site: self.site(), at, how: How::Unasked, used, owner: None };
         self.parts.detect(&RuleEvent::Desync(event), self.out);
     }
@@ -225,7 +226,7 @@ impl OnConn<'_> {
         if status == TxStatus::Idle {
             self.end_unit(at);
         } else {
-            self.state.unit.held = true;
+            self.state.units.current.held = true;
         }
     }
 
@@ -251,34 +252,34 @@ impl OnConn<'_> {
         self.state.ledger.disturb(why == Disturbance::MidStream);
         self.abandon_requests(at);
         self.lose_jobs(at);
-        for open in self.state.open.drain(..) {
-            if let (Some(relay), Some(print), true) = (self.state.enters, open.print, open.entered) {
-                self.parts.attributor.forwarding.close(relay, print, (self.state.id, open.request, open.begun));
+        for open in self.state.units.open.drain(..) {
+            if let (Some(relay), Some(print), true) = (self.state.facts.enters, open.print, open.entered) {
+                self.parts.attributor.forwarding.close(relay, print, (self.state.facts.id, open.request, open.begun));
             }
         }
         // Some request of the unit may be what was lost.
-        if self.state.unit.open {
-            let no = self.state.unit.no;
-            if let Some(unit) = self.state.known_unit(no) {
+        if self.state.units.current.open {
+            let no = self.state.units.current.no;
+            if let Some(unit) = self.state.units.known_unit(no) {
                 unit.contradicted = true;
             }
             // Or the end of it, and what follows is somebody else's.
-            if let Some(borrow) = &mut self.state.borrow {
+            if let Some(borrow) = &mut self.state.units.borrow {
                 borrow.torn = true;
             }
         }
-        if let Some(place) = self.state.leaves.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.replies.forget(self.state.id);
+        if let Some(place) = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
+            place.replies.forget(self.state.facts.id);
             place.works.miss(at);
         }
-        self.state.unit.local = None;
-        self.state.ineffective = None;
-        for relay in [self.state.enters, self.state.leaves].into_iter().flatten() {
+        self.state.units.current.local = None;
+        self.state.history.ineffective = None;
+        for relay in [self.state.facts.enters, self.state.facts.leaves].into_iter().flatten() {
             self.parts.attributor.forwarding.disturbed(relay);
         }
         self.missed_here();
         // Whoever waits on this connection has lost its evidence.
-        for mut pending in walk(self.state.pending.take_all(None)) {
+        for mut pending in walk(self.state.units.pending.take_all(None)) {
             pending.op.outcome = Outcome::Unknown;
             self.judge(&pending);
         }

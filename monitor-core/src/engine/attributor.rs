@@ -3,7 +3,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::conn::ConnState;
+use super::facts::ConnFacts;
 use crate::attribute::forwarded::{Forwarding, Inbound, OriginFound, Relay};
 use crate::attribute::through::Place;
 use crate::detect::Table;
@@ -53,32 +53,32 @@ impl Default for Attributor {
 
 impl Attributor {
     /// The shared process where this connection's requests come in, if it is followed.
-    pub(super) fn inbound(&self, state: &ConnState) -> Option<Relay> {
-        state.enters.filter(|r| self.places.contains_key(r))
+    pub(super) fn inbound(&self, facts: &ConnFacts) -> Option<Relay> {
+        facts.enters.filter(|r| self.places.contains_key(r))
     }
 
     /// The shared process that this connection works for, if it is followed and the tenant is not known anyway.
-    pub(super) fn outbound(&self, state: &ConnState) -> Option<Relay> {
-        state.leaves.filter(|r| state.endpoint.is_none() && self.places.contains_key(r))
+    pub(super) fn outbound(&self, facts: &ConnFacts) -> Option<Relay> {
+        facts.leaves.filter(|r| facts.endpoint.is_none() && self.places.contains_key(r))
     }
 
     /// Whether anybody looks at the values of this direction. `by_value`: that basis is switched on.
-    pub(super) fn wants_values(&self, state: &ConnState, from: Side, by_value: bool) -> bool {
+    pub(super) fn wants_values(&self, facts: &ConnFacts, from: Side, by_value: bool) -> bool {
         let wanted = match from {
             Side::Client => by_value,
-            Side::Server => self.inbound(state).is_some() || state.replies_matter(),
+            Side::Server => self.inbound(facts).is_some() || facts.replies_matter(),
         };
-        wanted && (self.inbound(state).is_some() || self.outbound(state).is_some())
+        wanted && (self.inbound(facts).is_some() || self.outbound(facts).is_some())
     }
 
     /// Whether HTTP requests go in here where others go out.
-    pub(super) fn is_served(&self, state: &ConnState) -> bool {
-        state.enters.is_some_and(|relay| self.is_relay(relay, Protocol::Http))
+    pub(super) fn is_served(&self, facts: &ConnFacts) -> bool {
+        facts.enters.is_some_and(|relay| self.is_relay(relay, Protocol::Http))
     }
 
     /// Whether HTTP requests come out here where others go in.
-    pub(super) fn is_fetched(&self, state: &ConnState) -> bool {
-        state.leaves.is_some_and(|relay| self.is_asked_over_http(relay))
+    pub(super) fn is_fetched(&self, facts: &ConnFacts) -> bool {
+        facts.leaves.is_some_and(|relay| self.is_asked_over_http(relay))
     }
 
     /// Bounded tables that grow with what is seen, to be counted.
@@ -131,15 +131,15 @@ impl Attributor {
         &mut self,
         relay: Relay,
         print: Fingerprint,
-        state: &ConnState,
+        facts: &ConnFacts,
         (request, begun): (u64, Nanos),
         directory: &Directory,
     ) {
-        let tenant = state.endpoint.map(|a| a.tenant);
-        if tenant.is_none() && is_contradicted(state.client_workload, directory) {
-            self.doubted.insert(state.id, ());
+        let tenant = facts.endpoint.map(|a| a.tenant);
+        if tenant.is_none() && is_contradicted(facts.client_workload, directory) {
+            self.doubted.insert(facts.id, ());
         }
-        let inbound = Inbound { conn: state.id, request, tenant, service: state.service, begun };
+        let inbound = Inbound { conn: facts.id, request, tenant, service: facts.service, begun };
         self.forwarding.enter(relay, print, inbound);
     }
 

@@ -4,8 +4,6 @@
 //! begins, is read through the layer; what comes out goes the way that clear bytes go. What cannot be read is opaque, as
 //! ever, and counted by why.
 
-use rustc_hash::FxHashMap;
-
 use super::conn::{App, Conn};
 use super::feed::Delivery;
 use super::feed::tell;
@@ -13,71 +11,20 @@ use super::index::Party;
 use super::on_conn::OnConn;
 use super::output::Output;
 use super::parts::Parts;
+use super::sealing::{Encryption, party};
 use super::table::Table;
 use super::undecided::Undecided;
 use crate::decode::infer;
 use crate::model::tls::Unread;
-use crate::model::{CgroupId, ConnId, HandshakeSecret, Nanos, Salt, SecretLabel, Side};
+use crate::model::{ConnId, HandshakeSecret, Nanos, SecretLabel, Side};
 use crate::stream::Missing;
-use crate::tls::join::{self, Handshake, Join, PATIENCE};
+use crate::tls::join::{Handshake, PATIENCE};
 use crate::tls::{Plain, Spent, Tls};
 
 /// So many bytes are missing where nobody can say how many: more than any message has.
 const MANY: u64 = 1 << 40;
 /// More room than this is not kept between two records.
 const SCRATCH: usize = 32 << 10;
-/// Most cgroups of which it is known why their connections cannot be read.
-const MAX_BLIND: usize = 4_096;
-
-/// How a connection's bytes are read.
-#[derive(Debug, Default)]
-pub(super) enum Encryption {
-    /// As they are.
-    #[default]
-    None,
-    /// Through the layer. `None`: it is at work.
-    Tls(Option<Box<Tls>>),
-    /// They are sealed, and nobody reads them.
-    Unread(Unread),
-}
-
-impl Encryption {
-    pub(super) fn memory(&self) -> usize {
-        if let Self::Tls(Some(tls)) = self { tls.memory() } else { 0 }
-    }
-}
-
-fn party(cgroup: CgroupId, parts: &Parts) -> join::Party {
-    parts.ctx.directory.of_cgroup(cgroup).map_or(join::Party::Cgroup(cgroup), join::Party::Workload)
-}
-
-/// Secrets of handshakes, and who waits for them.
-#[derive(Debug)]
-pub(super) struct Sealing {
-    pub(super) join: Join,
-    /// Why the processes of a cgroup tell none.
-    blind: FxHashMap<CgroupId, Unread>,
-    /// Where records are opened.
-    scratch: Vec<u8>,
-}
-
-impl Sealing {
-    pub(super) fn new(salt: Salt) -> Self {
-        Self { join: Join::new(salt), blind: FxHashMap::default(), scratch: Vec::new() }
-    }
-
-    /// Why the connections of a cgroup's processes tell no secrets. The last that is said counts.
-    pub(super) fn blind(&mut self, cgroup: CgroupId, why: Unread) {
-        if self.blind.len() < MAX_BLIND || self.blind.contains_key(&cgroup) {
-            self.blind.insert(cgroup, why);
-        }
-    }
-
-    /// Bytes held, about.
-    pub(super) fn memory(&self) -> usize {
-        self.join.memory() + self.blind.len() * 24 + self.scratch.capacity()
-    }
-}
 
 impl Parts {
     fn counts_unread(&mut self, why: Unread, n: u64) {
@@ -163,10 +110,10 @@ impl Conn {
         parts: &mut Parts,
         out: &mut dyn Output,
     ) -> bool {
-        if self.state.mid_stream || !self.may_unseal(parts) {
+        if self.state.facts.mid_stream || !self.may_unseal(parts) {
             return false;
         }
-        let decoder = infer::decoder(self.state.protocol, parts.ctx.settings.salt, false, &parts.decoders);
+        let decoder = infer::decoder(self.state.facts.protocol, parts.ctx.settings.salt, false, &parts.decoders);
         let Some(decoder) = decoder else { return false };
         self.app = App::Decoding(decoder);
         self.begin_tls();
@@ -194,7 +141,7 @@ impl Conn {
         let mut scratch = std::mem::take(&mut parts.sealing.scratch);
         let (was_keyed, waited) = (tls.is_keyed(), tls.waits_since().is_some());
         f(&mut tls, &mut scratch, &mut Delivery { conn: self, parts: &mut *parts, out: &mut *out });
-        let id = self.state.id;
+        let id = self.state.facts.id;
         if !was_keyed {
             self.join(&tls, parts);
         }
@@ -234,7 +181,7 @@ impl Conn {
             // It is read, and nobody here knows what it says.
             self.encryption = Encryption::None;
             self.app = App::Opaque(None);
-            parts.sealing.join.ends(self.state.id);
+            parts.sealing.join.ends(self.state.facts.id);
             parts.stats.bytes_seen += tls.unresolved();
             parts.stats.bytes_opaque += tls.unresolved();
             self.ask(parts, out);
@@ -245,9 +192,9 @@ impl Conn {
 
     /// Secrets are to find this connection from the `ClientHello` on.
     fn join(&self, tls: &Tls, parts: &mut Parts) {
-        let id = self.state.id;
+        let id = self.state.facts.id;
         let (Some(random), None) = (tls.random(), parts.sealing.join.handshake(id)) else { return };
-        let parties = self.ends.iter().filter_map(|e| e.cgroup).map(|c| party(c, parts)).collect();
+        let parties = self.ends.iter().filter_map(|e| e.cgroup).map(|c| party(c, &parts.ctx.directory)).collect();
         parts.sealing.join.begins(id, Handshake { random: *random, hides_random: tls.hides_random(), parties });
     }
 
@@ -259,7 +206,7 @@ impl Conn {
         parts.stats.bytes_opaque += unresolved;
         parts.counts_unread(why, unresolved);
         *parts.stats.tls_unread.entry(why).or_default() += 1;
-        parts.sealing.join.ends(self.state.id);
+        parts.sealing.join.ends(self.state.facts.id);
         self.encryption = Encryption::Unread(why);
         let at = parts.ctx.now;
         match &self.app {
@@ -305,7 +252,7 @@ impl Conn {
     /// The connection has ended.
     pub(super) fn end_tls(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         let Encryption::Tls(Some(tls)) = std::mem::take(&mut self.encryption) else { return };
-        parts.sealing.join.ends(self.state.id);
+        parts.sealing.join.ends(self.state.facts.id);
         let (n, waits) = (tls.unresolved(), tls.waits_since().is_some());
         if waits {
             *parts.stats.tls_unread.entry(Unread::NoSecret).or_default() += 1;
@@ -338,9 +285,9 @@ impl Table {
         f: impl FnOnce(&mut Conn, &mut Parts, &mut dyn Output),
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let before: Option<Party> = conn.state.enters.map(Party::Enters);
+        let before: Option<Party> = conn.state.facts.enters.map(Party::Enters);
         f(conn, parts, out);
-        let after = conn.state.enters.map(Party::Enters);
+        let after = conn.state.facts.enters.map(Party::Enters);
         if before != after {
             self.index.update(id, &before.into_iter().collect(), &after.into_iter().collect());
         }
@@ -354,7 +301,7 @@ impl Table {
         if parts.ctx.settings.tls.is_none() {
             return;
         }
-        let party = secret.cgroup.map(|cgroup| party(cgroup, parts));
+        let party = secret.cgroup.map(|cgroup| party(cgroup, &parts.ctx.directory));
         for id in parts.sealing.join.tell(secret, party) {
             self.reread(id, parts, out, |conn, parts, out| conn.offered(secret, parts, out));
         }

@@ -15,7 +15,7 @@ const MAX_WAITING: usize = 64;
 impl OnConn<'_> {
     /// An exchange has ended.
     pub(super) fn record_exchange(&mut self, exchange: &Exchange) {
-        let no = self.state.unit.no;
+        let no = self.state.units.current.no;
         // Its request is part of no unit of work of this connection.
         if let Some(sender) = exchange.sender {
             self.tell_answer(no, exchange, sender);
@@ -24,7 +24,7 @@ impl OnConn<'_> {
         if exchange.method == Method::ToolsCall {
             self.record_call(exchange);
         }
-        if self.known() || self.state.borrow.is_none() || self.state.exchanges.len() >= MAX_WAITING {
+        if self.known() || self.state.units.borrow.is_none() || self.state.exchanges.len() >= MAX_WAITING {
             self.tell_exchange(no, exchange);
         } else {
             self.state.exchanges.push(no, (no, exchange.clone()));
@@ -44,7 +44,7 @@ impl OnConn<'_> {
 
     /// An answer has come whose request `sender` had sent on another connection.
     fn tell_answer(&mut self, no: UnitNo, exchange: &Exchange, sender: Sender) {
-        let receiver = self.state.endpoint.map(|a| a.tenant);
+        let receiver = self.state.facts.endpoint.map(|a| a.tenant);
         if receiver.is_none() || receiver == sender.by.map(|a| a.tenant) {
             self.tell_exchange(no, exchange);
             return;
@@ -82,7 +82,7 @@ impl OnConn<'_> {
         };
         // What it may have been given is not known.
         let unseen = exchange.answered == Answered::Unknown || exchange.answered.is_unread();
-        if let (true, Some(service)) = (unseen, self.state.service) {
+        if let (true, Some(service)) = (unseen, self.state.facts.service) {
             let tenant = answer.attribution().map(|a| a.tenant);
             self.parts.judge.missed.unanswered(service, tenant, exchange.ended);
         }

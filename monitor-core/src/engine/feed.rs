@@ -3,14 +3,15 @@
 use super::again::{Again, PREFIX};
 use super::apply::Readable;
 use super::conn::{App, Conn, ConnState, End};
-use super::encrypted::Encryption;
+use super::kept::Kept;
 use super::lexicon::Words;
 use super::on_conn::OnConn;
 use super::output::{Output, Wanted};
 use super::parts::Parts;
+use super::recognise::Told;
+use super::sealing::Encryption;
 use super::table::Opened;
-use super::undecided::{MAX_FIRST, Told, Undecided, side_of};
-use super::upkeep::Kept;
+use super::undecided::{MAX_FIRST, Undecided, side_of};
 use crate::attribute::forwarded::Relay;
 use crate::attribute::{self, by_endpoint};
 use crate::decode::infer;
@@ -81,17 +82,18 @@ impl Conn {
         self.client = Some(client);
         let (Some(c), Some(s)) = (self.ends.get(client), self.ends.get(1 - client)) else { return };
         let state = &mut self.state;
-        (state.client, state.server) = (c.addr, s.addr);
-        (state.client_workload, state.server_workload) = (c.workload, s.workload);
-        state.endpoint = by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &parts.ctx.directory);
+        (state.facts.client, state.facts.server) = (c.addr, s.addr);
+        (state.facts.client_workload, state.facts.server_workload) = (c.workload, s.workload);
+        state.facts.endpoint =
+            by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &parts.ctx.directory);
         if let (Some(workload), true) = (s.workload, s.watched && s.cgroup.is_some()) {
             parts.map.learn_listener(&mut parts.ctx, s.addr, workload);
         }
-        state.enters = process(s, addresses_only);
-        state.leaves = process(c, addresses_only);
+        state.facts.enters = process(s, addresses_only);
+        state.facts.leaves = process(c, addresses_only);
         let shown = if c.cookie.is_some() { (c, s) } else { (s, c) };
         if let Some(cookie) = shown.0.cookie {
-            state.flow = Some((cookie, shown.0.addr, shown.1.addr));
+            state.facts.flow = Some((cookie, shown.0.addr, shown.1.addr));
         }
     }
 
@@ -153,7 +155,7 @@ impl Conn {
         let mut again = Again::after(&kept);
         let mut for_good = false;
         for (index, _) in tls.iter().enumerate().filter(|(_, tls)| **tls) {
-            for_good = again.is_tls(side_of(index));
+            for_good = again.record_tls(side_of(index));
         }
         if tls.contains(&true) {
             self.count_sealed(kept.held as u64, parts);
@@ -173,7 +175,7 @@ impl Conn {
                 parts.stats.flows_opaque = parts.stats.flows_opaque.saturating_sub(1);
                 self.decide(protocol, client, beginning, kept, parts, out);
             }
-            Told::Opaque("tls") if again.is_tls(from) => {
+            Told::Opaque("tls") if again.record_tls(from) => {
                 self.app = App::Opaque(None);
                 self.count_sealed(0, parts);
                 self.ask(parts, out);
@@ -204,26 +206,27 @@ impl Conn {
             _ => self.ends.iter().all(|e| e.start.is_some()),
         };
         self.orient(client, addresses_only, parts);
-        self.state.protocol = protocol;
-        self.state.mid_stream = !seen_from_start && beginning.is_none();
+        self.state.facts.protocol = protocol;
+        self.state.facts.mid_stream = !seen_from_start && beginning.is_none();
         let server_workload = self.ends.get(1 - client).and_then(|e| e.workload);
         let by_name = by_name(server_workload, &parts.ctx.directory);
-        self.state.service = Some(parts.map.service_at(&mut parts.ctx, self.state.server, by_name, protocol));
-        if self.state.endpoint.is_none()
-            && let Some(relay) = self.state.leaves
+        self.state.facts.service =
+            Some(parts.map.service_at(&mut parts.ctx, self.state.facts.server, by_name, protocol));
+        if self.state.facts.endpoint.is_none()
+            && let Some(relay) = self.state.facts.leaves
         {
             parts.attributor.opens(relay, protocol);
         }
-        let decoder = infer::decoder(protocol, parts.ctx.settings.salt, self.state.mid_stream, &parts.decoders);
+        let decoder = infer::decoder(protocol, parts.ctx.settings.salt, self.state.facts.mid_stream, &parts.decoders);
         let Some(decoder) = decoder else { return };
         self.app = App::Decoding(decoder);
         parts.stats.flows_decoded += 1;
         if protocol == Protocol::Http {
             self.state.ledger.judge_per_request();
         }
-        if self.state.mid_stream {
+        if self.state.facts.mid_stream {
             parts.stats.flows_mid_stream += 1;
-            if let Some(service) = self.state.service {
+            if let Some(service) = self.state.facts.service {
                 parts.judge.missed.before(service, parts.ctx.now);
             }
             self.state.ledger.disturb(true);
@@ -266,7 +269,7 @@ impl Conn {
             self.count_unreadable(at, parts, out);
             parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
             // Where not even one request was read, it was taken for something else than it is.
-            let never_read = self.state.unit.no == UnitNo(0);
+            let never_read = self.state.units.current.no == UnitNo(0);
             let again = never_read.then(|| Again::after(&Undecided::default()));
             self.give_up(again, parts, out);
         }
@@ -283,7 +286,7 @@ impl Conn {
         }
         let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
         let anywhere = self.ends.iter().map(|end| process(end, addresses_only));
-        let known = self.client.is_some().then_some(self.state.enters);
+        let known = self.client.is_some().then_some(self.state.facts.enters);
         for relay in known.into_iter().chain(anywhere.filter(|_| known.is_none())).flatten() {
             if let Some(place) = parts.attributor.places.get_mut(&relay) {
                 place.miss(at);
@@ -295,15 +298,20 @@ impl Conn {
     fn reads_on(&self, at: Nanos, parts: &mut Parts) {
         let state = &self.state;
         if state.astray {
-            parts.judge.missed.on(state.service, state.endpoint.map(|a| a.tenant), state.client_workload, at);
+            parts.judge.missed.on(
+                state.facts.service,
+                state.facts.endpoint.map(|a| a.tenant),
+                state.facts.client_workload,
+                at,
+            );
         }
     }
 
     /// Nobody can read this connection, for now or (`again` is `None`) for good.
     pub(super) fn give_up(&mut self, again: Option<Again>, parts: &mut Parts, out: &mut dyn Output) {
         // What was read of it before an upgrade stays what it was.
-        if again.is_some() || self.state.service.is_none() {
-            self.state.protocol = Protocol::Opaque;
+        if again.is_some() || self.state.facts.service.is_none() {
+            self.state.facts.protocol = Protocol::Opaque;
         }
         self.app = App::Opaque(again.map(Box::new));
         parts.stats.flows_opaque += 1;
@@ -331,8 +339,8 @@ impl Conn {
         let follows = |relay: Option<Relay>| {
             parts.ctx.settings.bases.succession && relay.is_some_and(|r| parts.attributor.places.contains_key(&r))
         };
-        let read_by_server = follows(self.state.enters) && matches!(self.app, App::Decoding(_));
-        let read_by_client = follows(self.state.leaves) && matches!(self.app, App::Decoding(_));
+        let read_by_server = follows(self.state.facts.enters) && matches!(self.app, App::Decoding(_));
+        let read_by_client = follows(self.state.facts.leaves) && matches!(self.app, App::Decoding(_));
         for (index, end) in self.ends.iter_mut().enumerate() {
             let sent = if index == client { requests } else { replies };
             let received = if index == client { replies } else { requests };
@@ -357,19 +365,19 @@ impl Conn {
             App::Opaque(_) => &mut parts.stats.flows_opaque,
         };
         *n = n.saturating_sub(1);
-        if self.state.mid_stream {
+        if self.state.facts.mid_stream {
             parts.stats.flows_mid_stream = parts.stats.flows_mid_stream.saturating_sub(1);
         }
-        if let Some(relay) = self.state.enters {
-            for open in self.state.open.iter().filter(|o| o.entered) {
+        if let Some(relay) = self.state.facts.enters {
+            for open in self.state.units.open.iter().filter(|o| o.entered) {
                 if let Some(print) = open.print {
-                    parts.attributor.forwarding.close(relay, print, (self.state.id, open.request, open.begun));
+                    parts.attributor.forwarding.close(relay, print, (self.state.facts.id, open.request, open.begun));
                 }
             }
         }
         // Else it is given up here, and goes on.
         let closed = self.ends.iter().all(|e| e.cookie.is_none());
-        if !closed && !self.state.open.is_empty() {
+        if !closed && !self.state.units.open.is_empty() {
             OnConn { parts: &mut *parts, state: &mut self.state, out: &mut *out }.abandon_requests(at);
         }
         self.state.closing = true;
@@ -404,8 +412,8 @@ pub(super) fn tell(
     decode: impl FnOnce(&mut Emitter<'_>),
 ) -> Readable {
     let mut events = std::mem::take(&mut parts.events);
-    let protocol = state.protocol;
-    let mut lexicon = Words { parts: &mut *parts, state: &*state, protocol };
+    let protocol = state.facts.protocol;
+    let mut lexicon = Words { parts: &mut *parts, facts: &state.facts, protocol };
     decode(&mut Emitter { lexicon: &mut lexicon, events: &mut events });
     let readable = OnConn { parts: &mut *parts, state, out }.apply_all(&mut events);
     parts.events = events;

@@ -6,26 +6,23 @@
 
 use std::collections::VecDeque;
 
-use super::conn::Pending;
 use super::lookups;
-use super::on_conn::OnConn;
-use super::timers::{Due, HOLD_READ};
-use crate::ledger::Standing;
+use super::units::Pending;
 use crate::model::{Bound, Claim, Nanos, Slot, Sym, TenantId, UnitNo};
 
 /// Most reads that are held on one connection, and most that wait to be learned from. Who reads more than that before
 /// it binds does not look up whom to bind.
-const MAX_HELD: usize = 32;
+pub(super) const MAX_HELD: usize = 32;
 /// Most bindings and losses of one connection that are remembered.
 const MAX_FOLLOWS: usize = 64;
 
 /// Something that decides about reads before it.
 #[derive(Clone, Copy, Debug)]
-struct Follow {
+pub(super) struct Follow {
     /// Order of the connection's latest use or reset when it came.
-    order: u32,
+    pub(super) order: u32,
     /// The binding; `None`: something was missed.
-    bound: Option<Bound>,
+    pub(super) bound: Option<Bound>,
 }
 
 /// What has become of a read.
@@ -44,19 +41,19 @@ pub(super) enum Fate {
 /// What follows on one connection, and what waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Follows {
-    all: VecDeque<Follow>,
+    pub(super) all: VecDeque<Follow>,
     /// Order of the latest one that was forgotten.
-    forgotten: u32,
+    pub(super) forgotten: u32,
     /// A binding for the transaction only that nothing has used yet: it may have no effect.
-    unused: Option<Follow>,
+    pub(super) unused: Option<Follow>,
     /// The connection was bound for somebody by name at least once.
     pub(super) ever_bound: bool,
     /// A statement named a schema that is, or may be, somebody's.
     pub(super) names_schemas: bool,
     /// Reads whose verdict waits, oldest first.
-    held: VecDeque<(TenantId, Pending)>,
+    pub(super) held: VecDeque<(TenantId, Pending)>,
     /// Reads that were judged and may still turn out to be look-ups, oldest first.
-    learned_from: VecDeque<(TenantId, Pending)>,
+    pub(super) learned_from: VecDeque<(TenantId, Pending)>,
 }
 
 impl Follows {
@@ -100,7 +97,7 @@ impl Follows {
         bounds.filter(|b| b.unit == unit && b.at >= since).for_each(|b| b.unit = by);
     }
 
-    fn missed(&mut self, order: u32) {
+    pub(super) fn missed(&mut self, order: u32) {
         self.unused = None;
         self.push(Follow { order, bound: None });
     }
@@ -141,113 +138,5 @@ impl Follows {
     pub(super) fn memory(&self) -> usize {
         self.all.capacity() * size_of::<Follow>()
             + (self.held.capacity() + self.learned_from.capacity()) * size_of::<(TenantId, Pending)>()
-    }
-}
-
-impl OnConn<'_> {
-    /// What has become of a read of `tenant`'s, of that order among the connection's uses.
-    pub(super) fn fate(&self, order: u32, tenant: TenantId) -> Fate {
-        let follows = &self.state.follows;
-        if order <= follows.forgotten {
-            return Fate::Unclear;
-        }
-        let service = self.service();
-        for follow in follows.all.iter().filter(|f| f.order >= order) {
-            let Some(bound) = follow.bound else { return Fate::Unclear };
-            let author = || self.state.known_for(bound.unit).map(|a| a.tenant);
-            let named = match bound.claim {
-                Claim::Tenant(t) => Some(t),
-                Claim::Opaque(id) => self.parts.learned.alias(service, id, Some(tenant)).or_else(author),
-                Claim::Chosen(_) => match self.parts.learned.selectors.standing(service, &bound, tenant) {
-                    Standing::Of(t) => Some(t),
-                    Standing::Unsure => author().filter(|a| *a == tenant),
-                    Standing::Nobody => continue,
-                },
-                _ => continue,
-            };
-            return match named {
-                Some(t) if t == tenant => Fate::Bound(bound),
-                Some(_) => Fate::Not,
-                None => Fate::Unclear,
-            };
-        }
-        Fate::Open
-    }
-
-    /// Holds a read until it is known what follows. Gives it back if there is no room.
-    pub(super) fn hold(&mut self, tenant: TenantId, pending: &Pending) -> bool {
-        if self.state.follows.held.len() >= MAX_HELD {
-            return false;
-        }
-        self.state.follows.held.push_back((tenant, pending.clone()));
-        self.parts.timers.set(self.parts.ctx.now + HOLD_READ, Due::ReleaseReads(self.state.id));
-        true
-    }
-
-    /// Notes a read that was judged without waiting: it may turn out to be a look-up, from which is learned.
-    pub(super) fn learn_later(&mut self, tenant: TenantId, pending: &Pending) {
-        let all = &mut self.state.follows.learned_from;
-        if all.len() >= MAX_HELD {
-            all.pop_front();
-        }
-        all.push_back((tenant, pending.clone()));
-    }
-
-    /// Something has followed: reads that wait for it are judged.
-    pub(super) fn something_followed(&mut self) {
-        for (tenant, pending) in std::mem::take(&mut self.state.follows.learned_from) {
-            let order = pending.view.as_ref().map_or(0, |v| v.order);
-            if let Fate::Bound(_) = self.fate(order, tenant) {
-                let service = self.service();
-                self.parts.learned.lookups.read_before(service, &pending.op, tenant);
-            }
-        }
-        self.release(|_, _, fate| (fate != Fate::Open).then_some(fate));
-    }
-
-    /// Data was used for `tenant`: what others have read before was not followed by a binding of theirs.
-    pub(super) fn used_by(&mut self, tenant: TenantId, order: u32) {
-        self.state.follows.learned_from.retain(|(t, _)| *t == tenant);
-        self.release(|reader, pending, fate| match fate {
-            Fate::Open => {
-                let before = pending.view.as_ref().is_some_and(|v| v.order < order);
-                (reader != tenant && before).then_some(Fate::Not)
-            }
-            fate => Some(fate),
-        });
-    }
-
-    /// Something was missed on this connection.
-    pub(super) fn missed_here(&mut self) {
-        let order = self.state.ledger.order();
-        self.state.follows.missed(order);
-        self.state.follows.learned_from.clear();
-        if let Some(service) = self.state.service {
-            self.parts.learned.lookups.missed(service);
-        }
-        self.release(|_, _, fate| Some(if fate == Fate::Open { Fate::Unclear } else { fate }));
-    }
-
-    /// What was held so long is judged without knowing what follows; `all`: everything.
-    pub(super) fn release_held(&mut self, all: bool) {
-        let now = self.parts.ctx.now;
-        self.release(|_, pending, fate| match fate {
-            Fate::Open => (all || now.since(pending.op.ended) >= HOLD_READ).then_some(Fate::Unclear),
-            fate => Some(fate),
-        });
-    }
-
-    /// Judges what is held and whose fate `decides` knows, oldest first.
-    fn release(&mut self, decides: impl Fn(TenantId, &Pending, Fate) -> Option<Fate>) {
-        if self.state.follows.held.is_empty() {
-            return;
-        }
-        for (tenant, pending) in std::mem::take(&mut self.state.follows.held) {
-            let fate = self.fate(pending.view.as_ref().map_or(0, |v| v.order), tenant);
-            match decides(tenant, &pending, fate) {
-                Some(fate) => self.judge_held(&pending, fate),
-                None => self.state.follows.held.push_back((tenant, pending)),
-            }
-        }
     }
 }

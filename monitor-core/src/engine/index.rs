@@ -6,7 +6,6 @@ use std::collections::hash_map::Entry;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::conn::Conn;
 use crate::attribute::forwarded::Relay;
 use crate::model::steps::walk;
 use crate::model::{CgroupId, ConnId, WorkloadId};
@@ -24,20 +23,6 @@ pub(super) enum Party {
 
 /// All who take part in one connection, each once.
 pub(super) type Parties = SmallVec<[Party; 5]>;
-
-impl Conn {
-    /// Who takes part in it, as far as is known now.
-    pub(super) fn parties(&self) -> Parties {
-        let ends = self.ends.iter().flat_map(|e| [e.cgroup.map(Party::Cgroup), e.workload.map(Party::Workload)]);
-        let mut all = Parties::new();
-        for party in ends.chain([self.state.enters.map(Party::Enters)]).flatten() {
-            if !all.contains(&party) {
-                all.push(party);
-            }
-        }
-        all
-    }
-}
 
 /// Connections by who takes part in them. Holds at most five entries of each.
 #[derive(Debug, Default)]

@@ -7,15 +7,10 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::conn::Pending;
-use super::on_conn::OnConn;
+use crate::detect::Site;
 use crate::detect::recent::Recent;
-use crate::detect::{RuleEvent, SessionUse, Site};
 use crate::model::cookies::{Cookie, Cookies, Crossing};
-use crate::model::{
-    Answer, Attribution, EvidenceClass, Fingerprint, Nanos, OpKind, OpaqueId, Operation, Outcome, ServiceId, Sym,
-    TenantId,
-};
+use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Sym, TenantId};
 
 /// Most names of cookies remembered over all services. Beyond, what is new says nothing.
 const MAX_NAMES: usize = 16_384;
@@ -30,7 +25,7 @@ const UNUSED: u32 = 3;
 
 /// What is known of all cookies of one name at a service.
 #[derive(Debug, Default)]
-struct Kind {
+pub(super) struct Kind {
     /// Values that were set for requests without one.
     n_set: u32,
     /// Whether one of them came back.
@@ -59,15 +54,15 @@ fn add(tenants: &mut SmallVec<[TenantId; 2]>, tenant: TenantId) {
 
 /// A request that carried a value or was answered with one.
 #[derive(Clone, Copy, Debug)]
-struct Request {
-    by: Option<Attribution>,
-    begun: Nanos,
-    ended: Nanos,
-    verb: Sym,
-    target: Sym,
-    credential: Option<Fingerprint>,
-    logs_in: bool,
-    site: Site,
+pub(super) struct Request {
+    pub(super) by: Option<Attribution>,
+    pub(super) begun: Nanos,
+    pub(super) ended: Nanos,
+    pub(super) verb: Sym,
+    pub(super) target: Sym,
+    pub(super) credential: Option<Fingerprint>,
+    pub(super) logs_in: bool,
+    pub(super) site: Site,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +103,7 @@ impl Jars {
     }
 
     /// The session that a request carries, as far as is known by now.
-    fn session(&self, service: ServiceId, cookies: &Cookies) -> Option<Fingerprint> {
+    pub(super) fn session(&self, service: ServiceId, cookies: &Cookies) -> Option<Fingerprint> {
         let is = |c: &&Cookie| {
             self.kinds.get(&(service, c.name)).map_or(c.named, |k| k.is_session() || c.named && !k.repeated)
         };
@@ -116,7 +111,7 @@ impl Jars {
     }
 
     /// Whether the answer opens a session for a request that has none.
-    fn opens(&self, service: ServiceId, cookies: &Cookies) -> bool {
+    pub(super) fn opens(&self, service: ServiceId, cookies: &Cookies) -> bool {
         let used = |name| {
             let kind = self.kinds.get(&(service, name));
             kind.is_none_or(|k| !k.repeated && (k.came_back || k.n_set < UNUSED))
@@ -127,7 +122,12 @@ impl Jars {
     }
 
     /// Notes a request and its answer; gives what it shows of requests that carry another's session, and where.
-    fn note(&mut self, service: ServiceId, cookies: &Cookies, r: &Request) -> SmallVec<[(Crossing, Request); 1]> {
+    pub(super) fn note(
+        &mut self,
+        service: ServiceId,
+        cookies: &Cookies,
+        r: &Request,
+    ) -> SmallVec<[(Crossing, Request); 1]> {
         let mut found = SmallVec::new();
         for cookie in &cookies.carried {
             self.carried(service, cookie, r);
@@ -219,59 +219,6 @@ impl Jars {
     /// Names and values held, and most of them.
     pub(super) fn level(&self) -> (usize, usize) {
         (self.kinds.len().max(self.values.len()), MAX_VALUES)
-    }
-}
-
-impl OnConn<'_> {
-    /// What the cookies of its request and answer make of an operation.
-    pub(super) fn with_cookies(&self, op: &Operation, cookies: &Cookies) -> Operation {
-        let (service, jars) = (self.service(), &self.parts.learned.jars);
-        let mut op = *op;
-        // A request that has no session yet and is given one is told apart from whoever used the connection before.
-        if op.kind == OpKind::Data
-            && op.outcome == Outcome::Ok
-            && op.credential.is_none()
-            && jars.opens(service, cookies)
-        {
-            op.kind = OpKind::Bind;
-        }
-        op.credential = op.credential.or_else(|| jars.session(service, cookies));
-        op
-    }
-
-    /// Whose the cookies of an operation are, and whom it was for.
-    pub(super) fn tell_cookies(&mut self, pending: &Pending, answer: Answer) {
-        let (Some(cookies), Some(service)) = (&pending.cookies, self.state.service) else { return };
-        let op = &pending.op;
-        let request = Request {
-            by: answer.attribution().filter(|_| op.outcome == Outcome::Ok),
-            begun: op.begun,
-            ended: op.ended,
-            verb: op.verb,
-            target: op.target,
-            credential: cookies.credential,
-            logs_in: cookies.logs_in,
-            site: self.site(),
-        };
-        if op.outcome != Outcome::Ok {
-            // Whatever became of it, it was carried.
-            let carried = Cookies { set: SmallVec::new(), ..(**cookies).clone() };
-            self.parts.learned.jars.note(service, &carried, &request);
-            return;
-        }
-        let found = self.parts.learned.jars.note(service, cookies, &request);
-        // What was set for somebody is that one's until it is used otherwise.
-        if let Some((tenant, class)) = self.state.known_without_bindings(pending.unit)
-            && class > EvidenceClass::Inferred
-        {
-            for set in cookies.set.iter().filter(|s| s.is_session()) {
-                self.parts.learned.owners.learn(OpaqueId(set.cookie.value.0), tenant, class);
-            }
-        }
-        for (crossing, at) in found {
-            let event = SessionUse { site: at.site, at: at.ended, verb: at.verb, target: at.target, crossing };
-            self.parts.detect(&RuleEvent::Session(&event), self.out);
-        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Jobs: from the publication of a message to the end of the work on it. Whose it is, and who was given it.
 
-use super::conn::Pending;
 use super::messages::Origin;
 use super::on_conn::OnConn;
 use super::open_jobs::OpenJob;
 use super::timers::{Due, LINGER};
+use super::units::Pending;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::{RequestKey, Whom};
 use crate::detect::{Checked, Ended, Handed, Posted, RuleEvent};
@@ -46,13 +46,13 @@ impl OnConn<'_> {
     }
 
     fn broker(&self) -> u32 {
-        broker(self.service(), self.state.protocol)
+        broker(self.service(), self.state.facts.protocol)
     }
 
     fn published(&mut self, m: Message) {
-        let no = self.state.unit.no;
+        let no = self.state.units.current.no;
         // Units end in order: if this one is over, it was the last.
-        let waits = self.state.borrow.is_some() || self.state.borrows.back().is_some_and(|lent| lent.no == no);
+        let waits = self.state.units.borrow.is_some() || self.state.units.lent.back().is_some_and(|lent| lent.no == no);
         let broker = self.broker();
         let entry = match self.parts.queues.messages.find(broker, &m, false) {
             // Its delivery was quicker.
@@ -67,8 +67,8 @@ impl OnConn<'_> {
             }
         };
         self.parts.queues.messages.record_published(entry);
-        if waits && !self.known() && m.proved.is_none() && self.state.posts.len() < MAX_WAITING {
-            self.state.posts.push(no, (no, entry, m));
+        if waits && !self.known() && m.proved.is_none() && self.state.jobs.posts.len() < MAX_WAITING {
+            self.state.jobs.posts.push(no, (no, entry, m));
         } else {
             self.tell_post(no, entry, &m);
         }
@@ -77,8 +77,8 @@ impl OnConn<'_> {
     /// Tells the publications of unit `no`, or of all units.
     pub(super) fn tell_posts(&mut self, no: Option<UnitNo>) {
         let due = match no {
-            Some(no) => self.state.posts.take(no),
-            None => self.state.posts.take_all(None),
+            Some(no) => self.state.jobs.posts.take(no),
+            None => self.state.jobs.posts.take_all(None),
         };
         for (no, entry, m) in walk(due) {
             self.tell_post(no, entry, &m);
@@ -169,7 +169,7 @@ impl OnConn<'_> {
         if origin == Origin::NOBODY {
             origin = own_word;
         }
-        let place = self.state.leaves.filter(|_| self.state.endpoint.is_none());
+        let place = self.state.facts.leaves.filter(|_| self.state.facts.endpoint.is_none());
         let before = match entry.and_then(|no| self.parts.queues.messages.get_mut(no)) {
             Some(e) => {
                 let before = e.to.contains(&place);
@@ -183,7 +183,7 @@ impl OnConn<'_> {
         let again = d.again || before;
         let waited =
             entry.and_then(|no| self.parts.queues.messages.get(no)).filter(|e| e.published).map(|e| m.at.since(e.at));
-        let consumer = self.state.endpoint;
+        let consumer = self.state.facts.endpoint;
         let event = Handed {
             site: self.site(),
             at: m.at,
@@ -208,7 +208,7 @@ impl OnConn<'_> {
         }
         if let Some(relay) = place {
             self.parts.record_work_at(relay, origin);
-            let verb = self.state.delivered_by;
+            let verb = self.state.jobs.delivered_by;
             let job = Job {
                 service,
                 queue: m.queue,
@@ -224,18 +224,18 @@ impl OnConn<'_> {
 
     fn open_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
         let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
-        let no = DELIVERED | (self.state.n_jobs + 1);
+        let no = DELIVERED | (self.state.jobs.n + 1);
         let open = OpenJob { handle: d.handle, no, at: job.at, message: entry };
         // What nobody confirms is not followed by its confirmation.
         let how = if d.awaits_ack { d.confirmed } else { Confirmed::Here };
-        let followed = self.parts.queues.elsewhere.delivered(relay, how, self.state.id, open);
-        if followed.is_err() || self.state.jobs.len() >= MAX_JOBS {
+        let followed = self.parts.queues.elsewhere.delivered(relay, how, self.state.facts.id, open);
+        if followed.is_err() || self.state.jobs.open.len() >= MAX_JOBS {
             place.miss(job.at);
             return;
         }
-        self.state.n_jobs += 1;
-        let key = (self.state.id, no);
-        place.arrived(key, origin.whom, self.state.protocol, job.at);
+        self.state.jobs.n += 1;
+        let key = (self.state.facts.id, no);
+        place.arrived(key, origin.whom, self.state.facts.protocol, job.at);
         place.record_job(key, job, !d.awaits_ack);
         for trace in &d.message.traces {
             place.carries_trace(key, *trace);
@@ -251,7 +251,7 @@ impl OnConn<'_> {
         }
         if d.awaits_ack {
             if followed == Ok(false) {
-                self.state.jobs.push(open);
+                self.state.jobs.open.push(open);
             }
         } else {
             self.parts.timers.set(job.at + LINGER, Due::JobOver(relay, key));
@@ -259,9 +259,9 @@ impl OnConn<'_> {
     }
 
     fn end_job_of(&mut self, s: Settled) {
-        let here = self.state.jobs.take(s.handle);
-        let found = match (here, self.state.leaves.filter(|_| self.state.endpoint.is_none())) {
-            (Some(job), _) => Some((self.state.id, job)),
+        let here = self.state.jobs.open.take(s.handle);
+        let found = match (here, self.state.facts.leaves.filter(|_| self.state.facts.endpoint.is_none())) {
+            (Some(job), _) => Some((self.state.facts.id, job)),
             (None, Some(worker)) => self.parts.queues.elsewhere.settled(worker, s.handle),
             (None, None) => None,
         };
@@ -272,14 +272,14 @@ impl OnConn<'_> {
 
     /// A reader of a log has told how far it has come.
     fn passed(&mut self, p: Passed) {
-        let Some(reader) = self.state.leaves.filter(|_| self.state.endpoint.is_none()) else { return };
+        let Some(reader) = self.state.facts.leaves.filter(|_| self.state.facts.endpoint.is_none()) else { return };
         for (conn, open) in walk(self.parts.queues.elsewhere.passed(reader, p.to)) {
             self.end_job((conn, open.no), open, p.at, Settlement::Done);
         }
     }
 
     fn end_job(&mut self, key: RequestKey, open: OpenJob, at: Nanos, how: Settlement) {
-        let thread = self.state.threads[0];
+        let thread = self.state.facts.threads[0];
         let origin =
             open.message.and_then(|no| self.parts.queues.messages.get(no)).and_then(|e| e.origin.attribution());
         let event = Ended { site: self.site(), begun: open.at, at, how, origin };
@@ -291,7 +291,7 @@ impl OnConn<'_> {
             // What was confirmed is not delivered again: the same content is another message from now on.
             self.parts.queues.messages.forget(no);
         }
-        let Some(relay) = self.state.leaves else { return };
+        let Some(relay) = self.state.facts.leaves else { return };
         let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
         let over = place.confirmed(key, at, thread) || how != Settlement::Done;
         if over {
@@ -304,16 +304,16 @@ impl OnConn<'_> {
 
     /// The connection that the jobs came on is of no use any more: how they end will not be seen.
     pub(super) fn lose_jobs(&mut self, at: Nanos) {
-        let relay = self.state.leaves;
-        for open in walk(self.state.jobs.take_all()) {
+        let relay = self.state.facts.leaves;
+        for open in walk(self.state.jobs.open.take_all()) {
             if let Some(place) = relay.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-                place.abandoned((self.state.id, open.no), at);
+                place.abandoned((self.state.facts.id, open.no), at);
             }
         }
-        if self.state.n_jobs > 0 {
-            for (reader, open) in walk(self.parts.queues.elsewhere.lost(self.state.id)) {
+        if self.state.jobs.n > 0 {
+            for (reader, open) in walk(self.parts.queues.elsewhere.lost(self.state.facts.id)) {
                 if let Some(place) = self.parts.attributor.places.get_mut(&reader) {
-                    place.abandoned((self.state.id, open.no), at);
+                    place.abandoned((self.state.facts.id, open.no), at);
                 }
             }
         }
@@ -321,8 +321,8 @@ impl OnConn<'_> {
 
     /// The job that unit `no` is part of the work on; `None` where that is not known.
     pub(super) fn job_of(&self, no: UnitNo) -> Option<JobWork> {
-        let through = self.state.through_of(no).filter(|t| !t.torn)?;
-        let place = self.parts.attributor.places.get(&self.state.leaves?)?;
+        let through = self.state.units.through_of(no).filter(|t| !t.torn)?;
+        let place = self.parts.attributor.places.get(&self.state.facts.leaves?)?;
         let settled = through.settled.map(|a| (a.basis, a.tenant));
         let (basis, tenant) = settled.or_else(|| through.votes.first().copied())?;
         if through.votes.iter().any(|(_, t)| *t != tenant) {
@@ -349,7 +349,7 @@ impl OnConn<'_> {
             return;
         }
         let Some(work) = self.job_of(pending.unit) else { return };
-        let named = self.state.through_of(pending.unit).map(|t| t.named.clone()).unwrap_or_default();
+        let named = self.state.units.through_of(pending.unit).map(|t| t.named.clone()).unwrap_or_default();
         let event = Checked { work, at: pending.op.ended, named };
         self.parts.detect(&RuleEvent::Checked(&event), self.out);
     }

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::context::Context;
-use super::held::Held;
+use super::held::{Held, MAX_HELD, WAIT, Waiting};
 use super::map::ServiceMap;
 use super::output::{Output, ToOutput};
 use super::stats::Stats;
@@ -148,4 +148,30 @@ impl Judge {
         self.store.refresh(&self.rules, &world);
         self.store.flush(now, ended, &self.rules, &world, &mut ToOutput(out));
     }
+
+    /// A hit is told at once, or waits for what it rests on.
+    pub(super) fn hit(&mut self, hit: Hit, rests_on: SmallVec<[Unseen; 2]>, seen: &mut Seen<'_>, out: &mut dyn Output) {
+        if rests_on.is_empty() {
+            self.found(&hit, seen, out);
+        } else if self.held.0.len() >= MAX_HELD {
+            insufficient(seen, hit.rule, "too many wait for what may be missed");
+        } else {
+            self.held.0.push_back(Waiting { since: seen.ctx.now, hit, rests_on });
+        }
+    }
+
+    /// Tells what has waited long enough; `all`: everything.
+    pub(super) fn release(&mut self, now: Nanos, all: bool, seen: &mut Seen<'_>, out: &mut dyn Output) {
+        while let Some(w) = self.held.0.pop_front_if(|w| all || now.since(w.since) >= WAIT) {
+            if w.rests_on.iter().any(|unseen| self.missed.may_hide(unseen)) {
+                insufficient(seen, w.hit.rule, "something was missed");
+            } else {
+                self.found(&w.hit, seen, out);
+            }
+        }
+    }
+}
+
+fn insufficient(seen: &mut Seen<'_>, rule: &'static str, why: &'static str) {
+    *seen.stats.insufficient.entry((rule, why)).or_default() += 1;
 }

@@ -3,11 +3,11 @@
 use smallvec::SmallVec;
 
 use super::attributor::is_contradicted;
-use super::conn::{CameIn, LocalBind, MAX_USERS, Pending};
 use super::follows::Fate;
 use super::lookups::{self, Kind};
 use super::map::ServiceUse;
 use super::on_conn::OnConn;
+use super::units::{CameIn, LocalBind, MAX_USERS, Pending};
 use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
 use crate::ledger::{Owner, Question, Standing, View, judge};
 use crate::model::{
@@ -62,11 +62,11 @@ impl OnConn<'_> {
     /// A request has been answered: where each proves itself anew and the connection is one tenant's own, what was missed
     /// before can hide neither another's use nor a binding, and what comes is known as on a new connection.
     pub(super) fn may_begin_again(&mut self, op: &Operation) {
-        let Some(service) = self.state.service else { return };
+        let Some(service) = self.state.facts.service else { return };
         let certain = op.kind == OpKind::Data && op.outcome != Outcome::Unknown;
         if certain
-            && self.state.endpoint.is_some()
-            && !self.parts.learned.binds_sessions(self.state.client_workload, service)
+            && self.state.facts.endpoint.is_some()
+            && !self.parts.learned.binds_sessions(self.state.facts.client_workload, service)
         {
             self.state.ledger.begins_again();
         }
@@ -86,14 +86,14 @@ impl OnConn<'_> {
         if let Some((tenant, class)) = self.state.known_without_bindings(pending.unit) {
             self.parts.learned.owners.learn(OpaqueId(credential.0), tenant, class);
         }
-        if let Some(own) = self.state.endpoint {
+        if let Some(own) = self.state.facts.endpoint {
             self.parts.learned.owners.presented(OpaqueId(credential.0), own.tenant);
         }
     }
 
     /// Whether it is already known for whom the current unit is.
     pub(super) fn known(&self) -> bool {
-        self.state.endpoint.is_some()
+        self.state.facts.endpoint.is_some()
     }
 
     /// Counts and hands out an operation that needs no verdict.
@@ -102,19 +102,19 @@ impl OnConn<'_> {
         if op.kind == OpKind::Publish && op.outcome != Outcome::Error {
             // A queue is used by whoever publishes to it; a verdict is due on the message, not on the connection.
             let (service, tenant) = (self.service(), answer.attribution().map(|a| a.tenant));
-            let credential = self.state.session.map(|s| (s.user, s.database));
-            let client = self.state.client_workload;
+            let credential = self.state.facts.session.map(|s| (s.user, s.database));
+            let client = self.state.facts.client_workload;
             let used = ServiceUse { client, tenant, verdict: Verdict::None, credential, at: op.ended };
             self.parts.map.note_use(&self.parts.ctx.directory, service, used);
         }
-        self.parts.note_operation(self.state, pending, answer, Verdict::None, self.out);
+        self.parts.note_operation(&self.state.facts, pending, answer, Verdict::None, self.out);
     }
 
     /// Whether it is contradicted whose the client is: this connection's, or one whose request a relay may have passed on
     /// here.
     fn in_doubt(&self, unit: UnitNo) -> bool {
-        let Some(known) = self.state.units.iter().rev().find(|u| u.no == unit) else {
-            return is_contradicted(self.state.client_workload, &self.parts.ctx.directory);
+        let Some(known) = self.state.units.known.iter().rev().find(|u| u.no == unit) else {
+            return is_contradicted(self.state.facts.client_workload, &self.parts.ctx.directory);
         };
         let doubted = |origin: &ConnId| self.parts.attributor.is_doubted(*origin);
         let passed_on = match (&known.came_in, known.said.filter(|_| !known.contradicted).and_then(|a| a.client)) {
@@ -122,7 +122,7 @@ impl OnConn<'_> {
             (CameIn::OneOf(origins), None) => origins.iter().any(|(origin, _)| doubted(origin)),
             (CameIn::Anywhere | CameIn::Broken, None) => self.parts.attributor.doubts_any(),
         };
-        passed_on || is_contradicted(self.state.client_workload, &self.parts.ctx.directory)
+        passed_on || is_contradicted(self.state.facts.client_workload, &self.parts.ctx.directory)
     }
 
     /// Judges one data operation, now that it is known for whom it was, or that it never will be.
@@ -140,7 +140,7 @@ impl OnConn<'_> {
         let own = of_its_own(op, pending.unit);
         let Some(view) = &pending.view else {
             // What a worker takes and gives back is not for whom it happens to work at the moment.
-            let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.state.endpoint.is_none();
+            let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.state.facts.endpoint.is_none();
             let answer = if of_queue { Answer::Unknown } else { self.answer(pending.unit, op.begun, &own, &own) };
             self.tell(pending, answer);
             self.tell_keys(pending, answer);
@@ -171,7 +171,7 @@ impl OnConn<'_> {
         let service = self.service();
         let minimum = self.minimum();
         // Where two took part in it, one of them may have bound it and the other gone on.
-        let torn = self.state.through_of(pending.unit).is_some_and(|t| t.torn);
+        let torn = self.state.units.through_of(pending.unit).is_some_and(|t| t.torn);
         let fresh = |b: &Bound| !torn && b.unit == pending.unit && b.strength >= minimum;
         let (ruling, other) = match answer {
             Answer::Tenant(a) => {
@@ -206,11 +206,11 @@ impl OnConn<'_> {
         let attribution = answer.attribution();
         let tenant = attribution.map(|a| a.tenant);
         if let Some(tenant) = tenant {
-            if self.state.last_user.is_some_and(|last| last != tenant) {
+            if self.state.history.last_user.is_some_and(|last| last != tenant) {
                 let key = (service, pending.protocol, ruling.verdict);
                 *self.parts.stats.switches.entry(key).or_default() += 1;
             }
-            self.state.last_user = Some(tenant);
+            self.state.history.last_user = Some(tenant);
         }
         if let Some(a) = attribution {
             match ruling.learned {
@@ -223,11 +223,11 @@ impl OnConn<'_> {
             self.note_user(op, view, a);
         }
         self.learn_credential(pending);
-        let credential = self.state.session.map(|s| (s.user, s.database));
-        let client = self.state.client_workload;
+        let credential = self.state.facts.session.map(|s| (s.user, s.database));
+        let client = self.state.facts.client_workload;
         let used = ServiceUse { client, tenant, verdict: ruling.verdict, credential, at: op.ended };
         self.parts.map.note_use(&self.parts.ctx.directory, service, used);
-        self.parts.note_operation(self.state, pending, answer, ruling.verdict, self.out);
+        self.parts.note_operation(&self.state.facts, pending, answer, ruling.verdict, self.out);
 
         self.uncover(op, answer, &ruling);
         let live = view
@@ -260,7 +260,7 @@ impl OnConn<'_> {
             unit,
             otherwise_bound,
         };
-        if let (Some(cause), Some(service)) = (&event.cause, self.state.service) {
+        if let (Some(cause), Some(service)) = (&event.cause, self.state.facts.service) {
             self.parts.map.downstream.note(cause.service, cause.name, service, event.scoped().ok());
         }
         self.parts.detect(&RuleEvent::Use(&event), self.out);
@@ -284,7 +284,7 @@ impl OnConn<'_> {
 
     /// The database that the connection was opened with, as a value that may be some tenant's.
     fn chosen_at_start(&self) -> Option<Bound> {
-        let start = self.state.session.filter(|_| self.state.endpoint.is_none())?;
+        let start = self.state.facts.session.filter(|_| self.state.facts.endpoint.is_none())?;
         Some(Bound {
             slot: Slot::Database,
             claim: Claim::Chosen(OpaqueId(start.database.0)),
@@ -298,8 +298,8 @@ impl OnConn<'_> {
     /// Whether a value was chosen for this very operation, and not left behind by another.
     fn is_chosen_for(&self, bound: &Bound, pending: &Pending, view: &View) -> bool {
         match bound.scope {
-            Scope::Startup => self.state.users.is_empty(),
-            _ => bound.unit == pending.unit || self.state.follows.is_first_after(bound, view.order),
+            Scope::Startup => self.state.history.users.is_empty(),
+            _ => bound.unit == pending.unit || self.state.history.follows.is_first_after(bound, view.order),
         }
     }
 
@@ -365,7 +365,7 @@ impl OnConn<'_> {
     /// they are.
     fn may_name_own_schemas(&self, order: u32, tenant: TenantId) -> bool {
         let unsure = |b: Bound| self.parts.learned.selectors.standing(self.service(), &b, tenant) == Standing::Unsure;
-        self.state.follows.names_schemas && self.state.follows.schema_before(order).is_none_or(unsure)
+        self.state.history.follows.names_schemas && self.state.history.follows.schema_before(order).is_none_or(unsure)
     }
 
     /// A read may be a look-up of the tenant that is bound next ([`super::lookups`]): then that settles its verdict.
@@ -398,7 +398,7 @@ impl OnConn<'_> {
         // The look-up of a session notes that it was used: no use of what was left there either, but not sure to be none.
         let touches = lookups::writes(op)
             && (self.parts.learned.lookups.is_looked_up(service, op)
-                || self.state.follows.holds_read_of(op.target, a.tenant));
+                || self.state.history.follows.holds_read_of(op.target, a.tenant));
         if !lookups::reads(op) {
             if open_to_doubt && first && op.tables.is_some_and(|t| t.writes) {
                 self.parts.learned.lookups.wrote_unbound(service, op);
@@ -408,7 +408,7 @@ impl OnConn<'_> {
             }
         }
         let of = |unit| self.state.known_for(unit).map(|a| a.tenant);
-        let amid = touches || self.state.follows.is_amid(view.order, a.tenant, of);
+        let amid = touches || self.state.history.follows.is_amid(view.order, a.tenant, of);
         if amid && first && !touches {
             self.parts.learned.lookups.read_amid(service, op);
         }
@@ -434,7 +434,7 @@ impl OnConn<'_> {
                 })
             }
             // A connection that nobody ever binds may be there for look-ups alone, and its tenants be bound elsewhere.
-            Fate::Not if !self.state.follows.ever_bound => Some(unknown),
+            Fate::Not if !self.state.history.follows.ever_bound => Some(unknown),
             Fate::Unclear => Some(unknown),
             Fate::Not | Fate::Open => Some(ruling),
         }
@@ -461,7 +461,7 @@ impl OnConn<'_> {
             self.parts.learned.lookups.bound_by(service, bound.slot);
         }
         // What was left behind for the same tenant may meet its next look-up.
-        if bound.unit == pending.unit || self.state.follows.is_first_after(bound, view.order) {
+        if bound.unit == pending.unit || self.state.history.follows.is_first_after(bound, view.order) {
             self.parts.learned.lookups.used_bound(service, op);
         }
     }
@@ -472,6 +472,7 @@ impl OnConn<'_> {
         let common = self.is_common(pending, view, a);
         let other = self
             .state
+            .history
             .users
             .iter()
             .filter(|u| u.by.tenant != a.tenant && u.order < view.order)
@@ -490,7 +491,7 @@ impl OnConn<'_> {
             common,
             minimum: self.minimum(),
             other,
-            binds_sessions: self.parts.learned.binds_sessions(self.state.client_workload, service),
+            binds_sessions: self.parts.learned.binds_sessions(self.state.facts.client_workload, service),
         });
         for (bound, chosen) in later {
             self.parts.learned.selectors.used(service, &bound, a.tenant, chosen);
@@ -505,21 +506,21 @@ impl OnConn<'_> {
 
     fn note_user(&mut self, op: &Operation, view: &View, a: Attribution) {
         let this = OtherUse { by: a, order: view.order, at: op.ended, verb: op.verb, target: op.target };
-        match self.state.users.iter_mut().find(|u| u.by.tenant == a.tenant) {
+        match self.state.history.users.iter_mut().find(|u| u.by.tenant == a.tenant) {
             Some(u) if u.order > this.order => {}
             Some(u) => *u = this,
             None => {
-                if self.state.users.len() >= MAX_USERS {
-                    self.state.users.remove(0);
+                if self.state.history.users.len() >= MAX_USERS {
+                    self.state.history.users.remove(0);
                 }
-                self.state.users.push(this);
+                self.state.history.users.push(this);
             }
         }
     }
 
     /// A local binding may have had no effect, and this is the first data operation after it.
     fn uncover(&mut self, op: &Operation, answer: Answer, ruling: &Ruling) {
-        if let Some((local, whose)) = self.state.ineffective.take() {
+        if let Some((local, whose)) = self.state.history.ineffective.take() {
             self.went_uncovered(local, whose, op, answer, ruling);
         }
     }
@@ -533,7 +534,7 @@ impl OnConn<'_> {
         let order = self.state.ledger.order();
         let service = self.service();
         for bound in &all {
-            self.state.follows.bound(order, *bound, false);
+            self.state.history.follows.bound(order, *bound, false);
             // Whoever it was for: a statement that names a tenant shows how the service is divided, and so does a number
             // in a tenant's column.
             let names = matches!(bound.claim, Claim::Tenant(_)) || bound.slot == Slot::Marker;

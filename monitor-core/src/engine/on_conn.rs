@@ -1,10 +1,11 @@
 //! One connection, at work on one event: its state, the engine's other parts, and where results go. Units of work begin
 //! and end here, and acknowledged operations drive the ledger; what leads here is in `apply.rs`.
 
-use super::conn::{ConnState, LocalBind};
+use super::conn::ConnState;
 use super::output::Output;
 use super::parts::Parts;
 use super::timers::{Due, PATIENCE};
+use super::units::LocalBind;
 use crate::attribute::forwarded::OriginFound;
 use crate::detect::{Ineffective, RuleEvent, Site};
 use crate::model::steps::{step, walk};
@@ -22,7 +23,7 @@ pub(super) struct OnConn<'a> {
 
 impl OnConn<'_> {
     pub(super) fn service(&self) -> ServiceId {
-        self.state.service.unwrap_or(ServiceId(u32::MAX))
+        self.state.facts.service.unwrap_or(ServiceId(u32::MAX))
     }
 
     pub(super) fn minimum(&self) -> Strength {
@@ -30,19 +31,28 @@ impl OnConn<'_> {
     }
 
     pub(super) fn site(&self) -> Site {
-        Site { service: self.state.service, workload: self.state.client_workload, flow: self.state.flow }
+        Site {
+            service: self.state.facts.service,
+            workload: self.state.facts.client_workload,
+            flow: self.state.facts.flow,
+        }
     }
 
     /// Something of this connection was missed.
     pub(super) fn record_missed(&mut self, at: Nanos) {
         let state = &*self.state;
-        self.parts.judge.missed.on(state.service, state.endpoint.map(|a| a.tenant), state.client_workload, at);
+        self.parts.judge.missed.on(
+            state.facts.service,
+            state.facts.endpoint.map(|a| a.tenant),
+            state.facts.client_workload,
+            at,
+        );
     }
 
     /// A request was read: if it is a new one, the place in the connection is known.
     pub(super) fn record_read(&mut self, request: u64) {
-        if request > self.state.latest {
-            self.state.latest = request;
+        if request > self.state.units.latest {
+            self.state.units.latest = request;
             self.state.astray = false;
         }
     }
@@ -53,17 +63,17 @@ impl OnConn<'_> {
             Some(tenant) => {
                 let attribution =
                     Attribution { client: settled.origin, ..Attribution::new(tenant, Basis::ForwardedContent) };
-                self.state.record_origin(settled.unit, attribution);
+                self.state.units.record_origin(settled.unit, attribution);
             }
             // From a connection of nobody's that we know: nobody else's, either.
             None => {
-                if let Some(unit) = self.state.known_unit(settled.unit) {
+                if let Some(unit) = self.state.units.known_unit(settled.unit) {
                     unit.contradicted = true;
                 }
             }
         }
         // While the unit goes on, its next request may still contradict.
-        let over = !self.state.unit.open || self.state.unit.no != settled.unit;
+        let over = !self.state.units.current.open || self.state.units.current.no != settled.unit;
         if over && self.state.attribution_of(settled.unit).is_some() {
             self.flush(settled.unit);
         }
@@ -71,27 +81,27 @@ impl OnConn<'_> {
 
     /// Judges what waits of unit `no`, in order.
     pub(super) fn flush(&mut self, no: UnitNo) {
-        for pending in walk(self.state.pending.take(no)) {
+        for pending in walk(self.state.units.pending.take(no)) {
             self.judge(&pending);
         }
     }
 
     /// The unit of work that is open.
     pub(super) fn current_unit(&self) -> Option<UnitNo> {
-        let unit = self.state.unit;
+        let unit = self.state.units.current;
         unit.open.then_some(unit.no)
     }
 
     /// Judges all that waits, in order; what belongs to unit `but` goes on waiting.
     pub(super) fn flush_all(&mut self, but: Option<UnitNo>) {
-        for pending in walk(self.state.pending.take_all(but)) {
+        for pending in walk(self.state.units.pending.take_all(but)) {
             self.judge(&pending);
         }
     }
 
     /// Where among those without an answer a request is: mostly the first, as answers come in order.
     pub(super) fn open_at(&self, request: u64) -> Option<usize> {
-        self.state.open.iter().position(|o| {
+        self.state.units.open.iter().position(|o| {
             step();
             o.request == request
         })
@@ -99,31 +109,31 @@ impl OnConn<'_> {
 
     /// The unit of work has begun.
     pub(super) fn begin_unit(&mut self, request: u64, at: Nanos) {
-        self.state.unit.no.0 = self.state.unit.no.0.wrapping_add(1);
-        self.state.unit.open = true;
-        self.state.unit.forwarded = false;
-        self.state.unit.unmatched = false;
-        self.state.unit.explicit = false;
-        self.state.unit.begun = false;
-        self.state.unit.held = false;
-        self.state.unit.local = None;
-        self.state.unit.first = request;
-        self.state.earlier.clear();
+        self.state.units.current.no.0 = self.state.units.current.no.0.wrapping_add(1);
+        self.state.units.current.open = true;
+        self.state.units.current.forwarded = false;
+        self.state.units.current.unmatched = false;
+        self.state.units.current.explicit = false;
+        self.state.units.current.begun = false;
+        self.state.units.current.held = false;
+        self.state.units.current.local = None;
+        self.state.units.current.first = request;
+        self.state.units.earlier.clear();
         self.begin_borrow(at);
     }
 
     /// The unit of work is over.
     pub(super) fn end_unit(&mut self, at: Nanos) {
         self.fold(None);
-        let unit = self.state.unit;
+        let unit = self.state.units.current;
         // Idle again with nothing begun since (a Parse and a Sync): the unit before has ended already.
         if !unit.open {
             return;
         }
-        self.state.unit.open = false;
-        self.state.unit.explicit = false;
-        self.state.follows.unit_ends();
-        if let Some(local) = self.state.unit.local.take() {
+        self.state.units.current.open = false;
+        self.state.units.current.explicit = false;
+        self.state.history.follows.unit_ends();
+        if let Some(local) = self.state.units.current.local.take() {
             // Nothing used it before its transaction ended. That matters where nobody began one, and on the
             // application's own connection: what a relay sends on is judged where it came in.
             if !unit.explicit && !unit.forwarded {
@@ -139,7 +149,7 @@ impl OnConn<'_> {
                     };
                     self.parts.detect(&RuleEvent::Ineffective(&event), self.out);
                 } else {
-                    self.state.ineffective = Some((local, whose));
+                    self.state.history.ineffective = Some((local, whose));
                 }
             }
         }
@@ -147,8 +157,8 @@ impl OnConn<'_> {
             // Judged when it is known what else was in flight.
         } else if !unit.forwarded || self.state.attribution_of(unit.no).is_some() {
             self.flush(unit.no);
-        } else if !self.state.pending.is_empty() {
-            self.parts.timers.set(at + PATIENCE, Due::GiveUpWaiting(self.state.id));
+        } else if !self.state.units.pending.is_empty() {
+            self.parts.timers.set(at + PATIENCE, Due::GiveUpWaiting(self.state.facts.id));
         }
     }
 
@@ -158,17 +168,17 @@ impl OnConn<'_> {
         match op.outcome {
             Outcome::Ok => self.state.ledger.apply(&op.effect, op.ended, unit),
             // Only a transaction is undone by a failure.
-            Outcome::Error if self.state.protocol == Protocol::Postgres => self.state.ledger.failed(),
+            Outcome::Error if self.state.facts.protocol == Protocol::Postgres => self.state.ledger.failed(),
             Outcome::Error => {}
             Outcome::Unknown if op.effect == Effect::None => {}
             Outcome::Unknown => self.state.ledger.apply(&Effect::Unknown, op.ended, unit),
         }
         match op.effect {
             Effect::Begin if op.outcome == Outcome::Ok => {
-                self.state.unit.explicit = true;
-                self.state.unit.begun = true;
+                self.state.units.current.explicit = true;
+                self.state.units.current.begun = true;
             }
-            Effect::Commit | Effect::Rollback => self.state.unit.begun = false,
+            Effect::Commit | Effect::Rollback => self.state.units.current.begun = false,
             Effect::Bind { slot, claim, scope, strength } if op.outcome == Outcome::Ok => {
                 self.note_binding(op, slot, claim, scope, strength);
             }
@@ -181,12 +191,12 @@ impl OnConn<'_> {
         if !matches!(claim, Claim::Tenant(_) | Claim::Opaque(_)) && !chosen {
             return;
         }
-        self.state.first_bind.get_or_insert(op.ended);
+        self.state.history.first_bind.get_or_insert(op.ended);
         let service = self.service();
         if scope != Scope::Startup && strength >= self.minimum() {
             let bound = Bound { slot, claim, scope, strength, at: op.ended, unit: self.unit_of(op.request) };
             let order = self.state.ledger.order();
-            if self.state.follows.bound(order, bound, scope == Scope::Transaction) {
+            if self.state.history.follows.bound(order, bound, scope == Scope::Transaction) {
                 self.something_followed();
             }
         }
@@ -196,9 +206,9 @@ impl OnConn<'_> {
         match scope {
             Scope::Transaction => {
                 let warned = op.warned_ineffective;
-                self.state.unit.local = Some(LocalBind { slot, at: op.ended, warned });
+                self.state.units.current.local = Some(LocalBind { slot, at: op.ended, warned });
             }
-            Scope::Session => self.parts.learned.learn_session_binding(self.state.client_workload, service),
+            Scope::Session => self.parts.learned.learn_session_binding(self.state.facts.client_workload, service),
             Scope::Startup => {}
         }
         if strength >= self.minimum() {

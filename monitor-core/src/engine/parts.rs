@@ -7,17 +7,18 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::attributor::Attributor;
-use super::conn::{ConnState, Pending};
 use super::context::Context;
 use super::elsewhere::Elsewhere;
-use super::encrypted::Sealing;
+use super::facts::ConnFacts;
 use super::judge::{Judge, Seen};
 use super::learned::Learned;
 use super::map::ServiceMap;
 use super::messages::Messages;
 use super::output::{OperationView, Output};
+use super::sealing::Sealing;
 use super::stats::Stats;
 use super::timers::Timers;
+use super::units::Pending;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::RequestKey;
 use crate::decode::WireEvent;
@@ -196,26 +197,26 @@ impl Parts {
     /// Counts an operation of a connection and hands it out, if wanted.
     pub(super) fn note_operation(
         &mut self,
-        state: &ConnState,
+        facts: &ConnFacts,
         pending: &Pending,
         answer: Answer,
         verdict: Verdict,
         out: &mut dyn Output,
     ) {
-        let service = state.service.unwrap_or(ServiceId(u32::MAX));
+        let service = facts.service.unwrap_or(ServiceId(u32::MAX));
         let (op, protocol) = (&pending.op, pending.protocol);
         if op.outcome == crate::model::Outcome::Ok {
             // What a server refuses may be anything: only what it accepts says how it calls its things.
             let tenant = answer.attribution().map(|a| a.tenant);
             for name in [op.verb, op.target] {
-                self.ctx.names.used(name, tenant, state.id, !self.ctx.tenants.is_empty());
+                self.ctx.names.used(name, tenant, facts.id, !self.ctx.tenants.is_empty());
             }
         }
         *self.stats.operations.entry((service, protocol, op.kind, verdict)).or_default() += 1;
         if self.ctx.settings.operations {
             let tenant = answer.attribution().map(|a| self.ctx.tenants.name(a.tenant));
             out.operation(&OperationView {
-                flow: (state.client, state.server),
+                flow: (facts.client, facts.server),
                 protocol,
                 op,
                 verb: self.ctx.names.name(op.verb),

@@ -41,7 +41,7 @@ impl Engine {
     fn doubt_bindings(&mut self, before: &[BindPolicy], after: &[BindPolicy], respelled: bool) {
         let names = &self.parts.ctx.names;
         for conn in self.table.conns.values_mut() {
-            let Some(at) = conn.state.service.map(|s| s.0 as usize) else { continue };
+            let Some(at) = conn.state.facts.service.map(|s| s.0 as usize) else { continue };
             let (Some(before), Some(after)) = (before.get(at), after.get(at)) else { continue };
             if before == after && !respelled {
                 continue;

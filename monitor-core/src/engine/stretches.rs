@@ -3,9 +3,9 @@
 //! Each further request of an open unit is held apart until all is known that it carries, and then either joins the
 //! stretch before it or begins one of its own, with a number of its own: to ledger and rules it is a unit of work.
 
-use super::conn::Lent;
 use super::on_conn::OnConn;
 use super::timers::{Due, LOOK_THROUGH};
+use super::units::Lent;
 use crate::attribute::through::{Borrow, Follows, Handed, Setting};
 use crate::model::{Claim, Nanos, Strength, TenantId, UnitNo};
 
@@ -15,84 +15,87 @@ const MAX_EARLIER: usize = 64;
 impl OnConn<'_> {
     /// A request begins: first of a unit, or one more in an open one.
     pub(super) fn join_unit(&mut self, request: u64, at: Nanos) {
-        let unit = self.state.unit;
+        let unit = self.state.units.current;
         if unit.open && unit.latest == request {
             return;
         }
         // What was sent at once is one sender's.
-        if unit.open && unit.latest_at == at && self.state.step.is_some() {
-            self.state.unit.latest = request;
+        if unit.open && unit.latest_at == at && self.state.units.step.is_some() {
+            self.state.units.current.latest = request;
             return;
         }
         self.fold(None);
         if !unit.open {
             self.begin_unit(request, at);
-        } else if unit.latest_at != at && self.state.borrow.is_some() {
+        } else if unit.latest_at != at && self.state.units.borrow.is_some() {
             let place = self.outbound().and_then(|r| self.parts.attributor.places.get(&r));
-            self.state.step = place.map(|place| (request, Borrow::begin(place, at)));
+            self.state.units.step = place.map(|place| (request, Borrow::begin(place, at)));
         }
-        self.state.unit.latest = request;
-        self.state.unit.latest_at = at;
+        self.state.units.current.latest = request;
+        self.state.units.current.latest_at = at;
     }
 
     /// All is known of the latest request: does it go on with what was before it? `begins`: this request has begun a
     /// transaction inside of one.
     pub(super) fn fold(&mut self, begins: Option<u64>) {
-        let Some((request, mut step)) = self.state.step.take() else { return };
-        let Some(place) = self.state.leaves.and_then(|r| self.parts.attributor.places.get(&r)) else { return };
-        let setting =
-            Setting { protocol: self.state.protocol, held: self.state.unit.held, bound: self.bound_by_stretch() };
-        let Some(borrow) = &mut self.state.borrow else { return };
+        let Some((request, mut step)) = self.state.units.step.take() else { return };
+        let Some(place) = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get(&r)) else { return };
+        let setting = Setting {
+            protocol: self.state.facts.protocol,
+            held: self.state.units.current.held,
+            bound: self.bound_by_stretch(),
+        };
+        let Some(borrow) = &mut self.state.units.borrow else { return };
         let again = begins.is_some_and(|r| r == request && !borrow.is_passed_on(place, setting.protocol));
         let handed = borrow.handed(&step, place, &setting).or_else(|| again.then_some(Handed::Begun));
-        let Some(why) = handed.filter(|_| !self.state.unit.forwarded) else {
+        let Some(why) = handed.filter(|_| !self.state.units.current.forwarded) else {
             borrow.goes_on(&step, request, place, setting.held);
             return;
         };
-        step.goes_on_after(borrow, Follows { why, conn: self.state.id }, place);
+        step.goes_on_after(borrow, Follows { why, conn: self.state.facts.id }, place);
         let mut before = std::mem::replace(borrow, step);
         // The latest requests of the one before, which carry nothing, may be either's.
         if matches!(why, Handed::Traced | Handed::Valued)
             && let Some((first, begun, tail)) = before.takes_off_tail()
         {
-            let left = self.state.unit.no;
+            let left = self.state.units.current.no;
             self.hand_over(before, first, begun);
             self.retag(left, first, begun);
             before = tail;
         }
-        let begun = self.state.borrow.as_ref().map_or(self.parts.ctx.now, |b| b.begun);
+        let begun = self.state.units.borrow.as_ref().map_or(self.parts.ctx.now, |b| b.begun);
         self.hand_over(before, request, begun);
     }
 
     /// The current stretch ends before `request`, at `at`; the next has the next number.
     fn hand_over(&mut self, borrow: Borrow, request: u64, at: Nanos) {
-        let (no, first) = (self.state.unit.no, self.state.unit.first);
-        self.state.borrows.push_back(Lent { no, ended: at, until: Some(request), borrow });
-        self.parts.timers.set(self.parts.ctx.now + LOOK_THROUGH, Due::LookThrough(self.state.id));
-        if self.state.earlier.len() >= MAX_EARLIER {
-            self.state.earlier.remove(0);
+        let (no, first) = (self.state.units.current.no, self.state.units.current.first);
+        self.state.units.lent.push_back(Lent { no, ended: at, until: Some(request), borrow });
+        self.parts.timers.set(self.parts.ctx.now + LOOK_THROUGH, Due::LookThrough(self.state.facts.id));
+        if self.state.units.earlier.len() >= MAX_EARLIER {
+            self.state.units.earlier.remove(0);
         }
-        self.state.earlier.push((first, no));
-        self.state.unit.no.0 = no.0.wrapping_add(1);
-        self.state.unit.first = request;
+        self.state.units.earlier.push((first, no));
+        self.state.units.current.no.0 = no.0.wrapping_add(1);
+        self.state.units.current.first = request;
     }
 
     /// What was told of unit `no` from request `first` on, begun at `begun`, belongs to the one after it.
     fn retag(&mut self, no: UnitNo, first: u64, begun: Nanos) {
-        let to = self.state.unit.no;
-        for mut pending in self.state.pending.take(no) {
+        let to = self.state.units.current.no;
+        for mut pending in self.state.units.pending.take(no) {
             if pending.op.request >= first {
                 pending.unit = to;
             }
-            self.state.pending.push(pending.unit, pending);
+            self.state.units.pending.push(pending.unit, pending);
         }
         self.state.ledger.made_by(no, begun, to);
-        self.state.follows.made_by(no, begun, to);
+        self.state.history.follows.made_by(no, begun, to);
     }
 
     /// The tenant that the current stretch has bound by name.
     fn bound_by_stretch(&self) -> Option<TenantId> {
-        let no = self.state.unit.no;
+        let no = self.state.units.current.no;
         let bindings = self.state.ledger.bindings(Strength::V1);
         bindings.iter().filter(|b| b.unit == no).find_map(|b| match b.claim {
             Claim::Tenant(tenant) => Some(tenant),
@@ -102,11 +105,11 @@ impl OnConn<'_> {
 
     /// The unit of work, or stretch of it, that a request belongs to.
     pub(super) fn unit_of(&self, request: u64) -> UnitNo {
-        let unit = &self.state.unit;
+        let unit = &self.state.units.current;
         if request >= unit.first {
             return unit.no;
         }
-        let earlier = self.state.earlier.iter().rev().find(|(first, _)| request >= *first);
+        let earlier = self.state.units.earlier.iter().rev().find(|(first, _)| request >= *first);
         earlier.map_or(unit.no, |(_, no)| *no)
     }
 }

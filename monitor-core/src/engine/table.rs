@@ -173,11 +173,11 @@ impl Table {
         f: impl FnOnce(&mut Reassembler, &mut dyn Deliver),
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let (before, entered) = (conn.state.enters, conn.state.enters.map(Party::Enters));
+        let (before, entered) = (conn.state.facts.enters, conn.state.facts.enters.map(Party::Enters));
         conn.feed(parts, out, f);
         // What the bytes say may tell who is the client; the rest stays as it is.
-        if conn.state.enters != before {
-            let enters = conn.state.enters.map(Party::Enters);
+        if conn.state.facts.enters != before {
+            let enters = conn.state.facts.enters.map(Party::Enters);
             self.index.update(id, &entered.into_iter().collect(), &enters.into_iter().collect());
         }
         self.fed(id, n);
@@ -242,7 +242,7 @@ impl Table {
         {
             let by_server = client != usize::from(end);
             let mut on = OnConn { parts, state: &mut conn.state, out };
-            if by_server { on.request_is_read(thread) } else { on.reply_is_read(thread) }
+            if by_server { on.record_request_read(thread) } else { on.record_reply_read(thread) }
         }
     }
 
@@ -323,7 +323,7 @@ impl Table {
         while !parts.attributor.origins_found.is_empty() {
             let settled: Vec<OriginFound> = parts.attributor.origins_found.drain(..).collect();
             for s in &settled {
-                if let Some(service) = s.origin.and_then(|o| self.conns.get(&o)).and_then(|c| c.state.service)
+                if let Some(service) = s.origin.and_then(|o| self.conns.get(&o)).and_then(|c| c.state.facts.service)
                     && let Some(service) = parts.map.service_mut(service)
                 {
                     service.relay = true;
@@ -381,20 +381,20 @@ impl Table {
                 // In which order it is read matters from now on.
                 conn.ask(parts, out);
                 if let Some(place) = parts.attributor.places.get_mut(&relay) {
-                    let whom = conn.state.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
-                    for open in &conn.state.open {
-                        place.arrived((conn.state.id, open.request), whom, conn.state.protocol, open.begun);
+                    let whom = conn.state.facts.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
+                    for open in &conn.state.units.open {
+                        place.arrived((conn.state.facts.id, open.request), whom, conn.state.facts.protocol, open.begun);
                     }
                 }
-                if conn.state.protocol != protocol {
+                if conn.state.facts.protocol != protocol {
                     continue;
                 }
-                for open in &conn.state.open {
+                for open in &conn.state.units.open {
                     if let Some(print) = open.print {
                         parts.attributor.enter(
                             relay,
                             print,
-                            &conn.state,
+                            &conn.state.facts,
                             (open.request, open.begun),
                             &parts.ctx.directory,
                         );

@@ -3,9 +3,9 @@
 
 use smallvec::SmallVec;
 
-use super::conn::{Lent, MAX_PAST, Pending};
 use super::on_conn::OnConn;
 use super::timers::{CHECK_ANSWER, DESERTED, Due, LOOK_THROUGH, PATIENCE};
+use super::units::{Lent, MAX_PAST, Pending};
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::{self, Borrow, Place, Through, Via, Whom};
@@ -24,65 +24,70 @@ fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
 
 impl OnConn<'_> {
     fn inbound(&self) -> Option<Relay> {
-        self.parts.attributor.inbound(self.state)
+        self.parts.attributor.inbound(&self.state.facts)
     }
 
     pub(super) fn outbound(&self) -> Option<Relay> {
-        self.parts.attributor.outbound(self.state)
+        self.parts.attributor.outbound(&self.state.facts)
     }
 
     /// A request's head, or all of it, is there.
     pub(super) fn record_arrival(&mut self, request: u64, at: Nanos) {
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            let whom = self.state.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
-            place.arrived((self.state.id, request), whom, self.state.protocol, at);
+            let whom = self.state.facts.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
+            place.arrived((self.state.facts.id, request), whom, self.state.facts.protocol, at);
         }
     }
 
     /// `thread` has read what the client sent.
-    pub(super) fn request_is_read(&mut self, thread: ThreadId) {
-        self.state.reader = Some(thread);
+    pub(super) fn record_request_read(&mut self, thread: ThreadId) {
+        self.state.facts.reader = Some(thread);
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         // Mostly one; of several in a pipeline, the answers have an order of their own.
-        if let Some(open) = self.state.open.last() {
-            place.agenda.read_request(thread, (self.state.id, open.request));
+        if let Some(open) = self.state.units.open.last() {
+            place.agenda.read_request(thread, (self.state.facts.id, open.request));
         }
     }
 
     /// `thread` has read what the server sent.
-    pub(super) fn reply_is_read(&mut self, thread: ThreadId) {
-        let unit = self.state.unit;
-        if unit.open || unit.no == self.state.reply_read {
+    pub(super) fn record_reply_read(&mut self, thread: ThreadId) {
+        let unit = self.state.units.current;
+        if unit.open || unit.no == self.state.units.reply_read {
             return;
         }
-        self.state.reply_read = unit.no;
+        self.state.units.reply_read = unit.no;
         if let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.agenda.read_reply(thread, (self.state.id, unit.no));
+            place.agenda.read_reply(thread, (self.state.facts.id, unit.no));
         }
     }
 
     /// A unit of work begins.
     pub(super) fn begin_borrow(&mut self, at: Nanos) {
         let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else {
-            self.state.borrow = None;
+            self.state.units.borrow = None;
             return;
         };
-        place.agenda.begins(self.state.threads[0], (self.state.id, self.state.unit.no));
-        self.state.borrow = Some(Borrow::begin(place, at));
+        place.agenda.begins(self.state.facts.threads[0], (self.state.facts.id, self.state.units.current.no));
+        self.state.units.borrow = Some(Borrow::begin(place, at));
     }
 
     /// A request of the unit of work goes out.
     pub(super) fn record_request(&mut self, request: u64, at: Nanos) {
-        let thread = self.state.threads[0];
-        let Some(relay) = self.state.leaves.filter(|_| self.state.borrow.is_some()) else { return };
+        let thread = self.state.facts.threads[0];
+        let Some(relay) = self.state.facts.leaves.filter(|_| self.state.units.borrow.is_some()) else { return };
         if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
             place.worked.text();
             let tenant = place.only_tenant();
             let state = &self.state;
-            let via = Via { conn: state.id, service: state.service, workload: state.client_workload, flow: state.flow };
+            let via = Via {
+                conn: state.facts.id,
+                service: state.facts.service,
+                workload: state.facts.client_workload,
+                flow: state.facts.flow,
+            };
             place.replies.asked(via, request, at, tenant);
         }
-        if let Some(borrow) = self.state.reads_for() {
+        if let Some(borrow) = self.state.units.reads_for() {
             borrow.thread.and(thread);
         }
     }
@@ -96,14 +101,16 @@ impl OnConn<'_> {
             return;
         }
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            let key = (self.state.id, request);
+            let key = (self.state.facts.id, request);
             match mark {
                 Mark::Trace(trace) => place.carries_trace(key, trace),
                 Mark::Value(value) => place.carries_value(key, value),
             }
         }
-        let Some(relay) = self.state.leaves else { return };
-        if let (Some(borrow), Some(place)) = (self.state.reads_for(), self.parts.attributor.places.get_mut(&relay)) {
+        let Some(relay) = self.state.facts.leaves else { return };
+        if let (Some(borrow), Some(place)) =
+            (self.state.units.reads_for(), self.parts.attributor.places.get_mut(&relay))
+        {
             match mark {
                 Mark::Trace(trace) => borrow.carries_trace(place, trace),
                 Mark::Value(value) => {
@@ -119,11 +126,11 @@ impl OnConn<'_> {
 
     /// A reply carries a value.
     fn record_reply_value(&mut self, request: u64, value: Fingerprint) {
-        let key = (self.state.id, request);
+        let key = (self.state.facts.id, request);
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.answers_with(key, value);
         }
-        if self.state.replies_matter()
+        if self.state.facts.replies_matter()
             && let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r))
         {
             place.replies.holds(key.0, key.1, value);
@@ -132,7 +139,7 @@ impl OnConn<'_> {
 
     /// Looks at an answer that this process gave at about `at`: rules are told if it belongs to somebody else.
     pub(super) fn check_answer(&mut self, request: u64, at: Nanos) {
-        let key = (self.state.id, request);
+        let key = (self.state.facts.id, request);
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         let Some(shifted) = place.check_answer(key) else { return };
         let Some(used) = place.request(key).map(|r| r.whom.tenant()) else { return };
@@ -145,7 +152,7 @@ impl OnConn<'_> {
 
     /// A request that came in has been answered.
     pub(super) fn record_answer(&mut self, request: u64, at: Nanos) {
-        let (answered_by, read_by) = (self.state.threads[1], self.state.reader);
+        let (answered_by, read_by) = (self.state.facts.threads[1], self.state.facts.reader);
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         let thread = match (answered_by, read_by) {
             (Some(a), Some(b)) if a != b => {
@@ -157,14 +164,14 @@ impl OnConn<'_> {
         if let Some(thread) = thread {
             place.affinity.answers(thread, at);
         }
-        place.answered((self.state.id, request), at, thread);
-        self.parts.timers.set(at + CHECK_ANSWER, Due::CheckAnswer(self.state.id, request));
+        place.answered((self.state.facts.id, request), at, thread);
+        self.parts.timers.set(at + CHECK_ANSWER, Due::CheckAnswer(self.state.facts.id, request));
     }
 
     /// Requests that came in will not be answered, or their answers cannot be told apart any more.
     pub(super) fn abandon_requests(&mut self, at: Nanos) {
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
-        for key in place.open_on(self.state.id) {
+        for key in place.open_on(self.state.facts.id) {
             place.abandoned(key, at);
         }
         place.miss(at);
@@ -174,7 +181,7 @@ impl OnConn<'_> {
     pub(super) fn desert_requests(&mut self, at: Nanos) {
         let Some(relay) = self.inbound() else { return };
         let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
-        for key in place.open_on(self.state.id) {
+        for key in place.open_on(self.state.facts.id) {
             if place.deserted(key) {
                 self.parts.timers.set(at + DESERTED, Due::Deserted(relay, key));
             }
@@ -183,13 +190,13 @@ impl OnConn<'_> {
 
     /// A data operation of the unit of work has been answered.
     pub(super) fn record_work(&mut self, op: &Operation) {
-        let (service, Some(relay)) = (self.service(), self.state.leaves) else { return };
-        let (conn, no) = (self.state.id, self.unit_of(op.request));
-        let earlier = self.state.unit.no != no;
+        let (service, Some(relay)) = (self.service(), self.state.facts.leaves) else { return };
+        let (conn, no) = (self.state.facts.id, self.unit_of(op.request));
+        let earlier = self.state.units.current.no != no;
         let borrow = if earlier {
-            self.state.borrows.iter_mut().find(|lent| lent.no == no).map(|lent| &mut lent.borrow)
+            self.state.units.lent.iter_mut().find(|lent| lent.no == no).map(|lent| &mut lent.borrow)
         } else {
-            self.state.borrow.as_mut()
+            self.state.units.borrow.as_mut()
         };
         if let (Some(borrow), Some(place)) = (borrow, self.parts.attributor.places.get_mut(&relay)) {
             let shape = (service, op.verb, op.target);
@@ -205,7 +212,7 @@ impl OnConn<'_> {
             place.replies.record_shape(conn, op.request, shape);
             // What came in unseen may have caused it.
             if !at_broker {
-                place.acks.worked(self.state.threads[0], op.ended);
+                place.acks.worked(self.state.facts.threads[0], op.ended);
             }
             if !at_broker && !borrow.too_early && place.is_clear(borrow.begun) {
                 place.quiet.work(shape, op.begun, !borrow.candidates.is_empty() && !alone);
@@ -215,9 +222,9 @@ impl OnConn<'_> {
 
     /// The unit of work is over: whether it waits to be looked at.
     pub(super) fn end_borrow(&mut self, at: Nanos) -> bool {
-        let Some(borrow) = self.state.borrow.take() else { return false };
-        self.state.borrows.push_back(Lent { no: self.state.unit.no, ended: at, until: None, borrow });
-        self.parts.timers.set(at + LOOK_THROUGH, Due::LookThrough(self.state.id));
+        let Some(borrow) = self.state.units.borrow.take() else { return false };
+        self.state.units.lent.push_back(Lent { no: self.state.units.current.no, ended: at, until: None, borrow });
+        self.parts.timers.set(at + LOOK_THROUGH, Due::LookThrough(self.state.facts.id));
         true
     }
 
@@ -226,34 +233,35 @@ impl OnConn<'_> {
         if all {
             // Nothing more comes: a unit that is open still is over, too.
             self.fold(None);
-            if !self.state.unit.forwarded {
+            if !self.state.units.current.forwarded {
                 self.end_borrow(now);
             }
         }
-        while let Some(Lent { no, ended, until, borrow }) = self.state.borrows.front() {
+        while let Some(Lent { no, ended, until, borrow }) = self.state.units.lent.front() {
             let (no, ended) = (*no, *ended);
-            let unanswered = until.is_some_and(|until| self.state.open.iter().any(|o| o.request < until));
-            let Some(relay) = self.state.leaves else { break };
+            let unanswered = until.is_some_and(|until| self.state.units.open.iter().any(|o| o.request < until));
+            let Some(relay) = self.state.facts.leaves else { break };
             let Some(place) = self.parts.attributor.places.get_mut(&relay) else { break };
             let ripe = through::is_ripe(borrow, place) || now.since(ended) >= PATIENCE;
             if !all && (unanswered || !ripe || now.since(ended) < LOOK_THROUGH) {
-                self.parts.timers.set(now + LOOK_THROUGH, Due::LookThrough(self.state.id));
+                self.parts.timers.set(now + LOOK_THROUGH, Due::LookThrough(self.state.facts.id));
                 break;
             }
             let policy = self.parts.ctx.settings.bases;
             let told = &mut self.parts.stats.bases;
-            let mut found = through::resolve((self.state.id, no), borrow, place, &policy, now, &mut |(basis, why)| {
-                *told.entry((basis, why.unwrap_or("spoke"))).or_default() += 1;
-            });
+            let mut found =
+                through::resolve((self.state.facts.id, no), borrow, place, &policy, now, &mut |(basis, why)| {
+                    *told.entry((basis, why.unwrap_or("spoke"))).or_default() += 1;
+                });
             // What a pooler sends on comes from its clients: that is for its forwarded bytes to tell.
-            if passes_on(borrow, place, self.state.protocol) {
+            if passes_on(borrow, place, self.state.facts.protocol) {
                 found = Through { requests: found.requests, ..Through::default() };
             }
-            self.state.borrows.pop_front();
-            if self.state.through.len() >= MAX_PAST {
-                self.state.through.remove(0);
+            self.state.units.lent.pop_front();
+            if self.state.units.through.len() >= MAX_PAST {
+                self.state.units.through.remove(0);
             }
-            self.state.through.push((no, found));
+            self.state.units.through.push((no, found));
             self.flush(no);
             self.tell_exchanges(Some(no));
             self.tell_posts(Some(no));
@@ -270,7 +278,7 @@ impl OnConn<'_> {
             return Answer::Tenant(a);
         }
         let binding = self.bound_by_unit(no, left, own);
-        let through = self.state.through_of(no);
+        let through = self.state.units.through_of(no);
         if let Some(t) = through {
             if t.torn {
                 return Answer::Several;
@@ -306,7 +314,7 @@ impl OnConn<'_> {
             Some(a) if others(&a) => Answer::Several,
             Some(a) if self.may_be_held(left, no, a.tenant, begun) => Answer::Several,
             Some(a) => Answer::Tenant(a),
-            None if self.state.unit.forwarded => Answer::Several,
+            None if self.state.units.current.forwarded => Answer::Several,
             None if through.is_some_and(|t| !t.votes.is_empty() || !t.requests.is_empty()) => Answer::Several,
             None => Answer::Unknown,
         }
@@ -348,7 +356,7 @@ impl OnConn<'_> {
     /// request for that tenant, which was in flight when the binding was made, is in flight still.
     fn may_be_held(&self, left: &[Bound], no: UnitNo, tenant: TenantId, begun: Nanos) -> bool {
         let service = self.service();
-        let place = self.state.leaves.and_then(|r| self.parts.attributor.places.get(&r));
+        let place = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get(&r));
         left.iter().filter(|b| b.unit != no).any(|bound| {
             let named = match bound.claim {
                 Claim::Tenant(t) => Some(t),
@@ -359,9 +367,9 @@ impl OnConn<'_> {
                 return false;
             }
             // A connection is lent to one request at a time: the last one known to have used it since holds it.
-            let since = self.state.through.iter().rev().filter(|(n, _)| *n >= bound.unit && *n < no);
+            let since = self.state.units.through.iter().rev().filter(|(n, _)| *n >= bound.unit && *n < no);
             let latest = since.map(|(_, t)| t).find(|t| t.requests.len() == 1);
-            let made = latest.or_else(|| self.state.through_of(bound.unit)).filter(|t| !t.requests.is_empty());
+            let made = latest.or_else(|| self.state.units.through_of(bound.unit)).filter(|t| !t.requests.is_empty());
             let Some(through) = made else {
                 // Nobody knows who made it: lately, it may be somebody who goes on.
                 return begun.since(bound.at) < PATIENCE;
@@ -379,12 +387,12 @@ impl OnConn<'_> {
 
     /// A request that this process sent came in somewhere else, where it may cause more: for whom it is, is known now.
     pub(super) fn tell_next(&mut self, pending: &Pending, answer: Answer) {
-        if self.state.endpoint.is_some() || pending.op.kind == OpKind::Control {
+        if self.state.facts.endpoint.is_some() || pending.op.kind == OpKind::Control {
             return;
         }
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             let whom = answer.attribution().map_or(Whom::Nobody, |a| Whom::Tenant(a.tenant, a.class));
-            place.identified((self.state.id, pending.op.request), whom);
+            place.identified((self.state.facts.id, pending.op.request), whom);
         }
     }
 
@@ -392,15 +400,15 @@ impl OnConn<'_> {
     pub(super) fn record_call(&mut self, exchange: &Exchange) {
         let service = self.service();
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.calls((self.state.id, exchange.request), service, exchange.verb, exchange.name);
+            place.calls((self.state.facts.id, exchange.request), service, exchange.verb, exchange.name);
         }
     }
 
     /// The tool call that unit `no` is part of, where it leads to one request.
     pub(super) fn cause_of(&self, no: UnitNo) -> Option<Cause> {
-        let through = self.state.through_of(no).filter(|t| !t.torn)?;
+        let through = self.state.units.through_of(no).filter(|t| !t.torn)?;
         let [key] = through.requests.as_slice() else { return None };
-        let request = self.parts.attributor.places.get(&self.state.leaves?)?.request(*key)?;
+        let request = self.parts.attributor.places.get(&self.state.facts.leaves?)?.request(*key)?;
         let (service, verb, name) = request.call?;
         let class = through.settled.map_or(EvidenceClass::Inferred, |a| a.class);
         Some(Cause { service, verb, name, exchange: key.1, class })
@@ -408,7 +416,7 @@ impl OnConn<'_> {
 
     /// Learns from a unit whose tenant is known otherwise where a basis would have been wrong.
     pub(super) fn compare(&mut self, no: UnitNo, binding: TenantId, now: Nanos) {
-        let (Some(t), Some(relay)) = (self.state.through_of(no), self.state.leaves) else { return };
+        let (Some(t), Some(relay)) = (self.state.units.through_of(no), self.state.facts.leaves) else { return };
         let bracket = t.settled.is_some_and(|s| s.basis == Basis::Bracketed && s.tenant != binding);
         let voted_wrongly = |basis| t.votes.iter().any(|(b, t)| *b == basis && *t != binding);
         let (thread, succession) = (voted_wrongly(Basis::SameThread), voted_wrongly(Basis::Succession));

@@ -36,26 +36,6 @@ const PER_CONNECTION: usize = size_of::<Conn>()
     + 2 * size_of::<(Nanos, ConnId)>()
     + 5 * 2 * size_of::<ConnId>();
 
-/// What upkeep remembers of one connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Kept {
-    /// When its oldest hole is given up, as [`Table`] has it in order.
-    hole: Option<Nanos>,
-    /// When it was last active, as [`Table`] has it in order: that may be long ago.
-    pub(super) active: Nanos,
-    /// Bytes that it held when they were last counted.
-    pub(super) held: usize,
-    /// Bytes it was fed since.
-    fed: usize,
-}
-
-impl Kept {
-    /// Of a connection that was opened at `at`.
-    pub(super) fn since(at: Nanos) -> Self {
-        Self { active: at, ..Self::default() }
-    }
-}
-
 impl Table {
     /// Bytes held by connections and by what they share.
     pub(super) fn memory(&self) -> usize {
@@ -102,7 +82,7 @@ impl Table {
 
     /// A connection is gone.
     pub(super) fn forget(&mut self, conn: &Conn) {
-        let (id, kept) = (conn.state.id, conn.kept);
+        let (id, kept) = (conn.state.facts.id, conn.kept);
         kept.hole.map(|at| self.holes.remove(&(at, id)));
         self.idle.remove(&(kept.active, id));
         self.held = self.held.saturating_sub(kept.held);
