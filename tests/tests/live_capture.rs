@@ -875,6 +875,7 @@ fn secrets_of_handshakes_are_those_of_the_key_log() -> Result<()> {
         serving.wait()?;
         let mut wanted: Vec<(String, String)> = fs::read_to_string(&log_file)?
             .lines()
+            .filter(|line| !line.starts_with('#'))
             .filter_map(|line| {
                 let mut fields = line.split(' ');
                 Some((fields.next()?.to_owned(), fields.nth(1)?.to_lowercase()))

@@ -12,6 +12,11 @@ use crate::{SELECT, STALE, Stage};
 
 /// Panels that are empty when all is well, or when the scene has none of it. Everything else must have data.
 const EMPTY_WHEN_WELL: [&str; 14] = [
+    // Where TLS is to be read.
+    "TLS that is not read",
+    "TLS connections",
+    "Secrets of handshakes",
+    "Probed for TLS",
     "Losses",
     "Events lost",
     "Kernel programs",
