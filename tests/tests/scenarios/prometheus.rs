@@ -11,7 +11,7 @@ use tests::lab::prometheus::{Prometheus, dashboards};
 use crate::{SELECT, STALE, Stage};
 
 /// Panels that are empty when all is well, or when the scene has none of it. Everything else must have data.
-const EMPTY_WHEN_WELL: [&str; 14] = [
+const EMPTY_WHEN_WELL: [&str; 18] = [
     // Where TLS is to be read.
     "TLS that is not read",
     "TLS connections",
