@@ -228,7 +228,8 @@ def main():
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     print(f"PORT {listener.getsockname()[1]}", flush=True)
     web = Starlette(routes=[Mount("/mcp", app=handler)], middleware=middleware, lifespan=lifespan)
-    uvicorn.Server(uvicorn.Config(slash(web), log_level="warning")).run(sockets=[listener])
+    # A client that waits for the agent between two requests keeps its connection.
+    uvicorn.Server(uvicorn.Config(slash(web), log_level="warning", timeout_keep_alive=300)).run(sockets=[listener])
     os._exit(0)
 
 
