@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use monitor_core::engine::{RestartView, TlsView};
+
 /// A path in the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -25,4 +27,17 @@ pub(crate) fn assert_current(path: &str, generated: &str) {
         committed == generated,
         "{path} is not current: run `UPDATE_EXPECT=1 cargo test -p monitor` and look at the change"
     );
+}
+
+/// A service of whose TLS most is read.
+pub(crate) fn tls_view() -> TlsView {
+    TlsView {
+        read: 3,
+        unread: vec![("older_than_agent", 2)],
+        bytes_read: 8_000,
+        bytes_unread: vec![("older_than_agent", 100)],
+        server_names: vec![("db.example".into(), 3)],
+        protocols: vec![("postgresql", 3)],
+        restart: vec![RestartView { workload: "pooler".into(), reason: "older_than_agent", connections: 2 }],
+    }
 }

@@ -13,6 +13,7 @@ use super::kept::Kept;
 use super::open_jobs::OpenJobs;
 use super::output::Wanted;
 use super::sealing::Encryption;
+use super::tls_use::Counted;
 use super::undecided::Undecided;
 use super::units::{LocalBind, Units, spilled};
 use crate::decode::Decoder;
@@ -195,6 +196,8 @@ pub(super) struct Conn {
     pub(super) app: App,
     /// What stands between the two.
     pub(super) encryption: Encryption,
+    /// Where its TLS is counted.
+    pub(super) tls_use: Option<Counted>,
     pub(super) state: ConnState,
     /// Initial sequence numbers as told when it was opened: this end's, the other's.
     pub(super) starts: Option<(u32, u32)>,

@@ -26,13 +26,12 @@ const MANY: u64 = 1 << 40;
 /// More room than this is not kept between two records.
 const SCRATCH: usize = 32 << 10;
 
-impl Parts {
-    fn counts_unread(&mut self, why: Unread, n: u64) {
-        *self.stats.bytes_tls_unread.entry(why).or_default() += n;
-    }
-}
-
 impl Conn {
+    fn count_unread(&mut self, why: Unread, n: u64, parts: &mut Parts) {
+        *parts.stats.bytes_tls_unread.entry(why).or_default() += n;
+        self.counts_tls(Some(why), n, parts);
+    }
+
     /// Whether TLS that begins now is to be read.
     pub(super) fn may_unseal(&self, parts: &Parts) -> bool {
         let Some(scope) = &parts.ctx.settings.tls else { return false };
@@ -55,14 +54,15 @@ impl Conn {
         if matches!(self.encryption, Encryption::None) {
             self.encryption = Encryption::Unread(why);
             *parts.stats.tls_unread.entry(why).or_default() += 1;
+            self.is_unread(why, parts);
         }
-        parts.counts_unread(why, n);
+        self.count_unread(why, n, parts);
     }
 
     /// More of what nobody reads.
-    pub(super) fn stays_sealed(&self, n: u64, parts: &mut Parts) {
+    pub(super) fn stays_sealed(&mut self, n: u64, parts: &mut Parts) {
         if let Encryption::Unread(why) = self.encryption {
-            parts.counts_unread(why, n);
+            self.count_unread(why, n, parts);
         }
     }
 
@@ -163,6 +163,7 @@ impl Conn {
         if !was_keyed && tls.is_keyed() {
             parts.sealing.join.ends(id);
             parts.stats.tls_read += 1;
+            self.is_read(&tls, parts);
         }
         if tls.hides_requests() {
             self.hides_requests(parts.ctx.now, parts);
@@ -204,8 +205,9 @@ impl Conn {
         let why = if why == Unread::NoSecret { blind().unwrap_or(why) } else { why };
         parts.stats.bytes_seen += unresolved;
         parts.stats.bytes_opaque += unresolved;
-        parts.counts_unread(why, unresolved);
+        self.count_unread(why, unresolved, parts);
         *parts.stats.tls_unread.entry(why).or_default() += 1;
+        self.is_unread(why, parts);
         parts.sealing.join.ends(self.state.facts.id);
         self.encryption = Encryption::Unread(why);
         let at = parts.ctx.now;
@@ -256,11 +258,12 @@ impl Conn {
         let (n, waits) = (tls.unresolved(), tls.waits_since().is_some());
         if waits {
             *parts.stats.tls_unread.entry(Unread::NoSecret).or_default() += 1;
+            self.is_unread(Unread::NoSecret, parts);
         }
         if n > 0 {
             parts.stats.bytes_seen += n;
             parts.stats.bytes_opaque += n;
-            parts.counts_unread(if waits { Unread::NoSecret } else { Unread::Lost }, n);
+            self.count_unread(if waits { Unread::NoSecret } else { Unread::Lost }, n, parts);
             self.misses_the_rest(at, parts, out);
         }
     }
@@ -319,6 +322,7 @@ impl Table {
 
 impl Plain for Delivery<'_> {
     fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
+        self.conn.counts_tls(None, bytes.len() as u64, self.parts);
         self.clear_bytes(from, at, bytes, ends_segment);
     }
 
@@ -331,11 +335,17 @@ impl Plain for Delivery<'_> {
         let stats = &mut self.parts.stats;
         stats.bytes_seen += n;
         match what {
-            Spent::Around => stats.bytes_decoded += n,
-            Spent::Lost => stats.bytes_lost += n,
+            Spent::Around => {
+                stats.bytes_decoded += n;
+                self.conn.counts_tls(None, n, self.parts);
+            }
+            Spent::Lost => {
+                stats.bytes_lost += n;
+                self.conn.counts_tls(Some(Unread::Lost), n, self.parts);
+            }
             Spent::Unread(why) => {
                 stats.bytes_opaque += n;
-                self.parts.counts_unread(why, n);
+                self.conn.count_unread(why, n, self.parts);
             }
         }
     }

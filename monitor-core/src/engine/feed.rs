@@ -32,6 +32,7 @@ impl Conn {
             stream: Reassembler::new(limits),
             app: App::Undecided(Undecided::default()),
             encryption: Encryption::None,
+            tls_use: None,
             state: ConnState::new(id, o.local, o.peer),
             starts: o.tx_start.zip(o.rx_start),
             last_active: o.at,
@@ -359,6 +360,7 @@ impl Conn {
     pub(super) fn close(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         self.feed(parts, out, |stream, deliver| stream.close(at, deliver));
         self.end_tls(at, parts, out);
+        self.leaves_tls(parts);
         let n = match &self.app {
             App::Undecided(_) => &mut parts.stats.flows_undecided,
             App::Decoding(_) => &mut parts.stats.flows_decoded,

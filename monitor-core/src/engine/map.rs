@@ -23,7 +23,7 @@ const MAX_SERVICE_CLIENTS: usize = 10_000;
 
 /// What makes addresses one service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum ServiceKey {
+pub(super) enum ServiceKey {
     Spec(usize),
     /// By orchestration: all addresses of one service are it.
     Named(Sym),
@@ -215,6 +215,26 @@ impl ServiceMap {
         seen || ctx.declared(addr) == Some(protocol)
     }
 
+    /// What makes the service at `addr` one.
+    pub(super) fn key_at(&self, ctx: &Context, addr: SocketAddr, workload: Option<WorkloadId>) -> ServiceKey {
+        match (ctx.spec_at(addr), ctx.directory.service_at(addr), workload) {
+            (Some(i), ..) => ServiceKey::Spec(i),
+            (None, Some(name), _) => ServiceKey::Named(name),
+            (None, None, Some(w)) => ServiceKey::Workload(w, addr.port()),
+            (None, None, None) => ServiceKey::Address(addr),
+        }
+    }
+
+    /// The service with this key, if there is one.
+    pub(super) fn id_of(&self, key: ServiceKey) -> Option<ServiceId> {
+        self.keys.get(&key).copied()
+    }
+
+    /// The workload that was seen to listen at an address.
+    pub(super) fn at_listener(&self, addr: SocketAddr) -> Option<WorkloadId> {
+        self.listeners.get(&addr).copied()
+    }
+
     /// The service that listens at `addr`.
     pub(super) fn service_at(
         &mut self,
@@ -225,12 +245,7 @@ impl ServiceMap {
     ) -> ServiceId {
         let spec = ctx.spec_at(addr);
         let named = ctx.directory.service_at(addr);
-        let key = match (spec, named, workload) {
-            (Some(i), ..) => ServiceKey::Spec(i),
-            (None, Some(name), _) => ServiceKey::Named(name),
-            (None, None, Some(w)) => ServiceKey::Workload(w, addr.port()),
-            (None, None, None) => ServiceKey::Address(addr),
-        };
+        let key = self.key_at(ctx, addr, workload);
         if let Some(&id) = self.keys.get(&key) {
             if let Some(s) = self.services.get_mut(id.0 as usize) {
                 if s.protocol == Protocol::Unknown || s.protocol == Protocol::Opaque {

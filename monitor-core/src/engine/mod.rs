@@ -45,6 +45,7 @@ mod stretches;
 mod table;
 mod through;
 mod timers;
+mod tls_use;
 mod tools;
 mod undecided;
 mod units;
@@ -54,7 +55,8 @@ mod weight;
 
 pub use downstream::{DownstreamView, Habit};
 pub use output::{
-    AddressFact, OperationView, Output, OwnerFact, ServiceView, TenantView, ToolView, Wanted, WorkloadFact,
+    AddressFact, OperationView, Output, OwnerFact, RestartView, ServiceView, TenantView, TlsView, ToolView, Wanted,
+    WorkloadFact,
 };
 pub use stats::{HitLabels, Stats, TableLevel};
 

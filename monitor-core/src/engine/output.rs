@@ -148,6 +148,45 @@ pub struct ServiceView {
     pub bindings: u64,
     /// What its tools use, where it has tools.
     pub tools: Vec<DownstreamView>,
+    /// What is read of its TLS, where that is to be read and there is any.
+    pub tls: Option<TlsView>,
+}
+
+/// What is read of a service's TLS, and what is not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsView {
+    /// Connections that were read.
+    pub read: u64,
+    /// Those that were not, by why.
+    pub unread: Vec<(&'static str, u64)>,
+    /// Bytes on the wire that were read.
+    pub bytes_read: u64,
+    /// Those that were not, by why.
+    pub bytes_unread: Vec<(&'static str, u64)>,
+    /// Hosts that clients asked for.
+    pub server_names: Vec<(String, u64)>,
+    /// Application protocols that the server chose.
+    pub protocols: Vec<(&'static str, u64)>,
+    /// Whose connections would be read if they were opened anew.
+    pub restart: Vec<RestartView>,
+}
+
+/// A workload with connections that would be read if they were opened anew.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RestartView {
+    /// The client's name; `_other` where it is not known.
+    pub workload: String,
+    /// Why they are not read.
+    pub reason: &'static str,
+    /// How many of them are open.
+    pub connections: u64,
+}
+
+impl TlsView {
+    /// Bytes that were not read.
+    pub fn n_bytes_unread(&self) -> u64 {
+        self.bytes_unread.iter().map(|(_, n)| n).sum()
+    }
 }
 
 /// A tool as a server was last seen to list it.

@@ -179,6 +179,7 @@ impl Parts {
         self.attributor.forget_relays(|relay| !matches!(relay, Relay::Workload(w) if gone.contains(w)));
         self.learned.forget_clients(|w| !gone.contains(&w));
         self.map.forget_workloads(gone);
+        self.sealing.uses.forget(gone);
     }
 
     /// Takes `new` for the settings. Says whether a spelling names a tenant that it did not name before.

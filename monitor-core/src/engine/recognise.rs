@@ -25,6 +25,17 @@ pub(super) enum Told {
     Nothing,
 }
 
+/// Which end is the client, where exactly one is a server.
+pub(super) fn only_other(first_serves: bool, second_serves: bool) -> Option<usize> {
+    (first_serves != second_serves).then_some(usize::from(first_serves))
+}
+
+/// Which end is the client, by the port that only one end has as clients do.
+pub(super) fn by_ports(ends: &[End; 2]) -> Option<usize> {
+    let [first, second] = ends;
+    only_other(first.addr.port() < CLIENTS, second.addr.port() < CLIENTS)
+}
+
 impl Conn {
     /// What the end at `index` has said, looked at as all that it ever said, or (`again`) as part of something older. Of
     /// an older connection the first bytes may be the end of something: every piece is tried as a beginning. Of one that
@@ -80,16 +91,8 @@ impl Conn {
             return Some(client(1 - index, from));
         }
         let serves = |end: &End| parts.map.serves(&parts.ctx, end.addr, end.workload, protocol);
-        let listens = |end: &End| end.addr.port() < CLIENTS;
         let [first, second] = &self.ends;
-        for (a, b) in [(serves(first), serves(second)), (listens(first), listens(second))] {
-            match (a, b) {
-                (true, false) => return Some(1),
-                (false, true) => return Some(0),
-                _ => {}
-            }
-        }
-        None
+        only_other(serves(first), serves(second)).or_else(|| by_ports(&self.ends))
     }
 
     /// The protocol that the configuration declares for the server, and which end is the client.

@@ -25,6 +25,8 @@ impl Engine {
         let before = all(&self.parts);
         let respelled = self.parts.decide(new, at);
         self.parts.map.place_services(&mut self.parts.ctx);
+        let (map, ctx) = (&self.parts.map, &self.parts.ctx);
+        self.parts.sealing.uses.place(|addr, workload| map.key_at(ctx, addr, workload));
         self.doubt_bindings(&before, &all(&self.parts), respelled);
         let moved = self.move_addresses(addresses);
         for workload in &moved {

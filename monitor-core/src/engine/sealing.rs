@@ -1,5 +1,6 @@
 //! Whether a connection is sealed by TLS, and what is known of secrets that open it.
 
+use super::tls_use::TlsUses;
 use crate::model::tls::Unread;
 use crate::model::{CgroupId, Directory, Salt};
 use crate::tls::Tls;
@@ -37,13 +38,15 @@ pub(super) struct Sealing {
     pub(super) join: Join,
     /// Why the processes of a cgroup tell none.
     pub(super) blind: FxHashMap<CgroupId, Unread>,
+    /// How much of each service's TLS is read.
+    pub(super) uses: TlsUses,
     /// Where records are opened.
     pub(super) scratch: Vec<u8>,
 }
 
 impl Sealing {
     pub(super) fn new(salt: Salt) -> Self {
-        Self { join: Join::new(salt), blind: FxHashMap::default(), scratch: Vec::new() }
+        Self { join: Join::new(salt), blind: FxHashMap::default(), uses: TlsUses::default(), scratch: Vec::new() }
     }
 
     /// Why the connections of a cgroup's processes tell no secrets. The last that is said counts.
@@ -55,6 +58,6 @@ impl Sealing {
 
     /// Bytes held, about.
     pub(super) fn memory(&self) -> usize {
-        self.join.memory() + self.blind.len() * 24 + self.scratch.capacity()
+        self.join.memory() + self.blind.len() * 24 + self.uses.memory() + self.scratch.capacity()
     }
 }

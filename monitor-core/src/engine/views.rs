@@ -36,6 +36,7 @@ impl Engine {
             level("chosen_values", s.learned.selectors.level()),
             level("cookies", s.learned.jars.level()),
             level("tls_secrets", s.sealing.join.level()),
+            level("tls_services", s.sealing.uses.level()),
             TableLevel { table: "tokens", entries: s.tokens.len(), limit: Verifier::limit() },
             TableLevel { table: "messages", entries: s.queues.messages.len(), limit: messages::Messages::limit() },
             TableLevel { table: "bound_tables", entries: s.learned.habits.len(), limit: habits::Habits::limit() },
@@ -93,7 +94,8 @@ impl Engine {
     /// The discovered service map.
     pub fn services(&self) -> Vec<ServiceView> {
         let s = &self.parts;
-        s.map
+        let mut views: Vec<ServiceView> = s
+            .map
             .services
             .iter()
             .enumerate()
@@ -117,8 +119,11 @@ impl Engine {
                         &s.map.services,
                         &s.ctx.names,
                     ),
+                    tls: None,
                 }
             })
-            .collect()
+            .collect();
+        s.sealing.uses.join(&s.map, &s.ctx, &mut views);
+        views
     }
 }

@@ -102,6 +102,48 @@ pub struct HandshakeSecret {
     pub secret: Secret,
 }
 
+/// Application protocols with a name of their own (IANA's registry of ALPN protocol ids, and what is in common use beside
+/// it): what else a server names is not shown.
+const ALPN: &[&str] = &[
+    "acme-tls/1",
+    "amqp",
+    "coap",
+    "dot",
+    "ftp",
+    "grpc-exp",
+    "h2",
+    "http/1.0",
+    "http/1.1",
+    "imap",
+    "irc",
+    "istio",
+    "istio-http/1.0",
+    "istio-http/1.1",
+    "istio-peer-exchange",
+    "managesieve",
+    "mqtt",
+    "nntp",
+    "ntske/1",
+    "pop3",
+    "postgresql",
+    "radius/1.0",
+    "redis",
+    "sip/2",
+    "smb",
+    "spdy/3",
+    "stun.turn",
+    "tds/8.0",
+    "webrtc",
+    "x-amzn-http-ca",
+    "xmpp-client",
+    "xmpp-server",
+];
+
+/// The word for an application protocol: its own, or `_other`.
+pub fn alpn_word(name: &str) -> &'static str {
+    ALPN.iter().find(|known| **known == name).copied().unwrap_or("_other")
+}
+
 /// Why something that is sealed with TLS is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unread {
@@ -141,6 +183,11 @@ impl Unread {
         Self::AmbiguousBinary,
         Self::Java,
     ];
+
+    /// Whether it is the connection that is too old, or has lost its place: another one would be read.
+    pub fn ends_with_its_connection(self) -> bool {
+        matches!(self, Self::OlderThanAgent | Self::Lost)
+    }
 
     /// The name in metrics.
     pub fn name(self) -> &'static str {

@@ -136,6 +136,7 @@ mod tests {
                 service: "db".into(),
                 habit: Habit { scoped: 3, bare: 0, unknown: 1 },
             }],
+            tls: workload.map(|_| crate::testing::tls_view()),
         };
         valid("services", &services::services(&[view(None), view(Some("db"))]));
         valid("services", "[]");

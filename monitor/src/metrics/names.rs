@@ -91,6 +91,12 @@ metrics! {
     TlsUnreadBytesTotal = "tls_unread_bytes_total" Counter ["reason"];
     /// TLS connections that were read, or why they were not.
     TlsConnectionsTotal = "tls_connections_total" Counter ["result"];
+    /// Bytes on the wire of TLS to a service, where TLS is to be read: `read`, or why they were not.
+    TlsServiceBytesTotal = "tls_service_bytes_total" Counter ["service", "result"];
+    /// TLS connections to a service, where TLS is to be read: `read`, or why they were not.
+    TlsServiceConnectionsTotal = "tls_service_connections_total" Counter ["service", "result"];
+    /// Open connections that would be read if they were opened anew, by why they are not; `/services` says whose they are.
+    TlsRestartConnections = "tls_restart_connections" Gauge ["service", "reason"];
     /// Captured TCP segments, as the watched socket sees them.
     CaptureSegmentsTotal = "capture_segments_total" Counter ["direction"];
     /// Captured payload bytes, as the watched socket sees them.

@@ -284,8 +284,32 @@ impl Updater {
                 }
             }
         }
+        self.tls_of_services(services);
         self.set_all(Metric::TenantOperationsTotal, &operations);
         self.set_all(Metric::TenantBindingsTotal, &bindings);
+    }
+
+    /// What is read of whose TLS.
+    fn tls_of_services(&mut self, services: &[ServiceView]) {
+        let (mut bytes, mut connections, mut restart) = (Sums::new(), Sums::new(), Sums::new());
+        for view in services {
+            let Some(tls) = &view.tls else { continue };
+            let service = self.services.label(&view.name);
+            for &(result, n) in tls.bytes_unread.iter().chain(&[("read", tls.bytes_read)]) {
+                *bytes.entry([service, result]).or_default() += count(n);
+            }
+            for &(result, n) in tls.unread.iter().chain(&[("read", tls.read)]) {
+                *connections.entry([service, result]).or_default() += count(n);
+            }
+            // Nought is told as well: they are opened anew, one after the other.
+            for why in [Unread::OlderThanAgent, Unread::NoSecret, Unread::Lost] {
+                let all = tls.restart.iter().filter(|r| r.reason == why.name()).map(|r| r.connections).sum();
+                *restart.entry([service, why.name()]).or_default() += count(all);
+            }
+        }
+        self.set_all(Metric::TlsServiceBytesTotal, &bytes);
+        self.set_all(Metric::TlsServiceConnectionsTotal, &connections);
+        self.set_all(Metric::TlsRestartConnections, &restart);
     }
 
     fn engine(&mut self, engine: &Engine, now: Nanos) {
@@ -529,6 +553,7 @@ mod tests {
             unattributed: 0,
             bindings: 3,
             tools: Vec::new(),
+            tls: Some(crate::testing::tls_view()),
         }];
         let lost =
             |shard, count| LossCount { stage: LossStage::Kernel, reason: "ring_full", shard: Some(shard), count };
@@ -572,6 +597,11 @@ mod tests {
             "leasewarden_table_entries{table=\"otlp_records\"} 4",
             "leasewarden_tenant_operations_total{protocol=\"postgres\",service=\"orders-db\",tenant=\"acme\",verdict=\"unbound\"} 3",
             "leasewarden_tenant_bindings_total{protocol=\"postgres\",service=\"orders-db\",tenant=\"acme\"} 3",
+            "leasewarden_tls_service_bytes_total{result=\"read\",service=\"orders-db\"} 8000",
+            "leasewarden_tls_service_bytes_total{result=\"older_than_agent\",service=\"orders-db\"} 100",
+            "leasewarden_tls_service_connections_total{result=\"older_than_agent\",service=\"orders-db\"} 2",
+            "leasewarden_tls_restart_connections{reason=\"older_than_agent\",service=\"orders-db\"} 2",
+            "leasewarden_tls_restart_connections{reason=\"lost\",service=\"orders-db\"} 0",
             "leasewarden_table_entries{table=\"metric_pairs\"} 1",
             "leasewarden_table_limit{table=\"metric_tenants\"} 10",
         ] {

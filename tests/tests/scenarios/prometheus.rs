@@ -11,12 +11,15 @@ use tests::lab::prometheus::{Prometheus, dashboards};
 use crate::{SELECT, STALE, Stage};
 
 /// Panels that are empty when all is well, or when the scene has none of it. Everything else must have data.
-const EMPTY_WHEN_WELL: [&str; 18] = [
+const EMPTY_WHEN_WELL: [&str; 21] = [
     // Where TLS is to be read.
     "TLS that is not read",
     "TLS connections",
     "Secrets of handshakes",
     "Probed for TLS",
+    "Share of TLS read",
+    "TLS by what became of it",
+    "Connections to be opened anew",
     "Losses",
     "Events lost",
     "Kernel programs",

@@ -277,3 +277,80 @@ fn a_story_without_tls_is_not_changed_by_reading_it() {
     let seen = play_on(reads_tls(), &story(SESSION_SET), |_| true, false);
     assert_eq!((seen.operations.clone(), found(&seen)), (clear.operations.clone(), found(&clear)));
 }
+
+/// What is told of the TLS of a service.
+fn tls_of(engine: &Engine, name: &str) -> Option<super::super::TlsView> {
+    let mut named = engine.services().into_iter().filter(|s| s.name == name);
+    let (one, other) = (named.next()?, named.next());
+    assert!(other.is_none(), "{name} is there twice");
+    one.tls
+}
+
+/// As an agent sees it that began after the handshakes.
+fn joined_late(sealed: &[Ev]) -> Vec<Ev> {
+    let after = |ev: &Ev| match ev {
+        Ev::Step(Step::Open { cookie, cgroup, local, peer, .. }) => Some(Ev::Step(Step::Open {
+            cookie: *cookie,
+            cgroup: *cgroup,
+            local: *local,
+            peer: *peer,
+            role: Role::Unknown,
+            starts: None,
+        })),
+        // Application data alone.
+        Ev::Step(Step::Segment { bytes, .. }) if bytes.first() != Some(&23) => None,
+        Ev::Told(_) => None,
+        Ev::Step(step) => Some(Ev::Step(step.clone())),
+    };
+    sealed.iter().filter_map(after).collect()
+}
+
+#[test]
+fn services_say_what_is_read_of_their_tls_and_who_would_have_to_begin_anew() {
+    let sealed = seal(&story(SESSION_SET), SUITES[0], Start::Asked);
+    let (_, engine) = play_sealed(reads_tls(), &sealed);
+    let database = tls_of(&engine, "database").unwrap();
+    assert_eq!((database.read, database.unread.len(), database.n_bytes_unread()), (1, 0, 0));
+    assert!(database.bytes_read > 1_000 && database.restart.is_empty());
+    assert_eq!(
+        (database.protocols, database.server_names),
+        (vec![("http/1.1", 1)], vec![("db.example".to_owned(), 1)])
+    );
+    assert_eq!(tls_of(&engine, "pooler").unwrap().read, 2);
+
+    // Who was there before: by whose connections, as long as they are open.
+    let (mut seen, mut engine) = (Seen::default(), reads_tls());
+    for (n, ev) in (1..).zip(joined_late(&sealed)) {
+        let Ev::Step(step) = ev else { continue };
+        if !matches!(step, Step::Close { .. }) {
+            engine.handle(&step.event(Nanos::secs(1) + Nanos::millis(n)), &mut seen);
+        }
+    }
+    let database = tls_of(&engine, "database").unwrap();
+    assert_eq!((database.read, database.bytes_read), (0, 0));
+    assert_eq!(database.unread, [("older_than_agent", 1)]);
+    assert_eq!(database.bytes_unread.len(), 1);
+    let whose: Vec<_> = database.restart.iter().map(|r| (r.workload.as_str(), r.reason, r.connections)).collect();
+    assert_eq!(whose, [("pooler", "older_than_agent", 1)]);
+    let pooler = tls_of(&engine, "pooler").unwrap();
+    let whose: Vec<_> = pooler.restart.iter().map(|r| r.workload.as_str()).collect();
+    assert_eq!(whose, ["acme-agent", "globex-agent"]);
+    for step in joined_late(&sealed) {
+        if let Ev::Step(step @ Step::Close { .. }) = step {
+            engine.handle(&step.event(Nanos::secs(9)), &mut seen);
+        }
+    }
+    assert!(tls_of(&engine, "pooler").unwrap().restart.is_empty(), "they are gone");
+
+    // Whose secrets nobody tells is not helped by beginning anew; who told some before is.
+    let untold: Vec<Ev> = sealed.iter().filter(|ev| matches!(ev, Ev::Step(_))).cloned().collect();
+    let open = |ev: &&Ev| !matches!(ev, Ev::Step(Step::Close { .. }));
+    let untold: Vec<Ev> = untold.iter().filter(open).cloned().collect();
+    let (_, engine) = play_sealed(reads_tls(), &untold);
+    let database = tls_of(&engine, "database").unwrap();
+    assert_eq!((database.unread, database.restart), (vec![("no_secret", 1)], vec![]));
+
+    // Where nobody wants to know, nothing is told, and no service is made up.
+    let (_, engine) = play_sealed(engine_with(Settings::default()), &sealed);
+    assert!(engine.services().iter().all(|s| s.tls.is_none()));
+}
