@@ -47,6 +47,8 @@ pub enum WireEvent {
     Status { at: Nanos, status: TxStatus },
     /// Something was missed.
     Disturbed { at: Nanos, why: Disturbance },
+    /// What follows goes through to somewhere else.
+    Tunnel { to: Sym },
     /// Nothing more can be read.
     Opaque { at: Nanos, why: &'static str },
     /// Malformed input.
@@ -85,6 +87,15 @@ pub struct Emitter<'a> {
     pub lexicon: &'a mut dyn Lexicon,
     /// What was told, in the order of the wire.
     pub events: &'a mut Vec<WireEvent>,
+    /// Added to the numbers of requests: those of a decoder that went before on the same connection are others'.
+    pub before: u64,
+}
+
+impl Emitter<'_> {
+    /// A request's number on its connection. 0 is no request.
+    fn number(&self, request: u64) -> u64 {
+        if request == 0 { 0 } else { request.saturating_add(self.before) }
+    }
 }
 
 impl Sink for Emitter<'_> {
@@ -117,14 +128,17 @@ impl Sink for Emitter<'_> {
     }
 
     fn arrived(&mut self, request: u64, at: Nanos) {
+        let request = self.number(request);
         self.events.push(WireEvent::Arrived { request, at });
     }
 
     fn mark(&mut self, request: u64, from: Side, mark: Mark) {
+        let request = self.number(request);
         self.events.push(WireEvent::Mark { request, from, mark });
     }
 
     fn begun(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
+        let request = self.number(request);
         self.events.push(WireEvent::Begun { request, at, print });
     }
 
@@ -141,14 +155,17 @@ impl Sink for Emitter<'_> {
     }
 
     fn cookies(&mut self, request: u64, cookies: Box<Cookies>) {
+        let request = self.number(request);
         self.events.push(WireEvent::Cookies { request, cookies });
     }
 
     fn done(&mut self, op: &Operation) {
-        self.events.push(WireEvent::Done(*op));
+        let request = self.number(op.request);
+        self.events.push(WireEvent::Done(Operation { request, ..*op }));
     }
 
     fn answered(&mut self, request: u64, at: Nanos, print: Option<Fingerprint>) {
+        let request = self.number(request);
         self.events.push(WireEvent::Answered { request, at, print });
     }
 
@@ -170,7 +187,8 @@ impl Sink for Emitter<'_> {
     }
 
     fn mcp(&mut self, exchange: &Exchange) {
-        self.events.push(WireEvent::Mcp(Box::new(exchange.clone())));
+        let request = self.number(exchange.request);
+        self.events.push(WireEvent::Mcp(Box::new(Exchange { request, ..exchange.clone() })));
     }
 
     fn queue(&mut self, event: QueueEvent) {
@@ -187,6 +205,10 @@ impl Sink for Emitter<'_> {
 
     fn disturbed(&mut self, at: Nanos, why: Disturbance) {
         self.events.push(WireEvent::Disturbed { at, why });
+    }
+
+    fn tunnel(&mut self, to: Sym) {
+        self.events.push(WireEvent::Tunnel { to });
     }
 
     fn opaque(&mut self, at: Nanos, why: &'static str) {

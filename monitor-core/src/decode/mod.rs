@@ -215,6 +215,11 @@ pub trait Sink {
     /// Something was missed: what the connection has proved is unknown until the next acknowledged binding.
     fn disturbed(&mut self, at: Nanos, why: Disturbance);
 
+    /// What follows goes through to `to`, as a connection of its own. Told once, before [`Self::opaque`].
+    fn tunnel(&mut self, to: Sym) {
+        let _ = to;
+    }
+
     /// The rest cannot be read (TLS accepted, another protocol). Nothing more comes.
     fn opaque(&mut self, at: Nanos, why: &'static str);
 

@@ -63,6 +63,7 @@ impl OnConn<'_> {
             WireEvent::UnmatchedReply { at } => self.reply_unasked(at),
             WireEvent::Status { at, status } => self.tell_status(at, status),
             WireEvent::Disturbed { at, why } => self.lose_track(at, why),
+            WireEvent::Tunnel { to } => self.state.facts.tunnel = Some(to),
             WireEvent::Opaque { at, why } => self.end_reading(at, why),
             WireEvent::DecodeError(kind) => {
                 *self.parts.stats.decode_errors.entry((self.state.facts.protocol, kind)).or_default() += 1;
@@ -233,7 +234,7 @@ impl OnConn<'_> {
     /// Its decoder reads no further.
     fn end_reading(&mut self, at: Nanos, why: &'static str) {
         self.state.unreadable = why;
-        if why == "tls" && self.parts.ctx.settings.tls.is_some() {
+        if why == "tls" && self.parts.ctx.settings.tls.is_some() || self.state.facts.tunnel.is_some() {
             // It may be read all the same.
             return;
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::attribute::forwarded::Relay;
 use crate::decode::SessionStart;
-use crate::model::{Attribution, ConnId, Protocol, ServiceId, SocketCookie, ThreadId, WorkloadId};
+use crate::model::{Attribution, ConnId, Protocol, ServiceId, SocketCookie, Sym, ThreadId, WorkloadId};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -24,6 +24,10 @@ pub(super) struct ConnFacts {
     pub(super) enters: Option<Relay>,
     /// Where its requests come out of, if that may be a relay.
     pub(super) leaves: Option<Relay>,
+    /// Where a proxy lets it through to.
+    pub(super) tunnel: Option<Sym>,
+    /// What the numbers of its requests begin with: those before were others', who asked for the tunnel.
+    pub(super) before: u64,
     /// It is older than the agent.
     pub(super) mid_stream: bool,
     /// As whom it was opened, and for which database.
@@ -48,6 +52,8 @@ impl ConnFacts {
             endpoint: None,
             enters: None,
             leaves: None,
+            tunnel: None,
+            before: 0,
             mid_stream: false,
             session: None,
             threads: [None; 2],

@@ -16,6 +16,7 @@ use crate::attribute::forwarded::Relay;
 use crate::attribute::{self, by_endpoint};
 use crate::decode::infer;
 use crate::decode::{Appetite, Chunk, Emitter};
+use crate::ledger::Ledger;
 use crate::model::{ConnId, Directory, Nanos, Protocol, Role, Side, UnitNo, WorkloadId};
 use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
 
@@ -23,6 +24,9 @@ use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
 fn process(end: &End, addresses_only: bool) -> Option<Relay> {
     if addresses_only { Some(Relay::Address(end.addr.ip())) } else { end.workload.map(Relay::Workload) }
 }
+
+/// Requests before a tunnel have numbers below this.
+const TUNNEL: u64 = 1 << 32;
 
 impl Conn {
     pub(super) fn open(id: ConnId, o: &Opened, limits: StreamLimits) -> Self {
@@ -133,7 +137,7 @@ impl Conn {
                 Told::Nothing => {}
             }
         }
-        if decided.is_none() && matches!(unreadable, None | Some("unknown")) {
+        if decided.is_none() && matches!(unreadable, None | Some("unknown")) && self.state.facts.tunnel.is_none() {
             // What the operator says decides at once, where the bytes do not say otherwise.
             decided = self.declared(parts).map(|(protocol, client)| (protocol, client, None));
         }
@@ -211,8 +215,11 @@ impl Conn {
         self.state.facts.mid_stream = !seen_from_start && beginning.is_none();
         let server_workload = self.ends.get(1 - client).and_then(|e| e.workload);
         let by_name = by_name(server_workload, &parts.ctx.directory);
-        self.state.facts.service =
-            Some(parts.map.service_at(&mut parts.ctx, self.state.facts.server, by_name, protocol));
+        let (server, ctx) = (self.state.facts.server, &mut parts.ctx);
+        self.state.facts.service = Some(match self.state.facts.tunnel {
+            Some(to) => parts.map.service_behind(ctx, server, to, protocol),
+            None => parts.map.service_at(ctx, server, by_name, protocol),
+        });
         if self.state.facts.endpoint.is_none()
             && let Some(relay) = self.state.facts.leaves
         {
@@ -267,6 +274,9 @@ impl Conn {
             if self.state.unreadable == "tls" && self.begins_tls_here(side, at, bytes, ends_segment, parts, out) {
                 return;
             }
+            if self.goes_through(bytes, parts, out) {
+                return;
+            }
             self.count_unreadable(at, parts, out);
             parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
             // Where not even one request was read, it was taken for something else than it is.
@@ -274,6 +284,32 @@ impl Conn {
             let again = never_read.then(|| Again::after(&Undecided::default()));
             self.give_up(again, parts, out);
         }
+    }
+
+    /// A proxy lets the client through to somewhere else: from the client's next byte on this is another connection, in
+    /// clear or not, of the same client and to another service.
+    fn goes_through(&mut self, answer: &[u8], parts: &mut Parts, out: &mut dyn Output) -> bool {
+        let facts = &mut self.state.facts;
+        if facts.tunnel.is_none() || self.state.unreadable != "tunnel" {
+            return false;
+        }
+        self.state.unreadable = "";
+        if !answer.ends_with(b"\r\n\r\n") {
+            // Something of the other connection came with the proxy's answer: its beginning was not seen.
+            self.ends.iter_mut().for_each(|end| end.start = None);
+        }
+        facts.before += TUNNEL;
+        if std::mem::take(&mut facts.mid_stream) {
+            parts.stats.flows_mid_stream = parts.stats.flows_mid_stream.saturating_sub(1);
+        }
+        // Requests to the proxy have proved nothing to whoever is behind it.
+        self.state.ledger = Ledger::new();
+        self.tls_use = None;
+        parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
+        parts.stats.flows_undecided += 1;
+        self.app = App::Undecided(Undecided::default());
+        self.ask(parts, out);
+        true
     }
 
     /// What goes in here cannot be read: who else is in flight where it goes is not known.
@@ -313,6 +349,12 @@ impl Conn {
         // What was read of it before an upgrade stays what it was.
         if again.is_some() || self.state.facts.service.is_none() {
             self.state.facts.protocol = Protocol::Opaque;
+        }
+        if self.state.facts.tunnel.is_some() && !self.state.astray {
+            // What was let through may have been anything.
+            self.state.astray = true;
+            let at = parts.ctx.now;
+            OnConn { parts: &mut *parts, state: &mut self.state, out: &mut *out }.record_missed(at);
         }
         self.app = App::Opaque(again.map(Box::new));
         parts.stats.flows_opaque += 1;
@@ -360,6 +402,11 @@ impl Conn {
     pub(super) fn close(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         self.feed(parts, out, |stream, deliver| stream.close(at, deliver));
         self.end_tls(at, parts, out);
+        if let (App::Undecided(kept), Some(_)) = (&self.app, self.state.facts.tunnel)
+            && kept.held > 0
+        {
+            OnConn { parts: &mut *parts, state: &mut self.state, out: &mut *out }.record_missed(at);
+        }
         self.leaves_tls(parts);
         let n = match &self.app {
             App::Undecided(_) => &mut parts.stats.flows_undecided,
@@ -416,7 +463,7 @@ pub(super) fn tell(
     let mut events = std::mem::take(&mut parts.events);
     let protocol = state.facts.protocol;
     let mut lexicon = Words { parts: &mut *parts, facts: &state.facts, protocol };
-    decode(&mut Emitter { lexicon: &mut lexicon, events: &mut events });
+    decode(&mut Emitter { lexicon: &mut lexicon, events: &mut events, before: state.facts.before });
     let readable = OnConn { parts: &mut *parts, state, out }.apply_all(&mut events);
     parts.events = events;
     readable

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::TenantView;
 use super::context::Context;
 use super::downstream::Downstream;
 use super::tools::Tools;
@@ -25,6 +24,8 @@ const MAX_SERVICE_CLIENTS: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ServiceKey {
     Spec(usize),
+    /// Behind a proxy, as its clients call it.
+    Behind(Sym),
     /// By orchestration: all addresses of one service are it.
     Named(Sym),
     Workload(WorkloadId, u16),
@@ -169,7 +170,10 @@ impl ServiceMap {
     /// Services are configured otherwise now: each is what the configuration says of its address.
     pub(super) fn place_services(&mut self, ctx: &mut Context) {
         self.keys.retain(|key, _| !matches!(key, ServiceKey::Spec(_)));
-        for index in 0..self.services.len() {
+        // Their address is a proxy's.
+        let behind = self.keys.iter().filter(|(key, _)| matches!(key, ServiceKey::Behind(_)));
+        let behind: FxHashSet<u32> = behind.map(|(_, id)| id.0).collect();
+        for index in (0..self.services.len()).filter(|i| u32::try_from(*i).is_ok_and(|i| !behind.contains(&i))) {
             let Some((addr, was)) =
                 self.services.get(index).filter(|s| s.name != Sym::OTHER).map(|s| (s.address, s.spec))
             else {
@@ -243,9 +247,42 @@ impl ServiceMap {
         workload: Option<WorkloadId>,
         protocol: Protocol,
     ) -> ServiceId {
-        let spec = ctx.spec_at(addr);
-        let named = ctx.directory.service_at(addr);
-        let key = self.key_at(ctx, addr, workload);
+        let (key, spec) = (self.key_at(ctx, addr, workload), ctx.spec_at(addr));
+        self.service_with(ctx, (key, spec), (addr, workload), protocol, |ctx| {
+            let configured = spec.and_then(|i| ctx.settings.services.get(i)).map(|s| s.name.clone());
+            match (configured, ctx.directory.service_at(addr), workload.and_then(|w| ctx.directory.get(w))) {
+                (Some(name), ..) => ctx.names.intern(&name),
+                (None, Some(named), _) => named,
+                // A bare address is named with its port: several services may live there.
+                (None, None, Some(w)) if !w.bare => {
+                    ctx.names.keep(w.name);
+                    w.name
+                }
+                _ => ctx.names.intern(&addr.to_string()),
+            }
+        })
+    }
+
+    /// The service that the proxy at `addr` lets its clients through to, who call it `to`.
+    pub(super) fn service_behind(
+        &mut self,
+        ctx: &mut Context,
+        addr: SocketAddr,
+        to: Sym,
+        protocol: Protocol,
+    ) -> ServiceId {
+        self.service_with(ctx, (ServiceKey::Behind(to), None), (addr, None), protocol, |_| to)
+    }
+
+    /// The service with this key, which may be configured; a new one is called as `named` says.
+    fn service_with(
+        &mut self,
+        ctx: &mut Context,
+        (key, spec): (ServiceKey, Option<usize>),
+        (address, workload): (SocketAddr, Option<WorkloadId>),
+        protocol: Protocol,
+        named: impl FnOnce(&mut Context) -> Sym,
+    ) -> ServiceId {
         if let Some(&id) = self.keys.get(&key) {
             if let Some(s) = self.services.get_mut(id.0 as usize) {
                 if s.protocol == Protocol::Unknown || s.protocol == Protocol::Opaque {
@@ -256,36 +293,22 @@ impl ServiceMap {
             return id;
         }
         // Beyond the bound, what is new is one service, named `_other`.
-        let full = self.services.len() >= ctx.settings.limits.services.max(1);
-        if full && let Some((last, _)) = (0u32..).zip(&self.services).last() {
+        let limit = ctx.settings.limits.services.max(1);
+        if self.services.len() >= limit
+            && let Some((last, _)) = (0u32..).zip(&self.services).last()
+        {
             return ServiceId(last);
         }
-        let last_place = self.services.len() + 1 >= ctx.settings.limits.services.max(1);
-        let configured = spec.and_then(|i| ctx.settings.services.get(i));
-        let name = match (configured, workload.and_then(|w| ctx.directory.get(w))) {
-            _ if last_place => Sym::OTHER,
-            (Some(s), _) => {
-                let name = s.name.clone();
-                ctx.names.intern(&name)
-            }
-            (None, _) if named.is_some() => named.unwrap_or(Sym::OTHER),
-            // A bare address is named with its port: several services may live there.
-            (None, Some(w)) if !w.bare => {
-                ctx.names.keep(w.name);
-                w.name
-            }
-            _ => ctx.names.intern(&addr.to_string()),
-        };
+        let last_place = self.services.len() + 1 >= limit;
+        let name = if last_place { Sym::OTHER } else { named(ctx) };
         let id = ServiceId(u32::try_from(self.services.len()).unwrap_or(u32::MAX));
+        let configured = spec.and_then(|i| ctx.settings.services.get(i));
         self.services.push(Service {
             name,
             protocol,
-            address: addr,
+            address,
             workload,
-            minimum: spec
-                .and_then(|i| ctx.settings.services.get(i))
-                .and_then(|s| s.minimum)
-                .unwrap_or(minimum(protocol)),
+            minimum: configured.and_then(|s| s.minimum).unwrap_or(minimum(protocol)),
             spec,
             relay: false,
             tenants: FxHashMap::default(),
@@ -381,34 +404,5 @@ fn minimum(protocol: Protocol) -> Strength {
         Protocol::Http | Protocol::Mcp => Strength::V3,
         Protocol::Redis => Strength::V1,
         _ => Strength::V2,
-    }
-}
-
-/// One tenant's use of a service, with names.
-pub(super) fn tenant_view(ctx: &Context, tenant: TenantId, u: &TenantUse) -> TenantView {
-    TenantView {
-        tenant: ctx.tenants.name(tenant).to_owned(),
-        first_seen: u.first_seen,
-        last_seen: u.last_seen,
-        verdicts: Verdict::ALL.iter().zip(u.verdicts).filter(|(_, n)| *n > 0).map(|(v, n)| (v.name(), n)).collect(),
-        bindings: u
-            .bindings
-            .iter()
-            .map(|(slot, n)| {
-                let name = match slot {
-                    Slot::Setting(name) => ctx.names.name(*name).to_owned(),
-                    Slot::Role => "role".to_owned(),
-                    Slot::SessionUser => "session_authorization".to_owned(),
-                    Slot::User => "user".to_owned(),
-                    Slot::Database => "database".to_owned(),
-                    Slot::SearchPath => "search_path".to_owned(),
-                    Slot::ConnectionAuth => "connection_auth".to_owned(),
-                    Slot::Credential => "credential".to_owned(),
-                    Slot::Marker => "marker".to_owned(),
-                    Slot::Schema => "schema".to_owned(),
-                };
-                (name, *n)
-            })
-            .collect(),
     }
 }

@@ -119,7 +119,10 @@ impl TlsUses {
     pub(super) fn place(&mut self, key_at: impl Fn(SocketAddr, Option<WorkloadId>) -> ServiceKey) {
         self.keys.clear();
         for (at, used) in self.uses.iter_mut().enumerate().filter(|(_, used)| used.key.is_some()) {
-            let key = key_at(used.address, used.workload);
+            let key = match used.key {
+                Some(key @ ServiceKey::Behind(_)) => key,
+                _ => key_at(used.address, used.workload),
+            };
             used.key = Some(key);
             self.keys.entry(key).or_insert(at);
         }
@@ -158,6 +161,7 @@ impl TlsUses {
             }
             let workload = map.at_listener(used.address).or(used.workload);
             let name = match used.key {
+                Some(ServiceKey::Behind(to)) => ctx.names.name(to).to_owned(),
                 Some(_) => match ctx.service_name_at(used.address, workload) {
                     Some(name) => name.to_owned(),
                     None => used.address.to_string(),
@@ -252,7 +256,10 @@ impl Conn {
                 .or_else(|| recognise::by_ports(&self.ends))
         });
         let server = self.ends.get(1 - client.unwrap_or(0))?;
-        let key = parts.map.key_at(&parts.ctx, server.addr, server.workload);
+        let key = match self.state.facts.tunnel {
+            Some(to) => ServiceKey::Behind(to),
+            None => parts.map.key_at(&parts.ctx, server.addr, server.workload),
+        };
         let at = parts.sealing.uses.at(key, server.addr, server.workload);
         let client = client.and_then(|c| self.ends.get(c)).and_then(|e| e.workload);
         self.tls_use = Some(Counted { at, client, unread: None });

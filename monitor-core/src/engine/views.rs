@@ -1,11 +1,12 @@
 //! What the engine tells of itself when asked: counters, levels, services, tools, findings.
 
+use super::context::Context;
 use super::output::{ServiceView, ToolView};
 use super::stats::{Stats, TableLevel};
-use super::{Engine, habits, map, messages, owners, tools};
+use super::{Engine, TenantView, habits, messages, owners, tools};
 use crate::decode::token::Verifier;
 use crate::model::settings::Suppression;
-use crate::model::{Directory, Finding, Nanos, ServiceId};
+use crate::model::{Directory, Finding, Nanos, ServiceId, Slot, TenantId, TenantUse, Verdict};
 
 impl Engine {
     /// Counters and levels.
@@ -111,7 +112,7 @@ impl Engine {
                         .and_then(|w| s.ctx.directory.get(w))
                         .map(|w| s.ctx.names.name(w.name).to_owned()),
                     relay: service.relay,
-                    tenants: tenants.into_iter().map(|(t, u)| map::tenant_view(&s.ctx, *t, u)).collect(),
+                    tenants: tenants.into_iter().map(|(t, u)| tenant_view(&s.ctx, *t, u)).collect(),
                     unattributed: service.n_unattributed,
                     bindings: service.n_bindings,
                     tools: s.map.downstream.views(
@@ -125,5 +126,34 @@ impl Engine {
             .collect();
         s.sealing.uses.join(&s.map, &s.ctx, &mut views);
         views
+    }
+}
+
+/// One tenant's use of a service, with names.
+fn tenant_view(ctx: &Context, tenant: TenantId, u: &TenantUse) -> TenantView {
+    TenantView {
+        tenant: ctx.tenants.name(tenant).to_owned(),
+        first_seen: u.first_seen,
+        last_seen: u.last_seen,
+        verdicts: Verdict::ALL.iter().zip(u.verdicts).filter(|(_, n)| *n > 0).map(|(v, n)| (v.name(), n)).collect(),
+        bindings: u
+            .bindings
+            .iter()
+            .map(|(slot, n)| {
+                let name = match slot {
+                    Slot::Setting(name) => ctx.names.name(*name).to_owned(),
+                    Slot::Role => "role".to_owned(),
+                    Slot::SessionUser => "session_authorization".to_owned(),
+                    Slot::User => "user".to_owned(),
+                    Slot::Database => "database".to_owned(),
+                    Slot::SearchPath => "search_path".to_owned(),
+                    Slot::ConnectionAuth => "connection_auth".to_owned(),
+                    Slot::Credential => "credential".to_owned(),
+                    Slot::Marker => "marker".to_owned(),
+                    Slot::Schema => "schema".to_owned(),
+                };
+                (name, *n)
+            })
+            .collect(),
     }
 }

@@ -70,7 +70,8 @@ pub(super) struct Exchange {
     /// Its path is one where somebody logs in.
     logs_in: bool,
     pub(super) is_head: bool,
-    pub(super) is_connect: bool,
+    /// Where it wants to be let through to.
+    pub(super) connects_to: Option<Sym>,
     pub(super) read_on_top: bool,
     /// It is not as it should be: what was done about it is not known, unless it was refused.
     irregular: bool,
@@ -117,7 +118,7 @@ impl Exchange {
             tables: index::index(path, sink),
             logs_in: cookies::logs_in(path),
             is_head: head.method == "HEAD",
-            is_connect: head.method == "CONNECT",
+            connects_to: (head.method == "CONNECT").then(|| sink.intern(&head.target.to_ascii_lowercase())),
             read_on_top: false,
             irregular: head.irregular,
             status: 0,
@@ -140,7 +141,7 @@ impl Exchange {
             tables: None,
             logs_in: false,
             is_head: false,
-            is_connect: false,
+            connects_to: None,
             read_on_top: false,
             irregular: true,
             status: 0,

@@ -92,7 +92,8 @@ impl Http {
         if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
             reader.response(x.number, head, at, sink);
         }
-        if status == 101 || (x.is_connect && (200..300).contains(&status)) {
+        let tunnel = x.connects_to.filter(|_| (200..300).contains(&status));
+        if status == 101 || tunnel.is_some() {
             let reader = self.reader.as_deref_mut().filter(|_| status == 101 && x.read_on_top);
             let kept = reader.is_some_and(|r| r.upgraded(x.number, head));
             self.upgraded = kept.then_some(x.number);
@@ -103,6 +104,7 @@ impl Http {
                 (self.says.client.read, self.says.server.read) = (Read::Raw, Read::Raw);
                 return;
             }
+            tunnel.into_iter().for_each(|to| sink.tunnel(to));
             self.leave(Some(if status == 101 { "upgraded" } else { "tunnel" }), at, sink);
             return;
         }

@@ -1,6 +1,7 @@
 //! Stories that are told in clear elsewhere, told through TLS: every connection shakes hands first, and its process tells
 //! the secrets. What is found is the same.
 
+use rustc_hash::FxHashMap;
 use rustls::CipherSuite;
 
 use super::*;
@@ -23,6 +24,8 @@ enum Start {
     Direct,
     /// PostgreSQL's `SSLRequest` before.
     Asked,
+    /// Through a proxy.
+    Tunnel,
 }
 
 const SUITES: [CipherSuite; 3] = [
@@ -30,10 +33,17 @@ const SUITES: [CipherSuite; 3] = [
     CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
     CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
 ];
+const CONNECTED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+
+/// What a client says to a proxy that is to let it through.
+fn connect(server: SocketAddr) -> Vec<u8> {
+    format!("CONNECT Orders.Example:{0} HTTP/1.1\r\nHost: orders.example:{0}\r\n\r\n", server.port()).into_bytes()
+}
 
 /// A connection on its way.
 struct Sealed {
+    server: SocketAddr,
     /// The client's socket and the server's.
     cookies: [u64; 2],
     cgroups: [u64; 2],
@@ -73,7 +83,7 @@ fn seal(steps: &[Step], suite: CipherSuite, start: Start) -> Vec<Ev> {
     let mut conns: Vec<Sealed> = Vec::new();
     for (client, server) in steps.iter().filter(opens(false)).zip(steps.iter().filter(opens(true))) {
         let (
-            Step::Open { cookie: a, cgroup: ca, starts: Some((sa, sb)), .. },
+            Step::Open { cookie: a, cgroup: ca, peer, starts: Some((sa, sb)), .. },
             Step::Open { cookie: b, cgroup: cb, .. },
         ) = (client, server)
         else {
@@ -90,6 +100,7 @@ fn seal(steps: &[Step], suite: CipherSuite, start: Start) -> Vec<Ev> {
         };
         let script: Vec<Say> = steps.iter().filter_map(say).collect();
         conns.push(Sealed {
+            server: *peer,
             cookies: [*a, *b],
             cgroups: [*ca, *cb],
             seq: [*sa, *sb],
@@ -112,6 +123,10 @@ fn seal(steps: &[Step], suite: CipherSuite, start: Start) -> Vec<Ev> {
             if start == Start::Asked {
                 conn.send(0, SSL_REQUEST, &mut out);
                 conn.send(1, b"S", &mut out);
+            }
+            if start == Start::Tunnel {
+                conn.send(0, &connect(conn.server), &mut out);
+                conn.send(1, CONNECTED, &mut out);
             }
             conn.go_on(&mut out);
         }
@@ -353,4 +368,89 @@ fn services_say_what_is_read_of_their_tls_and_who_would_have_to_begin_anew() {
     // Where nobody wants to know, nothing is told, and no service is made up.
     let (_, engine) = play_sealed(engine_with(Settings::default()), &sealed);
     assert!(engine.services().iter().all(|s| s.tls.is_none()));
+}
+
+/// Without the operations by which tunnels are asked for, and without the numbers of requests.
+fn behind_tunnels(seen: &Seen) -> Vec<String> {
+    seen.operations.iter().filter(|o| !o.contains("CONNECT")).cloned().collect()
+}
+
+#[test]
+fn what_a_proxy_lets_through_is_read_as_the_connection_of_its_own_that_it_is() {
+    for proof in [SESSION_SET, LOCAL] {
+        let clear = all(&story(proof));
+        for suite in SUITES {
+            let (seen, engine) = play_sealed(reads_tls(), &seal(&story(proof), suite, Start::Tunnel));
+            assert_eq!(behind_tunnels(&seen), clear.operations, "{suite:?}");
+            assert_eq!((found(&seen), classes(&seen)), (found(&clear), classes(&clear)), "{suite:?}");
+            assert_eq!((engine.stats().tls_read, engine.stats().bytes_opaque), (3, 0), "{suite:?}");
+            for (name, n) in [("orders.example:5432", 1), ("orders.example:6432", 2)] {
+                let behind = tls_of(&engine, name).unwrap();
+                assert_eq!((behind.read, behind.n_bytes_unread()), (n, 0));
+            }
+        }
+        // In clear.
+        let (seen, engine) = play_sealed(reads_tls(), &in_tunnels(&story(proof), CONNECTED));
+        assert_eq!(behind_tunnels(&seen), clear.operations);
+        assert_eq!((found(&seen), engine.stats().bytes_opaque), (found(&clear), 0));
+        // A proxy that refuses opens nothing; one whose answer hides the beginning leaves it open what was proved.
+        let refused = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+        let (seen, _) = play_sealed(reads_tls(), &in_tunnels(&story(proof), refused));
+        assert!(found(&seen).is_empty());
+        let more = [CONNECTED, b"?"].concat();
+        let (seen, _) = play_sealed(reads_tls(), &in_tunnels(&story(proof), &more));
+        assert!(found(&seen).is_subset(&found(&clear)), "{:?}", found(&seen));
+    }
+}
+
+/// The same story, each connection through a proxy that answers so.
+fn in_tunnels(steps: &[Step], answer: &[u8]) -> Vec<Ev> {
+    let mut moved: FxHashMap<(u64, Direction), u32> = FxHashMap::default();
+    let mut out = Vec::new();
+    let mut sockets = Vec::new();
+    for step in steps {
+        match step {
+            Step::Open { cookie, role, local, peer, starts: Some((own, other)), .. } => {
+                let server = if *role == Role::Client { *peer } else { *local };
+                sockets.push((*cookie, *role, *own, *other, server));
+                out.push(Ev::Step(step.clone()));
+            }
+            Step::Segment { cookie, dir, seq, ack, bytes } => {
+                if !moved.contains_key(&(*cookie, Direction::Tx)) {
+                    let at = sockets.iter().position(|s| s.0 == *cookie).unwrap();
+                    // Both ends were opened one after the other.
+                    let pair = &sockets[at & !1..][..2];
+                    let client = pair.iter().find(|s| s.1 == Role::Client).unwrap();
+                    let ask = connect(client.4);
+                    for (socket, role, ..) in pair {
+                        let both = (ask.as_slice(), answer);
+                        let (says, hears) = if *role == Role::Client { both } else { (both.1, both.0) };
+                        moved.insert((*socket, Direction::Tx), says.len() as u32);
+                        moved.insert((*socket, Direction::Rx), hears.len() as u32);
+                    }
+                    for (text, seq, ack, from_client) in [
+                        (ask.as_slice(), client.2, client.3, true),
+                        (answer, client.3, client.2.wrapping_add(ask.len() as u32), false),
+                    ] {
+                        for (socket, role, ..) in pair {
+                            let dir =
+                                if (*role == Role::Client) == from_client { Direction::Tx } else { Direction::Rx };
+                            let bytes = text.to_vec();
+                            out.push(Ev::Step(Step::Segment { cookie: *socket, dir, seq, ack, bytes }));
+                        }
+                    }
+                }
+                let other = if *dir == Direction::Tx { Direction::Rx } else { Direction::Tx };
+                out.push(Ev::Step(Step::Segment {
+                    cookie: *cookie,
+                    dir: *dir,
+                    seq: seq.wrapping_add(moved[&(*cookie, *dir)]),
+                    ack: ack.wrapping_add(moved[&(*cookie, other)]),
+                    bytes: bytes.clone(),
+                }));
+            }
+            other => out.push(Ev::Step(other.clone())),
+        }
+    }
+    out
 }
