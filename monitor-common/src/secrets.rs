@@ -12,6 +12,8 @@ pub mod names {
     pub const RING: &str = "TLS_RING";
     /// One [`super::Counters`] per CPU.
     pub const COUNTERS: &str = "TLS_COUNTERS";
+    /// [`super::Call`] to [`super::Calls`].
+    pub const CALLS: &str = "TLS_CALLS";
 }
 
 /// `u32`: 1 where the probes are loaded on 64-bit ARM.
@@ -130,6 +132,28 @@ impl Outcome {
     ];
 }
 
+/// Which function a process called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Call {
+    /// Where it begins, in the process' memory.
+    pub at: u64,
+    /// The process.
+    pub process: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Calls of one function by one watched process, about: two at once may count as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Calls {
+    /// With a label of a secret.
+    pub with_label: u64,
+    /// With anything else.
+    pub other: u64,
+}
+
 /// Calls on one CPU, by [`Outcome`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -155,9 +179,13 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::Counters;
+    use super::{Call, Calls, Counters};
 
     // SAFETY: `IntoBytes` proves that there is no padding and `FromBytes` that every bit pattern is valid; it is
     // `Copy + 'static` and holds no pointer.
     unsafe impl aya::Pod for Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Call {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Calls {}
 }

@@ -9,8 +9,8 @@ use aya_ebpf::programs::ProbeContext;
 use core::ffi::c_void;
 use monitor_common::secrets::{Outcome, RANDOM_BYTES};
 
-use crate::registers::{c0, c1, c2, c3, c4, c5};
-use crate::secret::{Place, count, deliver, label_at, watched};
+use crate::registers::{c0, c1, c2, c3, c4, c5, here};
+use crate::secret::{Place, count, deliver, label_at, note, watched};
 
 #[uprobe]
 pub(crate) fn lw_tls_c(ctx: ProbeContext) -> u32 {
@@ -29,14 +29,19 @@ fn called<const SLEEPS: bool>(regs: *mut c_void) {
     let Some(cgroup) = watched() else { return };
     let second = label_at::<SLEEPS>(c1(regs));
     if let Ok(Some(label)) = second {
+        note(here(regs), true);
         deliver(&Place { cgroup, label, at: c2(regs), len: c3(regs), random: 0 });
         return;
     }
     match label_at::<SLEEPS>(c0(regs)) {
         Ok(Some(label)) => {
+            note(here(regs), true);
             let random = if c3(regs) == RANDOM_BYTES as u64 { c2(regs) } else { 0 };
             deliver(&Place { cgroup, label, at: c4(regs), len: c5(regs), random });
         }
-        _ => count(if second.is_ok() { Outcome::OTHER } else { Outcome::UNREADABLE }),
+        _ => {
+            note(here(regs), false);
+            count(if second.is_ok() { Outcome::OTHER } else { Outcome::UNREADABLE });
+        }
     }
 }

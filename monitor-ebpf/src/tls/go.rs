@@ -9,8 +9,8 @@ use aya_ebpf::programs::ProbeContext;
 use core::ffi::c_void;
 use monitor_common::secrets::Outcome;
 
-use crate::registers::{go1, go2, go3, go6, go7, stack};
-use crate::secret::{Place, count, deliver, label_of, watched};
+use crate::registers::{go1, go2, go3, go6, go7, here, stack};
+use crate::secret::{Place, count, deliver, label_of, note, watched};
 
 /// Words of the stack behind the return address: receiver, label, random, secret.
 const WORDS: usize = 9;
@@ -32,6 +32,7 @@ fn called<const SLEEPS: bool>(regs: *mut c_void) {
     let Some(cgroup) = watched() else { return };
     let in_registers = label_of::<SLEEPS>(go1(regs), go2(regs));
     if let Ok(Some(label)) = in_registers {
+        note(here(regs), true);
         deliver(&Place { cgroup, label, at: go6(regs), len: go7(regs), random: go3(regs) });
         return;
     }
@@ -44,8 +45,10 @@ fn called<const SLEEPS: bool>(regs: *mut c_void) {
     if failed == 0
         && let Ok(Some(label)) = label_of::<SLEEPS>(words[1], words[2])
     {
+        note(here(regs), true);
         deliver(&Place { cgroup, label, at: words[6], len: words[7], random: words[3] });
         return;
     }
+    note(here(regs), false);
     count(if in_registers.is_ok() { Outcome::OTHER } else { Outcome::UNREADABLE });
 }

@@ -57,3 +57,7 @@ register!(go3, "112", "24");
 register!(go6, "64", "48");
 register!(go7, "56", "56");
 register!(stack, "152", "248");
+register!(
+    /// Where the function begins, at its entry: rip; pc.
+    here, "128", "256"
+);

@@ -10,8 +10,8 @@ use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use core::ffi::c_void;
 use monitor_common::secrets::{Outcome, RUST_KINDS, SECRET_ROOM};
 
-use crate::registers::{kinds, result};
-use crate::secret::{Place, count, deliver, watched};
+use crate::registers::{here, kinds, result};
+use crate::secret::{Place, count, deliver, note, watched};
 
 /// Which kind of secret each thread is deriving, and where to.
 #[derive(Clone, Copy)]
@@ -19,6 +19,8 @@ use crate::secret::{Place, count, deliver, watched};
 struct Deriving {
     kind: u64,
     to: u64,
+    /// Where the function begins.
+    here: u64,
 }
 
 #[map]
@@ -34,12 +36,13 @@ pub(crate) fn lw_tls_rust(ctx: ProbeContext) -> u32 {
     let (first, second) = kinds(regs);
     let kind = if is_kind(first) { first } else { second };
     if !is_kind(kind) {
+        note(here(regs), false);
         count(Outcome::OTHER);
         return 0;
     }
     // SAFETY: the helper has no preconditions.
     let thread = unsafe { bpf_get_current_pid_tgid() };
-    let _ = TLS_DERIVING.insert(thread, Deriving { kind, to: result(regs) }, 0);
+    let _ = TLS_DERIVING.insert(thread, Deriving { kind, to: result(regs), here: here(regs) }, 0);
     0
 }
 
@@ -66,6 +69,8 @@ pub(crate) fn lw_tls_rust_ret(_ctx: RetProbeContext) -> u32 {
         count(Outcome::UNREADABLE);
         return 0;
     }
+    // What it returns is no secret of TLS 1.3's hashes: it is another function.
+    note(deriving.here, len == 32 || len == 48);
     deliver(&Place { cgroup, label, at, len, random: 0 });
     0
 }

@@ -5,10 +5,10 @@ use aya_ebpf::helpers::generated::{
     bpf_probe_read_user_str, bpf_ringbuf_discard, bpf_ringbuf_reserve, bpf_ringbuf_submit,
 };
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
 use core::ffi::c_void;
 use monitor_common::secrets::{
-    Counters, LABEL_ROOM, LABEL_WORDS, Outcome, RANDOM_BYTES, SECRET_RANDOM, SECRET_ROOM, SecretRecord,
+    Call, Calls, Counters, LABEL_ROOM, LABEL_WORDS, Outcome, RANDOM_BYTES, SECRET_RANDOM, SECRET_ROOM, SecretRecord,
 };
 
 /// Cgroups whose processes are asked. Preallocated: kernels before 6.1 warn where a tracing program has another kind.
@@ -18,6 +18,9 @@ static TLS_CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(1, 0);
 static TLS_RING: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 static TLS_COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+/// Which calls bring labels: a function that is called, and never with one, is not what it was taken for.
+#[map]
+static TLS_CALLS: LruHashMap<Call, Calls> = LruHashMap::with_max_entries(1024, 0);
 
 /// The running process' cgroup, if it is asked.
 #[inline(always)]
@@ -39,6 +42,27 @@ pub(crate) fn count(outcome: Outcome) {
             *counter += 1;
         }
     }
+}
+
+/// Notes a call of the function at `at`.
+#[inline(always)]
+pub(crate) fn note(at: u64, with_label: bool) {
+    // SAFETY: the helper has no preconditions.
+    let process = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
+    let call = Call { at, process, reserved: 0 };
+    if let Some(calls) = TLS_CALLS.get_ptr_mut(call) {
+        // SAFETY: the map is preallocated: the element may become another's, whose count is then one off.
+        unsafe {
+            if with_label {
+                (*calls).with_label += 1;
+            } else {
+                (*calls).other += 1;
+            }
+        }
+        return;
+    }
+    let calls = Calls { with_label: with_label as u64, other: !with_label as u64 };
+    let _ = TLS_CALLS.insert(call, calls, 0);
 }
 
 /// Brings the page with this byte into memory.

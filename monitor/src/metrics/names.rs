@@ -128,8 +128,8 @@ metrics! {
     /// Processes whose TLS is to be read, and that were looked at.
     TlsProcesses = "tls_processes" Gauge [];
     /// Files that such processes run and that hold TLS, by whether their function is probed (`probed`) or why not: several may
-    /// be it (`ambiguous`), none was found (`none`), the kernel refuses (`refused`), it cannot be read (`unreadable`), or it
-    /// is Java's (`java`).
+    /// be it (`ambiguous`), none was found (`none`), the kernel refuses (`refused`), it cannot be read (`unreadable`), it
+    /// was called and never told a secret (`silent`), or it is Java's (`java`).
     TlsFiles = "tls_files" Gauge ["result"];
     /// Calls of probed functions by such processes: a secret was delivered, it was none that is of use (`other`), it could not
     /// be read (`unreadable`), or there was no room (`lost`).

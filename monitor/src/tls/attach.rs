@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use monitor_common::secrets::{Call, Calls};
 use monitor_core::model::CgroupId;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -29,6 +30,12 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(32);
 const SOON: Duration = Duration::from_millis(100);
 /// How long a probe stays where the last process that ran its file is gone: the next one may come soon.
 const LINGER: Duration = Duration::from_secs(10);
+/// How often it is asked which functions are called, and with how many calls that bring no label one is not what it was
+/// taken for.
+const ASK: Duration = Duration::from_secs(8);
+const SILENT_AFTER: u64 = 64;
+/// A page: where in it a function begins is the same in the file and in memory.
+const PAGE: u64 = 4096;
 /// Most files that are kept in mind.
 const MAX_FILES: usize = 16_384;
 /// Most processes that are kept in mind.
@@ -46,6 +53,11 @@ pub trait Prober {
     /// # Errors
     /// Why it cannot be.
     fn attach(&mut self, path: &Path, found: &Found) -> Result<Self::Attached, String>;
+
+    /// How often which process has called what it was probed at.
+    fn calls(&self) -> Vec<(Call, Calls)> {
+        Vec::new()
+    }
 }
 
 impl Prober for crate::capture::ebpf::SecretProbes {
@@ -53,6 +65,10 @@ impl Prober for crate::capture::ebpf::SecretProbes {
 
     fn attach(&mut self, path: &Path, found: &Found) -> Result<Self::Attached, String> {
         Self::attach(self, path, found)
+    }
+
+    fn calls(&self) -> Vec<(Call, Calls)> {
+        Self::calls(self)
     }
 }
 
@@ -97,6 +113,18 @@ struct Known<A> {
     used: Instant,
 }
 
+impl<A> Known<A> {
+    /// Its function is none that is told secrets.
+    fn silence(&mut self) {
+        self.attached.clear();
+        self.reason = Some(Reason::Silent);
+        self.problem = Some(
+            "the function that was found is called, and never with a secret: it is another one, and not probed any more"
+                .to_owned(),
+        );
+    }
+}
+
 /// What changes when a file's contents do: its size, and the times of change.
 type Stamp = (u64, i64, i64, i64, i64);
 
@@ -114,6 +142,9 @@ pub struct Attacher<P: Prober> {
     files: FxHashMap<FileId, Known<P::Attached>>,
     /// What files came to, by their device and inode, whether or not somebody runs them now.
     findings: FxHashMap<(u64, u64), (Stamp, Findings)>,
+    /// Those whose functions were called and never told a secret.
+    silent: FxHashMap<(u64, u64), Stamp>,
+    asked: Option<Instant>,
     /// Paths whose problem was told.
     told: FxHashSet<(String, Reason)>,
     problem: Option<String>,
@@ -130,6 +161,8 @@ impl<P: Prober> Attacher<P> {
             processes: FxHashMap::default(),
             files: FxHashMap::default(),
             findings: FxHashMap::default(),
+            silent: FxHashMap::default(),
+            asked: None,
             told: FxHashSet::default(),
             problem: None,
             shared,
@@ -188,6 +221,10 @@ impl<P: Prober> Attacher<P> {
         }
         self.processes.retain(|pid, _| alive.contains(pid));
         self.forget_files(now);
+        if self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK) {
+            self.asked = Some(now);
+            self.silence();
+        }
         self.shared.set(self.status());
     }
 
@@ -306,6 +343,14 @@ impl<P: Prober> Attacher<P> {
                 // No warning: many a file speaks of TLS and does none.
                 known.reason = Some(Reason::None);
             }
+            if let Ok(meta) = file.metadata()
+                && before.is_some_and(|before| self.silent.get(&(meta.dev(), meta.ino())) == Some(&before))
+            {
+                known.found = findings.found;
+                known.silence();
+                known.file = Some(file);
+                return known;
+            }
             for found in findings.found {
                 match self.prober.attach(&path, &found) {
                     Ok(attached) => known.attached.push(attached),
@@ -352,6 +397,35 @@ impl<P: Prober> Attacher<P> {
             self.findings.insert(id, (stamp, findings.clone()));
         }
         Ok(findings)
+    }
+
+    /// Takes probes away whose function was called often, and never with a label: it costs, and tells nothing.
+    fn silence(&mut self) {
+        let mut heard: FxHashMap<FileId, Calls> = FxHashMap::default();
+        for (call, calls) in self.prober.calls() {
+            let files = self.processes.get(&call.process).map(|p| p.files.as_slice()).unwrap_or_default();
+            for id in files {
+                let begins = |f: &Found| f.offset % PAGE == call.at % PAGE;
+                let probed = self.files.get(id).filter(|known| !known.attached.is_empty());
+                if probed.is_some_and(|known| known.found.iter().any(begins)) {
+                    let all = heard.entry(*id).or_default();
+                    all.with_label = all.with_label.saturating_add(calls.with_label);
+                    all.other = all.other.saturating_add(calls.other);
+                }
+            }
+        }
+        for (id, calls) in heard {
+            let Some(known) = self.files.get_mut(&id) else { continue };
+            if calls.with_label > 0 || calls.other < SILENT_AFTER {
+                continue;
+            }
+            known.silence();
+            tracing::warn!("TLS of {}: {}", known.path, known.problem.as_deref().unwrap_or_default());
+            let meta = known.file.as_ref().and_then(|file| file.metadata().ok());
+            if let (Some(meta), Some(stamp), true) = (meta, known.stamp, self.silent.len() < MAX_FILES) {
+                self.silent.insert((meta.dev(), meta.ino()), stamp);
+            }
+        }
     }
 
     /// Probes go a little after the last watched process that has the file mapped.

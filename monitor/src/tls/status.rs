@@ -20,17 +20,19 @@ pub enum Reason {
     Refused,
     /// The file, or the process, cannot be looked at.
     Unreadable,
+    /// The function is called, and never with a secret: it is none that is told them. Its probe was taken away.
+    Silent,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Java, Self::Ambiguous, Self::None, Self::Refused, Self::Unreadable];
+    pub const ALL: [Self; 6] = [Self::Java, Self::Ambiguous, Self::None, Self::Refused, Self::Unreadable, Self::Silent];
 
     /// Why connections of such a process are not read. `None`: nothing that is told of connections.
     pub fn unread(self) -> Option<Unread> {
         match self {
             Self::Java => Some(Unread::Java),
-            Self::Ambiguous | Self::None => Some(Unread::AmbiguousBinary),
+            Self::Ambiguous | Self::None | Self::Silent => Some(Unread::AmbiguousBinary),
             Self::Refused | Self::Unreadable => None,
         }
     }
@@ -43,6 +45,7 @@ impl Reason {
             Self::None => "none",
             Self::Refused => "refused",
             Self::Unreadable => "unreadable",
+            Self::Silent => "silent",
         }
     }
 }

@@ -7,7 +7,7 @@ use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope};
 use aya::programs::{ProgramError, UProbe};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use monitor_common::secrets::{Counters, KNOB_ARM, Outcome, names};
+use monitor_common::secrets::{Call, Calls, Counters, KNOB_ARM, Outcome, names};
 
 use super::load::{describe, raise_memlock};
 use super::object;
@@ -32,6 +32,7 @@ pub struct SecretProbes {
     ebpf: Ebpf,
     /// The program to use for each of [`PROGRAMS`], and why there is none.
     programs: Vec<(Layout, Result<String, String>)>,
+    calls: HashMap<MapData, Call, Calls>,
 }
 
 /// What their reader needs.
@@ -80,13 +81,20 @@ impl SecretProbes {
             cgroups: cgroups.ok_or_else(|| missing(names::CGROUPS))?,
             counters: counters.ok_or_else(|| missing(names::COUNTERS))?,
         };
+        let calls = ebpf.take_map(names::CALLS).and_then(|m| HashMap::try_from(m).ok());
+        let calls = calls.ok_or_else(|| missing(names::CALLS))?;
         let programs = PROGRAMS.iter().map(|(layout, name, twin)| (*layout, load(&mut ebpf, name, *twin))).collect();
-        Ok((Self { ebpf, programs }, maps))
+        Ok((Self { ebpf, programs, calls }, maps))
     }
 
     /// Why the function of a layout cannot be probed; `None`: it can.
     pub fn problem(&self, layout: Layout) -> Option<&str> {
         self.programs.iter().filter(|(l, _)| *l == layout).find_map(|(_, p)| p.as_ref().err()).map(String::as_str)
+    }
+
+    /// How often which process has called what it was probed at; those that called it longest ago may be forgotten.
+    pub fn calls(&self) -> Vec<(Call, Calls)> {
+        self.calls.iter().flatten().collect()
     }
 
     /// Probes a function of the file at `path`, in whatever process runs it.

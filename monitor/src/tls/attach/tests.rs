@@ -15,6 +15,7 @@ struct Seen {
     refuses: bool,
     /// This process ends just before a probe is put where it runs.
     ends: Option<PathBuf>,
+    calls: Vec<(Call, Calls)>,
 }
 
 #[derive(Clone, Default)]
@@ -46,6 +47,10 @@ impl Prober for Fake {
         seen.attached.push(path.to_owned());
         drop(seen);
         Ok(Link(self.0.clone(), path.to_owned()))
+    }
+
+    fn calls(&self) -> Vec<(Call, Calls)> {
+        self.0.borrow().calls.clone()
     }
 }
 
@@ -228,4 +233,42 @@ fn nobody_is_looked_at_who_is_not_to_be() {
     assert_eq!(s.attached(), 1);
     s.attacher.obey(Order::Forget(GROUP));
     assert_eq!((s.round().processes, s.attached()), (0, 0));
+}
+
+#[test]
+fn a_probe_that_is_hit_and_told_nothing_is_taken_away() {
+    let mut s = Scene::new();
+    for (pid, inode) in [(10, 5), (11, 6)] {
+        s.process(pid, &[("/app", inode)]);
+        s.file(pid, "/app", &sample(true));
+    }
+    s.members(&[10, 11]);
+    s.round();
+    assert_eq!(s.attached(), 2);
+    let begins = s.attacher.files[&(8 << 32 | 2, 5)].found[0].offset;
+    let call = |process, page: u64, with_label, other| {
+        let at = 0x7f00_0000_0000 + page * 4096 + begins % 4096;
+        (Call { at, process, reserved: 0 }, Calls { with_label, other })
+    };
+    // Too few; beside some that are right; of another function of the same process; of a process that is not known.
+    let other = (Call { at: begins + 1, process: 10, reserved: 0 }, Calls { with_label: 0, other: 1_000 });
+    s.fake.0.borrow_mut().calls = vec![call(10, 1, 0, 63), call(11, 2, 1, 1_000_000), other, call(12, 1, 0, 1_000)];
+    s.round();
+    assert_eq!(s.attached(), 2);
+    s.fake.0.borrow_mut().calls = vec![call(10, 1, 0, 64), call(11, 2, 1, 64)];
+    let status = s.round();
+    assert_eq!((s.attached(), status.probes), (1, 1));
+    let reasons: Vec<_> = status.files.iter().map(|f| f.reason).collect();
+    assert_eq!(reasons, [None, Some(Reason::Silent)]);
+    assert_eq!(status.blind, [(GROUP, Reason::Silent)]);
+    // Nor is it probed again when somebody runs it later, unless it is another file.
+    s.members(&[11]);
+    s.round();
+    s.fake.0.borrow_mut().calls.clear();
+    s.members(&[10, 11]);
+    assert_eq!((s.round().probes, s.attached()), (1, 1));
+    let at = s.dir.path().join("proc/10/root/app");
+    fs::write(&at, [sample(true), vec![0]].concat()).unwrap();
+    s.process(10, &[("/app", 7)]);
+    assert_eq!(s.round().probes, 2);
 }
