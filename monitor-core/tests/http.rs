@@ -657,16 +657,16 @@ fn after_a_hole_a_pipelining_client_is_believed_only_when_all_was_quiet() {
         let (mut decoder, mut out) = (http(false, None), Recorder::new());
         let mut at = Nanos(1);
         let mut say = |from, text: &str, at| {
-            decoder.bytes(from, Chunk { at, bytes: text.as_bytes(), ends_segment: true }, &mut out);
+            out.hear(|sink| decoder.bytes(from, Chunk { at, bytes: text.as_bytes(), ends_segment: true }, sink));
         };
         say(C, &format!("{get}{a}"), at);
         say(S, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", at);
-        decoder.missing(S, at, 30, &mut out);
+        out.hear(|sink| decoder.missing(S, at, 30, sink));
         at = at + Nanos::millis(pause);
-        decoder.bytes(C, Chunk { at, bytes: b.as_bytes(), ends_segment: true }, &mut out);
+        out.hear(|sink| decoder.bytes(C, Chunk { at, bytes: b.as_bytes(), ends_segment: true }, sink));
         // This may be the answer to the second request as well as to the third.
-        decoder.bytes(S, Chunk { at, bytes: OK.as_bytes(), ends_segment: true }, &mut out);
-        decoder.closed(at, &mut out);
+        out.hear(|sink| decoder.bytes(S, Chunk { at, bytes: OK.as_bytes(), ends_segment: true }, sink));
+        out.hear(|sink| decoder.closed(at, sink));
         out.lines.join("\n")
     };
     assert!(!run(10).contains("arrived 3"));
@@ -689,19 +689,19 @@ fn repeated_nonsense_ends_as_opaque() {
 fn much_that_nobody_reads_is_not_asked_for() {
     let (mut decoder, mut out) = (http(false, None), Recorder::new());
     let say = |decoder: &mut dyn Decoder, out: &mut Recorder, from, text: &str| {
-        decoder.bytes(from, Chunk { at: Nanos(1), bytes: text.as_bytes(), ends_segment: true }, out);
+        out.hear(|sink| decoder.bytes(from, Chunk { at: Nanos(1), bytes: text.as_bytes(), ends_segment: true }, sink));
     };
     say(&mut *decoder, &mut out, C, "GET /a HTTP/1.1\r\n\r\n");
     assert_eq!((decoder.appetite(C), decoder.appetite(S)), (Appetite::Everything, Appetite::Everything));
     say(&mut *decoder, &mut out, S, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
     assert!(matches!(decoder.appetite(S), Appetite::Head(_)));
     assert_eq!(decoder.appetite(C), Appetite::Everything);
-    decoder.missing(S, Nanos(2), 990_000, &mut out);
+    out.hear(|sink| decoder.missing(S, Nanos(2), 990_000, sink));
     assert_eq!(decoder.appetite(S), Appetite::Everything, "the next head is near");
     say(&mut *decoder, &mut out, S, &"x".repeat(10_000));
     assert_eq!(out.lines.last().unwrap(), "status Idle");
     // Values are looked for: all of the body, up to the budget.
-    out.values = true;
+    out.words.values = true;
     say(&mut *decoder, &mut out, C, "GET /a HTTP/1.1\r\n\r\n");
     say(&mut *decoder, &mut out, S, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
     assert_eq!(decoder.appetite(S), Appetite::Everything);
@@ -754,22 +754,22 @@ fn a_protocol_on_top_sees_bodies_in_pieces_and_says_what_they_are() {
     let notes = Notes::default();
     let (mut decoder, mut out) = (http(false, Some(Box::new(notes.clone()))), Recorder::new());
     let mut say = |from, text: &str| {
-        decoder.bytes(from, Chunk { at: Nanos(1), bytes: text.as_bytes(), ends_segment: true }, &mut out);
+        out.hear(|sink| decoder.bytes(from, Chunk { at: Nanos(1), bytes: text.as_bytes(), ends_segment: true }, sink));
     };
     say(C, "GET /other HTTP/1.1\r\n\r\n");
     say(S, OK);
     say(C, "POST /mcp HTTP/1.1\r\nMcp-Session-Id: s1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
     say(C, "2\r\ncd\r\n0\r\n\r\n");
     say(S, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n");
-    decoder.missing(C, Nanos(2), 0, &mut out);
+    out.hear(|sink| decoder.missing(C, Nanos(2), 0, sink));
     let mut say = |from, text: &str| {
-        decoder.bytes(from, Chunk { at: Nanos(2), bytes: text.as_bytes(), ends_segment: true }, &mut out);
+        out.hear(|sink| decoder.bytes(from, Chunk { at: Nanos(2), bytes: text.as_bytes(), ends_segment: true }, sink));
     };
     say(S, "0\r\n\r\n");
     say(C, "GET /mcp HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
     say(S, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nraw");
     say(C, "up");
-    decoder.closed(Nanos(3), &mut out);
+    out.hear(|sink| decoder.closed(Nanos(3), sink));
     assert_eq!(
         *notes.0.borrow(),
         [

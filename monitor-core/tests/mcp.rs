@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use common::{Recorder, SALT, is_subsequence};
 use monitor_core::decode::http;
 use monitor_core::decode::mcp::{Reader, Shared, fuzz};
-use monitor_core::decode::{Appetite, Chunk, Decoder};
+use monitor_core::decode::{Appetite, Chunk, Decoder, Sink};
 use monitor_core::model::{HeaderPolicy, Nanos, Side};
 
 mod common;
@@ -54,14 +54,14 @@ impl Agent {
         }
     }
 
-    fn with(&mut self, no: u32, act: impl FnOnce(&mut dyn Decoder, &mut Recorder, Nanos)) {
+    fn with(&mut self, no: u32, act: impl FnOnce(&mut dyn Decoder, &mut dyn Sink, Nanos)) {
         self.at += 1;
         let (decoder, counts) = self.connections.entry(no).or_insert_with(|| {
             let reader = Box::new(Reader::new(SALT, &self.shared));
             (http::decoder(SALT, false, &self.http, Some(reader)), Default::default())
         });
         self.sink.switch(counts);
-        act(&mut **decoder, &mut self.sink, Nanos(self.at));
+        self.sink.hear(|sink| act(&mut **decoder, sink, Nanos(self.at)));
         self.sink.switch(counts);
         self.lines.extend(self.sink.lines.drain(..).map(|l| format!("{no} {l}")));
     }
@@ -82,10 +82,9 @@ impl Agent {
     fn close(&mut self) {
         let all: Vec<u32> = self.connections.keys().copied().collect();
         for no in all {
-            self.with(no, |decoder, sink, at| {
-                decoder.closed(at, sink);
-                assert!(sink.open.is_empty(), "every request that begins is answered: {:?}", sink.open);
-            });
+            self.with(no, |decoder, sink, at| decoder.closed(at, sink));
+            let open = &self.connections[&no].1.0;
+            assert!(open.is_empty(), "every request that begins is answered: {open:?}");
         }
     }
 }
@@ -683,13 +682,13 @@ fn answers_to_the_servers_own_requests_are_control() {
 #[test]
 fn values_behind_escapes_are_marks_of_both_sides() {
     let mut agent = Agent::new();
-    agent.sink.values = true;
+    agent.sink.words.values = true;
     let ask = post("", &call(1, "search", r#"{"q":"line\nab-4711\tx"}"#));
     let answer = json(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"text":"row\nzz-9922\tx"}]}}"#);
     agent.step(&Step::Bytes(1, C, ask.as_bytes(), true));
     agent.step(&Step::Bytes(1, S, answer.as_bytes(), true));
     for (from, value) in [("client", "ab-4711"), ("server", "zz-9922")] {
-        let print = common::print(Some(SALT.fingerprint(value.as_bytes())));
+        let print = common::recorder::print(Some(SALT.fingerprint(value.as_bytes())));
         assert!(agent.lines.contains(&format!("1 value 1 {from} {print}")), "{value}: {:?}", agent.lines);
     }
 }

@@ -454,7 +454,7 @@ fn a_new_shape_is_parsed_once() {
     let mut out = common::Recorder::new();
     let mut decoder = decoder(SALT, false, &shared);
     let mut feed = |from, bytes: &[u8]| {
-        decoder.bytes(from, Chunk { at: Nanos(0), bytes, ends_segment: true }, &mut out);
+        out.hear(|sink| decoder.bytes(from, Chunk { at: Nanos(0), bytes, ends_segment: true }, sink));
     };
     feed(Side::Client, b"\0\0\0\x12\0\x03\0\0user\0app\0\0");
     feed(Side::Server, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");

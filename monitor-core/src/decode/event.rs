@@ -42,7 +42,7 @@ pub enum WireEvent {
     /// Something happened to a message of a queue.
     Queue(Box<QueueEvent>),
     /// A reply came that nobody had asked for.
-    UnmatchedReply { at: Nanos },
+    UnmatchedReply { at: Nanos, why: &'static str },
     /// The server told the transaction's state.
     Status { at: Nanos, status: TxStatus },
     /// Something was missed.
@@ -195,8 +195,8 @@ impl Sink for Emitter<'_> {
         self.events.push(WireEvent::Queue(Box::new(event)));
     }
 
-    fn unmatched_reply(&mut self, at: Nanos, _why: &'static str) {
-        self.events.push(WireEvent::UnmatchedReply { at });
+    fn unmatched_reply(&mut self, at: Nanos, why: &'static str) {
+        self.events.push(WireEvent::UnmatchedReply { at, why });
     }
 
     fn status(&mut self, at: Nanos, status: TxStatus) {

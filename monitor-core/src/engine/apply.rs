@@ -60,7 +60,7 @@ impl OnConn<'_> {
                 self.state.astray = false;
                 self.queue_event(*event);
             }
-            WireEvent::UnmatchedReply { at } => self.reply_unasked(at),
+            WireEvent::UnmatchedReply { at, .. } => self.reply_unasked(at),
             WireEvent::Status { at, status } => self.tell_status(at, status),
             WireEvent::Disturbed { at, why } => self.lose_track(at, why),
             WireEvent::Tunnel { to } => self.state.facts.tunnel = Some(to),
