@@ -7,15 +7,13 @@
 
 use std::collections::BTreeSet;
 
-use common::{SALT, Suite, bindings, is_subsequence};
-use monitor_core::decode::amqp::{decoder, fuzz::fuzz_amqp};
+use common::suites::AMQP as SUITE;
+use common::{bindings, is_subsequence};
+use monitor_core::decode::amqp::fuzz::fuzz_amqp;
 use monitor_core::decode::infer::{self, Guess};
 use monitor_core::model::{Protocol, Side};
 
 mod common;
-
-const SUITE: Suite =
-    Suite { name: "amqp", make: |mid_stream| decoder(SALT, mid_stream), values: true, at_least: 8, memory: 1 << 20 };
 
 /// The deliveries and what became of them, without what is told at the connection's beginning (the virtual host, which
 /// is part of the address) or by the consumer's (whether it confirms).

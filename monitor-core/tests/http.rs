@@ -31,33 +31,18 @@ fn http(mid_stream: bool, reader: Option<Box<dyn BodyReader>>) -> Box<dyn Decode
     decoder(SALT, mid_stream, &Shared::new(HeaderPolicy::default()), reader)
 }
 
-#[test]
-fn golden() {
-    SUITE.golden();
-}
-
-#[test]
-fn every_split_gives_the_same_calls() {
-    SUITE.every_split(400);
-}
+protocol_suite!(SUITE, fuzz_http, split 400, step 97);
 
 #[test]
 fn every_prefix_says_a_prefix_and_ends_what_it_began() {
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for n in 0..segments.len() {
-            let got = SUITE.run_from(false, segments.iter().take(n).map(|(from, b)| Step::Bytes(*from, b, true)));
-            let same = got.iter().zip(&want).take_while(|(a, b)| a == b).count();
-            // What differs is the end of what was outstanding, which nobody answered.
-            for line in &got[same..] {
-                let unsent = line.starts_with("begun") && line.ends_with(" -");
-                let end = line.contains("-> unknown") || line.starts_with("answered") || line == "status Idle";
-                // The end of a body that goes on until the connection closes.
-                let last = line.starts_with("value") || line.starts_with("  ");
-                assert!(end || unsent || (name == "until_close" && last), "{name} first {n}: {line}");
-            }
-        }
-    }
+    SUITE.every_prefix(&mut |what, line| {
+        // What differs is the end of what was outstanding, which nobody answered.
+        let unsent = line.starts_with("begun") && line.ends_with(" -");
+        let end = line.contains("-> unknown") || line.starts_with("answered") || line == "status Idle";
+        // The end of a body that goes on until the connection closes.
+        let last = line.starts_with("value") || line.starts_with("  ");
+        assert!(end || unsent || (what.starts_with("until_close ") && last), "{what}: {line}");
+    });
 }
 
 /// What a decoder claims to know: each answered operation without its number, with the fingerprints of its request and
@@ -99,74 +84,34 @@ fn check_lossy(what: &str, got: &[String], want: &[String]) {
 #[test]
 fn a_missing_segment_never_makes_a_claim() {
     let mut n_recovered = 0;
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for lost in 0..segments.len() {
-            let steps = segments.iter().enumerate().map(|(i, (from, bytes))| {
-                if i == lost { Step::Hole(*from, bytes.len() as u64) } else { Step::Bytes(*from, bytes, true) }
-            });
-            let got = SUITE.run_from(false, steps);
-            check_lossy(&format!("{name} without segment {lost}"), &got, &want);
-            if let Some(at) = got.iter().position(|l| l.starts_with("disturbed")) {
-                n_recovered += usize::from(got[at..].iter().any(|l| l.starts_with("arrived")));
-            }
+    SUITE.every_hole(&mut |what, got, want| {
+        check_lossy(what, got, want);
+        if let Some(at) = got.iter().position(|l| l.starts_with("disturbed")) {
+            n_recovered += usize::from(got[at..].iter().any(|l| l.starts_with("arrived")));
         }
-    }
+    });
     assert!(n_recovered >= 30, "the place is found again after most holes: {n_recovered}");
 }
 
 #[test]
 fn a_cut_segment_never_makes_a_claim() {
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for (lost, (_, all)) in segments.iter().enumerate() {
-            for keep in [1, 4, 6, 12, 20, 40, 80, 160, 240].into_iter().filter(|k| *k < all.len()) {
-                let steps = segments.iter().enumerate().flat_map(|(i, (from, bytes))| {
-                    if i == lost {
-                        let head = Step::Bytes(*from, &bytes[..keep], false);
-                        vec![head, Step::Hole(*from, (bytes.len() - keep) as u64)]
-                    } else {
-                        vec![Step::Bytes(*from, bytes, true)]
-                    }
-                });
-                let got = SUITE.run_from(false, steps);
-                check_lossy(&format!("{name}: segment {lost} cut to {keep}"), &got, &want);
-            }
-        }
-    }
+    SUITE.every_cut(&[1, 4, 6, 12, 20, 40, 80, 160, 240], &mut check_lossy);
 }
 
 #[test]
 fn a_connection_joined_late_is_read_from_the_next_request() {
     let mut n_joined = 0;
-    for (name, segments) in SUITE.recordings() {
-        let want = SUITE.whole(&segments);
-        for skipped in 0..segments.len() {
-            let steps = segments.iter().skip(skipped).map(|(from, bytes)| Step::Bytes(*from, bytes, true));
-            let got = SUITE.run_from(true, steps);
-            assert_eq!(got.first().unwrap(), "disturbed mid_stream", "{name}");
-            check_lossy(&format!("{name} from segment {skipped}"), &got, &want);
-            n_joined += usize::from(got.iter().any(|l| l.starts_with("answered")));
-        }
-    }
+    SUITE.every_late_start(0, &mut |what, got, want| {
+        check_lossy(what, got, want);
+        n_joined += usize::from(got.iter().any(|l| l.starts_with("answered")));
+    });
     assert!(n_joined > 90, "most connections are joined: {n_joined}");
 }
 
+/// What the fuzzer starts from, and what it has found.
 #[test]
-fn the_fuzz_target_holds_on_every_prefix_of_the_recordings() {
-    for (_, segments) in SUITE.recordings() {
-        let data = Suite::fuzz_input(&segments);
-        for n in (0..data.len()).step_by(97) {
-            fuzz_http(&data[..n]);
-        }
-    }
-    // What the fuzzer starts from, and what it has found.
-    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/http");
-    let seeds: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect();
-    assert!(seeds.len() >= 20, "the corpus is there");
-    for data in seeds {
-        fuzz_http(&data);
-    }
+fn the_fuzz_target_holds_on_its_corpus() {
+    SUITE.every_fuzz_seed(20, fuzz_http);
 }
 
 /// A written conversation; each text is one segment.
@@ -918,16 +863,5 @@ proptest! {
         });
         let got = SUITE.run_from(false, steps);
         prop_assert!(claims_no_more(&known(&got), &known(&want)), "{}\n\n{}", got.join("\n"), want.join("\n"));
-    }
-
-    #[test]
-    fn random_bytes_do_no_harm(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
-        fuzz_http(&data);
-    }
-
-    #[test]
-    fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
-        thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
-        ALL.with(|all| SUITE.with_a_changed_byte(all, which, at, value, late));
     }
 }

@@ -7,21 +7,13 @@
 
 use std::collections::BTreeSet;
 
-use common::{SALT, Suite, bindings, is_subsequence};
+use common::suites::KAFKA as SUITE;
+use common::{bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
-use monitor_core::decode::kafka::{Shared, decoder, fuzz::fuzz_kafka};
+use monitor_core::decode::kafka::fuzz::fuzz_kafka;
 use monitor_core::model::{Protocol, Side};
 
 mod common;
-
-const SUITE: Suite = Suite {
-    name: "kafka",
-    make: |mid_stream| decoder(SALT, mid_stream, &Shared::default()),
-    values: true,
-    at_least: 20,
-    // Messages of a batch are held until the broker answers, 8192 at most.
-    memory: 2 << 20,
-};
 
 /// What is said of the content of a message, if it was seen: from its print on.
 fn content(line: &str) -> Option<&str> {

@@ -7,15 +7,13 @@
 
 use std::collections::BTreeSet;
 
-use common::{SALT, Suite, bindings, is_subsequence};
+use common::suites::MQTT as SUITE;
+use common::{bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
-use monitor_core::decode::mqtt::{decoder, fuzz::fuzz_mqtt};
+use monitor_core::decode::mqtt::fuzz::fuzz_mqtt;
 use monitor_core::model::{Protocol, Side};
 
 mod common;
-
-const SUITE: Suite =
-    Suite { name: "mqtt", make: |mid_stream| decoder(SALT, mid_stream), values: true, at_least: 7, memory: 1 << 20 };
 
 /// The deliveries and what became of them, without their numbers on the connection.
 fn deliveries(lines: &[String]) -> Vec<String> {

@@ -6,15 +6,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use common::{SALT, Suite, bindings, is_subsequence};
+use common::suites::NATS as SUITE;
+use common::{bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
-use monitor_core::decode::nats::{decoder, fuzz::fuzz_nats};
+use monitor_core::decode::nats::fuzz::fuzz_nats;
 use monitor_core::model::{Protocol, Side};
 
 mod common;
-
-const SUITE: Suite =
-    Suite { name: "nats", make: |mid_stream| decoder(SALT, mid_stream), values: true, at_least: 11, memory: 1 << 20 };
 
 /// The lines that say what became of messages, without numbers of requests: they count what was seen. Nor does it
 /// matter whether a delivery is said to await its confirmation: that is known of a consumer only if the server was

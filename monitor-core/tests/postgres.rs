@@ -6,23 +6,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use std::cell::Cell;
-
-use common::{SALT, Segments, Step, Suite, bindings, is_subsequence};
+use common::suites::POSTGRES as SUITE;
+use common::{SALT, Step, bindings, is_subsequence};
 use monitor_core::decode::Chunk;
 use monitor_core::decode::postgres::{Shared, decoder, fuzz_postgres, fuzz_sql};
 use monitor_core::model::{Nanos, Side};
 use proptest::prelude::*;
 
 mod common;
-
-const SUITE: Suite = Suite {
-    name: "postgres",
-    make: |mid_stream| decoder(SALT, mid_stream, &Shared::new(SALT)),
-    values: true,
-    at_least: 21,
-    memory: 1 << 20,
-};
 
 fn run(steps: impl IntoIterator<Item = Step<'static>>) -> Vec<String> {
     SUITE.run(steps)
@@ -32,118 +23,52 @@ fn run_from<'a>(mid_stream: bool, steps: impl Iterator<Item = Step<'a>>) -> Vec<
     SUITE.run_from(mid_stream, steps)
 }
 
-fn whole(segments: &Segments) -> Vec<String> {
-    SUITE.whole(segments)
-}
-
-fn recordings() -> Vec<(String, Segments)> {
-    SUITE.recordings()
-}
-
-#[test]
-fn golden() {
-    SUITE.golden();
-}
-
-#[test]
-fn every_split_gives_the_same_calls() {
-    SUITE.every_split(200);
-}
+protocol_suite!(SUITE, fuzz_postgres, split 200, step 97);
 
 #[test]
 fn every_prefix_says_a_prefix_and_ends_what_it_began() {
-    for (name, segments) in recordings() {
-        let want = whole(&segments);
-        for n in 0..segments.len() {
-            let got = run_from(false, segments.iter().take(n).map(|(from, bytes)| Step::Bytes(*from, bytes, true)));
-            let same = got.iter().zip(&want).take_while(|(a, b)| a == b).count();
-            // What differs is the end of what was outstanding, which nobody answered.
-            for line in &got[same..] {
-                assert!(line.contains("-> unknown") || line.starts_with("answered"), "{name} first {n}: {line}");
-            }
-        }
-    }
+    // What differs is the end of what was outstanding, which nobody answered.
+    SUITE.every_prefix(&mut |what, line| {
+        assert!(line.contains("-> unknown") || line.starts_with("answered"), "{what}: {line}");
+    });
+}
+
+fn check(what: &str, got: &[String], want: &[String]) {
+    assert!(is_subsequence(&bindings(got), &bindings(want)), "{what}:\n{}", got.join("\n"));
 }
 
 #[test]
 fn a_missing_segment_never_makes_a_binding() {
-    let n_recovered = Cell::new(0);
-    for (name, segments) in recordings() {
-        let want = whole(&segments);
-        for lost in 0..segments.len() {
-            let steps = segments.iter().enumerate().map(|(i, (from, bytes))| {
-                if i == lost { Step::Hole(*from, bytes.len() as u64) } else { Step::Bytes(*from, bytes, true) }
-            });
-            let got = run_from(false, steps);
-            assert!(
-                is_subsequence(&bindings(&got), &bindings(&want)),
-                "{name} without segment {lost}:\n{}",
-                got.join("\n")
-            );
-            if let Some(at) = got.iter().position(|l| l.starts_with("disturbed")) {
-                n_recovered.set(n_recovered.get() + usize::from(got[at..].iter().any(|l| l.starts_with("begun"))));
-            }
+    let mut n_recovered = 0;
+    SUITE.every_hole(&mut |what, got, want| {
+        check(what, got, want);
+        if let Some(at) = got.iter().position(|l| l.starts_with("disturbed")) {
+            n_recovered += usize::from(got[at..].iter().any(|l| l.starts_with("begun")));
         }
-    }
-    assert!(n_recovered.get() > 100, "the place is found again after most holes: {}", n_recovered.get());
+    });
+    assert!(n_recovered > 100, "the place is found again after most holes: {n_recovered}");
 }
 
 #[test]
 fn a_cut_segment_never_makes_a_binding() {
-    for (name, segments) in recordings() {
-        let want = whole(&segments);
-        for (lost, (_, all)) in segments.iter().enumerate() {
-            for keep in [1, 4, 6, 12, 20, 40, 80].into_iter().filter(|k| *k < all.len()) {
-                let steps = segments.iter().enumerate().flat_map(|(i, (from, bytes))| {
-                    if i == lost {
-                        let head = Step::Bytes(*from, &bytes[..keep], false);
-                        vec![head, Step::Hole(*from, (bytes.len() - keep) as u64)]
-                    } else {
-                        vec![Step::Bytes(*from, bytes, true)]
-                    }
-                });
-                let got = run_from(false, steps);
-                assert!(
-                    is_subsequence(&bindings(&got), &bindings(&want)),
-                    "{name}: segment {lost} cut to {keep}:\n{}",
-                    got.join("\n")
-                );
-            }
-        }
-    }
+    SUITE.every_cut(&[1, 4, 6, 12, 20, 40, 80], &mut check);
 }
 
 #[test]
 fn a_connection_joined_late_is_read_from_a_quiescent_point() {
     let mut n_joined = 0;
-    for (name, segments) in recordings() {
-        let want = whole(&segments);
-        for skipped in 0..segments.len() {
-            let steps = segments.iter().skip(skipped).map(|(from, bytes)| Step::Bytes(*from, bytes, true));
-            let got = run_from(true, steps);
-            if let Some(first) = got.first() {
-                assert_eq!(first, "disturbed mid_stream", "{name}");
-            }
-            assert!(
-                is_subsequence(&bindings(&got), &bindings(&want)),
-                "{name} from segment {skipped}:\n{}",
-                got.join("\n")
-            );
-            n_joined += usize::from(got.iter().any(|l| l.starts_with("answered")));
-        }
-    }
+    SUITE.every_late_start(0, &mut |what, got, want| {
+        check(what, got, want);
+        n_joined += usize::from(got.iter().any(|l| l.starts_with("answered")));
+    });
     assert!(n_joined > 200, "most connections are joined: {n_joined}");
 }
 
 #[test]
-fn the_fuzz_targets_hold_on_every_prefix_of_the_recordings() {
-    for (_, segments) in recordings() {
-        let data = Suite::fuzz_input(&segments);
+fn the_fuzz_target_of_sql_holds_on_every_segment_of_the_recordings() {
+    for (_, segments) in SUITE.recordings() {
         for (_, bytes) in &segments {
             fuzz_sql(bytes);
-        }
-        for n in (0..data.len()).step_by(97) {
-            fuzz_postgres(&data[..n]);
         }
     }
 }
@@ -535,15 +460,8 @@ fn repeated_nonsense_ends_as_opaque() {
 
 proptest! {
     #[test]
-    fn random_bytes_do_no_harm(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
-        fuzz_postgres(&data);
+    fn random_bytes_are_scanned_as_sql_without_harm(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
         fuzz_sql(&data);
-    }
-
-    #[test]
-    fn a_changed_byte_does_no_harm(which in 0usize..1000, at in 0usize..100_000, value in any::<u8>(), late in any::<bool>()) {
-        thread_local!(static ALL: Vec<(String, Segments)> = SUITE.recordings());
-        ALL.with(|all| SUITE.with_a_changed_byte(all, which, at, value, late));
     }
 
     #[test]
@@ -555,10 +473,5 @@ proptest! {
 /// What the fuzzer starts from: the beginnings of all recordings, and some joined late, with holes.
 #[test]
 fn the_fuzz_target_holds_on_its_corpus() {
-    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/postgres");
-    let seeds: Vec<_> = std::fs::read_dir(corpus).unwrap().map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect();
-    assert!(seeds.len() >= 20, "the corpus is there");
-    for data in seeds {
-        monitor_core::decode::postgres::fuzz_postgres(&data);
-    }
+    SUITE.every_fuzz_seed(20, fuzz_postgres);
 }

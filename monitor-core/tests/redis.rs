@@ -6,20 +6,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics fails")]
 
-use common::{SALT, Suite, bindings, is_subsequence};
+use common::suites::REDIS as SUITE;
+use common::{bindings, is_subsequence};
 use monitor_core::decode::infer::{self, Guess};
-use monitor_core::decode::redis::{Shared, decoder, fuzz::fuzz_redis};
+use monitor_core::decode::redis::fuzz::fuzz_redis;
 use monitor_core::model::{Protocol, Side};
 
 mod common;
-
-const SUITE: Suite = Suite {
-    name: "redis",
-    make: |mid_stream| decoder(SALT, mid_stream, &Shared::default()),
-    values: false,
-    at_least: 23,
-    memory: 1 << 20,
-};
 
 /// The lines that say what became of messages.
 fn messages(lines: &[String]) -> Vec<&str> {

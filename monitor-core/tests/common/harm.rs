@@ -3,6 +3,9 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test that panics fails")]
 
+use std::fs;
+use std::path::Path;
+
 use super::{Segments, Step, Suite};
 
 /// Whole segments.
@@ -109,5 +112,13 @@ impl Suite {
                 fuzz(&data[..n]);
             }
         }
+    }
+
+    /// The fuzz target holds on what the fuzzer starts from, of which there is so much at least.
+    pub fn every_fuzz_seed(&self, at_least: usize, fuzz: fn(&[u8])) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(self.name);
+        let seeds: Vec<_> = fs::read_dir(corpus).unwrap().map(|e| fs::read(e.unwrap().path()).unwrap()).collect();
+        assert!(seeds.len() >= at_least, "the corpus is there");
+        seeds.iter().for_each(|data| fuzz(data));
     }
 }

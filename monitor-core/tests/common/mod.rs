@@ -8,6 +8,7 @@
 pub mod harm;
 pub mod recorder;
 pub mod suite;
+pub mod suites;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,15 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, tx};
 use bytes::{Buf, BytesMut};
-use monitor_core::decode::amqp::decoder;
 use monitor_core::model::queue::Settlement;
 use monitor_core::model::{Outcome, Side};
 
-use crate::common::{SALT, Segments, Suite};
+use crate::common::Segments;
+use crate::common::suites::AMQP as SUITE;
 use crate::{Frames, Told, every, frames};
-
-const SUITE: Suite =
-    Suite { name: "amqp", make: |mid_stream| decoder(SALT, mid_stream), values: false, at_least: 8, memory: 1 << 20 };
 
 fn read(segments: &Segments) -> Frames<AMQPFrame> {
     frames(segments, |_, bytes: &mut BytesMut| {

@@ -10,20 +10,12 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, decode_request_header_from_buffer};
 use kafka_protocol::records::{Compression, Record, RecordBatchDecoder};
-use monitor_core::decode::kafka::{Shared, decoder};
 use monitor_core::model::queue::{Confirmed, QueueEvent};
 use monitor_core::model::{Outcome, Side};
 
-use crate::common::{SALT, Segments, Suite};
+use crate::common::Segments;
+use crate::common::suites::KAFKA as SUITE;
 use crate::{Frames, Told, every, frames};
-
-const SUITE: Suite = Suite {
-    name: "kafka",
-    make: |mid_stream| decoder(SALT, mid_stream, &Shared::default()),
-    values: false,
-    at_least: 20,
-    memory: 2 << 20,
-};
 
 /// A request with its header, or an answer whose header is read with its request.
 enum Frame {

@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
-use monitor_core::decode::mqtt::decoder;
 use monitor_core::model::queue::Settlement;
 use monitor_core::model::{Outcome, Side};
 use mqttbytes::{Protocol, QoS, v4, v5};
 
-use crate::common::{SALT, Segments, Suite};
+use crate::common::Segments;
+use crate::common::suites::MQTT as SUITE;
 use crate::{Frames, every, frames};
-
-const SUITE: Suite =
-    Suite { name: "mqtt", make: |mid_stream| decoder(SALT, mid_stream), values: false, at_least: 7, memory: 1 << 20 };
 
 const MAX: usize = 1 << 20;
 

@@ -4,16 +4,13 @@
 use std::collections::BTreeSet;
 
 use bytes::{Buf, Bytes, BytesMut};
-use monitor_core::decode::nats::decoder;
 use monitor_core::model::Side;
 use watermelon_proto::proto::error::FrameDecoderError;
 use watermelon_proto::proto::{ServerOp, decode_frame};
 
-use crate::common::{SALT, Segments, Suite};
+use crate::common::Segments;
+use crate::common::suites::NATS as SUITE;
 use crate::{Frames, Unreadable, every, frames};
-
-const SUITE: Suite =
-    Suite { name: "nats", make: |mid_stream| decoder(SALT, mid_stream), values: false, at_least: 11, memory: 4 << 20 };
 
 const UNREADABLE: &[Unreadable] =
     &[("nats_js_producer", "MissingHead", "nats.js sends headers of no bytes at all, which servers take for none")];

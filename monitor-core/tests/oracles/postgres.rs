@@ -2,7 +2,6 @@
 
 use bytes::BytesMut;
 use monitor_core::decode::WireEvent;
-use monitor_core::decode::postgres::{Shared, decoder};
 use monitor_core::model::{Effect, Operation, Outcome, Side, TxStatus};
 use pgwire::messages::response::TransactionStatus;
 use pgwire::messages::{
@@ -10,16 +9,9 @@ use pgwire::messages::{
     SslNegotiationMetaMessage as Negotiation,
 };
 
-use crate::common::{SALT, Segments, Suite};
+use crate::common::suites::POSTGRES as SUITE;
+use crate::common::{SALT, Segments};
 use crate::{Frames, Unreadable, every, frames};
-
-const SUITE: Suite = Suite {
-    name: "postgres",
-    make: |mid_stream| decoder(SALT, mid_stream, &Shared::new(SALT)),
-    values: false,
-    at_least: 21,
-    memory: 1 << 20,
-};
 
 const UNREADABLE: &[Unreadable] = &[("raw", "InvalidMessageType(70)", "pgwire knows no FunctionCall")];
 

@@ -3,21 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::BytesMut;
-use monitor_core::decode::redis::{Shared, decoder};
 use monitor_core::model::{Outcome, Side};
 use redis_protocol::resp2::types::OwnedFrame as Old;
 use redis_protocol::resp3::types::OwnedFrame as New;
 
-use crate::common::{SALT, Segments, Suite};
+use crate::common::Segments;
+use crate::common::suites::REDIS as SUITE;
 use crate::{Frames, Told, every, frames};
-
-const SUITE: Suite = Suite {
-    name: "redis",
-    make: |mid_stream| decoder(SALT, mid_stream, &Shared::default()),
-    values: false,
-    at_least: 20,
-    memory: 4 << 20,
-};
 
 /// A frame of either version of the protocol, as far as it is compared.
 #[derive(Clone, Debug, PartialEq)]
