@@ -49,6 +49,8 @@ errors! {
     TooManyChannels = "too_many_channels",
     /// More messages on their way at once than are put together.
     TooManyMessagesAtOnce = "too_many_messages_at_once",
+    /// A token whose signature would have to be checked, beyond what is checked in one second.
+    TokenUnchecked = "token_unchecked",
     /// Properties of a message that are not written as they should be.
     BadProperties = "bad_properties",
     /// More requests without an answer than are remembered.

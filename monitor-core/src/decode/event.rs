@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Disturbance, Mark, SessionStart, Sink};
+use super::{DecodeError, Disturbance, Mark, SessionStart, Sink};
 use crate::model::cookies::Cookies;
 use crate::model::http;
 use crate::model::keys::KeyUses;
@@ -52,7 +52,7 @@ pub enum WireEvent {
     /// Nothing more can be read.
     Opaque { at: Nanos, why: &'static str },
     /// Malformed input.
-    DecodeError(&'static str),
+    DecodeError(DecodeError),
 }
 
 /// What a decoder asks while the value in question is there. Each answers as [`Sink`]'s method of the same name says.
@@ -215,7 +215,7 @@ impl Sink for Emitter<'_> {
         self.events.push(WireEvent::Opaque { at, why });
     }
 
-    fn decode_error(&mut self, kind: &'static str) {
-        self.events.push(WireEvent::DecodeError(kind));
+    fn decode_error(&mut self, error: DecodeError) {
+        self.events.push(WireEvent::DecodeError(error));
     }
 }

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Chunk, Decoder, Disturbance, Mark, SessionStart, Sink};
+use super::{Chunk, DecodeError, Decoder, Disturbance, Mark, SessionStart, Sink};
 use crate::model::claim::OpaqueId;
 use crate::model::mcp::Exchange;
 use crate::model::queue::QueueEvent;
@@ -70,7 +70,7 @@ impl Sink for Checks {
     fn status(&mut self, _: Nanos, _: TxStatus) {}
     fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
     fn opaque(&mut self, _: Nanos, _: &'static str) {}
-    fn decode_error(&mut self, _: &'static str) {}
+    fn decode_error(&mut self, _: DecodeError) {}
 }
 
 /// Feeds arbitrary bytes to the decoder that `make` gives, told whether it joins mid-stream.

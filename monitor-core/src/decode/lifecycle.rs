@@ -257,7 +257,7 @@ fn disturb<C: Conversation>(talk: &mut C, fault: Fault, at: Nanos, sink: &mut dy
         Fault::Gap => sink.disturbed(at, Disturbance::Gap),
         Fault::Malformed(error) => {
             life.n_malformed += 1;
-            sink.decode_error(error.name());
+            sink.decode_error(error);
             sink.disturbed(at, Disturbance::Malformed);
         }
     }

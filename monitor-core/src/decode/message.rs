@@ -340,7 +340,7 @@ fn token(value: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Disturbance, SessionStart};
+    use crate::decode::{DecodeError, Disturbance, SessionStart};
     use crate::model::{Operation, Slot, TxStatus};
 
     /// Knows `acme` and nobody else.
@@ -366,7 +366,7 @@ mod tests {
         fn status(&mut self, _: Nanos, _: TxStatus) {}
         fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
         fn opaque(&mut self, _: Nanos, _: &'static str) {}
-        fn decode_error(&mut self, _: &'static str) {}
+        fn decode_error(&mut self, _: DecodeError) {}
     }
 
     const SALT: Salt = Salt(1, 2);

@@ -223,8 +223,8 @@ pub trait Sink {
     /// The rest cannot be read (TLS accepted, another protocol). Nothing more comes.
     fn opaque(&mut self, at: Nanos, why: &'static str);
 
-    /// Malformed input, for the counter. `kind` is a short constant name.
-    fn decode_error(&mut self, kind: &'static str);
+    /// Malformed input, for the counter.
+    fn decode_error(&mut self, error: DecodeError);
 }
 
 /// The symbol of `text`: one of our own words if it is one of `known`, else a name that was heard.

@@ -65,8 +65,8 @@ impl OnConn<'_> {
             WireEvent::Disturbed { at, why } => self.lose_track(at, why),
             WireEvent::Tunnel { to } => self.state.facts.tunnel = Some(to),
             WireEvent::Opaque { at, why } => self.end_reading(at, why),
-            WireEvent::DecodeError(kind) => {
-                *self.parts.stats.decode_errors.entry((self.state.facts.protocol, kind)).or_default() += 1;
+            WireEvent::DecodeError(error) => {
+                *self.parts.stats.decode_errors.entry((self.state.facts.protocol, error)).or_default() += 1;
             }
         }
     }

@@ -24,8 +24,8 @@ use crate::model::keys::KeyUses;
 use crate::model::mcp::Exchange;
 use crate::model::queue::Message;
 use crate::model::{
-    Answer, Attribution, CgroupId, ConnId, EvidenceClass, Nanos, OtherUse, Side, SocketCookie, Sym, TenantId, ThreadId,
-    UnitNo, WorkloadId,
+    Answer, Attribution, CgroupId, ConnId, EvidenceClass, Nanos, OtherUse, RequestKey, RequestNo, Side, SocketCookie,
+    Sym, TenantId, ThreadId, UnitNo, WorkloadId,
 };
 use crate::stream::Reassembler;
 
@@ -130,6 +130,11 @@ pub(super) struct History {
 }
 
 impl ConnState {
+    /// How the process behind it knows the request with this number.
+    pub(super) fn key_of(&self, request: u64) -> RequestKey {
+        (self.facts.id, RequestNo::Sent(request))
+    }
+
     pub(super) fn new(id: ConnId, client: SocketAddr, server: SocketAddr) -> Self {
         Self {
             facts: ConnFacts::new(id, client, server),

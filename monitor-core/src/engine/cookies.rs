@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 impl OnConn<'_> {
     /// What the cookies of its request and answer make of an operation.
     pub(super) fn with_cookies(&self, op: &Operation, cookies: &Cookies) -> Operation {
-        let (service, jars) = (self.service(), &self.parts.learned.jars);
+        let Some(service) = self.service() else { return *op };
+        let jars = &self.parts.learned.jars;
         let mut op = *op;
         // A request that has no session yet and is given one is told apart from whoever used the connection before.
         if op.kind == OpKind::Data

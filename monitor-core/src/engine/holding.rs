@@ -14,7 +14,7 @@ impl OnConn<'_> {
         if order <= follows.forgotten {
             return Fate::Unclear;
         }
-        let service = self.service();
+        let Some(service) = self.service() else { return Fate::Unclear };
         for follow in follows.all.iter().filter(|f| f.order >= order) {
             let Some(bound) = follow.bound else { return Fate::Unclear };
             let author = || self.state.known_for(bound.unit).map(|a| a.tenant);
@@ -60,8 +60,7 @@ impl OnConn<'_> {
     pub(super) fn something_followed(&mut self) {
         for (tenant, pending) in std::mem::take(&mut self.state.history.follows.learned_from) {
             let order = pending.view.as_ref().map_or(0, |v| v.order);
-            if let Fate::Bound(_) = self.fate(order, tenant) {
-                let service = self.service();
+            if let (Fate::Bound(_), Some(service)) = (self.fate(order, tenant), self.service()) {
                 self.parts.learned.lookups.read_before(service, &pending.op, tenant);
             }
         }

@@ -1,18 +1,18 @@
 //! Jobs: from the publication of a message to the end of the work on it. Whose it is, and who was given it.
 
-use super::messages::Origin;
+use super::messages::{Broker, Origin};
 use super::on_conn::OnConn;
 use super::open_jobs::OpenJob;
 use super::timers::{Due, LINGER};
 use super::units::Pending;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{RequestKey, Whom};
+use crate::attribute::through::Whom;
 use crate::detect::{Checked, Ended, Handed, Posted, RuleEvent};
 use crate::model::queue::{Confirmed, Delivery, Job, JobWork, Message, Passed, QueueEvent, Settled, Settlement};
 use crate::model::steps::walk;
 use crate::model::{
-    Answer, Attribution, Basis, Claim, Effect, EvidenceClass, Nanos, Outcome, Protocol, ServiceId, Slot, Strength,
-    UnitNo,
+    Answer, Attribution, Basis, Claim, Effect, EvidenceClass, Nanos, Outcome, Protocol, RequestKey, RequestNo, Slot,
+    Strength, UnitNo,
 };
 
 /// Most deliveries outstanding on one connection that are followed.
@@ -23,14 +23,6 @@ const MAX_WAITING: usize = 256;
 const MAX_LATER: usize = 8;
 /// Who says so itself.
 const OWN_WORD: [Basis; 4] = [Basis::OwnContainer, Basis::PeerContainer, Basis::ForwardedContent, Basis::SignedClaim];
-/// Marks request numbers that stand for a delivery.
-const DELIVERED: u64 = 1 << 63;
-
-/// Brokers of a Kafka cluster share their topics; any other broker's ids are its own.
-fn broker(service: ServiceId, protocol: Protocol) -> u32 {
-    if protocol == Protocol::Kafka { u32::MAX } else { service.0 }
-}
-
 impl OnConn<'_> {
     /// Something happened to a message.
     pub(super) fn queue_event(&mut self, event: QueueEvent) {
@@ -45,15 +37,16 @@ impl OnConn<'_> {
         }
     }
 
-    fn broker(&self) -> u32 {
-        broker(self.service(), self.state.facts.protocol)
+    fn broker(&self) -> Option<Broker> {
+        let service = self.service()?;
+        Some(if self.state.facts.protocol == Protocol::Kafka { Broker::Kafka } else { Broker::At(service) })
     }
 
     fn published(&mut self, m: Message) {
+        let Some(broker) = self.broker() else { return };
         let no = self.state.units.current.no;
         // Units end in order: if this one is over, it was the last.
         let waits = self.state.units.borrow.is_some() || self.state.units.lent.back().is_some_and(|lent| lent.no == no);
-        let broker = self.broker();
         let entry = match self.parts.queues.messages.find(broker, &m, false) {
             // Its delivery was quicker.
             Ok(Some(entry)) => entry,
@@ -98,7 +91,9 @@ impl OnConn<'_> {
         self.identify_message(entry, origin);
         if m.labelled || m.proved.is_some() || m.marker != Claim::Neutral {
             let tenant = answer.attribution().map(|a| a.tenant);
-            self.parts.map.note_binding(self.service(), Slot::Marker, tenant, m.at);
+            if let Some(service) = self.service() {
+                self.parts.map.note_binding(service, Slot::Marker, tenant, m.at);
+            }
         }
         if m.body {
             return;
@@ -145,7 +140,7 @@ impl OnConn<'_> {
     }
 
     fn delivered(&mut self, d: Delivery) {
-        let (m, broker, service) = (&d.message, self.broker(), self.service());
+        let (m, Some(broker), Some(service)) = (&d.message, self.broker(), self.service()) else { return };
         let found = self.parts.queues.messages.find(broker, m, true);
         let own_word = match (m.proved, m.marker) {
             (Some(t), _) => Origin::of(&Attribution::new(t, Basis::SignedClaim)),
@@ -224,7 +219,7 @@ impl OnConn<'_> {
 
     fn open_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
         let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
-        let no = DELIVERED | (self.state.jobs.n + 1);
+        let no = self.state.jobs.n + 1;
         let open = OpenJob { handle: d.handle, no, at: job.at, message: entry };
         // What nobody confirms is not followed by its confirmation.
         let how = if d.awaits_ack { d.confirmed } else { Confirmed::Here };
@@ -234,7 +229,7 @@ impl OnConn<'_> {
             return;
         }
         self.state.jobs.n += 1;
-        let key = (self.state.facts.id, no);
+        let key = (self.state.facts.id, RequestNo::Delivery(no));
         place.arrived(key, origin.whom, self.state.facts.protocol, job.at);
         place.record_job(key, job, !d.awaits_ack);
         for trace in &d.message.traces {
@@ -266,7 +261,7 @@ impl OnConn<'_> {
             (None, None) => None,
         };
         if let Some((conn, open)) = found {
-            self.end_job((conn, open.no), open, s.at, s.how);
+            self.end_job((conn, RequestNo::Delivery(open.no)), open, s.at, s.how);
         }
     }
 
@@ -274,7 +269,7 @@ impl OnConn<'_> {
     fn passed(&mut self, p: Passed) {
         let Some(reader) = self.state.facts.leaves.filter(|_| self.state.facts.endpoint.is_none()) else { return };
         for (conn, open) in walk(self.parts.queues.elsewhere.passed(reader, p.to)) {
-            self.end_job((conn, open.no), open, p.at, Settlement::Done);
+            self.end_job((conn, RequestNo::Delivery(open.no)), open, p.at, Settlement::Done);
         }
     }
 
@@ -307,13 +302,13 @@ impl OnConn<'_> {
         let relay = self.state.facts.leaves;
         for open in walk(self.state.jobs.open.take_all()) {
             if let Some(place) = relay.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-                place.abandoned((self.state.facts.id, open.no), at);
+                place.abandoned((self.state.facts.id, RequestNo::Delivery(open.no)), at);
             }
         }
         if self.state.jobs.n > 0 {
             for (reader, open) in walk(self.parts.queues.elsewhere.lost(self.state.facts.id)) {
                 if let Some(place) = self.parts.attributor.places.get_mut(&reader) {
-                    place.abandoned((self.state.facts.id, open.no), at);
+                    place.abandoned((self.state.facts.id, RequestNo::Delivery(open.no)), at);
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
 use crate::ledger::{Owner, Question, Standing, View, judge};
 use crate::model::{
     Answer, Attribution, Bound, Claim, ConnId, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Protocol,
-    Ruling, Scope, Slot, Strength, Sym, TenantId, UnitNo, Verdict,
+    Ruling, Scope, ServiceId, Slot, Strength, Sym, TenantId, UnitNo, Verdict,
 };
 
 /// What an operation says of its tenant itself: credential and declared marker.
@@ -101,11 +101,13 @@ impl OnConn<'_> {
         let op = &pending.op;
         if op.kind == OpKind::Publish && op.outcome != Outcome::Error {
             // A queue is used by whoever publishes to it; a verdict is due on the message, not on the connection.
-            let (service, tenant) = (self.service(), answer.attribution().map(|a| a.tenant));
+            let tenant = answer.attribution().map(|a| a.tenant);
             let credential = self.state.facts.session.map(|s| (s.user, s.database));
             let client = self.state.facts.client_workload;
             let used = ServiceUse { client, tenant, verdict: Verdict::None, credential, at: op.ended };
-            self.parts.map.note_use(&self.parts.ctx.directory, service, used);
+            if let Some(service) = self.service() {
+                self.parts.map.note_use(&self.parts.ctx.directory, service, used);
+            }
         }
         self.parts.note_operation(&self.state.facts, pending, answer, Verdict::None, self.out);
     }
@@ -168,14 +170,14 @@ impl OnConn<'_> {
                 self.used_by(a.tenant, view.order);
             }
         }
-        let service = self.service();
+        let Some(service) = self.service() else { return };
         let minimum = self.minimum();
         // Where two took part in it, one of them may have bound it and the other gone on.
         let torn = self.state.units.through_of(pending.unit).is_some_and(|t| t.torn);
         let fresh = |b: &Bound| !torn && b.unit == pending.unit && b.strength >= minimum;
         let (ruling, other) = match answer {
             Answer::Tenant(a) => {
-                let (before, other) = self.rule_on(pending, view, a, fate.is_none());
+                let (before, other) = self.rule_on(service, pending, view, a, fate.is_none());
                 match self.as_look_up(pending, view, a, before, fate) {
                     Some(ruling) => (ruling, other),
                     None => {
@@ -310,7 +312,7 @@ impl OnConn<'_> {
         if pending.op.outcome != Outcome::Ok {
             return later;
         }
-        let service = self.service();
+        let Some(service) = self.service() else { return later };
         if a.class == EvidenceClass::Inferred {
             // No choice is learned from what is inferred; that a value is not one tenant's alone may be.
             for bound in &view.chosen {
@@ -335,7 +337,8 @@ impl OnConn<'_> {
 
     /// Whether an operation can only touch what is nobody's, on a service that is divided by schemas alone or by keys.
     fn is_common(&self, pending: &Pending, view: &View, a: Attribution) -> bool {
-        let (service, op) = (self.service(), &pending.op);
+        let Some(service) = self.service() else { return false };
+        let op = &pending.op;
         let divided = |slot| self.parts.learned.selectors.is_divided(service, slot);
         // A read that gives nothing has no use of a key to tell, and is one.
         let names_key = pending.protocol == Protocol::Redis && op.target != Sym::EMPTY;
@@ -364,7 +367,8 @@ impl OnConn<'_> {
     /// Whether statements of this connection, up to the use of that order, name schemas of which it has not shown yet whose
     /// they are.
     fn may_name_own_schemas(&self, order: u32, tenant: TenantId) -> bool {
-        let unsure = |b: Bound| self.parts.learned.selectors.standing(self.service(), &b, tenant) == Standing::Unsure;
+        let Some(service) = self.service() else { return false };
+        let unsure = |b: Bound| self.parts.learned.selectors.standing(service, &b, tenant) == Standing::Unsure;
         self.state.history.follows.names_schemas && self.state.history.follows.schema_before(order).is_none_or(unsure)
     }
 
@@ -378,7 +382,8 @@ impl OnConn<'_> {
         ruling: Ruling,
         fate: Option<Fate>,
     ) -> Option<Ruling> {
-        let (service, op, first) = (self.service(), &pending.op, fate.is_none());
+        let Some(service) = self.service() else { return Some(ruling) };
+        let (op, first) = (&pending.op, fate.is_none());
         if first {
             self.parts.learned.lookups.used(service);
         }
@@ -444,7 +449,7 @@ impl OnConn<'_> {
     fn learn_look_up(&mut self, pending: &Pending, view: &View, a: Attribution) {
         match self.fate(view.order, a.tenant) {
             Fate::Bound(_) => {
-                let service = self.service();
+                let Some(service) = self.service() else { return };
                 self.parts.learned.lookups.read_before(service, &pending.op, a.tenant);
             }
             Fate::Open => self.learn_later(a.tenant, pending),
@@ -454,7 +459,8 @@ impl OnConn<'_> {
 
     /// Learns from an operation that worked under `bound`.
     fn worked_bound(&mut self, pending: &Pending, view: &View, a: Attribution, bound: &Bound) {
-        let (service, op) = (self.service(), &pending.op);
+        let Some(service) = self.service() else { return };
+        let op = &pending.op;
         if !is_of_connection(bound.slot) || matches!(bound.claim, Claim::Chosen(_)) {
             // Other bindings are told when they are made.
             self.parts.map.note_binding(service, bound.slot, Some(a.tenant), op.ended);
@@ -466,8 +472,14 @@ impl OnConn<'_> {
         }
     }
 
-    fn rule_on(&mut self, pending: &Pending, view: &View, a: Attribution, first: bool) -> (Ruling, Option<OtherUse>) {
-        let service = self.service();
+    fn rule_on(
+        &mut self,
+        service: ServiceId,
+        pending: &Pending,
+        view: &View,
+        a: Attribution,
+        first: bool,
+    ) -> (Ruling, Option<OtherUse>) {
         let later = if first { self.note_choices(pending, view, a) } else { SmallVec::new() };
         let common = self.is_common(pending, view, a);
         let other = self
@@ -532,7 +544,7 @@ impl OnConn<'_> {
             of_its_own(op, unit).into_iter().filter(|b| b.slot != Slot::Credential && b.strength >= self.minimum());
         let all: SmallVec<[Bound; 2]> = own.chain(chosen_of_its_own(op, unit)).collect();
         let order = self.state.ledger.order();
-        let service = self.service();
+        let Some(service) = self.service() else { return };
         for bound in &all {
             self.state.history.follows.bound(order, *bound, false);
             // Whoever it was for: a statement that names a tenant shows how the service is divided, and so does a number

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::facts::{ConnFacts, is_http};
 use super::parts::Parts;
-use crate::decode::Lexicon;
+use crate::decode::{DecodeError, Lexicon};
 use crate::model::mcp::Sender;
 use crate::model::token::Token;
 use crate::model::{Claim, MarkerPlace, Protocol, Side, Slot, Sym, TenantId};
@@ -54,7 +54,7 @@ impl Lexicon for Words<'_> {
         let before = self.parts.tokens.n_unchecked();
         let known = self.parts.token(self.facts.service, scheme, token);
         if self.parts.tokens.n_unchecked() > before {
-            *self.parts.stats.decode_errors.entry((self.protocol, "token_unchecked")).or_default() += 1;
+            *self.parts.stats.decode_errors.entry((self.protocol, DecodeError::TokenUnchecked)).or_default() += 1;
         }
         known
     }

@@ -6,14 +6,23 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{RequestKey, Whom};
+use crate::attribute::through::Whom;
 use crate::detect::Handed;
 use crate::model::queue::Message;
 use crate::model::steps::step;
-use crate::model::{Attribution, Basis, Fingerprint, Nanos};
+use crate::model::{Attribution, Basis, Fingerprint, Nanos, RequestKey, ServiceId};
 
 /// Most messages remembered.
 const MAX_MESSAGES: usize = 65_536;
+
+/// Whose ids and topics they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Broker {
+    /// Any of a Kafka cluster, whose brokers share their topics.
+    Kafka,
+    /// One service: its ids are its own.
+    At(ServiceId),
+}
 
 /// Whose a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +67,7 @@ pub(super) struct Entry {
     pub(super) later: Vec<Handed>,
     /// Places it was handed to before.
     pub(super) to: SmallVec<[Option<Relay>; 1]>,
-    pub(super) ids: SmallVec<[(u32, Fingerprint); 2]>,
+    pub(super) ids: SmallVec<[(Broker, Fingerprint); 2]>,
     content: Option<Content>,
 }
 
@@ -70,7 +79,7 @@ impl Entry {
 }
 
 /// Broker, place and content.
-type Content = (u32, Fingerprint, Fingerprint);
+type Content = (Broker, Fingerprint, Fingerprint);
 
 /// A message by its content, whether it was published and has a name, whose it is, and its number. In this order, the
 /// first and the last of those alike tell whether all are one's.
@@ -84,7 +93,7 @@ pub(super) type Waiting = (SmallVec<[(Relay, RequestKey); 1]>, Vec<Handed>);
 pub(super) struct Messages {
     /// By their numbers, the oldest first.
     entries: BTreeMap<u64, Entry>,
-    by_id: FxHashMap<(u32, Fingerprint), u64>,
+    by_id: FxHashMap<(Broker, Fingerprint), u64>,
     by_content: BTreeSet<Alike>,
     latest: u64,
 }
@@ -137,7 +146,7 @@ impl Messages {
     }
 
     /// Who wrote what goes through a queue by one of the names that `m` has.
-    pub(super) fn named(&self, broker: u32, m: &Message) -> Option<Origin> {
+    pub(super) fn named(&self, broker: Broker, m: &Message) -> Option<Origin> {
         let named = |id: &Fingerprint| self.by_id.get(&(broker, *id)).and_then(|no| self.entries.get(no));
         let written = |e: &&Entry| e.is_body || e.before != Origin::NOBODY;
         m.ids.iter().find_map(named).filter(written).map(|e| match e.origin.whom {
@@ -147,7 +156,7 @@ impl Messages {
     }
 
     /// A message that was not known; gives its number.
-    pub(super) fn make(&mut self, broker: u32, m: &Message, origin: Origin, published: bool) -> u64 {
+    pub(super) fn make(&mut self, broker: Broker, m: &Message, origin: Origin, published: bool) -> u64 {
         while self.entries.len() >= MAX_MESSAGES {
             let Some((&oldest, _)) = self.entries.first_key_value() else { break };
             self.forget(oldest);
@@ -189,7 +198,7 @@ impl Messages {
     }
 
     /// The message that `m` is; `Err`: several may be, and they are not one tenant's.
-    pub(super) fn find(&self, broker: u32, m: &Message, published: bool) -> Result<Option<u64>, ()> {
+    pub(super) fn find(&self, broker: Broker, m: &Message, published: bool) -> Result<Option<u64>, ()> {
         let is = |no: &u64| self.entries.get(no).is_some_and(|e| e.published == published);
         if let Some(no) = m.ids.iter().find_map(|id| self.by_id.get(&(broker, *id)).filter(|no| is(no))) {
             return Ok(Some(*no));
@@ -251,6 +260,8 @@ mod tests {
         }
     }
 
+    const HERE: Broker = Broker::At(ServiceId(0));
+
     fn of(tenant: u32) -> Origin {
         Origin { whom: Whom::Tenant(TenantId(tenant), EvidenceClass::Endpoint), basis: None }
     }
@@ -259,19 +270,19 @@ mod tests {
     fn equal_content_is_one_message_while_it_is_one_tenants() {
         let mut all = Messages::default();
         let (m, named) = (message(None, 5), message(Some(9), 5));
-        assert_eq!(all.find(0, &m, true), Ok(None));
-        let first = all.make(0, &m, of(1), true);
-        let second = all.make(0, &m, of(1), true);
-        assert_eq!(all.find(0, &m, true), Ok(Some(first)), "whichever: they are one tenant's");
-        assert_eq!(all.find(0, &m, false), Ok(None));
-        let third = all.make(0, &named, Origin::NOT_YET, true);
-        assert_eq!((all.find(0, &m, true), all.find(0, &named, true)), (Err(()), Ok(Some(third))));
-        assert_eq!(all.find(0, &message(Some(10), 5), true), Ok(Some(first)), "that one is named otherwise");
+        assert_eq!(all.find(HERE, &m, true), Ok(None));
+        let first = all.make(HERE, &m, of(1), true);
+        let second = all.make(HERE, &m, of(1), true);
+        assert_eq!(all.find(HERE, &m, true), Ok(Some(first)), "whichever: they are one tenant's");
+        assert_eq!(all.find(HERE, &m, false), Ok(None));
+        let third = all.make(HERE, &named, Origin::NOT_YET, true);
+        assert_eq!((all.find(HERE, &m, true), all.find(HERE, &named, true)), (Err(()), Ok(Some(third))));
+        assert_eq!(all.find(HERE, &message(Some(10), 5), true), Ok(Some(first)), "that one is named otherwise");
         all.identify(third, of(1)).unwrap();
         assert!(all.identify(third, of(2)).is_none(), "it is known already");
-        assert_eq!(all.find(0, &m, true), Ok(Some(first)));
+        assert_eq!(all.find(HERE, &m, true), Ok(Some(first)));
         all.forget(first);
-        assert_eq!(all.find(0, &m, true), Ok(Some(second)));
+        assert_eq!(all.find(HERE, &m, true), Ok(Some(second)));
         for no in [second, third] {
             all.forget(no);
         }
@@ -281,11 +292,11 @@ mod tests {
     #[test]
     fn a_delivery_that_was_quicker_is_found_until_its_publication() {
         let mut all = Messages::default();
-        let no = all.make(0, &message(None, 5), Origin::NOT_YET, false);
-        assert_eq!(all.find(0, &message(None, 5), false), Ok(Some(no)));
+        let no = all.make(HERE, &message(None, 5), Origin::NOT_YET, false);
+        assert_eq!(all.find(HERE, &message(None, 5), false), Ok(Some(no)));
         all.record_published(no);
-        assert_eq!(all.find(0, &message(None, 5), false), Ok(None));
-        assert_eq!(all.find(0, &message(None, 5), true), Ok(Some(no)));
+        assert_eq!(all.find(HERE, &message(None, 5), false), Ok(None));
+        assert_eq!(all.find(HERE, &message(None, 5), true), Ok(Some(no)));
     }
 
     #[test]
@@ -294,8 +305,8 @@ mod tests {
             let mut all = Messages::default();
             for i in 0..n {
                 let m = message(None, 5);
-                all.make(0, &m, of(u32::from(i % 2 == 0)), true);
-                assert!(all.find(0, &m, false) == Ok(None));
+                all.make(HERE, &m, of(u32::from(i % 2 == 0)), true);
+                assert!(all.find(HERE, &m, false) == Ok(None));
             }
         });
     }

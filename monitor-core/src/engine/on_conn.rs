@@ -22,12 +22,13 @@ pub(super) struct OnConn<'a> {
 }
 
 impl OnConn<'_> {
-    pub(super) fn service(&self) -> ServiceId {
-        self.state.facts.service.unwrap_or(ServiceId(u32::MAX))
+    /// The service that it leads to; `None` until the connection is decoded.
+    pub(super) fn service(&self) -> Option<ServiceId> {
+        self.state.facts.service
     }
 
     pub(super) fn minimum(&self) -> Strength {
-        self.parts.map.services.get(self.service().0 as usize).map_or(Strength::V2, |s| s.minimum)
+        self.service().and_then(|s| self.parts.map.service(s)).map_or(Strength::V2, |s| s.minimum)
     }
 
     pub(super) fn site(&self) -> Site {
@@ -192,7 +193,7 @@ impl OnConn<'_> {
             return;
         }
         self.state.history.first_bind.get_or_insert(op.ended);
-        let service = self.service();
+        let Some(service) = self.service() else { return };
         if scope != Scope::Startup && strength >= self.minimum() {
             let bound = Bound { slot, claim, scope, strength, at: op.ended, unit: self.unit_of(op.request) };
             let order = self.state.ledger.order();

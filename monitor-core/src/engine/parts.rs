@@ -20,7 +20,6 @@ use super::stats::Stats;
 use super::timers::Timers;
 use super::units::Pending;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::RequestKey;
 use crate::decode::WireEvent;
 use crate::decode::canary::CanarySet;
 use crate::decode::infer;
@@ -29,8 +28,8 @@ use crate::detect::{Contradiction, RuleEvent};
 use crate::model::shown::with_ids;
 use crate::model::token::Token;
 use crate::model::{
-    Answer, CgroupId, MarkerPlace, Nanos, OpKind, Owner, ServiceId, Settings, Sym, TenantId, Verdict, Workload,
-    WorkloadId,
+    Answer, CgroupId, MarkerPlace, Nanos, OpKind, Owner, RequestKey, ServiceId, Settings, Sym, TenantId, Verdict,
+    Workload, WorkloadId,
 };
 
 /// See the module.
@@ -204,7 +203,7 @@ impl Parts {
         verdict: Verdict,
         out: &mut dyn Output,
     ) {
-        let service = facts.service.unwrap_or(ServiceId(u32::MAX));
+        let Some(service) = facts.service else { return };
         let (op, protocol) = (&pending.op, pending.protocol);
         if op.outcome == crate::model::Outcome::Ok {
             // What a server refuses may be anything: only what it accepts says how it calls its things.

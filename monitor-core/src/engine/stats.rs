@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::decode::DecodeError;
 use crate::model::tls::Unread;
 use crate::model::{Basis, EvidenceClass, LossStage, OpKind, Protocol, ServiceId, Severity, TenantId, Verdict};
 
@@ -18,7 +19,7 @@ pub struct Stats {
     /// Hits by rule, severity, class, service and both tenants, suppressed ones left out.
     pub findings: FxHashMap<HitLabels, u64>,
     /// Malformed input by protocol and kind.
-    pub decode_errors: FxHashMap<(Protocol, &'static str), u64>,
+    pub decode_errors: FxHashMap<(Protocol, DecodeError), u64>,
     /// Disturbances of connection state by kind.
     pub disturbances: FxHashMap<&'static str, u64>,
     /// Lost events by stage and reason.

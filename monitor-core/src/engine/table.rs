@@ -383,7 +383,7 @@ impl Table {
                 if let Some(place) = parts.attributor.places.get_mut(&relay) {
                     let whom = conn.state.facts.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
                     for open in &conn.state.units.open {
-                        place.arrived((conn.state.facts.id, open.request), whom, conn.state.facts.protocol, open.begun);
+                        place.arrived(conn.state.key_of(open.request), whom, conn.state.facts.protocol, open.begun);
                     }
                 }
                 if conn.state.facts.protocol != protocol {

@@ -14,7 +14,7 @@ use crate::detect::{Cause, Desync, How, RuleEvent, Site};
 use crate::model::mcp::Exchange;
 use crate::model::{
     Answer, Attribution, Bases, Basis, Bound, Claim, EvidenceClass, Fingerprint, Nanos, OpKind, Operation, Protocol,
-    Side, Slot, TenantId, ThreadId, UnitNo,
+    RequestNo, Side, Slot, TenantId, ThreadId, UnitNo,
 };
 
 /// Some request in flight came in by the very protocol that work goes out in, and it is one that poolers pass on.
@@ -35,7 +35,7 @@ impl OnConn<'_> {
     pub(super) fn record_arrival(&mut self, request: u64, at: Nanos) {
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             let whom = self.state.facts.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
-            place.arrived((self.state.facts.id, request), whom, self.state.facts.protocol, at);
+            place.arrived(self.state.key_of(request), whom, self.state.facts.protocol, at);
         }
     }
 
@@ -45,7 +45,7 @@ impl OnConn<'_> {
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         // Mostly one; of several in a pipeline, the answers have an order of their own.
         if let Some(open) = self.state.units.open.last() {
-            place.agenda.read_request(thread, (self.state.facts.id, open.request));
+            place.agenda.read_request(thread, self.state.key_of(open.request));
         }
     }
 
@@ -101,7 +101,7 @@ impl OnConn<'_> {
             return;
         }
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            let key = (self.state.facts.id, request);
+            let key = self.state.key_of(request);
             match mark {
                 Mark::Trace(trace) => place.carries_trace(key, trace),
                 Mark::Value(value) => place.carries_value(key, value),
@@ -126,20 +126,20 @@ impl OnConn<'_> {
 
     /// A reply carries a value.
     fn record_reply_value(&mut self, request: u64, value: Fingerprint) {
-        let key = (self.state.facts.id, request);
+        let key = self.state.key_of(request);
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.answers_with(key, value);
         }
         if self.state.facts.replies_matter()
             && let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r))
         {
-            place.replies.holds(key.0, key.1, value);
+            place.replies.holds(key.0, request, value);
         }
     }
 
     /// Looks at an answer that this process gave at about `at`: rules are told if it belongs to somebody else.
     pub(super) fn check_answer(&mut self, request: u64, at: Nanos) {
-        let key = (self.state.facts.id, request);
+        let key = self.state.key_of(request);
         let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
         let Some(shifted) = place.check_answer(key) else { return };
         let Some(used) = place.request(key).map(|r| r.whom.tenant()) else { return };
@@ -164,7 +164,7 @@ impl OnConn<'_> {
         if let Some(thread) = thread {
             place.affinity.answers(thread, at);
         }
-        place.answered((self.state.facts.id, request), at, thread);
+        place.answered(self.state.key_of(request), at, thread);
         self.parts.timers.set(at + CHECK_ANSWER, Due::CheckAnswer(self.state.facts.id, request));
     }
 
@@ -190,7 +190,7 @@ impl OnConn<'_> {
 
     /// A data operation of the unit of work has been answered.
     pub(super) fn record_work(&mut self, op: &Operation) {
-        let (service, Some(relay)) = (self.service(), self.state.facts.leaves) else { return };
+        let (Some(service), Some(relay)) = (self.service(), self.state.facts.leaves) else { return };
         let (conn, no) = (self.state.facts.id, self.unit_of(op.request));
         let earlier = self.state.units.current.no != no;
         let borrow = if earlier {
@@ -299,7 +299,7 @@ impl OnConn<'_> {
         }
         let marker = own.iter().find(|b| b.slot == Slot::Marker).and_then(|b| match b.claim {
             Claim::Tenant(t) => Some(t),
-            Claim::Opaque(id) => self.parts.learned.alias(self.service(), id, None),
+            Claim::Opaque(id) => self.parts.learned.alias(self.service()?, id, None),
             _ => None,
         });
         let others = |a: &Attribution| {
@@ -322,7 +322,7 @@ impl OnConn<'_> {
 
     /// Whom the unit itself has bound, by a binding strong enough or by a credential of one tenant's.
     pub(super) fn bound_by_unit(&self, no: UnitNo, left: &[Bound], own: &[Bound]) -> Option<Attribution> {
-        let (service, enough) = (self.service(), self.minimum());
+        let (service, enough) = (self.service()?, self.minimum());
         let names = |slot, id| match slot {
             // Whom a credential has gone with is learned, and a shared one goes with several in the end: only one that
             // was verified names its tenant.
@@ -355,7 +355,7 @@ impl OnConn<'_> {
     /// Whether somebody who has bound the connection for another than `tenant` may still be the one who uses it: a
     /// request for that tenant, which was in flight when the binding was made, is in flight still.
     fn may_be_held(&self, left: &[Bound], no: UnitNo, tenant: TenantId, begun: Nanos) -> bool {
-        let service = self.service();
+        let Some(service) = self.service() else { return false };
         let place = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get(&r));
         left.iter().filter(|b| b.unit != no).any(|bound| {
             let named = match bound.claim {
@@ -392,15 +392,15 @@ impl OnConn<'_> {
         }
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             let whom = answer.attribution().map_or(Whom::Nobody, |a| Whom::Tenant(a.tenant, a.class));
-            place.identified((self.state.facts.id, pending.op.request), whom);
+            place.identified(self.state.key_of(pending.op.request), whom);
         }
     }
 
     /// A tool call came in: work done for its request is part of it.
     pub(super) fn record_call(&mut self, exchange: &Exchange) {
-        let service = self.service();
+        let Some(service) = self.service() else { return };
         if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.calls((self.state.facts.id, exchange.request), service, exchange.verb, exchange.name);
+            place.calls(self.state.key_of(exchange.request), service, exchange.verb, exchange.name);
         }
     }
 
@@ -410,8 +410,9 @@ impl OnConn<'_> {
         let [key] = through.requests.as_slice() else { return None };
         let request = self.parts.attributor.places.get(&self.state.facts.leaves?)?.request(*key)?;
         let (service, verb, name) = request.call?;
+        let RequestNo::Sent(exchange) = key.1 else { return None };
         let class = through.settled.map_or(EvidenceClass::Inferred, |a| a.class);
-        Some(Cause { service, verb, name, exchange: key.1, class })
+        Some(Cause { service, verb, name, exchange, class })
     }
 
     /// Learns from a unit whose tenant is known otherwise where a basis would have been wrong.

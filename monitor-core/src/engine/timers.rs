@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{self, RequestKey};
-use crate::model::{ConnId, Nanos};
+use crate::attribute::through;
+use crate::model::{ConnId, Nanos, RequestKey};
 
 /// A unit of work that is over is looked at only now: what was missed of it shows by then.
 pub(super) const LOOK_THROUGH: Nanos = Nanos::millis(100);

@@ -46,3 +46,15 @@ id!(
     /// An isolation unit: a tenant by its configured or discovered name.
     TenantId(u32)
 );
+
+/// A request, by the connection it came in on and its number there.
+pub type RequestKey = (ConnId, RequestNo);
+
+/// What a process works for, among what came in on one connection. In the order of coming, either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RequestNo {
+    /// A request that its client sent, by the number that the decoder gave it.
+    Sent(u64),
+    /// A message that a broker delivered, counted from 1.
+    Delivery(u64),
+}

@@ -32,7 +32,9 @@ pub use finding::{
     Evidence, EvidenceClass, Finding, FlowRef, OwnerRef, ServiceRef, Severity, Suppressed, TenantPair, WorkloadRef,
 };
 pub use identity::{Directory, Owner, ServiceRole, Workload};
-pub use ids::{CgroupId, ConnId, FlowId, ProcessId, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId};
+pub use ids::{
+    CgroupId, ConnId, FlowId, ProcessId, RequestKey, RequestNo, ServiceId, SocketCookie, TenantId, ThreadId, WorkloadId,
+};
 pub use intern::{Interner, Sym};
 pub use missed::{Missed, Unseen, Where};
 pub use operation::{

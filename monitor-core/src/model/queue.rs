@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Basis, Claim, ConnId, EvidenceClass, Fingerprint, Nanos, ServiceId, Sym, TenantId};
+use super::{Basis, Claim, EvidenceClass, Fingerprint, Nanos, RequestKey, ServiceId, Sym, TenantId};
 
 /// Most ids kept of one message.
 pub const MAX_IDS: usize = 4;
@@ -172,7 +172,7 @@ pub struct Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobWork {
     /// The job, by the connection that it came on and its number there.
-    pub key: (ConnId, u64),
+    pub key: RequestKey,
     /// What is known of it.
     pub job: Job,
     /// Whose job it is.

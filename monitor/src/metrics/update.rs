@@ -351,8 +351,8 @@ impl Updater {
 
         let unreported = [("suppressed", engine.n_suppressed()), ("table_full", engine.n_findings_aged())];
         self.counts(Metric::FindingsUnreportedTotal, unreported);
-        for (&(protocol, kind), &n) in &stats.decode_errors {
-            self.metrics.set(Metric::DecodeErrorsTotal, &[protocol.name(), &word(kind)], count(n));
+        for (&(protocol, error), &n) in &stats.decode_errors {
+            self.metrics.set(Metric::DecodeErrorsTotal, &[protocol.name(), &word(error.name())], count(n));
         }
         self.counts(Metric::FlowDisturbancesTotal, stats.disturbances.iter().map(|(kind, n)| (*kind, *n)));
         for (&(rule, reason), &n) in &stats.insufficient {

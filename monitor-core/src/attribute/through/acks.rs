@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::place::RequestKey;
-use crate::model::{Nanos, ThreadId};
+use crate::model::{Nanos, RequestKey, ThreadId};
 
 /// Jobs that were alone and confirmed after some work, before confirmations are taken for the work's end.
 const ENOUGH: u32 = 3;
@@ -123,10 +122,10 @@ impl Acks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ConnId;
+    use crate::model::{ConnId, RequestNo};
 
     fn key(n: u64) -> RequestKey {
-        (ConnId(1), n)
+        (ConnId(1), RequestNo::Sent(n))
     }
 
     #[test]

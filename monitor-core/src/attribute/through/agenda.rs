@@ -17,8 +17,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::place::RequestKey;
-use crate::model::{ConnId, ThreadId, UnitNo};
+use crate::model::{ConnId, RequestKey, ThreadId, UnitNo};
 
 /// A unit of work, by the connection it went out on and its number there.
 pub type UnitKey = (ConnId, UnitNo);

@@ -2,11 +2,11 @@
 
 use smallvec::SmallVec;
 
-use super::place::{Place, RequestKey};
+use super::place::Place;
 use super::quiet::Shape;
 use super::stretch::Follows;
 use crate::model::steps::walk;
-use crate::model::{Fingerprint, Nanos, TenantId, ThreadId};
+use crate::model::{Fingerprint, Nanos, RequestKey, TenantId, ThreadId};
 
 /// Most requests in flight told apart for one unit of work.
 pub(super) const MAX_CANDIDATES: usize = 64;

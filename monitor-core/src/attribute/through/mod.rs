@@ -23,14 +23,14 @@ mod value;
 
 pub use agenda::UnitKey;
 pub use borrow::{Borrow, OneThread};
-pub use place::{DESERTED, Place, Request, RequestKey, Whom};
+pub use place::{DESERTED, Place, Request, Whom};
 pub use quiet::Shape;
 pub use replies::{Shifted, Via};
 pub use stretch::{Follows, Handed, Setting};
 
 use smallvec::SmallVec;
 
-use crate::model::{Attribution, Basis, BasisPolicy, EvidenceClass, Nanos, TenantId};
+use crate::model::{Attribution, Basis, BasisPolicy, EvidenceClass, Nanos, RequestKey, TenantId};
 
 /// What one basis says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

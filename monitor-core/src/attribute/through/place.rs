@@ -16,10 +16,9 @@ use super::replies::{Replies, Shifted};
 use super::stretch::Works;
 use crate::model::queue::Job;
 use crate::model::steps::walk;
-use crate::model::{ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, ServiceId, Sym, TenantId, ThreadId};
-
-/// A request, by the connection it came in on and its number there.
-pub type RequestKey = (ConnId, u64);
+use crate::model::{
+    ConnId, EvidenceClass, Fingerprint, Nanos, Protocol, RequestKey, RequestNo, ServiceId, Sym, TenantId, ThreadId,
+};
 
 /// For whom a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -389,7 +388,7 @@ impl Place {
 
     /// Those that came in on one connection, with their head alone or whole.
     pub fn open_on(&self, conn: ConnId) -> SmallVec<[RequestKey; 2]> {
-        walk(self.by_conn.range((conn, 0)..=(conn, u64::MAX))).copied().collect()
+        walk(self.by_conn.range((conn, RequestNo::Sent(0))..=(conn, RequestNo::Delivery(u64::MAX)))).copied().collect()
     }
 
     /// Requests in flight that carry the id of this trace.

@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::borrow::{Borrow, OneThread};
-use super::place::{Place, RequestKey};
-use crate::model::{ConnId, Nanos, Protocol, ServiceId, TenantId};
+use super::place::Place;
+use crate::model::{ConnId, Nanos, Protocol, RequestKey, ServiceId, TenantId};
 
 /// How it is known that a unit of work has changed hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use rustc_hash::FxHashMap;
 
 use super::*;
-use crate::model::{ConnId, Fingerprint, Protocol, ServiceId, Sym, ThreadId, UnitNo};
+use crate::model::{ConnId, Fingerprint, Protocol, RequestKey, RequestNo, ServiceId, Sym, ThreadId, UnitNo};
 
 const SHAPE: Shape = (ServiceId(0), Sym(10), Sym(11));
 const JOB: Shape = (ServiceId(0), Sym(12), Sym(13));
@@ -76,7 +76,7 @@ impl Play {
 
     fn arrive(&mut self, values: bool) -> Going {
         self.next += 1;
-        let key = (ConnId(self.next as u32), 1);
+        let key = (ConnId(self.next as u32), RequestNo::Sent(1));
         let tenant = TenantId((self.next % 2) as u32);
         let at = self.now(50);
         self.place.arrived(key, Whom::Tenant(tenant, EvidenceClass::Endpoint), Protocol::Http, at);

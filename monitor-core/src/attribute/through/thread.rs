@@ -3,8 +3,8 @@
 
 use super::Said;
 use super::borrow::{Borrow, OneThread};
-use super::place::{Place, RequestKey};
-use crate::model::ThreadId;
+use super::place::Place;
+use crate::model::{RequestKey, ThreadId};
 
 /// The request in flight that was answered by the unit's thread.
 pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool) -> Said<'a> {

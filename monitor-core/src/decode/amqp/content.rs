@@ -73,7 +73,7 @@ impl Content {
             draft.through(&String::from_utf8_lossy(&core.vhost), sink);
             Some(draft)
         } else {
-            sink.decode_error(DecodeError::TooManyMessagesAtOnce.name());
+            sink.decode_error(DecodeError::TooManyMessagesAtOnce);
             None
         };
         Box::new(Self {
@@ -99,7 +99,7 @@ impl Content {
             match header::read(payload, place, draft, sink) {
                 Some(header) => self.user = header.user,
                 // The length is sure, and the rest may be more than is read.
-                None => sink.decode_error(DecodeError::BadProperties.name()),
+                None => sink.decode_error(DecodeError::BadProperties),
             }
         }
         self.stage = if size == 0 { Stage::Done } else { Stage::Body(size) };

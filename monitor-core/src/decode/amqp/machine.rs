@@ -82,7 +82,7 @@ impl Amqp {
         let mut b = Reader::new(payload);
         let (Some(class), Some(method)) = (b.u16(), b.u16()) else { return };
         let Some(known) = method::known((class, method)).filter(|k| k.says.includes(from)) else {
-            sink.decode_error(DecodeError::UnknownMethod.name());
+            sink.decode_error(DecodeError::UnknownMethod);
             return;
         };
         let Some(read) = method::read(known.id, b.rest()) else {
@@ -375,7 +375,7 @@ impl Amqp {
 
     fn unasked(&self, sink: &mut dyn Sink) {
         if self.core.life.is_whole() {
-            sink.decode_error(DecodeError::UnaskedAnswer.name());
+            sink.decode_error(DecodeError::UnaskedAnswer);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What AMQP conversations mean, told step by step.
 
 use super::*;
-use crate::decode::{Disturbance, SessionStart};
+use crate::decode::{DecodeError, Disturbance, SessionStart};
 use crate::model::queue::QueueEvent;
 use crate::model::{Claim, Effect, Fingerprint, Operation, Slot, Sym, TenantId, TxStatus};
 
@@ -54,8 +54,8 @@ impl Sink for Told {
     fn opaque(&mut self, _: Nanos, why: &'static str) {
         self.lines.push(why.to_owned());
     }
-    fn decode_error(&mut self, kind: &'static str) {
-        self.lines.push(kind.to_owned());
+    fn decode_error(&mut self, error: DecodeError) {
+        self.lines.push(error.name().to_owned());
     }
 }
 

@@ -286,7 +286,7 @@ impl Http {
         let sure = framing.is_ok();
         self.request(&told, framing, at, sink)?;
         if sure {
-            sink.decode_error(kind.name());
+            sink.decode_error(kind);
         }
         Ok(Some(head.len))
     }

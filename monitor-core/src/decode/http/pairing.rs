@@ -72,7 +72,7 @@ impl Http {
                 return;
             }
             if status < 400 {
-                sink.decode_error(DecodeError::UnsolicitedResponse.name());
+                sink.decode_error(DecodeError::UnsolicitedResponse);
                 sink.unmatched_reply(at, "a response that no request waits for");
             }
             self.says.server.text.begin(head.headers, false);
@@ -126,7 +126,7 @@ impl Http {
                 reader.missing(number, Side::Server, 1, at, sink);
             }
             self.end(Side::Server, at, sink);
-            sink.decode_error(DecodeError::ContentLength.name());
+            sink.decode_error(DecodeError::ContentLength);
             self.lose_answers(at, sink);
             return;
         };
@@ -171,7 +171,7 @@ impl Http {
         if let (Some((number, true)), Some(reader)) = (self.current(from), self.reader.as_deref_mut()) {
             reader.unread(number, from);
         }
-        sink.decode_error(why.name());
+        sink.decode_error(why);
     }
 
     /// How a body is encoded, if anybody reads it. `on_top`: a protocol on top may.

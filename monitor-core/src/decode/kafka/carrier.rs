@@ -238,7 +238,7 @@ impl Carrier {
 
     fn produced(&mut self, item: Item<'_>, core: &mut Core, at: Nanos, sink: &mut dyn Sink) {
         if let Item::Lost(why) = item {
-            sink.decode_error(why.name());
+            sink.decode_error(why);
             return;
         }
         let Some(part) = self.produced.last_mut() else { return };
@@ -246,7 +246,7 @@ impl Carrier {
         part.count += 1;
         if core.held >= MAX_HELD {
             if place == 0 || core.held == MAX_HELD {
-                sink.decode_error(DecodeError::TooManyMessages.name());
+                sink.decode_error(DecodeError::TooManyMessages);
             }
             core.held = MAX_HELD + 1;
             return;
@@ -261,7 +261,7 @@ impl Carrier {
             Item::Record(r) => r.offset,
             Item::Unread(offset, _) => offset,
             Item::Lost(why) => {
-                sink.decode_error(why.name());
+                sink.decode_error(why);
                 return;
             }
         };

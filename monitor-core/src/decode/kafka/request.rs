@@ -40,7 +40,7 @@ impl Kafka {
             Asking::Collect(p) => {
                 let (frame, true) = inbox.frame() else { return Err(Stop::Short) };
                 if let Err(stop) = self.body(p, frame, sink) {
-                    sink.decode_error(why(stop).name());
+                    sink.decode_error(why(stop));
                     p.unread = true;
                 }
                 *asking = Asking::Pass(Some(std::mem::take(p)));
@@ -52,7 +52,7 @@ impl Kafka {
                     Err(Stop::Short) if !whole => return Err(Stop::Short),
                     end => {
                         if let Err(stop) = end {
-                            sink.decode_error(why(stop).name());
+                            sink.decode_error(why(stop));
                             p.unread = true;
                             carrier.abandon(None, &mut self.core, at, sink);
                         }
@@ -101,7 +101,7 @@ impl Kafka {
         let readable = api::readable(p.key, p.version);
         let carries = matches!(p.key, PRODUCE | FETCH | OFFSET_COMMIT | TXN_OFFSET_COMMIT | api::SHARE_FETCH);
         if carries && !readable || p.key == api::SHARE_FETCH {
-            sink.decode_error(DecodeError::UnreadVersion.name());
+            sink.decode_error(DecodeError::UnreadVersion);
             p.unread = true;
         }
         let collects = matches!(p.key, FETCH | OFFSET_COMMIT | TXN_OFFSET_COMMIT | SASL_HANDSHAKE | SASL_AUTHENTICATE);
@@ -250,7 +250,7 @@ impl Kafka {
         }
         if self.pending.len() >= MAX_PENDING {
             self.unanswered(p, at, sink);
-            sink.decode_error(DecodeError::TooManyRequests.name());
+            sink.decode_error(DecodeError::TooManyRequests);
             self.life.missed();
             return;
         }

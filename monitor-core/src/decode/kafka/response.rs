@@ -69,7 +69,7 @@ impl Kafka {
                     Err(Stop::Short) if !whole => return Err(Stop::Short),
                     end => {
                         if let Err(stop) = end {
-                            sink.decode_error(why(stop).name());
+                            sink.decode_error(why(stop));
                             carrier.abandon(Some(p), &mut self.core, at, sink);
                         }
                         let told = match (end.is_err(), carrier.failed, carrier.any) {
@@ -107,7 +107,7 @@ impl Kafka {
         let correlation = c.i32().map_err(more)?;
         let Some((key, version)) = self.pending.get(Some(correlation)).map(|p| (p.key, p.version)) else {
             if self.life.is_whole() && !self.silent.contains(&correlation) {
-                sink.decode_error(DecodeError::UnknownCorrelation.name());
+                sink.decode_error(DecodeError::UnknownCorrelation);
                 sink.unmatched_reply(at, "a response whose correlation id no request has");
             }
             return Ok(Saying::Pass(None));
@@ -261,7 +261,7 @@ impl Kafka {
         };
         let result = read();
         if let Err(stop) = result {
-            sink.decode_error(why(stop).name());
+            sink.decode_error(why(stop));
         }
         // What the broker does not speak of.
         for (_, part) in parts.take_all() {
@@ -310,7 +310,7 @@ impl Kafka {
             _ if failed => Outcome::Error,
             Ok(()) => Outcome::Ok,
             Err(stop) => {
-                sink.decode_error(why(stop).name());
+                sink.decode_error(why(stop));
                 Outcome::Unknown
             }
         };

@@ -5,7 +5,7 @@ use super::wire::{
     string,
 };
 use super::*;
-use crate::decode::{Disturbance, SessionStart};
+use crate::decode::{DecodeError, Disturbance, SessionStart};
 use crate::model::queue::{Confirmed, Message, Position, QueueEvent};
 use crate::model::{Claim, Effect, Fingerprint, MarkerPlace, Operation, Slot, Sym, TenantId};
 
@@ -78,8 +78,8 @@ impl Sink for Told {
     fn opaque(&mut self, _: Nanos, why: &'static str) {
         self.lines.push(why.to_owned());
     }
-    fn decode_error(&mut self, kind: &'static str) {
-        self.lines.push(kind.to_owned());
+    fn decode_error(&mut self, error: DecodeError) {
+        self.lines.push(error.name().to_owned());
     }
 }
 

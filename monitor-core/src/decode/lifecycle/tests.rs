@@ -101,8 +101,8 @@ impl Sink for Told {
     fn opaque(&mut self, _: Nanos, why: &'static str) {
         self.0.push(format!("opaque {why}"));
     }
-    fn decode_error(&mut self, kind: &'static str) {
-        self.0.push(kind.to_owned());
+    fn decode_error(&mut self, error: DecodeError) {
+        self.0.push(error.name().to_owned());
     }
 }
 

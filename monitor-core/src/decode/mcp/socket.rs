@@ -98,7 +98,7 @@ impl Socket {
                 }
                 Ok(Next::Text) => self.text(from, at, spoke, &mut cx),
                 Err(kind) => {
-                    cx.sink.decode_error(kind.name());
+                    cx.sink.decode_error(kind);
                     self.leave(at, kind.name(), cx.sink);
                 }
             }

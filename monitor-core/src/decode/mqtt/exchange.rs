@@ -69,7 +69,7 @@ impl Mqtt {
             }
             Piece::Publish { flags, head } => self.publish(from, flags, head, at, sink),
             Piece::Unread { flags } => {
-                sink.decode_error(DecodeError::LongProperties.name());
+                sink.decode_error(DecodeError::LongProperties);
                 self.coming[from] = Some(Coming { begun: at, flags, id: 0, draft: None });
             }
             Piece::Content(bytes) => {
@@ -137,7 +137,7 @@ impl Mqtt {
             draft
         });
         if right.is_none() {
-            sink.decode_error(DecodeError::BadProperties.name());
+            sink.decode_error(DecodeError::BadProperties);
         }
         self.coming[from] = Some(Coming { begun: at, flags, id, draft });
     }

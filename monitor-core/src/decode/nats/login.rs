@@ -39,7 +39,7 @@ impl Nats {
     pub(super) fn connect(&mut self, json: &[u8], at: Nanos, sink: &mut dyn Sink) {
         let text = serde_json::from_slice::<ConnectText<'_>>(json);
         if text.is_err() {
-            sink.decode_error(DecodeError::Connect.name());
+            sink.decode_error(DecodeError::Connect);
         }
         let text = text.unwrap_or_default();
         self.verbose = text.verbose;

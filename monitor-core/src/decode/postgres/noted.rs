@@ -135,6 +135,7 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::DecodeError;
     use crate::model::{Nanos, Operation, Slot, Sym, TenantId, TxStatus};
 
     struct Knows;
@@ -158,7 +159,7 @@ mod tests {
         fn status(&mut self, _: Nanos, _: TxStatus) {}
         fn disturbed(&mut self, _: Nanos, _: crate::decode::Disturbance) {}
         fn opaque(&mut self, _: Nanos, _: &'static str) {}
-        fn decode_error(&mut self, _: &'static str) {}
+        fn decode_error(&mut self, _: DecodeError) {}
     }
 
     #[test]

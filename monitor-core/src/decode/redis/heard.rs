@@ -39,7 +39,7 @@ impl command::Hears for Heard<'_> {
         self.redis.sending.command_ends(self.redis.db, self.at, self.sink);
         let sent = self.redis.sending.take();
         if sent.too_many {
-            self.sink.decode_error(DecodeError::TooManyMessages.name());
+            self.sink.decode_error(DecodeError::TooManyMessages);
         }
         self.redis.command(command, sent, self.at, self.sink);
     }
@@ -204,7 +204,7 @@ impl Redis {
     /// Tells a message of pub/sub.
     pub(super) fn tell_message(&mut self, at: Nanos, sink: &mut dyn Sink) {
         if self.taking.too_many {
-            sink.decode_error(DecodeError::TooManyMessages.name());
+            sink.decode_error(DecodeError::TooManyMessages);
         }
         let verb = self.taking.word;
         for (_, event) in self.taking.events.drain(..) {
@@ -224,7 +224,7 @@ impl Redis {
     pub(super) fn hold(&mut self, p: &mut Pending, sink: &mut dyn Sink) {
         let Some(work) = &mut p.work else { return };
         if self.held + work.gives.len() > MAX_HELD {
-            sink.decode_error(DecodeError::TooManyMessages.name());
+            sink.decode_error(DecodeError::TooManyMessages);
             work.gives.clear();
         }
         self.held += work.gives.len();

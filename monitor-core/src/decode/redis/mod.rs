@@ -238,7 +238,7 @@ impl Redis {
             if self.unsure > 0 {
                 self.unsure = RESTS;
             } else {
-                sink.decode_error(DecodeError::UnsolicitedReply.name());
+                sink.decode_error(DecodeError::UnsolicitedReply);
                 if self.life.is_whole() && reply.kind != Kind::Error {
                     sink.unmatched_reply(at, "a reply that no command waits for");
                 }
@@ -281,7 +281,7 @@ impl Redis {
             message.ids.insert(0, id);
         }
         if self.taking.too_many {
-            sink.decode_error(DecodeError::TooManyMessages.name());
+            sink.decode_error(DecodeError::TooManyMessages);
         }
         let number = (reply.kind == Kind::Value).then_some(reply.word.as_slice());
         self.told(p, 0, number, outcome, sink, at);

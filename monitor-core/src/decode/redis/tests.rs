@@ -3,7 +3,7 @@
 mod libraries;
 
 use super::*;
-use crate::decode::{Disturbance, SessionStart};
+use crate::decode::{DecodeError, Disturbance, SessionStart};
 use crate::model::{Claim, Effect, Fingerprint, OpKind, Operation, Slot, Sym, TenantId};
 
 #[derive(Default)]
@@ -49,8 +49,8 @@ impl Sink for Told {
     fn opaque(&mut self, _: Nanos, why: &'static str) {
         self.lines.push(why.to_owned());
     }
-    fn decode_error(&mut self, kind: &'static str) {
-        self.lines.push(kind.to_owned());
+    fn decode_error(&mut self, error: DecodeError) {
+        self.lines.push(error.name().to_owned());
     }
     fn unmatched_reply(&mut self, _: Nanos, _: &'static str) {
         self.lines.push("unmatched".to_owned());
@@ -210,7 +210,7 @@ impl Sink for Marks {
     fn status(&mut self, _: Nanos, _: TxStatus) {}
     fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
     fn opaque(&mut self, _: Nanos, _: &'static str) {}
-    fn decode_error(&mut self, _: &'static str) {}
+    fn decode_error(&mut self, _: DecodeError) {}
 }
 
 #[test]

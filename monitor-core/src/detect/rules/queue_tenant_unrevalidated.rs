@@ -24,8 +24,8 @@ use crate::detect::{
 };
 use crate::model::queue::JobWork;
 use crate::model::{
-    Answer, Attribution, Basis, Claim, ConnId, EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId,
-    Unseen, Verdict, Where, WorkloadId,
+    Answer, Attribution, Basis, Claim, EvidenceClass, Fingerprint, Nanos, RequestKey, ServiceId, Severity, Sym,
+    TenantId, Unseen, Verdict, Where, WorkloadId,
 };
 
 /// What is fixed about it.
@@ -103,7 +103,7 @@ struct Seen {
 
 #[derive(Clone, Debug)]
 struct Waiting {
-    key: (ConnId, u64),
+    key: RequestKey,
     hit: Hit,
     /// It acted for another tenant: a proof for the job's own at any time takes it back.
     for_another: bool,
@@ -112,7 +112,7 @@ struct Waiting {
 /// The rule: jobs lately worked on, and what is about to be told of them.
 #[derive(Debug)]
 pub struct QueueTenantUnrevalidated {
-    jobs: Recent<(ConnId, u64), Seen>,
+    jobs: Recent<RequestKey, Seen>,
     waiting: Vec<Waiting>,
     talks: Recent<Place, Talk>,
     /// Who was handed a message that nobody confirms.
@@ -441,6 +441,7 @@ mod tests {
     use super::*;
     use crate::detect::testing::*;
     use crate::model::queue::Job;
+    use crate::model::{ConnId, RequestNo};
 
     fn part_of(n: u64, class: EvidenceClass) -> JobWork {
         let job = Job {
@@ -452,7 +453,7 @@ mod tests {
             again: false,
             keyed: false,
         };
-        JobWork { key: (ConnId(1), n), job, tenant: B, basis: Basis::Bracketed, class }
+        JobWork { key: (ConnId(1), RequestNo::Delivery(n)), job, tenant: B, basis: Basis::Bracketed, class }
     }
 
     /// Work for a job of B's.

@@ -274,7 +274,7 @@ mod tests {
     use crate::detect::testing_mcp::*;
     use crate::model::mcp::{Exchange, Tool};
     use crate::model::queue::Job;
-    use crate::model::{Answer, Basis, ConnId, EvidenceClass, Verdict};
+    use crate::model::{Answer, Basis, ConnId, EvidenceClass, RequestNo, Verdict};
 
     fn sending(second: u64) -> Exchange {
         Exchange { arguments: Some(Fingerprint(3)), ..call(second, SEND) }
@@ -322,7 +322,7 @@ mod tests {
             again: n > 1,
             keyed,
         };
-        let key = (ConnId(1), n);
+        let key = (ConnId(1), RequestNo::Delivery(n));
         let job = JobWork { key, job, tenant: B, basis: Basis::Bracketed, class: EvidenceClass::Endpoint };
         Use { verb: INSERT, job: Some(job), ..a_use(Verdict::Revalidated) }
     }

@@ -2,6 +2,7 @@
 //! ones supposed, nothing may be said.
 
 use super::*;
+use crate::model::RequestNo;
 
 const T: ThreadId = ThreadId(1);
 
@@ -80,7 +81,7 @@ impl Play {
         while self.n_requests < n || !self.left.is_empty() {
             while self.left.len() < in_flight && self.n_requests < n {
                 self.n_requests += 1;
-                let key = (ConnId(u32::try_from(self.n_requests % 64).unwrap()), self.n_requests);
+                let key = (ConnId(u32::try_from(self.n_requests % 64).unwrap()), RequestNo::Sent(self.n_requests));
                 let units = 1 + self.below(self.manner.units);
                 self.left.insert(key, units);
                 self.ready.push(Input::Request(key));
@@ -243,7 +244,7 @@ fn what_certain_evidence_contradicts_asks_for_more_proof() {
 fn what_is_kept_is_bounded() {
     let mut agenda = Agenda::default();
     for n in 0..100_000u32 {
-        agenda.read_request(ThreadId(n % 1000), (ConnId(n), u64::from(n)));
+        agenda.read_request(ThreadId(n % 1000), (ConnId(n), RequestNo::Sent(u64::from(n))));
         agenda.begins(Some(ThreadId(n % 1000)), (ConnId(n), UnitNo(1)));
         agenda.read_reply(ThreadId(n % 1000), (ConnId(n), UnitNo(1)));
     }

@@ -33,7 +33,7 @@ impl Mqtt {
     pub(super) fn answer(&mut self, kind: Kind, id: u16, outcome: Outcome, at: Nanos, sink: &mut dyn Sink) {
         let Some(asked) = self.pending.take((kind, id)) else {
             if self.life.is_whole() {
-                sink.decode_error(DecodeError::UnaskedAnswer.name());
+                sink.decode_error(DecodeError::UnaskedAnswer);
             }
             return;
         };

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::super::*;
-use crate::decode::{Disturbance, SessionStart};
+use crate::decode::{DecodeError, Disturbance, SessionStart};
 use crate::model::queue::{Delivery, Message, Settlement};
 use crate::model::{Claim, Fingerprint, MarkerPlace, Operation, Slot, Sym, TenantId};
 
@@ -40,7 +40,7 @@ impl Sink for Told {
     fn status(&mut self, _: Nanos, _: TxStatus) {}
     fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
     fn opaque(&mut self, _: Nanos, _: &'static str) {}
-    fn decode_error(&mut self, _: &'static str) {}
+    fn decode_error(&mut self, _: DecodeError) {}
     fn queue(&mut self, event: QueueEvent) {
         self.events.push(event);
     }
