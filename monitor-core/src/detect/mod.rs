@@ -1,7 +1,7 @@
 //! Rules: judged operations in, findings out. One file per rule in [`rules`]; [`RULES`] is the visible list.
 //!
-//! A rule is a pure function over events with bounded state. It answers one of three things: silence ([`Outcome::Clear`]),
-//! a [`Hit`], or "not enough to tell" ([`Outcome::Insufficient`]), because silence and safety are different answers.
+//! A rule is a pure function over events with bounded state. It answers one of three things: silence ([`RuleOutcome::Clear`]),
+//! a [`Hit`], or "not enough to tell" ([`RuleOutcome::Insufficient`]), because silence and safety are different answers.
 //! Hits are integers; words are made from them only when a finding is new ([`store`]).
 
 mod caller;
@@ -17,8 +17,8 @@ mod tools;
 
 pub use hit::{Detail, Hit, Site, Step};
 pub use references::{Reference, references};
-pub use store::{FindingEvent, Store, Told};
-pub use tables::{Table, Tables};
+pub use store::{FindingEvent, FindingSink, Store};
+pub use tables::{RuleTables, Table};
 
 use smallvec::SmallVec;
 
@@ -417,7 +417,7 @@ impl<'a> World<'a> {
 
 /// What a rule made of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RuleOutcome {
     /// Nothing wrong, as far as this rule can tell.
     Clear,
     /// Hits were pushed.
@@ -432,7 +432,7 @@ pub trait Rule: std::fmt::Debug {
     fn info(&self) -> &'static RuleInfo;
 
     /// Looks at one event.
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome;
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome;
 
     /// What `hit`, found just now, takes for not having happened because it was not seen. What was missed may show
     /// later than what it makes look wrong: such a hit waits a little, and is told only if nothing was missed there.
@@ -448,8 +448,8 @@ pub trait Rule: std::fmt::Debug {
     }
 
     /// What it remembers by, for whoever counts and bounds the memory of that.
-    fn tables(&mut self) -> Tables<'_> {
-        Tables::new()
+    fn tables(&mut self) -> RuleTables<'_> {
+        RuleTables::new()
     }
 
     /// What was told once for all may be told again: the operator has decided otherwise, or an exception has ended.

@@ -30,7 +30,7 @@ pub enum FindingEvent {
 }
 
 /// Receives findings.
-pub trait Told {
+pub trait FindingSink {
     /// A finding is new or has happened again.
     fn finding(&mut self, finding: &Finding, event: FindingEvent);
 
@@ -164,7 +164,13 @@ impl Store {
     }
 
     /// Counts a hit; hands its finding to `out` when that is due. Says how severe the finding is, unless suppressed.
-    pub fn add(&mut self, hit: &Hit, rule: &dyn Rule, world: &World<'_>, out: &mut dyn Told) -> Option<Severity> {
+    pub fn add(
+        &mut self,
+        hit: &Hit,
+        rule: &dyn Rule,
+        world: &World<'_>,
+        out: &mut dyn FindingSink,
+    ) -> Option<Severity> {
         let key = (hit.rule, hit.site.service, hit.site.workload, hit.used, hit.bound, hit.subject);
         if let Some(no) = self.by_key.get(&key).copied().filter(|no| self.entries.contains_key(no)) {
             return self.again(no, hit, rule, world, out);
@@ -205,7 +211,14 @@ impl Store {
     }
 
     /// A finding that is held has happened again.
-    fn again(&mut self, no: No, hit: &Hit, rule: &dyn Rule, world: &World<'_>, out: &mut dyn Told) -> Option<Severity> {
+    fn again(
+        &mut self,
+        no: No,
+        hit: &Hit,
+        rule: &dyn Rule,
+        world: &World<'_>,
+        out: &mut dyn FindingSink,
+    ) -> Option<Severity> {
         let entry = self.entries.get_mut(&no)?;
         let f = &mut entry.finding;
         f.count += 1;
@@ -259,7 +272,7 @@ impl Store {
     }
 
     /// Makes room: the finding that has been quiet for longest is forgotten. `false`: there is none.
-    fn age(&mut self, world: &World<'_>, out: &mut dyn Told) -> bool {
+    fn age(&mut self, world: &World<'_>, out: &mut dyn FindingSink) -> bool {
         while let Some((at, no)) = self.quiet.pop_first() {
             step();
             let Some(entry) = self.entries.get(&no) else { continue };
@@ -298,7 +311,7 @@ impl Store {
         ended: bool,
         rules: &[(bool, Box<dyn Rule>)],
         world: &World<'_>,
-        out: &mut dyn Told,
+        out: &mut dyn FindingSink,
     ) {
         let mut all: Vec<No> = Vec::new();
         while let Some((_, no)) = self.due.first().copied().filter(|(due, _)| ended || *due <= now) {

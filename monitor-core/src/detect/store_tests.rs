@@ -12,7 +12,7 @@ struct Heard {
     silent: Vec<Finding>,
 }
 
-impl Told for Heard {
+impl FindingSink for Heard {
     fn finding(&mut self, finding: &Finding, event: FindingEvent) {
         self.told.push((event, finding.clone()));
     }

@@ -21,11 +21,11 @@ pub trait Table {
     }
 }
 
-/// Tables of one rule.
-pub type Tables<'r> = SmallVec<[&'r mut dyn Table; 4]>;
+/// RuleTables of one rule.
+pub type RuleTables<'r> = SmallVec<[&'r mut dyn Table; 4]>;
 
 /// All tables of a rule.
-pub(crate) fn of<const N: usize>(all: [&mut dyn Table; N]) -> Tables<'_> {
+pub(crate) fn of<const N: usize>(all: [&mut dyn Table; N]) -> RuleTables<'_> {
     all.into_iter().collect()
 }
 

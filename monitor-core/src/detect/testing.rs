@@ -2,7 +2,7 @@
 
 use smallvec::smallvec;
 
-use super::{Handed, Hit, Ineffective, LiveBinding, McpUse, Outcome, Rule, RuleEvent, ServerSet, Site, Use, World};
+use super::{Handed, Hit, Ineffective, LiveBinding, McpUse, Rule, RuleEvent, RuleOutcome, ServerSet, Site, Use, World};
 use crate::model::mcp::{Answered, Content, Exchange, Method, Revision, Transport};
 use crate::model::queue::Message;
 use crate::model::{
@@ -128,7 +128,7 @@ pub(crate) fn run_on(rule: &mut dyn Rule, event: &RuleEvent<'_>, services: &[Ser
     with_world(services, |world| {
         let mut hits = Vec::new();
         let outcome = rule.on_event(event, world, &mut hits);
-        assert_eq!(outcome == Outcome::Found, !hits.is_empty());
+        assert_eq!(outcome == RuleOutcome::Found, !hits.is_empty());
         for hit in &hits {
             assert!(!rule.message(hit, world).is_empty());
         }
@@ -222,7 +222,7 @@ pub(crate) fn by_label(tenant: TenantId) -> Answer {
 }
 
 /// Shows an exchange to a rule.
-pub(crate) fn run_mcp(rule: &mut dyn Rule, exchange: &Exchange, answer: Answer) -> (Vec<Hit>, Outcome) {
+pub(crate) fn run_mcp(rule: &mut dyn Rule, exchange: &Exchange, answer: Answer) -> (Vec<Hit>, RuleOutcome) {
     run_mcp_with(rule, exchange, answer, Settings::default())
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn run_mcp_with(
     exchange: &Exchange,
     answer: Answer,
     settings: Settings,
-) -> (Vec<Hit>, Outcome) {
+) -> (Vec<Hit>, RuleOutcome) {
     let mut hits = Vec::new();
     let event = McpUse { site: SITE, exchange, answer };
     let outcome =
@@ -240,16 +240,16 @@ pub(crate) fn run_mcp_with(
     (hits, outcome)
 }
 
-pub(crate) fn outcome(rule: &mut dyn Rule, u: &Use) -> Outcome {
+pub(crate) fn outcome(rule: &mut dyn Rule, u: &Use) -> RuleOutcome {
     outcome_of(rule, &RuleEvent::Use(u))
 }
 
-pub(crate) fn outcome_of(rule: &mut dyn Rule, event: &RuleEvent<'_>) -> Outcome {
+pub(crate) fn outcome_of(rule: &mut dyn Rule, event: &RuleEvent<'_>) -> RuleOutcome {
     with_world(&[shared_service()], |world| rule.on_event(event, world, &mut Vec::new()))
 }
 
 /// The same, where something was missed.
-pub(crate) fn outcome_missing(rule: &mut dyn Rule, event: &RuleEvent<'_>, missed: &Missed) -> Outcome {
+pub(crate) fn outcome_missing(rule: &mut dyn Rule, event: &RuleEvent<'_>, missed: &Missed) -> RuleOutcome {
     with_world(&[shared_service()], |world| rule.on_event(event, &World { missed, ..*world }, &mut Vec::new()))
 }
 

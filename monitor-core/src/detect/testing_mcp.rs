@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use super::testing::*;
-use super::{Hit, McpUse, Outcome, Rule, RuleEvent};
+use super::{Hit, McpUse, Rule, RuleEvent, RuleOutcome};
 use crate::model::mcp::{Exchange, ManifestHash, Method, Tool, ToolPage};
 use crate::model::token::{Token, Verified};
 use crate::model::{Answer, Claim, Fingerprint, Nanos, Service, ServiceId, Settings, Sym};
@@ -66,11 +66,11 @@ pub(crate) fn told(
     u: &McpUse<'_>,
     services: &[Service],
     settings: Settings,
-) -> (Vec<(Hit, String)>, Outcome) {
+) -> (Vec<(Hit, String)>, RuleOutcome) {
     with_settings(services, settings, |world| {
         let mut hits = Vec::new();
         let outcome = rule.on_event(&RuleEvent::Mcp(u), world, &mut hits);
-        assert_eq!(outcome == Outcome::Found, !hits.is_empty());
+        assert_eq!(outcome == RuleOutcome::Found, !hits.is_empty());
         let told = hits.into_iter().map(|h| {
             let words = rule.message(&h, world);
             assert!(!words.is_empty());
@@ -95,7 +95,7 @@ pub(crate) fn see_with(rule: &mut dyn Rule, exchange: &Exchange, answer: Answer,
 }
 
 /// What a rule makes of an exchange.
-pub(crate) fn judged(rule: &mut dyn Rule, exchange: &Exchange, answer: Answer) -> Outcome {
+pub(crate) fn judged(rule: &mut dyn Rule, exchange: &Exchange, answer: Answer) -> RuleOutcome {
     let u = McpUse { site: SITE, exchange, answer };
     told(rule, &u, &[shared_service()], Settings::default()).1
 }

@@ -196,7 +196,10 @@ impl Conn {
         let id = self.state.facts.id;
         let (Some(random), None) = (tls.random(), parts.sealing.join.handshake(id)) else { return };
         let parties = self.ends.iter().filter_map(|e| e.cgroup).map(|c| party(c, &parts.ctx.directory)).collect();
-        parts.sealing.join.begins(id, Handshake { random: *random, hides_random: tls.hides_random(), parties });
+        parts
+            .sealing
+            .join
+            .begins(id, Handshake { random: *random, hides_random: tls.hides_random(), speakers: parties });
     }
 
     /// The rest cannot be read: `unresolved` bytes of it have come.

@@ -4,7 +4,7 @@ use super::again::{Again, PREFIX};
 use super::apply::Readable;
 use super::conn::{App, Conn, ConnState, End};
 use super::kept::Kept;
-use super::lexicon::Words;
+use super::lexicon::ConnLexicon;
 use super::on_conn::OnConn;
 use super::output::{Output, Wanted};
 use super::parts::Parts;
@@ -111,7 +111,7 @@ impl Conn {
     ) {
         // The stream is lent out, so that what it delivers can work on the rest of the connection.
         let mut stream = std::mem::replace(&mut self.stream, Reassembler::new(StreamLimits::default()));
-        f(&mut stream, &mut Delivery { conn: self, parts, out });
+        f(&mut stream, &mut Feed { conn: self, parts, out });
         self.stream = stream;
     }
 
@@ -462,7 +462,7 @@ pub(super) fn tell(
 ) -> Readable {
     let mut events = std::mem::take(&mut parts.events);
     let protocol = state.facts.protocol;
-    let mut lexicon = Words { parts: &mut *parts, facts: &state.facts, protocol };
+    let mut lexicon = ConnLexicon { parts: &mut *parts, facts: &state.facts, protocol };
     decode(&mut Emitter { lexicon: &mut lexicon, events: &mut events, before: state.facts.before });
     let readable = OnConn { parts: &mut *parts, state, out }.apply_all(&mut events);
     parts.events = events;
@@ -475,13 +475,13 @@ fn by_name(workload: Option<WorkloadId>, directory: &Directory) -> Option<Worklo
 }
 
 /// What the stream delivers goes to inference, to the decoder, or nowhere but the counters.
-pub(super) struct Delivery<'a> {
+pub(super) struct Feed<'a> {
     pub(super) conn: &'a mut Conn,
     pub(super) parts: &'a mut Parts,
     pub(super) out: &'a mut dyn Output,
 }
 
-impl Deliver for Delivery<'_> {
+impl Deliver for Feed<'_> {
     fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
         match self.conn.encryption {
             Encryption::None => self.clear_bytes(from, at, bytes, ends_segment),
@@ -515,7 +515,7 @@ impl Deliver for Delivery<'_> {
     }
 }
 
-impl Delivery<'_> {
+impl Feed<'_> {
     /// Bytes that are not sealed, or not any more.
     pub(super) fn clear_bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
         let n = bytes.len() as u64;
@@ -580,7 +580,7 @@ impl Delivery<'_> {
     }
 }
 
-impl Delivery<'_> {
+impl Feed<'_> {
     /// Bytes were looked at: what did not fit goes on at once if the decoder is there now.
     fn go_on(&mut self, from: Side, at: Nanos, rest: &[u8], ends_segment: bool) {
         if matches!(self.conn.encryption, Encryption::Tls(Some(_))) {

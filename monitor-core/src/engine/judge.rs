@@ -7,7 +7,7 @@ use super::held::{Held, MAX_HELD, WAIT, Waiting};
 use super::map::ServiceMap;
 use super::output::{Output, ToOutput};
 use super::stats::Stats;
-use crate::detect::{self, Contradiction, Hit, Outcome, Rule, RuleEvent, Store, World};
+use crate::detect::{self, Contradiction, Hit, Rule, RuleEvent, RuleOutcome, Store, World};
 use crate::model::settings::Suppression;
 use crate::model::{Missed, Nanos, Settings, Severity, Unseen};
 
@@ -96,7 +96,7 @@ impl Judge {
                 self.hits.clear();
                 continue;
             }
-            if let Outcome::Insufficient(reason) = outcome {
+            if let RuleOutcome::Insufficient(reason) = outcome {
                 *seen.stats.insufficient.entry((rule.info().id, reason)).or_default() += 1;
             }
             for hit in self.hits.drain(..) {

@@ -9,7 +9,7 @@ use super::map::ServiceUse;
 use super::on_conn::OnConn;
 use super::units::{CameIn, LocalBind, MAX_USERS, Pending};
 use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
-use crate::ledger::{Owner, Question, Standing, View, judge};
+use crate::ledger::{CredentialOwner, Question, Standing, View, judge};
 use crate::model::{
     Answer, Attribution, Bound, Claim, ConnId, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Protocol,
     Ruling, Scope, ServiceId, Slot, Strength, Sym, TenantId, UnitNo, Verdict,
@@ -75,7 +75,9 @@ impl OnConn<'_> {
     /// Several tenants are served with this credential.
     fn is_shared(&self, bound: &Bound) -> bool {
         match bound.claim {
-            Claim::Opaque(id) if bound.slot == Slot::Credential => self.parts.learned.owners.owner(id) == Owner::Shared,
+            Claim::Opaque(id) if bound.slot == Slot::Credential => {
+                self.parts.learned.owners.owner(id) == CredentialOwner::Shared
+            }
             _ => false,
         }
     }

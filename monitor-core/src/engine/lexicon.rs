@@ -10,14 +10,14 @@ use crate::model::token::Token;
 use crate::model::{Claim, MarkerPlace, Protocol, Side, Slot, Sym, TenantId};
 
 /// Answers for one connection, of which it changes nothing.
-pub(super) struct Words<'a> {
+pub(super) struct ConnLexicon<'a> {
     pub(super) parts: &'a mut Parts,
     pub(super) facts: &'a ConnFacts,
     /// What the connection speaks by now: what was told of it is not yet applied.
     pub(super) protocol: Protocol,
 }
 
-impl Lexicon for Words<'_> {
+impl Lexicon for ConnLexicon<'_> {
     fn claim(&mut self, slot: Slot, name: &str, value: &str) -> Claim {
         let policy = self.parts.map.policy(&self.parts.ctx, self.facts.service);
         policy.claim(&self.parts.ctx.tenants, self.parts.ctx.settings.salt, slot, name, value)

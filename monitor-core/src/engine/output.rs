@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::downstream::DownstreamView;
 use crate::decode::Appetite;
-use crate::detect::{FindingEvent, Told};
+use crate::detect::{FindingEvent, FindingSink};
 use crate::model::mcp::ManifestHash;
 use crate::model::{Answer, Finding, Nanos, Operation, Protocol, ServiceRole, SocketCookie, Verdict};
 
@@ -37,7 +37,7 @@ pub trait Output {
 /// Findings on their way to an [`Output`].
 pub(super) struct ToOutput<'o>(pub(super) &'o mut dyn Output);
 
-impl Told for ToOutput<'_> {
+impl FindingSink for ToOutput<'_> {
     fn finding(&mut self, finding: &Finding, event: FindingEvent) {
         self.0.finding(finding, event);
     }

@@ -4,7 +4,7 @@
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::ledger::Owner;
+use crate::ledger::CredentialOwner;
 use crate::model::claim::Salt;
 use crate::model::{EvidenceClass, Fingerprint, OpaqueId, TenantId};
 
@@ -67,40 +67,40 @@ impl Owners {
 
     /// Whose `id` is, as far as it matters to `tenant`: what only its own processes present is its own, whoever else a
     /// proxy or gateway sends it for.
-    pub(super) fn owner_for(&self, id: OpaqueId, tenant: TenantId) -> Owner {
+    pub(super) fn owner_for(&self, id: OpaqueId, tenant: TenantId) -> CredentialOwner {
         let presented = || {
             let uses = self.ids.get(&id).map_or(&[][..], |uses| uses);
             uses.iter().all(|u| u.own == (u.tenant == tenant)) && !uses.is_empty()
         };
         match self.owner(id) {
-            Owner::Shared if presented() => Owner::One(tenant),
+            CredentialOwner::Shared if presented() => CredentialOwner::One(tenant),
             owner => owner,
         }
     }
 
     /// Whose `id` is.
-    pub(super) fn owner(&self, id: OpaqueId) -> Owner {
-        let Some(uses) = self.ids.get(&id) else { return Owner::Unknown };
+    pub(super) fn owner(&self, id: OpaqueId) -> CredentialOwner {
+        let Some(uses) = self.ids.get(&id) else { return CredentialOwner::Unknown };
         let mut certain = uses.iter().filter(|u| u.certain > 0).map(|u| u.tenant);
         let first = match (certain.next(), certain.next()) {
-            (Some(_), Some(_)) => return Owner::Shared,
+            (Some(_), Some(_)) => return CredentialOwner::Shared,
             (first, _) => first,
         };
         let total: u32 = uses.iter().map(|u| u.inferred).fold(0, u32::saturating_add);
         let best = first.or_else(|| uses.iter().max_by_key(|u| u.inferred).map(|u| u.tenant));
-        let Some(best) = best else { return Owner::Unknown };
+        let Some(best) = best else { return CredentialOwner::Unknown };
         let others: u32 = uses.iter().filter(|u| u.tenant != best).map(|u| u.inferred).fold(0, u32::saturating_add);
         if others >= SECOND && others.saturating_mul(SHARE) >= total {
-            return Owner::Shared;
+            return CredentialOwner::Shared;
         }
-        if first.is_some() || total >= MANY { Owner::One(best) } else { Owner::Unknown }
+        if first.is_some() || total >= MANY { CredentialOwner::One(best) } else { CredentialOwner::Unknown }
     }
 
     /// The one tenant `id` goes with.
     pub(super) fn one(&self, id: OpaqueId) -> Option<TenantId> {
         match self.owner(id) {
-            Owner::One(tenant) => Some(tenant),
-            Owner::Unknown | Owner::Shared => None,
+            CredentialOwner::One(tenant) => Some(tenant),
+            CredentialOwner::Unknown | CredentialOwner::Shared => None,
         }
     }
 
@@ -141,7 +141,7 @@ mod tests {
     const B: TenantId = TenantId(1);
     const ID: OpaqueId = OpaqueId(7);
 
-    fn after(uses: &[(TenantId, EvidenceClass, u32)]) -> Owner {
+    fn after(uses: &[(TenantId, EvidenceClass, u32)]) -> CredentialOwner {
         let mut owners = Owners::default();
         for (tenant, class, n) in uses {
             for _ in 0..*n {
@@ -154,14 +154,18 @@ mod tests {
     #[test]
     fn certain_uses_decide_and_inference_needs_many() {
         use EvidenceClass::{Endpoint, Inferred};
-        assert_eq!(after(&[]), Owner::Unknown);
-        assert_eq!(after(&[(A, Endpoint, 1)]), Owner::One(A));
-        assert_eq!(after(&[(A, Endpoint, 1), (B, Endpoint, 1)]), Owner::Shared);
-        assert_eq!(after(&[(A, Inferred, 3)]), Owner::Unknown);
-        assert_eq!(after(&[(A, Inferred, 8)]), Owner::One(A));
-        assert_eq!(after(&[(A, Inferred, 60), (B, Inferred, 4)]), Owner::One(A), "inference errs now and then");
-        assert_eq!(after(&[(A, Inferred, 6), (B, Inferred, 4)]), Owner::Shared);
-        assert_eq!(after(&[(A, Endpoint, 2), (B, Inferred, 2)]), Owner::One(A));
+        assert_eq!(after(&[]), CredentialOwner::Unknown);
+        assert_eq!(after(&[(A, Endpoint, 1)]), CredentialOwner::One(A));
+        assert_eq!(after(&[(A, Endpoint, 1), (B, Endpoint, 1)]), CredentialOwner::Shared);
+        assert_eq!(after(&[(A, Inferred, 3)]), CredentialOwner::Unknown);
+        assert_eq!(after(&[(A, Inferred, 8)]), CredentialOwner::One(A));
+        assert_eq!(
+            after(&[(A, Inferred, 60), (B, Inferred, 4)]),
+            CredentialOwner::One(A),
+            "inference errs now and then"
+        );
+        assert_eq!(after(&[(A, Inferred, 6), (B, Inferred, 4)]), CredentialOwner::Shared);
+        assert_eq!(after(&[(A, Endpoint, 2), (B, Inferred, 2)]), CredentialOwner::One(A));
     }
 
     #[test]
@@ -169,10 +173,16 @@ mod tests {
         let mut owners = Owners::default();
         owners.learn(ID, A, EvidenceClass::Wire);
         owners.learn(ID, B, EvidenceClass::Wire);
-        assert_eq!(owners.owner_for(ID, A), Owner::Shared);
+        assert_eq!(owners.owner_for(ID, A), CredentialOwner::Shared);
         owners.presented(ID, A);
-        assert_eq!((owners.owner_for(ID, A), owners.owner_for(ID, B)), (Owner::One(A), Owner::Shared));
+        assert_eq!(
+            (owners.owner_for(ID, A), owners.owner_for(ID, B)),
+            (CredentialOwner::One(A), CredentialOwner::Shared)
+        );
         owners.presented(ID, B);
-        assert_eq!((owners.owner_for(ID, A), owners.owner_for(ID, B)), (Owner::Shared, Owner::Shared));
+        assert_eq!(
+            (owners.owner_for(ID, A), owners.owner_for(ID, B)),
+            (CredentialOwner::Shared, CredentialOwner::Shared)
+        );
     }
 }

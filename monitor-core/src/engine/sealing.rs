@@ -28,8 +28,8 @@ impl Encryption {
     }
 }
 
-pub(super) fn party(cgroup: CgroupId, directory: &Directory) -> join::Party {
-    directory.of_cgroup(cgroup).map_or(join::Party::Cgroup(cgroup), join::Party::Workload)
+pub(super) fn party(cgroup: CgroupId, directory: &Directory) -> join::Speaker {
+    directory.of_cgroup(cgroup).map_or(join::Speaker::Cgroup(cgroup), join::Speaker::Workload)
 }
 
 /// Secrets of handshakes, and who waits for them.

@@ -6,7 +6,7 @@
 use super::on_conn::OnConn;
 use super::timers::{Due, LOOK_THROUGH};
 use super::units::Lent;
-use crate::attribute::through::{Borrow, Follows, Handed, Setting};
+use crate::attribute::through::{Borrow, Follows, HandOver, Setting};
 use crate::model::{Claim, Nanos, Strength, TenantId, UnitNo};
 
 /// Most stretches of one unit told apart that still have requests without an answer.
@@ -47,7 +47,7 @@ impl OnConn<'_> {
         };
         let Some(borrow) = &mut self.state.units.borrow else { return };
         let again = begins.is_some_and(|r| r == request && !borrow.is_passed_on(place, setting.protocol));
-        let handed = borrow.handed(&step, place, &setting).or_else(|| again.then_some(Handed::Begun));
+        let handed = borrow.handed(&step, place, &setting).or_else(|| again.then_some(HandOver::Begun));
         let Some(why) = handed.filter(|_| !self.state.units.current.forwarded) else {
             borrow.goes_on(&step, request, place, setting.held);
             return;
@@ -55,7 +55,7 @@ impl OnConn<'_> {
         step.goes_on_after(borrow, Follows { why, conn: self.state.facts.id }, place);
         let mut before = std::mem::replace(borrow, step);
         // The latest requests of the one before, which carry nothing, may be either's.
-        if matches!(why, Handed::Traced | Handed::Valued)
+        if matches!(why, HandOver::Traced | HandOver::Valued)
             && let Some((first, begun, tail)) = before.takes_off_tail()
         {
             let left = self.state.units.current.no;

@@ -16,7 +16,7 @@ pub struct Question<'a> {
     /// Whom an opaque value has consistently gone with on this service, if anybody.
     pub alias: &'a dyn Fn(OpaqueId) -> Option<TenantId>,
     /// Whose a credential is.
-    pub credential: &'a dyn Fn(OpaqueId) -> Owner,
+    pub credential: &'a dyn Fn(OpaqueId) -> CredentialOwner,
     /// Whether a binding decides what the operation touches. One that does not says nothing against it.
     pub governs: &'a dyn Fn(&Bound) -> bool,
     /// Whose a value is that was chosen ([`Claim::Chosen`]).
@@ -34,7 +34,7 @@ pub struct Question<'a> {
 
 /// Whose a credential is, as far as its use has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum CredentialOwner {
     /// It was not seen before.
     Unknown,
     /// It has gone with this tenant alone.
@@ -65,9 +65,9 @@ pub fn judge(q: &Question<'_>) -> Ruling {
     let names = |b: &Bound| match b.claim {
         Claim::Tenant(t) => Some(t),
         Claim::Opaque(id) if b.slot == Slot::Credential => match (q.credential)(id) {
-            Owner::Unknown => Some(q.tenant),
-            Owner::One(owner) => Some(owner).filter(|owner| *owner == q.tenant),
-            Owner::Shared => None,
+            CredentialOwner::Unknown => Some(q.tenant),
+            CredentialOwner::One(owner) => Some(owner).filter(|owner| *owner == q.tenant),
+            CredentialOwner::Shared => None,
         },
         // This very unit chose the value for its tenant: it speaks for itself, whatever it meant elsewhere …
         Claim::Opaque(_) if b.unit == q.unit => Some(q.tenant),

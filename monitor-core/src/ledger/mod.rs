@@ -7,7 +7,7 @@
 mod judge;
 mod slots;
 
-pub use judge::{Owner, Question, Standing, judge};
+pub use judge::{CredentialOwner, Question, Standing, judge};
 
 use smallvec::SmallVec;
 

@@ -24,7 +24,7 @@ fn verdict_for_b(ledger: &mut Ledger, unit: u32) -> Verdict {
         tenant: B,
         author: &|u| (u == UnitNo(1)).then_some(A),
         alias: &|_| None,
-        credential: &|_| Owner::Unknown,
+        credential: &|_| CredentialOwner::Unknown,
         governs: &|b| b.slot != Slot::Database,
         standing: &|b| match b.claim {
             Claim::Chosen(OpaqueId(n)) if n < 2 => Standing::Of(TenantId(n as u32)),

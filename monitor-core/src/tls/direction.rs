@@ -26,7 +26,7 @@ pub(super) enum Epoch {
 
 /// One direction.
 #[derive(Debug)]
-pub(super) struct Direction {
+pub(super) struct OneWay {
     pub(super) framer: Framer,
     pub(super) messages: Messages,
     pub(super) epoch: Epoch,
@@ -43,7 +43,7 @@ pub(super) struct Direction {
     pub(super) hunt: Option<Hunt>,
 }
 
-impl Direction {
+impl OneWay {
     pub(super) fn new() -> Self {
         Self {
             framer: Framer::default(),

@@ -21,7 +21,7 @@ use crate::model::{CgroupId, ConnId, HandshakeSecret, Nanos, Salt, Secret, Secre
 pub const PATIENCE: Nanos = Nanos::secs(5);
 /// Most secrets kept.
 const MAX_SECRETS: usize = 8_192;
-/// Most secrets, and most connections in a handshake, of one party that are tried on each other.
+/// Most secrets, and most connections in a handshake, of one speaker that are tried on each other.
 const MAX_TRIED: usize = 64;
 /// Most secrets that are remembered as having been of use: both ends of a connection may tell them.
 const MAX_CLAIMED: usize = 4_096;
@@ -34,15 +34,15 @@ const MAX_ALIKE: usize = 4;
 
 /// Who speaks TLS: a workload, or a cgroup of which nobody knows whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Party {
+pub enum Speaker {
     /// A workload.
     Workload(WorkloadId),
     /// A cgroup.
     Cgroup(CgroupId),
 }
 
-/// The two parties of a connection, as far as they are known.
-pub type Parties = SmallVec<[Party; 2]>;
+/// The two speakers of a connection, as far as they are known.
+pub type Speakers = SmallVec<[Speaker; 2]>;
 /// Connections that a secret is tried on.
 pub type Candidates = SmallVec<[ConnId; 2]>;
 
@@ -54,7 +54,7 @@ pub struct Handshake {
     /// The random bytes that a secret names may be others.
     pub hides_random: bool,
     /// Who speaks.
-    pub parties: Parties,
+    pub speakers: Speakers,
 }
 
 #[derive(Debug)]
@@ -62,7 +62,7 @@ struct Kept {
     label: SecretLabel,
     secret: Secret,
     client_random: Option<[u8; 32]>,
-    party: Option<Party>,
+    speaker: Option<Speaker>,
 }
 
 /// How the two were joined, counted.
@@ -87,12 +87,12 @@ pub struct Join {
     order: VecDeque<(Nanos, u64)>,
     next: u64,
     by_random: FxHashMap<[u8; 32], SmallVec<[u64; 5]>>,
-    by_party: FxHashMap<Party, VecDeque<u64>>,
+    by_party: FxHashMap<Speaker, VecDeque<u64>>,
     claimed: FxHashMap<u64, ()>,
     claimed_order: VecDeque<u64>,
     conns: FxHashMap<ConnId, Handshake>,
     conns_by_random: FxHashMap<[u8; 32], SmallVec<[ConnId; 1]>>,
-    conns_by_party: FxHashMap<Party, VecDeque<ConnId>>,
+    conns_by_party: FxHashMap<Speaker, VecDeque<ConnId>>,
     /// Connections on which something waits, and until when.
     waiting: VecDeque<(Nanos, ConnId)>,
     counts: Counts,
@@ -123,7 +123,7 @@ impl Join {
     }
 
     /// Keeps a secret, and gives the connections on which it is to be tried.
-    pub fn tell(&mut self, told: &HandshakeSecret, party: Option<Party>) -> Candidates {
+    pub fn tell(&mut self, told: &HandshakeSecret, speaker: Option<Speaker>) -> Candidates {
         self.counts.told += 1;
         let mut candidates = Candidates::new();
         let print = self.print(told.label, &told.secret);
@@ -138,12 +138,12 @@ impl Join {
             return candidates;
         }
         let unknown = candidates.is_empty();
-        if unknown && let Some(conns) = party.and_then(|p| self.conns_by_party.get(&p)) {
+        if unknown && let Some(conns) = speaker.and_then(|p| self.conns_by_party.get(&p)) {
             let named = told.client_random.is_some();
             let may_be = |id: &&ConnId| !named || self.conns.get(id).is_some_and(|h| h.hides_random);
             candidates.extend(walk(conns.iter().rev()).take(MAX_TRIED).filter(may_be).copied());
         }
-        self.keep(told, party.filter(|_| unknown));
+        self.keep(told, speaker.filter(|_| unknown));
         candidates
     }
 
@@ -156,7 +156,7 @@ impl Join {
         }
         self.next += 1;
         of_random.push(self.next);
-        let kept = Kept { label: told.label, secret: told.secret.clone(), client_random: Some(random), party: None };
+        let kept = Kept { label: told.label, secret: told.secret.clone(), client_random: Some(random), speaker: None };
         self.secrets.insert(self.next, kept);
         true
     }
@@ -173,7 +173,7 @@ impl Join {
         self.by_random.get(random).is_some_and(|all| all.iter().any(same))
     }
 
-    fn keep(&mut self, told: &HandshakeSecret, party: Option<Party>) {
+    fn keep(&mut self, told: &HandshakeSecret, speaker: Option<Speaker>) {
         if self.order.len() >= MAX_SECRETS {
             self.counts.dropped += 1;
             self.drop_oldest();
@@ -188,17 +188,17 @@ impl Join {
             }
             of_random.push(n);
         }
-        if let Some(party) = party {
-            let of_party = self.by_party.entry(party).or_default();
+        if let Some(speaker) = speaker {
+            let of_party = self.by_party.entry(speaker).or_default();
             if of_party.len() >= MAX_TRIED {
                 of_party.pop_front();
             }
             of_party.push_back(n);
         }
-        if told.client_random.is_none() && party.is_none() {
+        if told.client_random.is_none() && speaker.is_none() {
             return;
         }
-        let kept = Kept { label: told.label, secret: told.secret.clone(), client_random: told.client_random, party };
+        let kept = Kept { label: told.label, secret: told.secret.clone(), client_random: told.client_random, speaker };
         self.secrets.insert(n, kept);
         self.order.push_back((told.at, n));
     }
@@ -222,16 +222,16 @@ impl Join {
                 self.by_random.remove(&random);
             }
         }
-        if let Some(party) = kept.party {
-            self.forget_of(party, n);
+        if let Some(speaker) = kept.speaker {
+            self.forget_of(speaker, n);
         }
     }
 
-    fn forget_of(&mut self, party: Party, n: u64) {
-        if let Some(of_party) = self.by_party.get_mut(&party) {
+    fn forget_of(&mut self, speaker: Speaker, n: u64) {
+        if let Some(of_party) = self.by_party.get_mut(&speaker) {
             of_party.retain(|m| *m != n);
             if of_party.is_empty() {
-                self.by_party.remove(&party);
+                self.by_party.remove(&speaker);
             }
         }
     }
@@ -246,8 +246,8 @@ impl Join {
                 k.label == label && k.client_random.is_none_or(|r| handshake.hides_random && r != handshake.random)
             })
         };
-        for party in &handshake.parties {
-            found.extend(walk(self.by_party.get(party).into_iter().flatten()).filter(may_be).copied());
+        for speaker in &handshake.speakers {
+            found.extend(walk(self.by_party.get(speaker).into_iter().flatten()).filter(may_be).copied());
         }
         found
     }
@@ -274,12 +274,12 @@ impl Join {
     /// The same of one that [`Self::find`] gave.
     pub fn claim(&mut self, n: u64) {
         let Some(kept) = self.secrets.get(&n) else { return };
-        let (label, secret, party) = (kept.label, kept.secret.clone(), kept.party);
+        let (label, secret, speaker) = (kept.label, kept.secret.clone(), kept.speaker);
         self.opened(label, &secret);
         if kept_is_unnamed(self.secrets.get(&n)) {
             self.forget(n);
-        } else if let Some(party) = party {
-            self.forget_of(party, n);
+        } else if let Some(speaker) = speaker {
+            self.forget_of(speaker, n);
         }
     }
 
@@ -289,8 +289,8 @@ impl Join {
         if alike.len() < MAX_ALIKE && !alike.contains(&id) {
             alike.push(id);
         }
-        for party in &handshake.parties {
-            let of_party = self.conns_by_party.entry(*party).or_default();
+        for speaker in &handshake.speakers {
+            let of_party = self.conns_by_party.entry(*speaker).or_default();
             if of_party.len() >= MAX_TRIED {
                 of_party.pop_front();
             }
@@ -315,11 +315,11 @@ impl Join {
                 self.conns_by_random.remove(&handshake.random);
             }
         }
-        for party in &handshake.parties {
-            if let Some(of_party) = self.conns_by_party.get_mut(party) {
+        for speaker in &handshake.speakers {
+            if let Some(of_party) = self.conns_by_party.get_mut(speaker) {
                 of_party.retain(|c| *c != id);
                 if of_party.is_empty() {
-                    self.conns_by_party.remove(party);
+                    self.conns_by_party.remove(speaker);
                 }
             }
         }
@@ -351,7 +351,7 @@ fn kept_is_unnamed(kept: Option<&Kept>) -> bool {
 mod tests {
     use super::*;
 
-    const P: Party = Party::Cgroup(CgroupId(7));
+    const P: Speaker = Speaker::Cgroup(CgroupId(7));
 
     fn told(at: u64, random: Option<u8>, byte: u8) -> HandshakeSecret {
         HandshakeSecret {
@@ -365,7 +365,7 @@ mod tests {
     }
 
     fn handshake(random: u8, hides_random: bool) -> Handshake {
-        Handshake { random: [random; 32], hides_random, parties: Parties::from_elem(P, 1) }
+        Handshake { random: [random; 32], hides_random, speakers: Speakers::from_elem(P, 1) }
     }
 
     #[test]
@@ -382,7 +382,7 @@ mod tests {
         // Without, it may be anybody's in that cgroup.
         assert_eq!(join.tell(&told(1, None, 5), Some(P)).len(), 3);
         assert!(join.tell(&told(1, None, 6), None).is_empty());
-        assert!(join.tell(&told(1, None, 6), Some(Party::Workload(WorkloadId(7)))).is_empty());
+        assert!(join.tell(&told(1, None, 6), Some(Speaker::Workload(WorkloadId(7)))).is_empty());
     }
 
     #[test]

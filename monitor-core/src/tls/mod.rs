@@ -28,12 +28,12 @@ mod record;
 
 use std::collections::VecDeque;
 
-use direction::{Direction, Epoch};
+use direction::{Epoch, OneWay};
 use hello::ClientHello;
 pub use hello::Version;
 use hunt::Hunt;
 use keys::Suite;
-use record::{Content, Header, Next};
+use record::{ContentType, Header, Next};
 
 use crate::model::tls::Unread;
 use crate::model::{Nanos, Side};
@@ -97,7 +97,7 @@ pub struct Tls {
     alpn: Option<Box<str>>,
     resumed: bool,
     /// The client's, the server's.
-    directions: [Direction; 2],
+    directions: [OneWay; 2],
     /// In the order of the wire, whoever sent it.
     waiting: VecDeque<Waiting>,
     n_waiting: usize,
@@ -118,7 +118,7 @@ impl Tls {
             suite: None,
             alpn: None,
             resumed: false,
-            directions: [Direction::new(), Direction::new()],
+            directions: [OneWay::new(), OneWay::new()],
             waiting: VecDeque::new(),
             n_waiting: 0,
             tried: [0; 5],
@@ -174,7 +174,7 @@ impl Tls {
 
     /// Whether something that the client has sent waits: it may be requests.
     pub fn hides_requests(&self) -> bool {
-        self.waiting.iter().any(|w| w.role == 0 && w.header.content == Content::Data)
+        self.waiting.iter().any(|w| w.role == 0 && w.header.content == ContentType::Data)
     }
 
     /// Whether the keys of both directions are known, so that no more secrets are of use.
@@ -187,7 +187,7 @@ impl Tls {
         size_of::<Self>()
             + self.n_waiting
             + self.waiting.capacity() * size_of::<Waiting>()
-            + self.directions.iter().map(Direction::memory).sum::<usize>()
+            + self.directions.iter().map(OneWay::memory).sum::<usize>()
     }
 
     /// Reads no further.
@@ -195,7 +195,7 @@ impl Tls {
         self.unread.get_or_insert(why);
         self.waiting = VecDeque::new();
         self.n_waiting = 0;
-        self.directions = [Direction::new(), Direction::new()];
+        self.directions = [OneWay::new(), OneWay::new()];
     }
 
     fn role(&self, from: Side) -> usize {
@@ -206,7 +206,7 @@ impl Tls {
         if role == 0 { self.client } else { self.client.other() }
     }
 
-    fn direction(&mut self, role: usize) -> &mut Direction {
+    fn direction(&mut self, role: usize) -> &mut OneWay {
         let [client, server] = &mut self.directions;
         if role == 0 { client } else { server }
     }

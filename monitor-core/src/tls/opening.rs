@@ -5,7 +5,7 @@ use super::direction::Epoch;
 use super::hello::{ClientHello, ServerHello, Version, encrypted_alpn};
 use super::keys::Suite;
 use super::messages::{Kind, Messages};
-use super::record::{Content, Header};
+use super::record::{ContentType, Header};
 use super::{MAX_WAITING, Plain, Spent, Tls, Waiting, What};
 use crate::model::Nanos;
 use crate::model::tls::Unread;
@@ -34,7 +34,7 @@ impl Tls {
             Some(Protection::Void) => self.spend(Spent::Around, header.total() as u64, out),
             Some(Protection::None) => {
                 self.spend(Spent::Around, header.total() as u64, out);
-                if header.content == Content::Handshake {
+                if header.content == ContentType::Handshake {
                     self.clear(role, body);
                 }
             }
@@ -48,29 +48,29 @@ impl Tls {
     }
 
     /// `None`: no such record may come now.
-    fn protection(&mut self, role: usize, content: Content) -> Option<Protection> {
+    fn protection(&mut self, role: usize, content: ContentType) -> Option<Protection> {
         let version = self.version();
         let direction = self.direction(role);
         match (version, direction.epoch, content) {
-            (Some(Version::Tls12), Epoch::Clear, Content::ChangeCipherSpec) => {
+            (Some(Version::Tls12), Epoch::Clear, ContentType::ChangeCipherSpec) => {
                 // The keys may be known already, from what the other end has sealed.
                 (direction.epoch, direction.messages) = (Epoch::Data, Messages::default());
                 Some(Protection::Void)
             }
-            (Some(Version::Tls12), Epoch::Clear, Content::Data) => None,
+            (Some(Version::Tls12), Epoch::Clear, ContentType::Data) => None,
             (Some(Version::Tls12), Epoch::Clear, _) => Some(Protection::None),
             (Some(Version::Tls12), ..) => Some(Protection::Sealed),
-            (_, _, Content::ChangeCipherSpec) => Some(Protection::Void),
+            (_, _, ContentType::ChangeCipherSpec) => Some(Protection::Void),
             // Before the server has answered, only a client may: with early data.
-            (None, _, Content::Data) if role == 1 => None,
-            (_, epoch, Content::Data) => {
+            (None, _, ContentType::Data) if role == 1 => None,
+            (_, epoch, ContentType::Data) => {
                 if epoch == Epoch::Clear {
                     direction.turn(Epoch::Handshake, None, None);
                 }
                 Some(Protection::Sealed)
             }
-            (_, _, Content::Handshake) if direction.key.is_some() || direction.epoch == Epoch::Data => None,
-            (_, _, Content::Handshake | Content::Alert) => Some(Protection::None),
+            (_, _, ContentType::Handshake) if direction.key.is_some() || direction.epoch == Epoch::Data => None,
+            (_, _, ContentType::Handshake | ContentType::Alert) => Some(Protection::None),
         }
     }
 
@@ -153,7 +153,7 @@ impl Tls {
         if let What::Damaged(missing) = what {
             let n = direction.key.as_ref().and_then(|key| key.plain_len(&header));
             direction.count_off();
-            let data = direction.epoch == Epoch::Data && header.content == Content::Data;
+            let data = direction.epoch == Epoch::Data && header.content == ContentType::Data;
             self.spend(Spent::Lost, header.total().saturating_sub(missing) as u64, out);
             if data {
                 out.missing(side, at, n);
@@ -196,26 +196,26 @@ impl Tls {
             // The last byte that is not zero says what it is (RFC 8446 §5.4).
             Some(Version::Tls13) => {
                 plain.iter().rposition(|b| *b != 0).and_then(|at| plain.split_at_checked(at)).and_then(
-                    |(text, tail)| tail.first().and_then(|kind| Content::of(*kind)).map(|content| (content, text)),
+                    |(text, tail)| tail.first().and_then(|kind| ContentType::of(*kind)).map(|content| (content, text)),
                 )
             }
             _ => Some((header.content, plain)),
         };
         match inner {
-            Some((Content::Data, text)) if self.direction(role).epoch == Epoch::Data => {
+            Some((ContentType::Data, text)) if self.direction(role).epoch == Epoch::Data => {
                 self.unresolved = self.unresolved.saturating_sub(text.len() as u64);
                 self.spend(Spent::Around, total.saturating_sub(text.len()) as u64, out);
                 if !text.is_empty() {
                     out.bytes(self.side(role), at, text, ends);
                 }
             }
-            Some((Content::Handshake, text)) => {
+            Some((ContentType::Handshake, text)) => {
                 self.spend(Spent::Around, total as u64, out);
                 self.sealed_messages(role, text);
             }
-            Some((Content::Alert, _)) => self.spend(Spent::Around, total as u64, out),
-            Some((Content::ChangeCipherSpec, _)) => self.give_up(Unread::Unsupported),
-            Some((Content::Data, _)) | None => self.give_up(Unread::Malformed),
+            Some((ContentType::Alert, _)) => self.spend(Spent::Around, total as u64, out),
+            Some((ContentType::ChangeCipherSpec, _)) => self.give_up(Unread::Unsupported),
+            Some((ContentType::Data, _)) | None => self.give_up(Unread::Malformed),
         }
     }
 

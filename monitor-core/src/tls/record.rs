@@ -9,14 +9,14 @@ const KEPT: usize = 2 << 10;
 
 /// What a record carries, as its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum ContentType {
     ChangeCipherSpec,
     Alert,
     Handshake,
     Data,
 }
 
-impl Content {
+impl ContentType {
     pub(super) fn of(byte: u8) -> Option<Self> {
         match byte {
             20 => Some(Self::ChangeCipherSpec),
@@ -31,7 +31,7 @@ impl Content {
 /// A record's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    pub(super) content: Content,
+    pub(super) content: ContentType,
     /// As it stands on the wire: authenticated with the record.
     pub(super) bytes: [u8; HEADER],
 }
@@ -40,7 +40,7 @@ impl Header {
     /// Reads a header. `None`: this begins no record.
     pub(super) fn read(bytes: [u8; HEADER]) -> Option<Self> {
         let [content, major, ..] = bytes;
-        let header = Self { content: Content::of(content)?, bytes };
+        let header = Self { content: ContentType::of(content)?, bytes };
         (major == 3 && header.len() <= MAX_BODY).then_some(header)
     }
 

@@ -3,6 +3,7 @@
 mod coverage;
 mod imports;
 mod links;
+mod names;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ pub(crate) fn check() -> Result<Report> {
     text::check(&files, &text::Private::of_this_machine(), &mut report);
     coverage::check(&files, &mut report);
     links::check(&files, &mut report);
+    names::check(&files, &mut report);
     report.errors.sort();
     Ok(report)
 }

@@ -26,7 +26,7 @@ pub use borrow::{Borrow, OneThread};
 pub use place::{DESERTED, Place, Request, Whom};
 pub use quiet::Shape;
 pub use replies::{Shifted, Via};
-pub use stretch::{Follows, Handed, Setting};
+pub use stretch::{Follows, HandOver, Setting};
 
 use smallvec::SmallVec;
 
@@ -57,7 +57,7 @@ pub struct Through {
 }
 
 /// A basis that abstained, and why; or that spoke.
-pub type Told = (Basis, Option<&'static str>);
+pub type BasisTold = (Basis, Option<&'static str>);
 
 /// Whether everything is known that can become known: the requests in flight are over, and who sent them.
 pub fn is_ripe(borrow: &Borrow, place: &Place) -> bool {
@@ -72,7 +72,7 @@ pub fn resolve(
     place: &mut Place,
     policy: &BasisPolicy,
     now: Nanos,
-    told: &mut dyn FnMut(Told),
+    told: &mut dyn FnMut(BasisTold),
 ) -> Through {
     let whole = !borrow.too_early && place.is_whole(borrow.begun);
     // What only ends a transaction after somebody else's request teaches nothing: it may be either's.

@@ -16,7 +16,7 @@ use crate::model::{ConnId, Nanos, Protocol, RequestKey, ServiceId, TenantId};
 
 /// How it is known that a unit of work has changed hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handed {
+pub enum HandOver {
     /// A trace id leads to another request.
     Traced,
     /// Whoever may have begun it has been answered, or has gone.
@@ -33,7 +33,7 @@ pub enum Handed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Follows {
     /// How that is known.
-    pub why: Handed,
+    pub why: HandOver,
     /// The connection.
     pub conn: ConnId,
 }
@@ -51,7 +51,7 @@ pub struct Setting {
 
 impl Borrow {
     /// Whether `next`, a further request of the same unit of work, is somebody else's.
-    pub fn handed(&self, next: &Self, place: &Place, setting: &Setting) -> Option<Handed> {
+    pub fn handed(&self, next: &Self, place: &Place, setting: &Setting) -> Option<HandOver> {
         // What a pooler passes on comes from its clients, request by request: that is for their bytes to tell.
         if self.is_passed_on(place, setting.protocol) {
             return None;
@@ -63,10 +63,10 @@ impl Borrow {
             let before = if self.traced.is_empty() { self.candidates.as_slice() } else { self.traced.as_slice() };
             let unknown = self.traced.is_empty() && (self.crowded || self.too_early);
             let same = unknown || next.traced.iter().any(|key| before.contains(key));
-            return (!same).then_some(Handed::Traced);
+            return (!same).then_some(HandOver::Traced);
         }
         if self.is_over(next, place) {
-            return Some(Handed::Over);
+            return Some(HandOver::Over);
         }
         self.differs_in_values(next, place, setting).or_else(|| self.differs_in_thread(next, place))
     }
@@ -99,13 +99,13 @@ impl Borrow {
         self.candidates.iter().all(|key| gone(place, *key)) && others(&self.candidates)
     }
 
-    fn differs_in_values(&self, next: &Self, place: &Place, setting: &Setting) -> Option<Handed> {
+    fn differs_in_values(&self, next: &Self, place: &Place, setting: &Setting) -> Option<HandOver> {
         let whom = |keys: &[RequestKey]| keys.first().and_then(|key| place.request(*key)?.whom.tenant());
         let (before, after) = (whom(&self.valued), whom(&next.valued));
         let agreed = setting.bound.is_none() || setting.bound == before;
         if !self.valued.is_empty() && agreed && self.valued.iter().all(|key| gone(place, *key)) {
             let others = next.candidates.iter().any(|key| !self.valued.contains(key));
-            return others.then_some(Handed::Over);
+            return others.then_some(HandOver::Over);
         }
         // The same tenant's: whichever of its requests it is, it is for that tenant.
         let bound = setting.bound.or(before);
@@ -117,13 +117,13 @@ impl Borrow {
             [] => self.candidates.as_slice(),
             valued => valued,
         };
-        (!next.valued.iter().any(|key| known.contains(key))).then_some(Handed::Valued)
+        (!next.valued.iter().any(|key| known.contains(key))).then_some(HandOver::Valued)
     }
 
-    fn differs_in_thread(&self, next: &Self, place: &Place) -> Option<Handed> {
+    fn differs_in_thread(&self, next: &Self, place: &Place) -> Option<HandOver> {
         let (OneThread::Only(before), OneThread::Only(after)) = (self.thread, next.thread) else { return None };
         let other = before != after && place.affinity.holds() && place.affinity.serves(after, next.begun);
-        other.then_some(Handed::Thread)
+        other.then_some(HandOver::Thread)
     }
 
     /// `next`, number `request`, goes on with it.
@@ -162,14 +162,14 @@ impl Borrow {
         self.follows = Some(follows);
         // The borrower before it may be there still, or was seen to go on after its answer: then a value, a thread and
         // who is in flight all may mislead.
-        let there = why == Handed::Valued && before.valued.iter().chain(&before.candidates).any(|k| !gone(place, *k));
-        self.torn |= self.traced.is_empty() && (there || (why == Handed::Over && before.went_on));
+        let there = why == HandOver::Valued && before.valued.iter().chain(&before.candidates).any(|k| !gone(place, *k));
+        self.torn |= self.traced.is_empty() && (there || (why == HandOver::Over && before.went_on));
     }
 
     /// Whether it may be for `key` by elimination: where it goes on in somebody else's unit, only if that request has
     /// caused no other work. Else the other may have gone on after its answer, beside work that was `key`'s own.
     pub(super) fn may_be_all_of(&self, key: RequestKey, place: &Place) -> bool {
-        let Some(follows) = self.follows.filter(|f| f.why != Handed::Begun) else { return true };
+        let Some(follows) = self.follows.filter(|f| f.why != HandOver::Begun) else { return true };
         let Some(request) = place.request(key) else { return false };
         let services = self.shapes.iter().map(|shape| shape.0);
         request.ended.is_some_and(|ended| {

@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::contents::{Contents, Key, Written};
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, KeyWork, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
+use crate::detect::{Detail, Hit, KeyWork, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Step, World, tables};
 use crate::model::keys::{KeyChange, KeyUse};
 use crate::model::{Attribution, Nanos, ServiceId, Severity, SocketCookie, Sym, Unseen, Where};
 
@@ -52,26 +52,26 @@ impl Default for CacheKeyUnscoped {
 }
 
 impl CacheKeyUnscoped {
-    fn worked(&mut self, w: &KeyWork<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let Some(service) = w.site.service else { return Outcome::Clear };
+    fn worked(&mut self, w: &KeyWork<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let Some(service) = w.site.service else { return RuleOutcome::Clear };
         let by = w.answer.attribution();
-        let mut found = Outcome::Clear;
+        let mut found = RuleOutcome::Clear;
         // A key that names its tenant is scoped; whether to the right one is the verdict's business.
         for u in w.uses.iter().filter(|u| w.whole && !u.scoped && !u.received.is_empty()) {
             let Some(reader) = by else {
-                found = Outcome::Insufficient("no tenant");
+                found = RuleOutcome::Insufficient("no tenant");
                 break;
             };
             let Some(writer) = self.contents.anothers(service, &reader, u) else { continue };
             let Some(author) = writer.by else { continue };
             if world.missed.may_hide(&written_since(service, writer.at)) {
-                found = Outcome::Insufficient("a later write may have been missed");
+                found = RuleOutcome::Insufficient("a later write may have been missed");
                 continue;
             }
             let hit = hit(w, &writer, author, reader);
             self.handed.insert(handed(&hit), (service, u.key));
             hits.push(hit);
-            found = Outcome::Found;
+            found = RuleOutcome::Found;
             break;
         }
         let by = Written { by, at: w.at, verb: w.verb, target: w.target };
@@ -128,14 +128,14 @@ impl Rule for CacheKeyUnscoped {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.contents.keys, &mut self.contents.elements, &mut self.handed])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         match event {
             RuleEvent::Keys(work) => self.worked(work, world, hits),
-            _ => Outcome::Clear,
+            _ => RuleOutcome::Clear,
         }
     }
 
@@ -287,14 +287,14 @@ mod tests {
             whole: true,
             uses: &uses,
         };
-        assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), Outcome::Insufficient("no tenant"));
+        assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), RuleOutcome::Insufficient("no tenant"));
         work.answer = Answer::Tenant(Attribution::new(B, Basis::Bracketed));
         work.whole = false;
-        assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), Outcome::Clear);
+        assert_eq!(outcome_of(&mut p.rule, &RuleEvent::Keys(&work)), RuleOutcome::Clear);
         work.whole = true;
         let mut missed = Missed::default();
         missed.on(SITE.service, None, None, Nanos(4));
-        let late = Outcome::Insufficient("a later write may have been missed");
+        let late = RuleOutcome::Insufficient("a later write may have been missed");
         assert_eq!(outcome_missing(&mut p.rule, &RuleEvent::Keys(&work), &missed), late);
         let mut p = Play::default();
         p.change(A, holds(X));

@@ -7,7 +7,7 @@
 
 use smallvec::smallvec;
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, Step, World};
 use crate::model::{Severity, Slot, Sym, Verdict};
 
 /// What is fixed about it.
@@ -31,15 +31,17 @@ impl Rule for ConnAuthReuse {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Use(u) = event else { return Outcome::Clear };
-        let Some(bound) = u.ruling.binding.filter(|b| b.slot == Slot::ConnectionAuth) else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Use(u) = event else { return RuleOutcome::Clear };
+        let Some(bound) = u.ruling.binding.filter(|b| b.slot == Slot::ConnectionAuth) else {
+            return RuleOutcome::Clear;
+        };
         match u.ruling.verdict {
             Verdict::StaleBound => {}
-            Verdict::Indeterminate => return Outcome::Insufficient("verdict is indeterminate"),
-            _ => return Outcome::Clear,
+            Verdict::Indeterminate => return RuleOutcome::Insufficient("verdict is indeterminate"),
+            _ => return RuleOutcome::Clear,
         }
-        let Some(attribution) = u.answer.attribution() else { return Outcome::Insufficient("no tenant") };
+        let Some(attribution) = u.answer.attribution() else { return RuleOutcome::Insufficient("no tenant") };
         hits.push(Hit {
             rule: INFO.id,
             severity: Severity::High,
@@ -52,7 +54,7 @@ impl Rule for ConnAuthReuse {
             bound: u.ruling.other,
             steps: smallvec![Step::of_binding(&bound, u.ruling.other), Step::of_use(u)],
         });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -91,6 +93,6 @@ mod tests {
     #[test]
     fn lossy_indeterminate_is_not_enough() {
         let u = on_authenticated(Verdict::Indeterminate, Slot::ConnectionAuth);
-        assert_eq!(outcome(&mut ConnAuthReuse, &u), Outcome::Insufficient("verdict is indeterminate"));
+        assert_eq!(outcome(&mut ConnAuthReuse, &u), RuleOutcome::Insufficient("verdict is indeterminate"));
     }
 }

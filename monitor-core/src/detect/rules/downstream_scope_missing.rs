@@ -8,7 +8,7 @@
 use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
-use crate::detect::{Cause, Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, Use, World, tables};
+use crate::detect::{Cause, Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Step, Use, World, tables};
 use crate::model::{ServiceId, Severity, Sym, Verdict};
 
 /// What is fixed about it.
@@ -72,35 +72,35 @@ impl Rule for DownstreamScopeMissing {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.tools])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Use(u) = event else { return Outcome::Clear };
-        let Some(cause) = &u.cause else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Use(u) = event else { return RuleOutcome::Clear };
+        let Some(cause) = &u.cause else { return RuleOutcome::Clear };
         if u.ruling.verdict == Verdict::None {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let scoped = match u.scoped() {
             Ok(scoped) => scoped,
-            Err(why) => return Outcome::Insufficient(why),
+            Err(why) => return RuleOutcome::Insufficient(why),
         };
         let Some(seen) = self.tools.entry((cause.service, cause.name), Downstream::default) else {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         };
         let before = *seen;
         if scoped {
             seen.scoped = seen.scoped.saturating_add(1);
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         seen.bare = seen.bare.saturating_add(1);
         // A tool that mostly shows no tenant works for none, for all that is known.
         if before.scoped < ENOUGH || before.scoped <= before.bare {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         hits.push(hit(u, cause, before));
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -168,11 +168,11 @@ mod tests {
         let mut rule = aware();
         assert_eq!(
             outcome(&mut rule, &caused(Verdict::Indeterminate)),
-            Outcome::Insufficient("verdict is indeterminate")
+            RuleOutcome::Insufficient("verdict is indeterminate")
         );
         assert_eq!(
             outcome(&mut rule, &caused(Verdict::SingleTenant)),
-            Outcome::Insufficient("connection of one tenant only")
+            RuleOutcome::Insufficient("connection of one tenant only")
         );
     }
 }

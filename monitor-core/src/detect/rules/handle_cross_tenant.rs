@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, World, tables};
 use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Unseen, Where};
 
 /// What is fixed about it.
@@ -78,31 +78,31 @@ impl Rule for HandleCrossTenant {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.handles])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let (e, Some(service)) = (u.exchange, u.site.service) else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let (e, Some(service)) = (u.exchange, u.site.service) else { return RuleOutcome::Clear };
         if e.handles_used.is_empty() && e.handles_given.is_empty() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let Some(by) = u.whom() else {
             // Given to somebody: no longer one tenant's alone, for all that is known.
             for handle in &e.handles_given {
                 self.handles.insert((service, *handle), Handle::Public);
             }
-            return Outcome::Insufficient("no tenant");
+            return RuleOutcome::Insufficient("no tenant");
         };
         if !u.is_answered() {
             // What its stream had handed out before it broke off was handed out.
             let this = Past::of(u, by);
             e.handles_given.iter().for_each(|h| self.given((service, *h), by, this));
-            return Outcome::Insufficient("answer not seen");
+            return RuleOutcome::Insufficient("answer not seen");
         }
         if !e.answered.is_done() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let this = Past::of(u, by);
         let mut whose = None;
@@ -113,10 +113,10 @@ impl Rule for HandleCrossTenant {
         for handle in e.handles_given.iter().filter(|h| !e.handles_used.contains(h)) {
             self.given((service, *handle), by, this);
         }
-        let Some(past) = whose else { return Outcome::Clear };
+        let Some(past) = whose else { return RuleOutcome::Clear };
         let severity = if u.returned_data() { Severity::Critical } else { Severity::High };
         hits.push(Hit { subject: e.name, ..u.crossing(&INFO, severity, by, &past, ("given", "accepted")) });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
@@ -151,7 +151,7 @@ mod tests {
         let mut rule = HandleCrossTenant::default();
         assert_eq!(
             judged(&mut rule, &Exchange { answered: Answered::Unknown, ..gives() }, by_label(A)),
-            Outcome::Insufficient("answer not seen")
+            RuleOutcome::Insufficient("answer not seen")
         );
         assert_eq!(see(&mut rule, &uses(), by_label(B))[0].bound, Some(A));
     }
@@ -197,10 +197,10 @@ mod tests {
     fn lossy_nobody_known_or_no_answer() {
         let mut rule = HandleCrossTenant::default();
         see(&mut rule, &gives(), by_label(A));
-        assert_eq!(judged(&mut rule, &uses(), Answer::Several), Outcome::Insufficient("no tenant"));
+        assert_eq!(judged(&mut rule, &uses(), Answer::Several), RuleOutcome::Insufficient("no tenant"));
         for answered in [Answered::Unknown, Answered::Accepted] {
             let unknown = Exchange { answered, ..uses() };
-            assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+            assert_eq!(judged(&mut rule, &unknown, by_label(B)), RuleOutcome::Insufficient("answer not seen"));
         }
         // Somebody unknown got it, too: it may have been B.
         judged(&mut rule, &gives(), Answer::Unknown);

@@ -22,7 +22,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
 use crate::detect::{
-    Detail, Fetched, Hit, Outcome, Rule, RuleEvent, RuleInfo, Served, Site, Step, Tables, World, tables,
+    Detail, Fetched, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Served, Site, Step, World, tables,
 };
 use crate::model::http::{Caching, HeaderName, Identities, Identity, Sharing, Varies};
 use crate::model::{
@@ -181,7 +181,7 @@ impl HttpCacheShared {
     }
 
     /// A proxy has answered: whose the credentials are that came with the request, and whether the answer may be another's.
-    fn served(&mut self, s: &Served<'_>) -> Outcome {
+    fn served(&mut self, s: &Served<'_>) -> RuleOutcome {
         let e = s.exchange;
         let by = s.answer.attribution();
         for i in &e.identities {
@@ -192,16 +192,16 @@ impl HttpCacheShared {
                 *holder = Holder::Others;
             }
         }
-        let Some(body) = e.body.filter(|_| is_told_apart(e)) else { return Outcome::Clear };
-        let Some(all) = self.fetched.get_mut(&(s.server, body)) else { return Outcome::Clear };
+        let Some(body) = e.body.filter(|_| is_told_apart(e)) else { return RuleOutcome::Clear };
+        let Some(all) = self.fetched.get_mut(&(s.server, body)) else { return RuleOutcome::Clear };
         let mut own = all.iter_mut().filter(|f| is_own(&f.identities, &e.identities)).peekable();
         if own.peek().is_some() {
             own.for_each(|f| f.given |= e.begun <= f.begun && f.ended <= e.ended);
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(by) = by else { return Outcome::Insufficient("no tenant") };
+        let Some(by) = by else { return RuleOutcome::Insufficient("no tenant") };
         if self.waiting.len() >= MAX_WAITING {
-            return Outcome::Insufficient("too many answers to look at");
+            return RuleOutcome::Insufficient("too many answers to look at");
         }
         self.waiting.push_back(Waiting {
             site: s.site,
@@ -215,7 +215,7 @@ impl HttpCacheShared {
             identities: e.identities.clone(),
             caching: e.caching.clone(),
         });
-        Outcome::Clear
+        RuleOutcome::Clear
     }
 
     /// For whom a proxy sent something upstream, by what it carries. What several present says nothing.
@@ -271,9 +271,9 @@ impl HttpCacheShared {
     }
 
     /// Looks at the answers that have waited long enough; `all`: at every one.
-    fn look_through(&mut self, now: Nanos, all: bool, hits: &mut Vec<Hit>) -> Outcome {
+    fn look_through(&mut self, now: Nanos, all: bool, hits: &mut Vec<Hit>) -> RuleOutcome {
         self.found.clear();
-        let mut outcome = Outcome::Clear;
+        let mut outcome = RuleOutcome::Clear;
         while let Some(w) = self.waiting.pop_front_if(|w| all || now.since(w.ended) >= WAIT) {
             match self.look_at(&w) {
                 Ok(Some((hit, fetched))) => {
@@ -281,10 +281,10 @@ impl HttpCacheShared {
                     hits.push(hit);
                 }
                 Ok(None) => {}
-                Err(why) => outcome = Outcome::Insufficient(why),
+                Err(why) => outcome = RuleOutcome::Insufficient(why),
             }
         }
-        if hits.is_empty() { outcome } else { Outcome::Found }
+        if hits.is_empty() { outcome } else { RuleOutcome::Found }
     }
 }
 
@@ -352,20 +352,20 @@ impl Rule for HttpCacheShared {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.fetched, &mut self.holders, &mut self.sent, &mut self.waiting, &mut self.found])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         match event {
             RuleEvent::Fetched(f) => {
                 self.fetched(f);
-                Outcome::Clear
+                RuleOutcome::Clear
             }
             RuleEvent::Served(s) => self.served(s),
             RuleEvent::Tick(now) => self.look_through(*now, false, hits),
             RuleEvent::End(now) => self.look_through(*now, true, hits),
-            _ => Outcome::Clear,
+            _ => RuleOutcome::Clear,
         }
     }
 
@@ -428,7 +428,7 @@ mod tests {
             assert!(run_event(&mut self.0, &RuleEvent::Fetched(&event)).is_empty());
         }
 
-        fn serves(&mut self, exchange: &Exchange, answer: Answer) -> Outcome {
+        fn serves(&mut self, exchange: &Exchange, answer: Answer) -> RuleOutcome {
             let event = Served { site: SITE, server: PROXY, exchange, answer };
             outcome_of(&mut self.0, &RuleEvent::Served(&event))
         }
@@ -571,7 +571,7 @@ mod tests {
         let (a, b) = (an_answer(1, &[token(1)]), an_answer(5, &[token(2)]));
         let mut p = Play::default();
         p.fresh(&a, by_label(A));
-        assert_eq!(p.serves(&b, Answer::Several), Outcome::Insufficient("no tenant"));
+        assert_eq!(p.serves(&b, Answer::Several), RuleOutcome::Insufficient("no tenant"));
         assert!(p.end().is_empty());
         // Whose credential it was fetched with is not known.
         let mut p = Play::default();
@@ -579,7 +579,7 @@ mod tests {
         p.serves(&b, by_label(B));
         assert_eq!(
             outcome_of(&mut p.0, &RuleEvent::Tick(Nanos::secs(100))),
-            Outcome::Insufficient("for whom it was fetched is not known")
+            RuleOutcome::Insufficient("for whom it was fetched is not known")
         );
         // Not seen whole.
         assert!(crossed(&Exchange { body: None, ..a.clone() }, &b).is_empty());

@@ -9,7 +9,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, SessionUse, Step, World};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, SessionUse, Step, World};
 use crate::model::{Nanos, Severity, Sym, Unseen, Where};
 
 /// What is fixed about it.
@@ -36,11 +36,13 @@ impl Rule for HttpSessionCrossTenant {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Session(SessionUse { site, at, verb, target, crossing }) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Session(SessionUse { site, at, verb, target, crossing }) = event else {
+            return RuleOutcome::Clear;
+        };
         let (used, owner) = (&crossing.used, &crossing.owner);
         if used.tenant == owner.tenant {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let step = |at, what, verb, target, a: &crate::model::Attribution| Step {
             at,
@@ -66,7 +68,7 @@ impl Rule for HttpSessionCrossTenant {
                 step(*at, "carried", *verb, *target, used),
             ],
         });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {

@@ -12,7 +12,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
 use crate::detect::{
-    Contradiction, Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables,
+    Contradiction, Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Site, Step, World, tables,
 };
 use crate::model::{EvidenceClass, Nanos, ServiceId, Severity, Sym, WorkloadId};
 
@@ -50,16 +50,16 @@ impl Rule for IdentityConflicting {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.known])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         let now = match event {
             RuleEvent::Contradicted(c) => {
                 // Another node's agent tells of another node's pods, which are known here by their address alone.
                 if world.directory.get(c.workload).is_none_or(|w| w.cgroup == Sym::EMPTY) {
-                    return Outcome::Insufficient("not on this node");
+                    return RuleOutcome::Insufficient("not on this node");
                 }
                 if self.known.get(&c.workload).is_none() {
                     self.known.insert(c.workload, (*c, None));
@@ -67,7 +67,7 @@ impl Rule for IdentityConflicting {
                 c.at
             }
             RuleEvent::Tick(now) | RuleEvent::End(now) => *now,
-            _ => return Outcome::Clear,
+            _ => return RuleOutcome::Clear,
         };
         let before = hits.len();
         self.known.retain(|workload, (contradiction, told)| {
@@ -79,7 +79,7 @@ impl Rule for IdentityConflicting {
             }
             true
         });
-        if hits.len() > before { Outcome::Found } else { Outcome::Clear }
+        if hits.len() > before { RuleOutcome::Found } else { RuleOutcome::Clear }
     }
 
     fn tell_again(&mut self) {
@@ -188,7 +188,7 @@ mod tests {
     fn lossy_who_is_known_by_an_address_alone_is_another_nodes() {
         let mut rule = IdentityConflicting::default();
         let event = RuleEvent::Contradicted(contradicted(REMOTE));
-        assert_eq!(outcome_of(&mut rule, &event), Outcome::Insufficient("not on this node"));
+        assert_eq!(outcome_of(&mut rule, &event), RuleOutcome::Insufficient("not on this node"));
         assert!(run(&mut rule, &event, &[shared_service()]).is_empty());
     }
 }

@@ -8,7 +8,7 @@
 
 use smallvec::smallvec;
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, Step, World};
 use crate::model::{Basis, Severity, Sym};
 
 /// What is fixed about it.
@@ -31,11 +31,11 @@ impl Rule for LocalSetIneffective {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Ineffective(i) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Ineffective(i) = event else { return RuleOutcome::Clear };
         // Without the server's word for it, a binding that covered nothing is harmless until something goes uncovered.
         if !i.warned && i.uncovered.is_none() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let attribution = i.answer.attribution();
         let tenant = attribution.map(|a| a.tenant);
@@ -63,7 +63,7 @@ impl Rule for LocalSetIneffective {
             bound: None,
             steps,
         });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {

@@ -7,7 +7,7 @@
 
 use smallvec::smallvec;
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, Step, World};
 use crate::model::{Claim, Severity};
 
 /// What is fixed about it.
@@ -32,20 +32,20 @@ impl Rule for McpArgTenantMismatch {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
         let e = u.exchange;
         if e.named.is_empty() || !u.is_data() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         if !u.is_answered() {
-            return Outcome::Insufficient("answer not seen");
+            return RuleOutcome::Insufficient("answer not seen");
         }
         if !e.answered.is_done() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
-        let mut doubt = Outcome::Clear;
+        let Some(by) = u.whom() else { return RuleOutcome::Insufficient("no tenant") };
+        let mut doubt = RuleOutcome::Clear;
         let before = hits.len();
         for (argument, claim) in &e.named {
             let named = match claim {
@@ -53,11 +53,11 @@ impl Rule for McpArgTenantMismatch {
                 Claim::Tenant(tenant) => *tenant,
                 Claim::Neutral | Claim::Chosen(_) | Claim::Cleared => continue,
                 Claim::Opaque(_) => {
-                    doubt = Outcome::Insufficient("argument names no known tenant");
+                    doubt = RuleOutcome::Insufficient("argument names no known tenant");
                     continue;
                 }
                 Claim::Unreadable => {
-                    doubt = Outcome::Insufficient("argument could not be read");
+                    doubt = RuleOutcome::Insufficient("argument could not be read");
                     continue;
                 }
             };
@@ -73,7 +73,7 @@ impl Rule for McpArgTenantMismatch {
             let corroborated = by.corroborated().then_some(by.bases);
             hits.push(Hit { subject: e.name, bound: Some(named), corroborated, ..hit });
         }
-        if hits.len() > before { Outcome::Found } else { doubt }
+        if hits.len() > before { RuleOutcome::Found } else { doubt }
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -117,7 +117,7 @@ mod tests {
     fn lossy_its_own_beside_somebody_unknown() {
         let named = smallvec![(Sym(4), Claim::Tenant(B)), (Sym(4), Claim::Unreadable)];
         let outcome = judged(&mut McpArgTenantMismatch, &Exchange { named, ..call(1, READ) }, by_label(B));
-        assert_eq!(outcome, Outcome::Insufficient("argument could not be read"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("argument could not be read"));
     }
 
     #[test]
@@ -136,15 +136,18 @@ mod tests {
         let mut rule = McpArgTenantMismatch;
         assert_eq!(
             judged(&mut rule, &naming(Claim::Opaque(OpaqueId(1))), by_label(B)),
-            Outcome::Insufficient("argument names no known tenant")
+            RuleOutcome::Insufficient("argument names no known tenant")
         );
-        assert_eq!(judged(&mut rule, &naming(Claim::Tenant(A)), Answer::Several), Outcome::Insufficient("no tenant"));
+        assert_eq!(
+            judged(&mut rule, &naming(Claim::Tenant(A)), Answer::Several),
+            RuleOutcome::Insufficient("no tenant")
+        );
         let inferred = Answer::Tenant(Attribution::new(B, Basis::OnlyTenant));
         let hits = see(&mut rule, &naming(Claim::Tenant(A)), inferred);
         assert_eq!(hits[0].class, EvidenceClass::Inferred);
         for answered in [Answered::Unknown, Answered::Accepted] {
             let unknown = Exchange { answered, ..naming(Claim::Tenant(A)) };
-            assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+            assert_eq!(judged(&mut rule, &unknown, by_label(B)), RuleOutcome::Insufficient("answer not seen"));
         }
     }
 }

@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
 use crate::detect::tools::{Outdated, Page, Reader, outdates, rests_on_lists};
-use crate::detect::{Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
+use crate::detect::{Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Step, World, tables};
 use crate::model::mcp::{Answered, Method};
 use crate::model::{EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId, Unseen};
 
@@ -70,8 +70,8 @@ fn places(u: &McpUse<'_>) -> impl Iterator<Item = Place> {
 }
 
 impl McpCallNotListed {
-    fn list(&mut self, u: &McpUse<'_>, service: ServiceId) -> Outcome {
-        let Some(caller) = u.caller() else { return Outcome::Insufficient("no caller") };
+    fn list(&mut self, u: &McpUse<'_>, service: ServiceId) -> RuleOutcome {
+        let Some(caller) = u.caller() else { return RuleOutcome::Insufficient("no caller") };
         let page = self.reader.read(u, service, caller);
         // What was listed before is no longer what is listed now.
         for place in places(u) {
@@ -79,20 +79,20 @@ impl McpCallNotListed {
         }
         let list = match page {
             Page::Whole(list) => list,
-            Page::Broken(why) => return Outcome::Insufficient(why),
-            Page::None | Page::More => return Outcome::Clear,
+            Page::Broken(why) => return RuleOutcome::Insufficient(why),
+            Page::None | Page::More => return RuleOutcome::Clear,
         };
         let past = u.whom().map(|by| Past::of(u, by));
         let step = Step { at: list.begun, ..u.step("list", u.whom()) };
         let names: Box<[Sym]> = list.tools.iter().map(|(name, _)| *name).collect();
         if self.n_names + 2 * names.len() > MAX_NAMES {
-            return Outcome::Insufficient("too many lists");
+            return RuleOutcome::Insufficient("too many lists");
         }
         for place in places(u) {
             self.lists.insert((service, place), Listed { names: names.clone(), step, past });
         }
         self.n_names = self.lists.iter().map(|(_, l)| l.names.len()).sum();
-        Outcome::Clear
+        RuleOutcome::Clear
     }
 
     fn forget(&mut self, key: (ServiceId, Place)) {
@@ -108,24 +108,24 @@ impl McpCallNotListed {
         others.find(|p| Some(p.by.tenant) != but)
     }
 
-    fn call(&self, u: &McpUse<'_>, service: ServiceId, hits: &mut Vec<Hit>) -> Outcome {
+    fn call(&self, u: &McpUse<'_>, service: ServiceId, hits: &mut Vec<Hit>) -> RuleOutcome {
         let e = u.exchange;
         if e.name == Sym::EMPTY || e.name == Sym::OTHER {
-            return Outcome::Insufficient("name of the tool not known");
+            return RuleOutcome::Insufficient("name of the tool not known");
         }
         let Some(list) = places(u).find_map(|place| self.lists.get(&(service, place))) else {
-            return Outcome::Insufficient("no whole list seen for the caller");
+            return RuleOutcome::Insufficient("no whole list seen for the caller");
         };
         // A call that was under way when the list was made may be by the one before.
         if e.begun < list.step.at || e.begun.since(list.step.at) > OLD {
-            return Outcome::Insufficient("list is of another time");
+            return RuleOutcome::Insufficient("list is of another time");
         }
         if list.names.binary_search(&e.name).is_ok() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let severity = match e.answered {
             Answered::Result => Severity::High,
-            _ if !u.is_answered() => return Outcome::Insufficient("answer not seen"),
+            _ if !u.is_answered() => return RuleOutcome::Insufficient("answer not seen"),
             _ => Severity::Info,
         };
         let by = u.whom();
@@ -138,7 +138,7 @@ impl McpCallNotListed {
         steps.push(u.step(if severity == Severity::High { "call" } else { "refused" }, by));
         let bound = other.map(|p| p.by.tenant);
         hits.push(Hit { subject: e.name, bound, ..u.hit(&INFO, severity, by, class, steps) });
-        Outcome::Found
+        RuleOutcome::Found
     }
 }
 
@@ -147,13 +147,13 @@ impl Rule for McpCallNotListed {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.reader, &mut self.lists])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let (e, Some(service)) = (u.exchange, u.site.service) else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let (e, Some(service)) = (u.exchange, u.site.service) else { return RuleOutcome::Clear };
         match outdates(u, world) {
             Outdated::Nobodys => {}
             Outdated::OfAsker => places(u).for_each(|place| self.forget((service, place))),
@@ -165,7 +165,7 @@ impl Rule for McpCallNotListed {
         match e.method {
             Method::ToolsList if e.tools.is_some() => self.list(u, service),
             Method::ToolsCall => self.call(u, service, hits),
-            _ => Outcome::Clear,
+            _ => RuleOutcome::Clear,
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn lossy_without_a_whole_list_that_holds_it_is_silent() {
         let mut rule = McpCallNotListed::default();
-        let none = Outcome::Insufficient("no whole list seen for the caller");
+        let none = RuleOutcome::Insufficient("no whole list seen for the caller");
         assert_eq!(judged(&mut rule, &calling(1, 2, SEND), by_label(B)), none);
         // Another caller's list says nothing.
         see(&mut rule, &listing(2, 1, &[tool(READ, 1)]), by_label(B));
@@ -264,11 +264,11 @@ mod tests {
         see(&mut rule, &listing(10, 2, &[tool(READ, 1)]), by_label(B));
         for answered in [Answered::Unknown, Answered::Accepted] {
             let unknown = Exchange { answered, ..calling(11, 2, SEND) };
-            assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+            assert_eq!(judged(&mut rule, &unknown, by_label(B)), RuleOutcome::Insufficient("answer not seen"));
         }
         assert_eq!(
             judged(&mut rule, &calling(9, 2, SEND), by_label(B)),
-            Outcome::Insufficient("list is of another time")
+            RuleOutcome::Insufficient("list is of another time")
         );
     }
 }

@@ -8,7 +8,7 @@
 use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
+use crate::detect::{Detail, Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, World, tables};
 use crate::model::mcp::{Answered, Transport};
 use crate::model::{EvidenceClass, Fingerprint, ServiceId, Severity, SocketCookie};
 
@@ -70,32 +70,32 @@ impl Rule for McpCallTokenMissing {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.shown])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let (e, Some(service)) = (u.exchange, u.site.service) else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let (e, Some(service)) = (u.exchange, u.site.service) else { return RuleOutcome::Clear };
         if u.bearer().is_some() {
             for place in places(u) {
                 self.shown.insert((service, place), ());
             }
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         if !u.is_data() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         match e.answered {
             Answered::Result => {}
             answered if answered.is_unread() => {}
-            Answered::Unknown => return Outcome::Insufficient("answer not seen"),
-            _ => return Outcome::Clear,
+            Answered::Unknown => return RuleOutcome::Insufficient("answer not seen"),
+            _ => return RuleOutcome::Clear,
         }
         match is_shared(u, service, world) {
             Some(true) => {}
-            Some(false) => return Outcome::Clear,
-            None => return Outcome::Insufficient("no tenant"),
+            Some(false) => return RuleOutcome::Clear,
+            None => return RuleOutcome::Insufficient("no tenant"),
         }
         let earlier = places(u).any(|place| self.shown.get(&(service, place)).is_some());
         let words = match e.transport {
@@ -106,7 +106,7 @@ impl Rule for McpCallTokenMissing {
         let by = u.whom();
         let steps = smallvec![u.step("call", by), u.remark("credential", Detail::Words(words))];
         hits.push(u.hit(&INFO, Severity::High, by, EvidenceClass::Wire, steps));
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -186,10 +186,10 @@ mod tests {
     fn lossy_nobody_known_or_no_answer() {
         let mut rule = McpCallTokenMissing::default();
         let unknown = Exchange { answered: Answered::Unknown, ..call(1, READ) };
-        assert_eq!(judged(&mut rule, &unknown, by_label(A)), Outcome::Insufficient("answer not seen"));
+        assert_eq!(judged(&mut rule, &unknown, by_label(A)), RuleOutcome::Insufficient("answer not seen"));
         let e = call(1, READ);
         let u = McpUse { site: SITE, exchange: &e, answer: Answer::Unknown };
         let told = testing_mcp::told(&mut rule, &u, &[of_one_tenant()], Settings::default());
-        assert_eq!(told.1, Outcome::Insufficient("no tenant"));
+        assert_eq!(told.1, RuleOutcome::Insufficient("no tenant"));
     }
 }

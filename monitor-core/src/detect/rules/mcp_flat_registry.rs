@@ -13,7 +13,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
 use crate::detect::tools::{List, Outdated, Page, Reader, outdates, rests_on_lists};
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
+use crate::detect::{Detail, Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, World, tables};
 use crate::model::settings::Entitlement;
 use crate::model::{Attribution, Nanos, ServiceId, Severity, Sym, Unseen};
 
@@ -133,13 +133,13 @@ impl Rule for McpFlatRegistry {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.reader, &mut self.lists])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let Some(service) = u.site.service else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let Some(service) = u.site.service else { return RuleOutcome::Clear };
         match (outdates(u, world), u.caller()) {
             (Outdated::Nobodys, _) => {}
             (Outdated::OfAsker, Some(caller)) => {
@@ -148,21 +148,21 @@ impl Rule for McpFlatRegistry {
             (Outdated::OfAsker, None) | (Outdated::All, _) => self.lists.retain(|(s, _), _| *s != service),
         }
         if u.exchange.tools.is_none() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(caller) = u.caller() else { return Outcome::Insufficient("no caller") };
+        let Some(caller) = u.caller() else { return RuleOutcome::Insufficient("no caller") };
         let list = match self.reader.read(u, service, caller) {
             Page::Whole(list) => list,
-            Page::Broken(why) => return Outcome::Insufficient(why),
-            Page::None | Page::More => return Outcome::Clear,
+            Page::Broken(why) => return RuleOutcome::Insufficient(why),
+            Page::None | Page::More => return RuleOutcome::Clear,
         };
-        let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
+        let Some(by) = u.whom() else { return RuleOutcome::Insufficient("no tenant") };
         match self.judge(u, service, caller, &list, by, world) {
             Some(hit) => {
                 hits.push(hit);
-                Outcome::Found
+                RuleOutcome::Found
             }
-            None => Outcome::Clear,
+            None => RuleOutcome::Clear,
         }
     }
 
@@ -249,10 +249,10 @@ mod tests {
         see(&mut rule, &of(1, 1, &[tool(SEND, 1)]), by_label(A));
         let mut cut = of(1, 2, &[tool(SEND, 1)]);
         cut.tools.as_mut().unwrap().cut = true;
-        assert_eq!(judged(&mut rule, &cut, by_label(B)), Outcome::Insufficient("list is cut"));
+        assert_eq!(judged(&mut rule, &cut, by_label(B)), RuleOutcome::Insufficient("list is cut"));
         let of_nobody = of(1, 2, &[tool(SEND, 1)]);
-        assert_eq!(judged(&mut rule, &of_nobody, Answer::Unknown), Outcome::Insufficient("no tenant"));
+        assert_eq!(judged(&mut rule, &of_nobody, Answer::Unknown), RuleOutcome::Insufficient("no tenant"));
         let last = Exchange { token: of_nobody.token, ..page(1, &[tool(SEND, 1)], false, true) };
-        assert!(matches!(judged(&mut rule, &last, by_label(B)), Outcome::Insufficient(_)));
+        assert!(matches!(judged(&mut rule, &last, by_label(B)), RuleOutcome::Insufficient(_)));
     }
 }

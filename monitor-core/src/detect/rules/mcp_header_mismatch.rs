@@ -4,7 +4,7 @@
 //!
 //! Source: `docs/domain.md#arguments`.
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, World};
 use crate::model::Severity;
 use crate::model::mcp::{Answered, Revision};
 
@@ -28,25 +28,25 @@ impl Rule for McpHeaderMismatch {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
         let x = u.exchange;
         if x.mismatch.is_none() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         if x.revision == Revision::Unknown {
-            return Outcome::Insufficient("revision not known");
+            return RuleOutcome::Insufficient("revision not known");
         }
         if x.revision < Revision::V2026_07_28 {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         match x.answered {
-            Answered::Unknown => Outcome::Insufficient("answer not seen"),
-            answered if !answered.is_success() => Outcome::Clear,
+            Answered::Unknown => RuleOutcome::Insufficient("answer not seen"),
+            answered if !answered.is_success() => RuleOutcome::Clear,
             _ => {
                 let words = "a mirrored header differs from the body, and the server accepted it";
                 hits.push(Hit::of_exchange(INFO.id, Severity::Medium, u, words));
-                Outcome::Found
+                RuleOutcome::Found
             }
         }
     }
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn lossy_an_answer_that_was_not_seen() {
         let (_, outcome) = run_mcp(&mut McpHeaderMismatch, &mismatched(Answered::Unknown), by_label(A));
-        assert_eq!(outcome, Outcome::Insufficient("answer not seen"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("answer not seen"));
         let unknown = Exchange { revision: Revision::Unknown, ..mismatched(Answered::Result) };
         let (_, outcome) = run_mcp(&mut McpHeaderMismatch, &unknown, by_label(A));
-        assert_eq!(outcome, Outcome::Insufficient("revision not known"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("revision not known"));
     }
 }

@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::caller::{Caller, Past};
 use crate::detect::recent::Recent;
 use crate::detect::tools::{Outdated, Page, Reader, outdates, rests_on_lists};
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
+use crate::detect::{Detail, Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, World, tables};
 use crate::model::mcp::{CacheScope, Method};
 use crate::model::{EvidenceClass, Nanos, ServiceId, Severity, TenantId, Unseen, Where, WorkloadId};
 
@@ -113,13 +113,13 @@ impl Rule for McpListCacheShared {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.reader, &mut self.lists, &mut self.fetched, &mut self.fetched_for_nobody])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let Some(service) = u.site.service else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let Some(service) = u.site.service else { return RuleOutcome::Clear };
         match (outdates(u, world), u.caller()) {
             (Outdated::Nobodys, _) => {}
             (Outdated::OfAsker, Some(caller)) => {
@@ -134,15 +134,15 @@ impl Rule for McpListCacheShared {
             self.fetched_for_nobody.insert(client, u.exchange.ended);
         }
         if u.exchange.tools.is_none() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(caller) = u.caller() else { return Outcome::Insufficient("no caller") };
+        let Some(caller) = u.caller() else { return RuleOutcome::Insufficient("no caller") };
         let list = match self.reader.read(u, service, caller) {
             Page::Whole(list) => list,
-            Page::Broken(why) => return Outcome::Insufficient(why),
-            Page::None | Page::More => return Outcome::Clear,
+            Page::Broken(why) => return RuleOutcome::Insufficient(why),
+            Page::None | Page::More => return RuleOutcome::Clear,
         };
-        let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
+        let Some(by) = u.whom() else { return RuleOutcome::Insufficient("no tenant") };
         let (past, digest) = (Past::of(u, by), list.digest());
         // That it was the same all the while is only known if nothing was missed.
         let same = |l: &&Listed| {
@@ -158,16 +158,16 @@ impl Rule for McpListCacheShared {
         }
         if let Some(other) = self.differs(service, &this) {
             hits.push(crossing(u, &this, &other.past, "called public, and it differs by tenant"));
-            return Outcome::Found;
+            return RuleOutcome::Found;
         }
         let server = world.service(service).filter(|s| !s.relay).and_then(|s| s.workload);
         if let Some(other) = server.and_then(|server| self.kept(server, &this)).filter(|_| !list.tools.is_empty()) {
             let words = "private, and no list was fetched for the tenant that it was shown to";
             // That nothing was fetched is no statement of the wire.
             hits.push(Hit { class: EvidenceClass::Inferred, ..crossing(u, &this, &other.past, words) });
-            return Outcome::Found;
+            return RuleOutcome::Found;
         }
-        Outcome::Clear
+        RuleOutcome::Clear
     }
 
     fn rests_on(&self, hit: &Hit, world: &World<'_>) -> SmallVec<[Unseen; 2]> {
@@ -258,8 +258,8 @@ mod tests {
         see(&mut rule, &scoped(1, &[tool(SEND, 1)], CacheScope::Public), by_label(A));
         let mut cut = scoped(2, &[tool(READ, 1)], CacheScope::Public);
         cut.tools.as_mut().unwrap().cut = true;
-        assert_eq!(judged(&mut rule, &cut, by_label(B)), Outcome::Insufficient("list is cut"));
+        assert_eq!(judged(&mut rule, &cut, by_label(B)), RuleOutcome::Insufficient("list is cut"));
         let of_nobody = scoped(2, &[tool(READ, 1)], CacheScope::Public);
-        assert_eq!(judged(&mut rule, &of_nobody, Answer::Several), Outcome::Insufficient("no caller"));
+        assert_eq!(judged(&mut rule, &of_nobody, Answer::Several), RuleOutcome::Insufficient("no caller"));
     }
 }

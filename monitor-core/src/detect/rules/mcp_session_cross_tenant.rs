@@ -12,7 +12,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
+use crate::detect::{Detail, Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Step, World, tables};
 use crate::model::mcp::{Answered, Method};
 use crate::model::{Attribution, Fingerprint, Nanos, ServiceId, Severity, Unseen, Where, WorkloadId};
 
@@ -90,27 +90,27 @@ impl Rule for McpSessionCrossTenant {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.holders])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let (e, Some(service)) = (u.exchange, u.site.service) else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let (e, Some(service)) = (u.exchange, u.site.service) else { return RuleOutcome::Clear };
         let by = u.whom();
         if let Some(opened) = e.opened {
             // Whoever held a session of this id before does not hold this one.
             let holder = by.map_or(Holder::Nobody(e.begun), |by| Holder::Opener(Past::of(u, by)));
             self.holders.insert((service, opened), holder);
         }
-        let Some(session) = e.session else { return Outcome::Clear };
+        let Some(session) = e.session else { return RuleOutcome::Clear };
         if e.answered == Answered::Unknown {
-            return Outcome::Insufficient("answer not seen");
+            return RuleOutcome::Insufficient("answer not seen");
         }
         if !e.answered.is_success() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(by) = by else { return Outcome::Insufficient("no tenant") };
+        let Some(by) = by else { return RuleOutcome::Insufficient("no tenant") };
         let (key, this) = ((service, session), Use::of(u, by));
         let held = self.holders.get(&key).copied();
         if e.method == Method::End {
@@ -129,17 +129,17 @@ impl Rule for McpSessionCrossTenant {
                     crossed(u, &this, &first, opened)
                 }
             }
-            Some(Holder::Opener(_) | Holder::First(..)) => return Outcome::Clear,
+            Some(Holder::Opener(_) | Holder::First(..)) => return RuleOutcome::Clear,
             Some(Holder::Nobody(_)) | None => {
                 let opened = held.and_then(|h| if let Holder::Nobody(at) = h { Some(at) } else { None });
                 if e.method != Method::End {
                     self.holders.insert(key, Holder::First(this, opened));
                 }
-                return Outcome::Clear;
+                return RuleOutcome::Clear;
             }
         };
         hits.push(hit);
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
@@ -225,10 +225,13 @@ mod tests {
     fn lossy_unknown_tenant_or_answer_is_not_enough() {
         let mut rule = McpSessionCrossTenant::default();
         see(&mut rule, &open(), by_label(A));
-        assert_eq!(judged(&mut rule, &inside(Answered::Result), Answer::Several), Outcome::Insufficient("no tenant"));
+        assert_eq!(
+            judged(&mut rule, &inside(Answered::Result), Answer::Several),
+            RuleOutcome::Insufficient("no tenant")
+        );
         assert_eq!(
             judged(&mut rule, &inside(Answered::Unknown), by_label(B)),
-            Outcome::Insufficient("answer not seen")
+            RuleOutcome::Insufficient("answer not seen")
         );
         // A session that was opened for nobody known is nobody's, and inference stays inference.
         see(&mut rule, &open(), Answer::Unknown);

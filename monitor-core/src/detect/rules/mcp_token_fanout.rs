@@ -7,7 +7,7 @@
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Tables, World, tables};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, World, tables};
 use crate::model::mcp::Answered;
 use crate::model::{Fingerprint, OpKind, Severity};
 
@@ -43,28 +43,28 @@ impl Rule for McpTokenFanout {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.first])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
         let e = u.exchange;
-        let Some(bearer) = u.bearer().filter(|_| e.method.kind() != OpKind::Control) else { return Outcome::Clear };
+        let Some(bearer) = u.bearer().filter(|_| e.method.kind() != OpKind::Control) else { return RuleOutcome::Clear };
         if e.answered == Answered::Unknown {
-            return Outcome::Insufficient("answer not seen");
+            return RuleOutcome::Insufficient("answer not seen");
         }
         if !e.answered.is_success() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         // Not by what the token says: that is the same for everybody who has it.
-        let Some(by) = u.answer.attribution() else { return Outcome::Insufficient("no tenant") };
+        let Some(by) = u.answer.attribution() else { return RuleOutcome::Insufficient("no tenant") };
         let first = *self.first.entry(bearer, || Past::of(u, by)).unwrap_or(&mut Past::of(u, by));
         if first.by.tenant == by.tenant {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         hits.push(u.crossing(&INFO, Severity::High, by, &first, ("call", "call")));
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -112,8 +112,8 @@ mod tests {
     fn lossy_nobody_known_or_no_answer() {
         let mut rule = McpTokenFanout::default();
         see(&mut rule, &with(1), by_label(A));
-        assert_eq!(judged(&mut rule, &with(1), Answer::Unknown), Outcome::Insufficient("no tenant"));
+        assert_eq!(judged(&mut rule, &with(1), Answer::Unknown), RuleOutcome::Insufficient("no tenant"));
         let unknown = Exchange { answered: Answered::Unknown, ..with(1) };
-        assert_eq!(judged(&mut rule, &unknown, by_label(B)), Outcome::Insufficient("answer not seen"));
+        assert_eq!(judged(&mut rule, &unknown, by_label(B)), RuleOutcome::Insufficient("answer not seen"));
     }
 }

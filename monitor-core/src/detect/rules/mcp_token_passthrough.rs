@@ -8,7 +8,9 @@
 use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables};
+use crate::detect::{
+    Detail, Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Site, Step, World, tables,
+};
 use crate::model::mcp::Answered;
 use crate::model::{EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId, WorkloadId};
 
@@ -101,17 +103,17 @@ impl Rule for McpTokenPassthrough {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.came_in, &mut self.went_out])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let (e, Some(service)) = (u.exchange, u.site.service) else { return Outcome::Clear };
-        let Some(token) = e.token.map(|t| t.print) else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let (e, Some(service)) = (u.exchange, u.site.service) else { return RuleOutcome::Clear };
+        let Some(token) = e.token.map(|t| t.print) else { return RuleOutcome::Clear };
         match e.answered {
-            Answered::Unknown => return Outcome::Insufficient("answer not seen"),
-            answered if answered.is_refused() => return Outcome::Clear,
+            Answered::Unknown => return RuleOutcome::Insufficient("answer not seen"),
+            answered if answered.is_refused() => return RuleOutcome::Clear,
             _ => {}
         }
         let this = Side::of(u, service);
@@ -122,7 +124,7 @@ impl Rule for McpTokenPassthrough {
             }
             self.went_out.insert((caller, token), this);
         }
-        let Some(s) = world.service(service) else { return Outcome::Clear };
+        let Some(s) = world.service(service) else { return RuleOutcome::Clear };
         // A relay hands on what it is given: the token was never its own.
         if let Some(server) = s.workload.filter(|_| !s.relay) {
             if hits.len() == before
@@ -133,7 +135,7 @@ impl Rule for McpTokenPassthrough {
             // The earliest counts: what goes out later was given before.
             self.came_in.entry((server, token), || this);
         }
-        if hits.len() > before { Outcome::Found } else { Outcome::Clear }
+        if hits.len() > before { RuleOutcome::Found } else { RuleOutcome::Clear }
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -209,6 +211,6 @@ mod tests {
         let (into, out) = (with(1, 7), Exchange { answered: Answered::Unknown, ..with(2, 7) });
         told(&mut rule, &came_in(&into), &services(false), Settings::default());
         let told = told(&mut rule, &at_service(1, &out, by_label(A)), &services(false), Settings::default());
-        assert_eq!(told.1, Outcome::Insufficient("answer not seen"));
+        assert_eq!(told.1, RuleOutcome::Insufficient("answer not seen"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: `docs/domain.md#tokens`.
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, World};
 use crate::model::token::Verified;
 use crate::model::{Claim, OpKind, Severity, Sym};
 
@@ -27,19 +27,19 @@ impl Rule for McpTokenWeak {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
         let x = u.exchange;
-        let Some(token) = x.token.filter(|_| x.method.kind() == OpKind::Data) else { return Outcome::Clear };
+        let Some(token) = x.token.filter(|_| x.method.kind() == OpKind::Data) else { return RuleOutcome::Clear };
         if !token.readable {
-            return Outcome::Insufficient("token is opaque");
+            return RuleOutcome::Insufficient("token is opaque");
         }
         // What it says may be anybody's word; that it was accepted is worse than what stands in it.
         if token.verified == Verified::Failed {
-            return Outcome::Insufficient("token does not verify here");
+            return RuleOutcome::Insufficient("token does not verify here");
         }
         if !x.answered.is_success() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let too_long = token.lifetime.is_none_or(|l| l > world.settings.tokens.max_lifetime);
         let words = if token.audience == Some(false) {
@@ -53,11 +53,11 @@ impl Rule for McpTokenWeak {
         } else if !token.has_scope {
             "the token names no scope, tool or resource"
         } else {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         };
         let hit = Hit::of_exchange(INFO.id, Severity::Medium, u, words);
         hits.push(Hit { subject: Sym::EMPTY, ..hit });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -114,7 +114,7 @@ mod tests {
     fn lossy_a_token_that_does_not_verify() {
         let failed = Token { verified: Verified::Failed, has_scope: false, ..good() };
         let (_, outcome) = run_mcp(&mut McpTokenWeak, &with(failed), by_label(A));
-        assert_eq!(outcome, Outcome::Insufficient("token does not verify here"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("token does not verify here"));
     }
 
     #[test]
@@ -127,6 +127,6 @@ mod tests {
     #[test]
     fn lossy_an_opaque_token_says_nothing() {
         let (_, outcome) = run_mcp(&mut McpTokenWeak, &with(Token { readable: false, ..good() }), by_label(A));
-        assert_eq!(outcome, Outcome::Insufficient("token is opaque"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("token is opaque"));
     }
 }

@@ -8,7 +8,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, Step, World};
 use crate::model::{Severity, Sym, Verdict};
 
 /// What is fixed about it.
@@ -31,15 +31,15 @@ impl Rule for PoolFirstUseUnbound {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Use(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Use(u) = event else { return RuleOutcome::Clear };
         match u.ruling.verdict {
             Verdict::SingleTenant => {}
-            Verdict::Indeterminate => return Outcome::Insufficient("verdict is indeterminate"),
-            _ => return Outcome::Clear,
+            Verdict::Indeterminate => return RuleOutcome::Insufficient("verdict is indeterminate"),
+            _ => return RuleOutcome::Clear,
         }
-        let Some(n) = u.otherwise_bound else { return Outcome::Clear };
-        let Some(attribution) = u.answer.attribution() else { return Outcome::Insufficient("no tenant") };
+        let Some(n) = u.otherwise_bound else { return RuleOutcome::Clear };
+        let Some(attribution) = u.answer.attribution() else { return RuleOutcome::Insufficient("no tenant") };
         let words = "uses of the same table by the same client, each of them bound";
         let habit = Step { at: u.at, what: "elsewhere", detail: Detail::Amount(n, words), tenant: None, basis: None };
         let mut steps: SmallVec<[Step; 3]> = smallvec![habit];
@@ -57,7 +57,7 @@ impl Rule for PoolFirstUseUnbound {
             bound: None,
             steps,
         });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -96,6 +96,6 @@ mod tests {
     fn lossy_indeterminate_is_not_enough() {
         let mut rule = PoolFirstUseUnbound;
         let outcome = outcome(&mut rule, &first_use(Verdict::Indeterminate));
-        assert_eq!(outcome, Outcome::Insufficient("verdict is indeterminate"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("verdict is indeterminate"));
     }
 }

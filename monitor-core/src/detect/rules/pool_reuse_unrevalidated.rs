@@ -8,7 +8,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, Step, World};
 use crate::model::{Severity, Sym, Verdict};
 
 /// What is fixed about it.
@@ -32,16 +32,16 @@ impl Rule for PoolReuseUnrevalidated {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Use(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Use(u) = event else { return RuleOutcome::Clear };
         let severity = match u.ruling.verdict {
             Verdict::Unbound => Severity::High,
             Verdict::ResetOnly => Severity::Medium,
-            Verdict::Indeterminate => return Outcome::Insufficient("verdict is indeterminate"),
-            _ => return Outcome::Clear,
+            Verdict::Indeterminate => return RuleOutcome::Insufficient("verdict is indeterminate"),
+            _ => return RuleOutcome::Clear,
         };
         let (Some(attribution), Some(other)) = (u.answer.attribution(), u.other) else {
-            return Outcome::Insufficient("no tenant");
+            return RuleOutcome::Insufficient("no tenant");
         };
         let between = if severity == Severity::Medium {
             "reset since; a reset is not a re-validation"
@@ -64,7 +64,7 @@ impl Rule for PoolReuseUnrevalidated {
             bound: Some(other.by.tenant),
             steps,
         });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -102,7 +102,7 @@ mod tests {
         let mut rule = PoolReuseUnrevalidated;
         assert_eq!(
             outcome(&mut rule, &a_use(Verdict::Indeterminate)),
-            Outcome::Insufficient("verdict is indeterminate")
+            RuleOutcome::Insufficient("verdict is indeterminate")
         );
     }
 }

@@ -7,7 +7,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, Step, World};
 use crate::model::{Claim, Scope, Severity, Slot, Sym, Verdict};
 
 /// What is fixed about it.
@@ -31,19 +31,19 @@ impl Rule for PoolStaleBinding {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Use(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Use(u) = event else { return RuleOutcome::Clear };
         match u.ruling.verdict {
             Verdict::StaleBound => {}
-            Verdict::Indeterminate => return Outcome::Insufficient("verdict is indeterminate"),
-            _ => return Outcome::Clear,
+            Verdict::Indeterminate => return RuleOutcome::Insufficient("verdict is indeterminate"),
+            _ => return RuleOutcome::Clear,
         }
         let (Some(attribution), Some(bound)) = (u.answer.attribution(), u.ruling.binding) else {
-            return Outcome::Insufficient("no tenant");
+            return RuleOutcome::Insufficient("no tenant");
         };
         // What authenticated the connection as a whole has a rule of its own.
         if bound.slot == Slot::ConnectionAuth {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         // A declared marker is a label: the server may or may not go by it.
         // … and what a value stands for that names nobody was only learned.
@@ -68,7 +68,7 @@ impl Rule for PoolStaleBinding {
             bound: u.ruling.other,
             steps,
         });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -110,7 +110,7 @@ mod tests {
         let mut rule = PoolStaleBinding;
         assert_eq!(
             outcome(&mut rule, &a_use(Verdict::Indeterminate)),
-            Outcome::Insufficient("verdict is indeterminate")
+            RuleOutcome::Insufficient("verdict is indeterminate")
         );
     }
 }

@@ -9,7 +9,9 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Handed, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables};
+use crate::detect::{
+    Detail, Handed, Hit, Posted, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Step, World, tables,
+};
 use crate::model::{Claim, EvidenceClass, Fingerprint, ServiceId, Severity, Sym, TenantId};
 
 /// What is fixed about it.
@@ -61,15 +63,15 @@ impl Default for QueueTenantMissing {
 }
 
 impl QueueTenantMissing {
-    fn posted(&mut self, p: &Posted<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let Some(service) = p.site.service else { return Outcome::Clear };
+    fn posted(&mut self, p: &Posted<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let Some(service) = p.site.service else { return RuleOutcome::Clear };
         let m = p.message;
         // A name in the address is a label, too.
         let labelled = m.labelled || m.signed || m.proved.is_some() || m.marker != Claim::Neutral;
         let Some(by) = p.answer.attribution() else {
-            return if labelled { Outcome::Clear } else { Outcome::Insufficient("no tenant") };
+            return if labelled { RuleOutcome::Clear } else { RuleOutcome::Insufficient("no tenant") };
         };
-        let Some(queue) = self.queues.entry((service, m.place), Queue::default) else { return Outcome::Clear };
+        let Some(queue) = self.queues.entry((service, m.place), Queue::default) else { return RuleOutcome::Clear };
         let room = queue.tenants.len() < MAX_TENANTS;
         match queue.tenants.iter_mut().find(|p| p.tenant == by.tenant) {
             Some(p) => {
@@ -82,19 +84,19 @@ impl QueueTenantMissing {
             None => {}
         }
         if labelled {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         if !m.readable {
-            return Outcome::Insufficient("content not readable");
+            return RuleOutcome::Insufficient("content not readable");
         }
         let Some(&Publisher { tenant: other, class, .. }) = queue.tenants.iter().find(|p| p.tenant != by.tenant) else {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         };
         let is_own = |p: &Publisher| {
             p.lane.is_some() && queue.tenants.iter().all(|other| other.tenant == p.tenant || other.lane != p.lane)
         };
         if queue.tenants.iter().all(is_own) {
-            return Outcome::Insufficient("each tenant keeps to a part of its own so far");
+            return RuleOutcome::Insufficient("each tenant keeps to a part of its own so far");
         }
         let worked_off = queue.worked_off;
         let step = |what, detail, tenant| Step { at: m.at, what, detail, tenant, basis: None };
@@ -119,25 +121,25 @@ impl QueueTenantMissing {
         };
         if worked_off {
             hits.push(hit);
-            return Outcome::Found;
+            return RuleOutcome::Found;
         }
         if queue.owed.iter().all(|owed| owed.used != hit.used) && queue.owed.len() < MAX_TENANTS {
             queue.owed.push(hit);
         }
-        Outcome::Insufficient("nothing was taken from it yet")
+        RuleOutcome::Insufficient("nothing was taken from it yet")
     }
 }
 
 impl QueueTenantMissing {
-    fn handed(&mut self, h: &Handed, hits: &mut Vec<Hit>) -> Outcome {
-        let Some(service) = h.site.service else { return Outcome::Clear };
-        let Some(queue) = self.queues.entry((service, h.place), Queue::default) else { return Outcome::Clear };
+    fn handed(&mut self, h: &Handed, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let Some(service) = h.site.service else { return RuleOutcome::Clear };
+        let Some(queue) = self.queues.entry((service, h.place), Queue::default) else { return RuleOutcome::Clear };
         queue.worked_off = true;
         if queue.owed.is_empty() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         hits.append(&mut queue.owed);
-        Outcome::Found
+        RuleOutcome::Found
     }
 }
 
@@ -146,15 +148,15 @@ impl Rule for QueueTenantMissing {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.queues])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         match event {
             RuleEvent::Posted(p) => self.posted(p, hits),
             RuleEvent::Handed(h) => self.handed(h, hits),
-            _ => Outcome::Clear,
+            _ => RuleOutcome::Clear,
         }
     }
 
@@ -171,7 +173,7 @@ mod tests {
     use crate::model::Answer;
     use crate::model::queue::Message;
 
-    fn post(rule: &mut QueueTenantMissing, message: &Message, answer: Answer) -> (Vec<Hit>, Outcome) {
+    fn post(rule: &mut QueueTenantMissing, message: &Message, answer: Answer) -> (Vec<Hit>, RuleOutcome) {
         let event = Posted { site: SITE, message, answer };
         let hits = run_event(rule, &RuleEvent::Posted(&event));
         let outcome = outcome_of(rule, &RuleEvent::Posted(&event));
@@ -239,7 +241,7 @@ mod tests {
         let mut rule = queue();
         post(&mut rule, &a_message(), by_label(A));
         let cut = Message { readable: false, print: None, ..a_message() };
-        assert_eq!(post(&mut rule, &cut, by_label(B)).1, Outcome::Insufficient("content not readable"));
-        assert_eq!(post(&mut rule, &a_message(), Answer::Several).1, Outcome::Insufficient("no tenant"));
+        assert_eq!(post(&mut rule, &cut, by_label(B)).1, RuleOutcome::Insufficient("content not readable"));
+        assert_eq!(post(&mut rule, &a_message(), Answer::Several).1, RuleOutcome::Insufficient("no tenant"));
     }
 }

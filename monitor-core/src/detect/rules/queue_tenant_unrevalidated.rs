@@ -20,7 +20,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
 use crate::detect::{
-    Checked, Detail, Handed, Hit, Outcome, Posted, Rule, RuleEvent, RuleInfo, Step, Tables, Use, World, tables,
+    Checked, Detail, Handed, Hit, Posted, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Step, Use, World, tables,
 };
 use crate::model::queue::JobWork;
 use crate::model::{
@@ -183,10 +183,10 @@ impl QueueTenantUnrevalidated {
         }
     }
 
-    fn worked(&mut self, u: &Use, work: &JobWork) -> Outcome {
+    fn worked(&mut self, u: &Use, work: &JobWork) -> RuleOutcome {
         // What is done at the broker is about the job.
         if u.site.service == Some(work.job.service) {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let by = acts_for(u);
         if by.is_some_and(|a| a.tenant == work.tenant)
@@ -195,15 +195,15 @@ impl QueueTenantUnrevalidated {
             if let Some(seen) = self.seen(work) {
                 seen.proved.get_or_insert(u.at);
             }
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let (severity, bound, words) = match (by, u.ruling.verdict) {
             // An inference that contradicts what the application has just said is wrong.
             (Some(_), _) if work.class == EvidenceClass::Inferred => {
-                return Outcome::Insufficient("a binding contradicts the job that was inferred");
+                return RuleOutcome::Insufficient("a binding contradicts the job that was inferred");
             }
             (Some(a), _) => (Severity::Critical, Some(a.tenant), "the work was bound to another tenant than the job's"),
-            (None, _) if !is_for(u.answer, work.tenant) => return Outcome::Insufficient("no tenant"),
+            (None, _) if !is_for(u.answer, work.tenant) => return RuleOutcome::Insufficient("no tenant"),
             (None, Verdict::StaleBound) => {
                 (Severity::Critical, u.ruling.other, "the binding in force was another tenant's")
             }
@@ -213,13 +213,15 @@ impl QueueTenantUnrevalidated {
             (None, Verdict::ResetOnly) => {
                 (Severity::Medium, u.ruling.other, "reset since the other tenant's use, but not bound")
             }
-            (None, Verdict::Indeterminate) => return Outcome::Insufficient("verdict is indeterminate"),
-            (None, Verdict::SingleTenant) => return Outcome::Insufficient("no other tenant's work on this connection"),
-            (None, _) => return Outcome::Clear,
+            (None, Verdict::Indeterminate) => return RuleOutcome::Insufficient("verdict is indeterminate"),
+            (None, Verdict::SingleTenant) => {
+                return RuleOutcome::Insufficient("no other tenant's work on this connection");
+            }
+            (None, _) => return RuleOutcome::Clear,
         };
-        let Some(seen) = self.jobs.entry(work.key, Seen::default) else { return Outcome::Clear };
+        let Some(seen) = self.jobs.entry(work.key, Seen::default) else { return RuleOutcome::Clear };
         if seen.found || seen.proved.is_some_and(|at| at <= u.at) || self.waiting.len() >= MAX_WAITING {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let mut steps: SmallVec<[Step; 3]> = smallvec![delivered(work)];
         if let Some(binding) = u.ruling.binding {
@@ -241,7 +243,7 @@ impl QueueTenantUnrevalidated {
             steps,
         };
         self.waiting.push(Waiting { key: work.key, hit, for_another: by.is_some() });
-        Outcome::Clear
+        RuleOutcome::Clear
     }
 
     fn checked(&mut self, c: &Checked) {
@@ -283,15 +285,15 @@ impl QueueTenantUnrevalidated {
     }
 
     /// A job that reached the consumer of another tenant.
-    fn handed(&mut self, h: &Handed, hits: &mut Vec<Hit>) -> Outcome {
+    fn handed(&mut self, h: &Handed, hits: &mut Vec<Hit>) -> RuleOutcome {
         let place = h.site.service.map(|service| (service, h.place));
         if let Some(place) = place.filter(|_| !h.awaits_ack) {
             self.told(place, h);
         }
-        let Some(consumer) = h.consumer else { return Outcome::Clear };
-        let Some(origin) = h.origin else { return Outcome::Insufficient("producer not known") };
+        let Some(consumer) = h.consumer else { return RuleOutcome::Clear };
+        let Some(origin) = h.origin else { return RuleOutcome::Insufficient("producer not known") };
         if consumer.tenant == origin.tenant {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let step = |at, what, a: Attribution, words| Step {
             at,
@@ -319,18 +321,18 @@ impl QueueTenantUnrevalidated {
         match place.filter(|_| !h.awaits_ack) {
             Some(place) if self.unconfirmed.len() < MAX_WAITING => {
                 self.unconfirmed.push_back((place, hit));
-                Outcome::Clear
+                RuleOutcome::Clear
             }
-            Some(_) => Outcome::Insufficient("too many wait"),
+            Some(_) => RuleOutcome::Insufficient("too many wait"),
             None => {
                 hits.push(hit);
-                Outcome::Found
+                RuleOutcome::Found
             }
         }
     }
 
     /// Tells what has waited long enough; `all`: everything.
-    fn flush(&mut self, now: Nanos, all: bool, hits: &mut Vec<Hit>) -> Outcome {
+    fn flush(&mut self, now: Nanos, all: bool, hits: &mut Vec<Hit>) -> RuleOutcome {
         let before = hits.len();
         while let Some((place, mut hit)) = self.unconfirmed.pop_front_if(|(_, h)| all || now.since(h.at) >= BROADCAST) {
             if self.talks.get(&place).is_some_and(Talk::is_among_workers) {
@@ -355,7 +357,7 @@ impl QueueTenantUnrevalidated {
             seen.found = true;
             hits.push(w.hit);
         }
-        if hits.len() > before { Outcome::Found } else { Outcome::Clear }
+        if hits.len() > before { RuleOutcome::Found } else { RuleOutcome::Clear }
     }
 }
 
@@ -368,7 +370,7 @@ impl Rule for QueueTenantUnrevalidated {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([
             &mut self.jobs,
             &mut self.waiting,
@@ -380,27 +382,27 @@ impl Rule for QueueTenantUnrevalidated {
         ])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         match event {
             RuleEvent::Use(u) => {
                 self.follows(u);
                 match &u.job {
                     Some(work) => self.worked(u, work),
-                    None => Outcome::Clear,
+                    None => RuleOutcome::Clear,
                 }
             }
             RuleEvent::Checked(c) => {
                 self.checked(c);
-                Outcome::Clear
+                RuleOutcome::Clear
             }
             RuleEvent::Posted(p) => {
                 self.posted(p);
-                Outcome::Clear
+                RuleOutcome::Clear
             }
             RuleEvent::Handed(h) => self.handed(h, hits),
             RuleEvent::Tick(now) => self.flush(*now, false, hits),
             RuleEvent::End(now) => self.flush(*now, true, hits),
-            _ => Outcome::Clear,
+            _ => RuleOutcome::Clear,
         }
     }
 
@@ -591,11 +593,11 @@ mod tests {
         let inferred = Use { job: Some(part_of(1, EvidenceClass::Inferred)), ..bound_to_another() };
         assert_eq!(
             outcome(&mut QueueTenantUnrevalidated::default(), &inferred),
-            Outcome::Insufficient("a binding contradicts the job that was inferred")
+            RuleOutcome::Insufficient("a binding contradicts the job that was inferred")
         );
         assert_eq!(
             outcome_of(&mut QueueTenantUnrevalidated::default(), &RuleEvent::Handed(&handed_to(A, None))),
-            Outcome::Insufficient("producer not known")
+            RuleOutcome::Insufficient("producer not known")
         );
     }
 }

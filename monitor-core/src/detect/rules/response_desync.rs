@@ -21,7 +21,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
 use crate::detect::{
-    Desync, Detail, Hit, How, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, World, tables,
+    Desync, Detail, Hit, How, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Step, World, tables,
 };
 use crate::model::mcp::{Answered, Transport};
 use crate::model::{
@@ -104,12 +104,12 @@ impl Default for ResponseDesync {
     }
 }
 
-fn out_of_step(d: &Desync, hits: &mut Vec<Hit>) -> Outcome {
+fn out_of_step(d: &Desync, hits: &mut Vec<Hit>) -> RuleOutcome {
     let (severity, words) = match d.how {
         How::Shifted { times, alike } => {
             let crossed = alike && d.owner.is_some() && d.used.is_some() && d.owner != d.used;
             if times < 2 && !crossed {
-                return Outcome::Insufficient("seen once");
+                return RuleOutcome::Insufficient("seen once");
             }
             (Severity::Critical, "the answer held a value of the reply before its own, and none of its own")
         }
@@ -127,32 +127,32 @@ fn out_of_step(d: &Desync, hits: &mut Vec<Hit>) -> Outcome {
         bound: d.owner.filter(|o| Some(*o) != d.used),
         steps: smallvec![Step { at: d.at, what: "reply", detail: Detail::Words(words), tenant: d.used, basis: None }],
     });
-    Outcome::Found
+    RuleOutcome::Found
 }
 
 impl ResponseDesync {
-    fn crossed(&mut self, u: &McpUse<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn crossed(&mut self, u: &McpUse<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         let e = u.exchange;
-        let (Some(service), Some(id), true) = (u.site.service, e.id, u.is_data()) else { return Outcome::Clear };
+        let (Some(service), Some(id), true) = (u.site.service, e.id, u.is_data()) else { return RuleOutcome::Clear };
         if e.answered == Answered::Result {
-            let Some(by) = u.whom() else { return Outcome::Clear };
+            let Some(by) = u.whom() else { return RuleOutcome::Clear };
             let given = Given { past: Past::of(u, by), begun: e.begun, id, session: e.session };
             for handle in e.handles_given.iter().filter(|h| !e.handles_used.contains(h)) {
                 self.given.insert((service, *handle), given);
             }
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         if e.answered != Answered::Unknown {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let to = e.handles_used.iter().filter_map(|handle| self.given.get(&(service, *handle))).find(|to| {
             let meanwhile = to.past.at >= e.begun && to.begun <= e.ended && e.ended.since(to.past.at) <= PATIENCE;
             to.id == id && to.session == e.session && meanwhile
         });
-        let Some(to) = to else { return Outcome::Clear };
-        let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
+        let Some(to) = to else { return RuleOutcome::Clear };
+        let Some(by) = u.whom() else { return RuleOutcome::Insufficient("no tenant") };
         if by.tenant == to.past.by.tenant {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let words = Detail::Words("never answered; the other call's answer, under the same id, held what it asked for");
         let steps = smallvec![u.step("call", Some(by)), to.past.step("answered"), u.remark("reply", words)];
@@ -160,32 +160,32 @@ impl ResponseDesync {
         let hit = u.hit(&INFO, Severity::Critical, Some(to.past.by), class, steps);
         let corroborated = (by.corroborated() && to.past.by.corroborated()).then_some(by.bases);
         hits.push(Hit { subject: e.name, bound: Some(by.tenant), corroborated, ..hit });
-        Outcome::Found
+        RuleOutcome::Found
     }
 }
 
 impl ResponseDesync {
     /// Two tenants' calls under one id, at once.
-    fn doubled(&mut self, u: &McpUse<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn doubled(&mut self, u: &McpUse<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         let e = u.exchange;
-        let (Some(service), Some(id), true) = (u.site.service, e.id, u.is_data()) else { return Outcome::Clear };
+        let (Some(service), Some(id), true) = (u.site.service, e.id, u.is_data()) else { return RuleOutcome::Clear };
         let within = match (e.session, u.site.flow) {
             (Some(session), _) => Within::Session(session),
             (None, Some((cookie, ..))) if e.transport == Transport::WebSocket => Within::Socket(cookie),
-            _ => return Outcome::Clear,
+            _ => return RuleOutcome::Clear,
         };
         let key = (service, within, id);
         if e.sender.is_some() {
             return if e.transport == Transport::HttpSse {
                 self.answered_elsewhere(u, key, hits)
             } else {
-                Outcome::Clear
+                RuleOutcome::Clear
             };
         }
-        let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
+        let Some(by) = u.whom() else { return RuleOutcome::Insufficient("no tenant") };
         let under_way = e.transport == Transport::HttpSse && e.answered == Answered::Accepted;
         if e.transport == Transport::HttpSse && !under_way {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let call = Call {
             past: Past::of(u, by),
@@ -194,38 +194,38 @@ impl ResponseDesync {
             answered: !under_way && e.answered != Answered::Unknown,
         };
         if under_way && self.early.remove(&(key, e.begun)).is_some() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(all) = self.calls.entry(key, SmallVec::new) else { return Outcome::Clear };
+        let Some(all) = self.calls.entry(key, SmallVec::new) else { return RuleOutcome::Clear };
         let other = all.iter().copied().find(|o| o.meets(&call) && told(e.transport, o, &call));
         if all.len() >= MAX_CALLS {
             all.remove(0);
         }
         all.push(call);
-        let Some(other) = other.filter(|_| !under_way) else { return Outcome::Clear };
+        let Some(other) = other.filter(|_| !under_way) else { return RuleOutcome::Clear };
         hits.push(under_one_id(u, &other, &call));
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     /// A call was answered on the stream of its session.
-    fn answered_elsewhere(&mut self, u: &McpUse<'_>, key: Id, hits: &mut Vec<Hit>) -> Outcome {
+    fn answered_elsewhere(&mut self, u: &McpUse<'_>, key: Id, hits: &mut Vec<Hit>) -> RuleOutcome {
         let e = u.exchange;
         let mut none = SmallVec::new();
         let all = self.calls.get_mut(&key).unwrap_or(&mut none);
         let Some(n) = all.iter().position(|c| c.begun == e.begun && c.ended.is_none()) else {
             self.early.insert((key, e.begun), ());
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         };
-        let Some(call) = all.get_mut(n) else { return Outcome::Clear };
+        let Some(call) = all.get_mut(n) else { return RuleOutcome::Clear };
         (call.ended, call.answered) = (Some(e.ended), true);
         let call = *call;
         // Once: the answer that comes when the other is answered can only be its own.
         let other = all.iter().copied().enumerate().find(|(_, o)| o.ended.is_none() && o.meets(&call));
-        let Some((m, other)) = other else { return Outcome::Clear };
+        let Some((m, other)) = other else { return RuleOutcome::Clear };
         // In the order in which they were made, also where the clock does not tell it.
         let (a, b) = if m < n { (&other, &call) } else { (&call, &other) };
         hits.push(under_one_id(u, a, b));
-        Outcome::Found
+        RuleOutcome::Found
     }
 }
 
@@ -260,18 +260,18 @@ impl Rule for ResponseDesync {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.given, &mut self.calls, &mut self.early])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         match event {
             RuleEvent::Desync(d) => out_of_step(d, hits),
             RuleEvent::Mcp(u) => match (self.crossed(u, hits), self.doubled(u, hits)) {
-                (Outcome::Found, _) | (_, Outcome::Found) => Outcome::Found,
-                (Outcome::Clear, other) | (other, _) => other,
+                (RuleOutcome::Found, _) | (_, RuleOutcome::Found) => RuleOutcome::Found,
+                (RuleOutcome::Clear, other) | (other, _) => other,
             },
-            _ => Outcome::Clear,
+            _ => RuleOutcome::Clear,
         }
     }
 
@@ -344,7 +344,7 @@ mod tests {
         let d = Desync { site: SITE, at: crate::model::Nanos(5), how, used: Some(B), owner: None };
         assert_eq!(
             outcome_of(&mut ResponseDesync::default(), &RuleEvent::Desync(d)),
-            Outcome::Insufficient("seen once")
+            RuleOutcome::Insufficient("seen once")
         );
     }
 
@@ -449,7 +449,7 @@ mod tests {
         run_mcp(&mut rule, &of(10, 30), by_label(A));
         let (hits, outcome) = run_mcp(&mut rule, &of(20, 40), Answer::Several);
         assert!(hits.is_empty());
-        assert_eq!(outcome, Outcome::Insufficient("no tenant"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("no tenant"));
     }
 
     #[test]
@@ -460,6 +460,6 @@ mod tests {
         let waits = Exchange { handles_used: smallvec![WANTED], answered: Answered::Unknown, ..call(1) };
         let (hits, outcome) = run_mcp(&mut rule, &waits, Answer::Unknown);
         assert!(hits.is_empty());
-        assert_eq!(outcome, Outcome::Insufficient("no tenant"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("no tenant"));
     }
 }

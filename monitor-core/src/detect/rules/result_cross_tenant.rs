@@ -4,7 +4,7 @@
 //!
 //! Source: `docs/domain.md#what-is-behind-a-tool`.
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, World};
 use crate::model::{Claim, Severity};
 
 /// What is fixed about it.
@@ -27,13 +27,13 @@ impl Rule for ResultCrossTenant {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
         let content = &u.exchange.content;
         if content.canaries.is_empty() && content.tenants.is_empty() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(a) = u.whom() else { return Outcome::Insufficient("no tenant") };
+        let Some(a) = u.whom() else { return RuleOutcome::Insufficient("no tenant") };
         let canary = content.canaries.iter().find(|t| **t != a.tenant).copied();
         let named = content.tenants.iter().find_map(|c| match c {
             Claim::Tenant(t) if *t != a.tenant => Some(*t),
@@ -42,11 +42,11 @@ impl Rule for ResultCrossTenant {
         let (severity, other, words) = match (canary, named) {
             (Some(t), _) => (Severity::Critical, t, "the result holds a value planted in another tenant's data"),
             (None, Some(t)) => (Severity::High, t, "a field of the result names another tenant"),
-            (None, None) => return Outcome::Clear,
+            (None, None) => return RuleOutcome::Clear,
         };
         let hit = Hit::of_exchange(INFO.id, severity, u, words);
         hits.push(Hit { class: a.class, used: Some(a.tenant), bound: Some(other), ..hit });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -91,6 +91,6 @@ mod tests {
     #[test]
     fn lossy_nobody_knows_whose_call_it_was() {
         let (_, outcome) = run_mcp(&mut ResultCrossTenant, &result(&[A], &[]), Answer::Several);
-        assert_eq!(outcome, Outcome::Insufficient("no tenant"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("no tenant"));
     }
 }

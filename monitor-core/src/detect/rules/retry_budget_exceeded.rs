@@ -11,7 +11,7 @@ use smallvec::smallvec;
 
 use crate::detect::recent::Recent;
 use crate::detect::{
-    Detail, Handed, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables,
+    Detail, Handed, Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Site, Step, World, tables,
 };
 use crate::model::mcp::Answered;
 use crate::model::{Attribution, EvidenceClass, Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId};
@@ -189,41 +189,45 @@ impl Rule for RetryBudgetExceeded {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.calls, &mut self.loads, &mut self.all, &mut self.baseline])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         let before = hits.len();
-        let mut outcome = Outcome::Clear;
+        let mut outcome = RuleOutcome::Clear;
         match event {
             RuleEvent::Mcp(u) if u.is_data() => {
-                let Some(service) = u.site.service else { return Outcome::Clear };
+                let Some(service) = u.site.service else { return RuleOutcome::Clear };
                 self.pass(u.exchange.ended, hits);
                 // It comes once more with its answer; until then it may be anything.
                 if u.exchange.answered == Answered::Accepted {
-                    return if hits.len() > before { Outcome::Found } else { Outcome::Insufficient("answer not seen") };
+                    return if hits.len() > before {
+                        RuleOutcome::Found
+                    } else {
+                        RuleOutcome::Insufficient("answer not seen")
+                    };
                 }
                 *self.all.entry(service).or_default() += 1;
                 match u.whom() {
                     Some(by) => self.count(u, service, by),
-                    None => outcome = Outcome::Insufficient("no tenant"),
+                    None => outcome = RuleOutcome::Insufficient("no tenant"),
                 }
             }
             RuleEvent::Handed(h) => {
-                let Some(service) = h.site.service else { return Outcome::Clear };
+                let Some(service) = h.site.service else { return RuleOutcome::Clear };
                 self.pass(h.at, hits);
                 *self.all.entry(service).or_default() += 1;
                 match h.origin {
                     Some(by) => self.handed(h, service, by),
-                    None => outcome = Outcome::Insufficient("producer not known"),
+                    None => outcome = RuleOutcome::Insufficient("producer not known"),
                 }
             }
             RuleEvent::Tick(now) => self.pass(*now, hits),
             RuleEvent::End(now) => self.judge(*now, hits),
             _ => {}
         }
-        if hits.len() > before { Outcome::Found } else { outcome }
+        if hits.len() > before { RuleOutcome::Found } else { outcome }
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -331,12 +335,12 @@ mod tests {
         let mut rule = RetryBudgetExceeded::default();
         quiet_minute(&mut rule);
         let unknown = taking(71, 5, Answered::Status(503));
-        assert_eq!(judged(&mut rule, &unknown, Answer::Several), Outcome::Insufficient("no tenant"));
+        assert_eq!(judged(&mut rule, &unknown, Answer::Several), RuleOutcome::Insufficient("no tenant"));
         assert!(storm(&mut rule, 50, 30, Answered::Status(503), Answer::Several).is_empty());
         let mut rule = RetryBudgetExceeded::default();
         quiet_minute(&mut rule);
         let elsewhere = taking(71, 5, Answered::Accepted);
-        assert_eq!(judged(&mut rule, &elsewhere, by_label(A)), Outcome::Insufficient("answer not seen"));
+        assert_eq!(judged(&mut rule, &elsewhere, by_label(A)), RuleOutcome::Insufficient("answer not seen"));
         assert!(storm(&mut rule, 50, 30, Answered::Accepted, by_label(A)).is_empty());
     }
 }

@@ -13,7 +13,9 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::detect::caller::Past;
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Step, Tables, Use, World, tables};
+use crate::detect::{
+    Detail, Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Step, Use, World, tables,
+};
 use crate::model::mcp::{Answered, Method};
 use crate::model::queue::JobWork;
 use crate::model::{Fingerprint, Nanos, Outcome as Ending, ServiceId, Severity, Sym, TenantId, Unseen, Where};
@@ -99,37 +101,37 @@ impl RetryNoIdempotency {
         Some(Hit { subject: u.exchange.name, ..hit })
     }
 
-    fn call(&mut self, u: &McpUse<'_>, service: ServiceId, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn call(&mut self, u: &McpUse<'_>, service: ServiceId, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         let e = u.exchange;
         if let Some(key) = e.idempotency {
-            let Some(hit) = self.shared_key(u, service, key) else { return Outcome::Clear };
+            let Some(hit) = self.shared_key(u, service, key) else { return RuleOutcome::Clear };
             hits.push(hit);
-            return Outcome::Found;
+            return RuleOutcome::Found;
         }
         // The server asked for more: the same call goes on.
         if e.continues {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let annotated = self.harmless.get(&(service, e.name)).copied();
         if annotated.is_some_and(|(harmless, _)| harmless) {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(by) = u.whom() else { return Outcome::Insufficient("no tenant") };
+        let Some(by) = u.whom() else { return RuleOutcome::Insufficient("no tenant") };
         if e.name == Sym::EMPTY || e.name == Sym::OTHER {
-            return Outcome::Insufficient("name of the tool not known");
+            return RuleOutcome::Insufficient("name of the tool not known");
         }
-        let Some(arguments) = e.arguments else { return Outcome::Insufficient("arguments not whole") };
+        let Some(arguments) = e.arguments else { return RuleOutcome::Insufficient("arguments not whole") };
         let key = (service, by.tenant, e.name, arguments);
         let first = self.calls.get(&key).copied();
         self.calls.insert(key, First { past: Past::of(u, by), begun: e.begun, answered: e.answered });
         let Some(first) = first.filter(|f| e.begun.since(f.begun) <= WITHIN && !was_refused(f.answered)) else {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         };
         if was_refused(e.answered) || says_it_reads(world.names.exact(e.name)) {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         if !u.is_answered() {
-            return Outcome::Insufficient("answer not seen");
+            return RuleOutcome::Insufficient("answer not seen");
         }
         let both = first.answered == Answered::Result && e.answered == Answered::Result;
         let severity = if both && annotated.is_some() { Severity::High } else { Severity::Medium };
@@ -146,7 +148,7 @@ impl RetryNoIdempotency {
         let hit = u.hit(&INFO, severity, Some(by), by.class.min(first.past.by.class), steps);
         let corroborated = (by.corroborated() && first.past.by.corroborated()).then_some(by.bases);
         hits.push(Hit { subject: e.name, corroborated, ..hit });
-        Outcome::Found
+        RuleOutcome::Found
     }
 }
 
@@ -157,22 +159,22 @@ fn adds(verb: &str) -> bool {
 
 impl RetryNoIdempotency {
     /// Work on a job whose message may have come before.
-    fn job(&mut self, u: &Use, work: &JobWork, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn job(&mut self, u: &Use, work: &JobWork, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         if work.job.keyed || !adds(world.names.exact(u.verb)) || u.site.service == Some(work.job.service) {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some(id) = work.job.id else { return Outcome::Insufficient("message not known again") };
+        let Some(id) = work.job.id else { return RuleOutcome::Insufficient("message not known again") };
         // What was refused was not done.
         if u.ending == Ending::Unknown {
-            return Outcome::Insufficient("answer not seen");
+            return RuleOutcome::Insufficient("answer not seen");
         }
         let key = (work.job.service, id, u.verb, u.target);
         let Some(first) = self.effects.get(&key).copied() else {
             self.effects.insert(key, *work);
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         };
         if first.key == work.key || !work.job.again || first.tenant != work.tenant {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         self.effects.insert(key, *work);
         let delivered = |w: &JobWork, what| Step {
@@ -194,7 +196,7 @@ impl RetryNoIdempotency {
             bound: None,
             steps: smallvec![delivered(&first, "deliver"), delivered(work, "again"), Step::of_use(u)],
         });
-        Outcome::Found
+        RuleOutcome::Found
     }
 }
 
@@ -203,32 +205,32 @@ impl Rule for RetryNoIdempotency {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.calls, &mut self.harmless, &mut self.keys, &mut self.effects])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         let u = match event {
             RuleEvent::Mcp(u) => u,
             RuleEvent::Use(u) => {
                 return match &u.job {
                     Some(work) => self.job(u, work, world, hits),
-                    None => Outcome::Clear,
+                    None => RuleOutcome::Clear,
                 };
             }
-            _ => return Outcome::Clear,
+            _ => return RuleOutcome::Clear,
         };
-        let Some(service) = u.site.service else { return Outcome::Clear };
+        let Some(service) = u.site.service else { return RuleOutcome::Clear };
         match (&u.exchange.tools, u.exchange.method) {
             (Some(page), _) => {
                 for tool in &page.tools {
                     let harmless = tool.read_only || tool.idempotent;
                     self.harmless.insert((service, tool.name), (harmless, u.exchange.ended));
                 }
-                Outcome::Clear
+                RuleOutcome::Clear
             }
             (None, Method::ToolsCall) => self.call(u, service, world, hits),
-            _ => Outcome::Clear,
+            _ => RuleOutcome::Clear,
         }
     }
 
@@ -387,12 +389,12 @@ mod tests {
     fn lossy_nobody_known_or_cut_or_unanswered() {
         let mut rule = listed(tool(SEND, 1));
         see(&mut rule, &sending(1), by_label(A));
-        assert_eq!(judged(&mut rule, &sending(2), Answer::Several), Outcome::Insufficient("no tenant"));
+        assert_eq!(judged(&mut rule, &sending(2), Answer::Several), RuleOutcome::Insufficient("no tenant"));
         let cut = Exchange { arguments: None, ..sending(2) };
-        assert_eq!(judged(&mut rule, &cut, by_label(A)), Outcome::Insufficient("arguments not whole"));
+        assert_eq!(judged(&mut rule, &cut, by_label(A)), RuleOutcome::Insufficient("arguments not whole"));
         for answered in [Answered::Unknown, Answered::Accepted] {
             let unknown = Exchange { answered, ..sending(2) };
-            assert_eq!(judged(&mut rule, &unknown, by_label(A)), Outcome::Insufficient("answer not seen"));
+            assert_eq!(judged(&mut rule, &unknown, by_label(A)), RuleOutcome::Insufficient("answer not seen"));
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use smallvec::smallvec;
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Step, World};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, Step, World};
 use crate::model::{Basis, Scope, Severity, Sym, Verdict};
 
 /// What is fixed about it.
@@ -32,15 +32,15 @@ impl Rule for SessionSetUnderPooler {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Use(u) = event else { return Outcome::Clear };
-        let Some(attribution) = u.answer.attribution() else { return Outcome::Insufficient("no tenant") };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Use(u) = event else { return RuleOutcome::Clear };
+        let Some(attribution) = u.answer.attribution() else { return RuleOutcome::Insufficient("no tenant") };
         if u.ruling.verdict == Verdict::Indeterminate {
-            return Outcome::Insufficient("verdict is indeterminate");
+            return RuleOutcome::Insufficient("verdict is indeterminate");
         }
         // Only a relay's connections have clients behind them.
         if attribution.basis != Basis::ForwardedContent {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let left_behind = u.live.iter().find(|l| {
             // Two tenants are two clients, even where neither of them was singled out among its tenant's.
@@ -50,7 +50,7 @@ impl Rule for SessionSetUnderPooler {
             };
             l.bound.scope == Scope::Session && l.author.is_some() && another
         });
-        let Some(left) = left_behind else { return Outcome::Clear };
+        let Some(left) = left_behind else { return RuleOutcome::Clear };
         let crossed = left.author != Some(attribution.tenant);
         hits.push(Hit {
             rule: INFO.id,
@@ -64,7 +64,7 @@ impl Rule for SessionSetUnderPooler {
             bound: left.author,
             steps: smallvec![Step::of_binding(&left.bound, left.author), Step::of_use(u)],
         });
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -109,6 +109,6 @@ mod tests {
         u.live[0].author = None;
         assert!(run(&mut SessionSetUnderPooler, &u).is_empty());
         u.ruling.verdict = Verdict::Indeterminate;
-        assert_eq!(outcome(&mut SessionSetUnderPooler, &u), Outcome::Insufficient("verdict is indeterminate"));
+        assert_eq!(outcome(&mut SessionSetUnderPooler, &u), RuleOutcome::Insufficient("verdict is indeterminate"));
     }
 }

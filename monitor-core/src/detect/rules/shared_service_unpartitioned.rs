@@ -10,7 +10,7 @@
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Site, Step, World, tables};
 use crate::model::steps::walk;
 use crate::model::{EvidenceClass, Nanos, Service, ServiceId, Severity, Sym, TenantId, TenantUse};
 
@@ -41,15 +41,15 @@ impl Rule for SharedServiceUnpartitioned {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.reported])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
         let (now, ended) = match *event {
             RuleEvent::Tick(now) => (now, false),
             RuleEvent::End(now) => (now, true),
-            _ => return Outcome::Clear,
+            _ => return RuleOutcome::Clear,
         };
         let before = hits.len();
         for (index, service) in (0u32..).zip(walk(world.services)) {
@@ -59,7 +59,7 @@ impl Rule for SharedServiceUnpartitioned {
                 hits.push(hit(id, service, severity, now));
             }
         }
-        if hits.len() > before { Outcome::Found } else { Outcome::Clear }
+        if hits.len() > before { RuleOutcome::Found } else { RuleOutcome::Clear }
     }
 
     fn tell_again(&mut self) {

@@ -8,7 +8,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::smallvec;
 
-use crate::detect::{Detail, Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables};
+use crate::detect::{Detail, Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Site, Step, World, tables};
 use crate::model::{EvidenceClass, Nanos, ServiceId, ServiceRole, Severity, Sym, WorkloadId};
 
 /// What is fixed about it.
@@ -46,12 +46,12 @@ impl Rule for TenantLabelMissing {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.reported, &mut self.since])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let (RuleEvent::Tick(now) | RuleEvent::End(now)) = *event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let (RuleEvent::Tick(now) | RuleEvent::End(now)) = *event else { return RuleOutcome::Clear };
         let before = hits.len();
         let at_end = matches!(event, RuleEvent::End(_));
         if self.reported.len() > MAX_REPORTED {
@@ -100,7 +100,7 @@ impl Rule for TenantLabelMissing {
                 });
             }
         }
-        if hits.len() > before { Outcome::Found } else { Outcome::Clear }
+        if hits.len() > before { RuleOutcome::Found } else { RuleOutcome::Clear }
     }
 
     fn tell_again(&mut self) {

@@ -4,7 +4,7 @@
 //!
 //! Source: `docs/domain.md#descriptions-and-results`.
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, Site, World};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, Site, World};
 use crate::model::Severity;
 use crate::model::mcp::Pattern;
 
@@ -40,10 +40,10 @@ impl Rule for ToolDescriptionPoisoned {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let Some(page) = &u.exchange.tools else { return Outcome::Clear };
-        let mut found = Outcome::Clear;
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let Some(page) = &u.exchange.tools else { return RuleOutcome::Clear };
+        let mut found = RuleOutcome::Clear;
         for tool in &page.tools {
             let Some(worst) = tool.patterns.iter().max().copied() else { continue };
             let (severity, words) = describe(worst);
@@ -51,9 +51,9 @@ impl Rule for ToolDescriptionPoisoned {
             // The server's fault, whoever asked.
             let site = Site { workload: None, flow: None, ..u.site };
             hits.push(Hit { subject: tool.name, used: None, site, ..hit });
-            found = Outcome::Found;
+            found = RuleOutcome::Found;
         }
-        if page.cut && found == Outcome::Clear { Outcome::Insufficient("list was cut") } else { found }
+        if page.cut && found == RuleOutcome::Clear { RuleOutcome::Insufficient("list was cut") } else { found }
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -98,6 +98,6 @@ mod tests {
     #[test]
     fn lossy_a_list_that_was_cut() {
         let (_, outcome) = run_mcp(&mut ToolDescriptionPoisoned, &listed(&[], true), by_label(A));
-        assert_eq!(outcome, Outcome::Insufficient("list was cut"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("list was cut"));
     }
 }

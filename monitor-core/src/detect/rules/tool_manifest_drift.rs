@@ -10,7 +10,9 @@ use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 
 use crate::detect::recent::Recent;
-use crate::detect::{Detail, Hit, McpUse, Outcome, Rule, RuleEvent, RuleInfo, Site, Step, Tables, World, tables};
+use crate::detect::{
+    Detail, Hit, McpUse, Rule, RuleEvent, RuleInfo, RuleOutcome, RuleTables, Site, Step, World, tables,
+};
 use crate::model::mcp::{ManifestHash, Method};
 use crate::model::{Fingerprint, Nanos, ServiceId, Severity, Sym, TenantId, Unseen, Where};
 
@@ -78,22 +80,22 @@ impl Rule for ToolManifestDrift {
         &INFO
     }
 
-    fn tables(&mut self) -> Tables<'_> {
+    fn tables(&mut self) -> RuleTables<'_> {
         tables::of([&mut self.known, &mut self.told])
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
-        let Some(service) = u.site.service else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
+        let Some(service) = u.site.service else { return RuleOutcome::Clear };
         self.introduced(u, service);
-        let Some(page) = &u.exchange.tools else { return Outcome::Clear };
+        let Some(page) = &u.exchange.tools else { return RuleOutcome::Clear };
         let Some((server, version)) = u.exchange.server else {
-            return Outcome::Insufficient("server has not named itself");
+            return RuleOutcome::Insufficient("server has not named itself");
         };
         let introduced = self.told.get(&(service, u.exchange.session)).copied();
         let (name, told) = (world.names.exact(server), world.names.exact(version));
         let by = u.whom();
-        let mut found = if by.is_some() { Outcome::Clear } else { Outcome::Insufficient("no tenant") };
+        let mut found = if by.is_some() { RuleOutcome::Clear } else { RuleOutcome::Insufficient("no tenant") };
         for tool in &page.tools {
             let tool_name = world.names.exact(tool.name);
             let locks = || world.settings.locks.iter().filter(|l| l.server == name && l.tool == tool_name);
@@ -130,7 +132,7 @@ impl Rule for ToolManifestDrift {
             }
             let site = Site { workload: None, flow: None, ..u.site };
             hits.push(Hit { subject: tool.name, used: None, site, ..hit });
-            found = Outcome::Found;
+            found = RuleOutcome::Found;
         }
         found
     }
@@ -212,6 +214,6 @@ mod tests {
     #[test]
     fn lossy_a_server_that_has_not_named_itself() {
         let (_, outcome) = run_mcp(&mut ToolManifestDrift::default(), &listed(1, ORDERS, false), by_label(A));
-        assert_eq!(outcome, Outcome::Insufficient("server has not named itself"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("server has not named itself"));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Source: `docs/domain.md#descriptions-and-results`.
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, World};
 use crate::model::Severity;
 
 /// What is fixed about it.
@@ -27,26 +27,28 @@ impl Rule for ToolManifestUnsigned {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
         let (Some(page), locks) = (&u.exchange.tools, &world.settings.locks) else {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         };
         if locks.is_empty() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
-        let Some((server, _)) = u.exchange.server else { return Outcome::Insufficient("server has not named itself") };
+        let Some((server, _)) = u.exchange.server else {
+            return RuleOutcome::Insufficient("server has not named itself");
+        };
         let name = world.names.exact(server);
         let mut of_server = locks.iter().filter(|l| l.server == name).peekable();
         if of_server.peek().is_none() {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let unsigned: Vec<&str> = of_server.filter(|l| !l.signed).map(|l| l.tool.as_str()).collect();
-        let mut found = Outcome::Clear;
+        let mut found = RuleOutcome::Clear;
         for tool in page.tools.iter().filter(|t| unsigned.contains(&world.names.exact(t.name))) {
             let hit = Hit::of_exchange(INFO.id, Severity::Medium, u, "its lock carries no valid signature");
             hits.push(Hit { subject: tool.name, used: None, ..hit });
-            found = Outcome::Found;
+            found = RuleOutcome::Found;
         }
         found
     }
@@ -107,6 +109,6 @@ mod tests {
     #[test]
     fn lossy_a_server_that_has_not_named_itself() {
         let (_, outcome) = run_mcp_with(&mut ToolManifestUnsigned, &listed(false), by_label(A), lock(false));
-        assert_eq!(outcome, Outcome::Insufficient("server has not named itself"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("server has not named itself"));
     }
 }

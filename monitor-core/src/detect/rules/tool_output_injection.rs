@@ -4,7 +4,7 @@
 //!
 //! Source: `docs/domain.md#descriptions-and-results`.
 
-use crate::detect::{Hit, Outcome, Rule, RuleEvent, RuleInfo, World};
+use crate::detect::{Hit, Rule, RuleEvent, RuleInfo, RuleOutcome, World};
 use crate::model::Severity;
 use crate::model::mcp::{Method, Pattern};
 
@@ -29,16 +29,16 @@ impl Rule for ToolOutputInjection {
         &INFO
     }
 
-    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> Outcome {
-        let RuleEvent::Mcp(u) = event else { return Outcome::Clear };
+    fn on_event(&mut self, event: &RuleEvent<'_>, _world: &World<'_>, hits: &mut Vec<Hit>) -> RuleOutcome {
+        let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
         let x = u.exchange;
         if !matches!(x.method, Method::ToolsCall | Method::Data) {
-            return Outcome::Clear;
+            return RuleOutcome::Clear;
         }
         let telling = x.content.patterns.iter().filter(|p| **p != Pattern::Words).max();
         let words = match telling {
-            None if x.content.cut => return Outcome::Insufficient("result was cut"),
-            None | Some(Pattern::Words) => return Outcome::Clear,
+            None if x.content.cut => return RuleOutcome::Insufficient("result was cut"),
+            None | Some(Pattern::Words) => return RuleOutcome::Clear,
             Some(Pattern::Instructions) => "orders to the model",
             Some(Pattern::OtherTools) => "speaks of how tools are to be used",
             Some(Pattern::Exfiltration) => "tells to read secrets or to send something away",
@@ -46,7 +46,7 @@ impl Rule for ToolOutputInjection {
             Some(Pattern::CrossTenant) => "asks for other tenants' data",
         };
         hits.push(Hit::of_exchange(INFO.id, Severity::Medium, u, words));
-        Outcome::Found
+        RuleOutcome::Found
     }
 
     fn message(&self, hit: &Hit, world: &World<'_>) -> String {
@@ -80,6 +80,6 @@ mod tests {
     #[test]
     fn lossy_a_result_that_was_cut() {
         let (_, outcome) = run_mcp(&mut ToolOutputInjection, &result(&[], true), by_label(A));
-        assert_eq!(outcome, Outcome::Insufficient("result was cut"));
+        assert_eq!(outcome, RuleOutcome::Insufficient("result was cut"));
     }
 }

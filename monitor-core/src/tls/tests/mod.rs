@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use rustls::CipherSuite;
 use rustls::crypto::ring::kx_group;
 
-use super::join::{Handshake, Join, Parties, Party};
+use super::join::{Handshake, Join, Speaker, Speakers};
 use super::*;
 use crate::model::{CgroupId, ConnId, HandshakeSecret, Salt, SecretLabel};
 use talk::{Heard, Listener, Pair, Say, Step, client, in_pieces, is_true, server, told, whole, wire};
@@ -272,7 +272,7 @@ fn a_server_may_ask_for_another_hello() {
 
 /// Connections that shake hands at once, and secrets that name none of them.
 fn two_at_once(named: bool) {
-    let party = Party::Cgroup(CgroupId(7));
+    let speaker = Speaker::Cgroup(CgroupId(7));
     let script_of = |n: u8| vec![client(&[b'a' + n; 20]), server(&[b'0' + n; 20])];
     for suite in FEW {
         let talks: Vec<Vec<Step>> = (0..2).map(|n| Pair::new(suite).talk(b"", &script_of(n))).collect();
@@ -286,7 +286,7 @@ fn two_at_once(named: bool) {
                     Some(Step::Told(secret)) => {
                         let client_random = secret.client_random.filter(|_| named);
                         let secret = HandshakeSecret { at, client_random, ..secret.clone() };
-                        for id in join.tell(&secret, Some(party)) {
+                        for id in join.tell(&secret, Some(speaker)) {
                             let l = &mut listeners[id.0 as usize];
                             if l.tls.offer(secret.label, &secret.secret, true) {
                                 assert_eq!(id.0 as usize, n, "its own connection alone");
@@ -305,8 +305,8 @@ fn two_at_once(named: bool) {
                 let l = &mut listeners[n];
                 let id = ConnId(n as u32);
                 if let (Some(random), None) = (l.tls.random(), join.handshake(id)) {
-                    let parties = Parties::from_elem(party, 1);
-                    join.begins(id, Handshake { random: *random, hides_random: false, parties });
+                    let speakers = Speakers::from_elem(speaker, 1);
+                    join.begins(id, Handshake { random: *random, hides_random: false, speakers });
                 }
                 while let Some(label) = SecretLabel::ALL.into_iter().find(|label| l.tls.wants(*label)) {
                     let found = join.handshake(id).map(|h| join.find(label, h)).unwrap_or_default();
