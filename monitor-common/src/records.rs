@@ -31,6 +31,8 @@ impl Kind {
     pub const CGROUP_REMOVED: Self = Self(0x15);
     /// [`ReaderRecord`].
     pub const READER: Self = Self(0x16);
+    /// [`UnixRecord`]: an end of a Unix stream socket.
+    pub const UNIX: Self = Self(0x18);
     /// [`crate::secrets::SecretRecord`].
     pub const SECRET: Self = Self(0x17);
 }
@@ -116,6 +118,40 @@ pub struct FlowRecord {
     pub reserved: u32,
 }
 
+/// Room for what a Unix socket is bound to: `sun_path` of `struct sockaddr_un` (unix(7)), rounded up.
+pub const UNIX_NAME_ROOM: usize = 112;
+
+/// One end of a connection over a Unix stream socket. What it is bound to names the service; the other end has no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UnixRecord {
+    /// [`Kind::UNIX`].
+    pub kind: Kind,
+    /// [`FLOW_CLIENT`] or [`FLOW_SERVER`], neither for a pair of sockets that a process has made; [`FLOW_TX_START`] and
+    /// [`FLOW_RX_START`]: bytes are counted from the connection's beginning, whose sequence number is
+    /// [`UNIX_START`] in both directions.
+    pub flags: u32,
+    /// Names this end.
+    pub cookie: u64,
+    /// Monotonic clock, ns.
+    pub at: u64,
+    /// The cgroup of whoever uses this end; 0: not known.
+    pub cgroup: u64,
+    /// Names the other end.
+    pub peer: u64,
+    /// Inode number of the file that the server's end is bound to; 0: none (an abstract name, or no name).
+    pub inode: u64,
+    /// Device number of that file's filesystem, as the kernel has it.
+    pub device: u32,
+    /// Bytes of `name`; an abstract one begins with 0 and may hold any.
+    pub name_len: u32,
+    /// What the server's end is bound to.
+    pub name: [u8; UNIX_NAME_ROOM],
+}
+
+/// Sequence number of the first byte of either direction of a Unix socket.
+pub const UNIX_START: u32 = 1;
+
 /// A socket is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -166,6 +202,8 @@ const _: () = {
     assert!(core::mem::offset_of!(FlowRecord, at) == 16);
     assert!(core::mem::offset_of!(FlowRecord, local) == 32);
     assert!(core::mem::offset_of!(FlowRecord, local_port) == 64);
+    assert!(size_of::<UnixRecord>() == 56 + UNIX_NAME_ROOM);
+    assert!(core::mem::offset_of!(UnixRecord, at) == 16);
     assert!(size_of::<CloseRecord>() == 24);
     assert!(core::mem::offset_of!(CloseRecord, at) == 16);
     assert!(size_of::<ReaderRecord>() == 24);

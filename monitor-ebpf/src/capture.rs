@@ -10,7 +10,7 @@ use monitor_common::records::{
     SegmentHeader, TAIL,
 };
 
-use crate::emit::Ring;
+use crate::emit::{InPacket, Ring};
 use crate::flow::{self, Announcement, Tuple};
 use crate::knobs::{KNOB_PAYLOAD_CAP, KNOB_THREADS};
 use crate::maps::FLOWS;
@@ -136,7 +136,7 @@ fn deliver<const RX: bool>(skb: *mut __sk_buff, cookie: u64, at: u64, budget: u3
         }
         n = cap;
     }
-    ring.segment(skb, segment.payload, n, &header);
+    ring.segment(InPacket(skb, segment.payload), n, &header);
 }
 
 /// A segment that is longer than a record may be, as local ones and those put together by the card or the kernel are:
@@ -155,15 +155,15 @@ fn in_pieces(skb: *mut __sk_buff, payload: u32, whole: &SegmentHeader) -> u32 {
             break;
         }
         let piece = SegmentHeader { len: cap, seq: whole.seq.wrapping_add(at), ..*whole };
-        ring.segment(skb, payload + at, cap, &piece);
+        ring.segment(InPacket(skb, payload + at), cap, &piece);
         at += cap;
     }
     let left = end - at;
     let last = SegmentHeader { len: left, seq: whole.seq.wrapping_add(at), ..*whole };
-    ring.segment(skb, payload + at, if left > cap { cap } else { left }, &last);
+    ring.segment(InPacket(skb, payload + at), if left > cap { cap } else { left }, &last);
     if tail {
         let last = SegmentHeader { len: TAIL, seq: whole.seq.wrapping_add(end), ..*whole };
-        ring.segment(skb, payload + end, TAIL, &last);
+        ring.segment(InPacket(skb, payload + end), TAIL, &last);
     }
     0
 }
@@ -287,6 +287,6 @@ fn handshake_payload(skb: *mut __sk_buff, cgroup: u64, segment: &Segment) -> u32
         thread: 0,
         process: 0,
     };
-    Ring::of(tag).segment(skb, segment.payload, if segment.len > cap { cap } else { segment.len }, &header);
+    Ring::of(tag).segment(InPacket(skb, segment.payload), if segment.len > cap { cap } else { segment.len }, &header);
     0
 }

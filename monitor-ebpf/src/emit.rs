@@ -4,7 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{
-    bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit, bpf_skb_load_bytes,
+    bpf_probe_read_user, bpf_ringbuf_discard, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+    bpf_skb_load_bytes,
 };
 use aya_ebpf::maps::RingBuf;
 use monitor_common::maps::LossReason;
@@ -12,6 +13,40 @@ use monitor_common::records::{Kind, SegmentHeader, TIERS};
 
 use crate::knobs::{KNOB_SHARDS, KNOB_WAKE_BYTES};
 use crate::maps::{CONTROL, LOST, RING_0, RING_1, RING_2, RING_3};
+
+/// Where a segment's payload is copied from.
+pub(crate) trait Payload: Copy {
+    /// Copies `n` bytes to `to`; not 0: it failed.
+    ///
+    /// # Safety
+    ///
+    /// `to` has room for `n` bytes.
+    unsafe fn copy(self, to: *mut c_void, n: u32) -> i64;
+}
+
+/// In a packet, at so many bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct InPacket(pub(crate) *mut __sk_buff, pub(crate) u32);
+
+impl Payload for InPacket {
+    #[inline(always)]
+    unsafe fn copy(self, to: *mut c_void, n: u32) -> i64 {
+        // SAFETY: the context as the kernel gave it; the rest as the caller promises.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), self.1, to, n) }
+    }
+}
+
+/// In the memory of the running process.
+#[derive(Clone, Copy)]
+pub(crate) struct InProcess(pub(crate) u64);
+
+impl Payload for InProcess {
+    #[inline(always)]
+    unsafe fn copy(self, to: *mut c_void, n: u32) -> i64 {
+        // SAFETY: the helper checks the address; the rest as the caller promises.
+        unsafe { bpf_probe_read_user(to, n, self.0 as *const c_void) }
+    }
+}
 
 /// One of the rings.
 #[derive(Clone, Copy)]
@@ -61,25 +96,24 @@ impl Ring {
         Some(Room { ring: self, record: room })
     }
 
-    /// Delivers a segment with `n` payload bytes, found `offset` bytes into the packet. `n` is at most the largest
-    /// tier.
+    /// Delivers a segment with `n` payload bytes. `n` is at most the largest tier.
     #[inline(always)]
-    pub(crate) fn segment(self, skb: *mut __sk_buff, offset: u32, n: u32, header: &SegmentHeader) {
+    pub(crate) fn segment(self, payload: impl Payload, n: u32, header: &SegmentHeader) {
         if n == 0 {
-            self.tier::<0>(skb, offset, n, header);
+            self.tier::<0>(payload, n, header);
         } else if n <= TIERS[1] {
-            self.tier::<128>(skb, offset, n, header);
+            self.tier::<128>(payload, n, header);
         } else if n <= TIERS[2] {
-            self.tier::<512>(skb, offset, n, header);
+            self.tier::<512>(payload, n, header);
         } else if n <= TIERS[3] {
-            self.tier::<4096>(skb, offset, n, header);
+            self.tier::<4096>(payload, n, header);
         } else {
-            self.tier::<16384>(skb, offset, n, header);
+            self.tier::<16384>(payload, n, header);
         }
     }
 
     #[inline(always)]
-    fn tier<const TIER: u32>(self, skb: *mut __sk_buff, offset: u32, n: u32, header: &SegmentHeader) {
+    fn tier<const TIER: u32>(self, from: impl Payload, n: u32, header: &SegmentHeader) {
         // SAFETY: `map` is one of our ring buffers and the size is a constant.
         let room = unsafe { bpf_ringbuf_reserve(self.map, (size_of::<SegmentHeader>() as u32 + TIER) as u64, 0) };
         if room.is_null() {
@@ -94,7 +128,7 @@ impl Ring {
             // SAFETY: the reservation has TIER bytes behind the header.
             let payload = unsafe { room.byte_add(size_of::<SegmentHeader>()) };
             // SAFETY: `payload` has room for TIER bytes and the length is in 1..=TIER.
-            if unsafe { bpf_skb_load_bytes(skb.cast(), offset, payload, bounded::<TIER>(n)) } != 0 {
+            if unsafe { from.copy(payload, bounded::<TIER>(n)) } != 0 {
                 // SAFETY: `room` is a reservation that has not been submitted.
                 unsafe { bpf_ringbuf_discard(room, u64::from(BPF_RB_NO_WAKEUP)) };
                 self.lost(LossReason::COPY);

@@ -71,7 +71,7 @@ impl Tuple {
 }
 
 #[inline(always)]
-fn mix(h: u64, word: u64) -> u64 {
+pub(crate) fn mix(h: u64, word: u64) -> u64 {
     let mut x = (h ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x ^= x >> 32;
     x = x.wrapping_add(h).wrapping_mul(0xd6e8_feb8_6659_fd93);

@@ -33,6 +33,14 @@ mod sock_calls;
 #[cfg(target_arch = "bpf")]
 mod sock_ops;
 #[cfg(target_arch = "bpf")]
+mod unix;
+#[cfg(target_arch = "bpf")]
+mod unix_close;
+#[cfg(target_arch = "bpf")]
+mod unix_connect;
+#[cfg(target_arch = "bpf")]
+mod unix_read;
+#[cfg(target_arch = "bpf")]
 mod watch;
 
 /// Helpers such as `bpf_probe_read_kernel_str` want a licence compatible with the GPL.

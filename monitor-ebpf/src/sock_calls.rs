@@ -69,7 +69,7 @@ fn budget_for_sent(cookie: u64) -> Option<u32> {
 /// Tells who reads, unless it is the same as before and not `each` read is wanted. Of two threads that read one socket at
 /// the same time, which is told last is chance.
 #[inline(always)]
-fn reads(cookie: u64, thread: u32, each: bool) {
+pub(crate) fn reads(cookie: u64, thread: u32, each: bool) {
     let Some(slot) = READERS.get_ptr_mut(cookie as u32 & (READER_SLOTS - 1)) else { return };
     let entry = CachedReader::new(cookie, thread);
     // SAFETY: array elements live as long as the map; a torn write is found out by `mixed`.

@@ -5,7 +5,7 @@
 //! ever, and counted by why.
 
 use super::conn::{App, Conn};
-use super::feed::Delivery;
+use super::feed::Feed;
 use super::feed::tell;
 use super::index::Party;
 use super::on_conn::OnConn;
@@ -140,7 +140,7 @@ impl Conn {
         let Some(mut tls) = slot.take() else { return };
         let mut scratch = std::mem::take(&mut parts.sealing.scratch);
         let (was_keyed, waited) = (tls.is_keyed(), tls.waits_since().is_some());
-        f(&mut tls, &mut scratch, &mut Delivery { conn: self, parts: &mut *parts, out: &mut *out });
+        f(&mut tls, &mut scratch, &mut Feed { conn: self, parts: &mut *parts, out: &mut *out });
         let id = self.state.facts.id;
         if !was_keyed {
             self.join(&tls, parts);
@@ -152,7 +152,7 @@ impl Conn {
                 Some(n) => {
                     parts.sealing.join.claim(n);
                     let now = parts.ctx.now;
-                    let mut delivery = Delivery { conn: self, parts: &mut *parts, out: &mut *out };
+                    let mut delivery = Feed { conn: self, parts: &mut *parts, out: &mut *out };
                     tls.advance(now, &mut scratch, &mut delivery);
                 }
                 None => tls.none_fits(label),
@@ -323,7 +323,7 @@ impl Table {
     }
 }
 
-impl Plain for Delivery<'_> {
+impl Plain for Feed<'_> {
     fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
         self.conn.counts_tls(None, bytes.len() as u64, self.parts);
         self.clear_bytes(from, at, bytes, ends_segment);

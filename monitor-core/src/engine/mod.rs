@@ -107,6 +107,7 @@ impl Engine {
             }
             Event::Reader { cookie, thread, .. } => self.table.read_by(cookie, thread, &mut self.parts, out),
             Event::TlsSecret(secret) => self.table.told(secret, &mut self.parts, out),
+            Event::Named { address, name, .. } => self.learn_service(address, name),
             // Identity comes through `learn_cgroup`, once somebody has looked the path up.
             Event::CgroupSeen { .. } | Event::CgroupGone { .. } | Event::Tick { .. } => {}
         }

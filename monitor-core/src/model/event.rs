@@ -87,6 +87,15 @@ pub enum Event<'a> {
         /// The cgroup.
         id: CgroupId,
     },
+    /// What answers at an address has a name: a Unix socket is bound to a path. Comes before the first flow there.
+    Named {
+        /// When.
+        at: Nanos,
+        /// The address, one of [`super::local`].
+        address: SocketAddr,
+        /// Its name, such as `unix:/run/redis.sock`.
+        name: &'a str,
+    },
     /// A socket of a watched workload is known. Comes before the flow's first segment. A second one for the same
     /// cookie adds what the first could not tell (role, start of the streams).
     Opened {
@@ -157,6 +166,7 @@ impl Event<'_> {
         match *self {
             Event::CgroupSeen { at, .. }
             | Event::CgroupGone { at, .. }
+            | Event::Named { at, .. }
             | Event::Opened { at, .. }
             | Event::Reader { at, .. }
             | Event::Closed { at, .. }

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod ids;
 pub mod intern;
 pub mod keys;
+pub mod local;
 pub mod mcp;
 pub mod missed;
 pub mod operation;

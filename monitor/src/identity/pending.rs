@@ -5,6 +5,7 @@
 //! connection.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use monitor_core::model::{CgroupId, Event, HandshakeSecret, Nanos, Segment};
 
@@ -12,6 +13,7 @@ use monitor_core::model::{CgroupId, Event, HandshakeSecret, Nanos, Segment};
 #[derive(Debug)]
 enum Held {
     Cgroup { at: Nanos, id: CgroupId, path: String },
+    Named { at: Nanos, address: SocketAddr, name: String },
     Segment { segment: Segment<'static>, bytes: Vec<u8> },
     Secret(Box<HandshakeSecret>),
     Other(Event<'static>),
@@ -21,6 +23,7 @@ impl Held {
     fn of(event: &Event<'_>) -> Self {
         match *event {
             Event::CgroupSeen { at, id, path } => Self::Cgroup { at, id, path: path.to_owned() },
+            Event::Named { at, address, name } => Self::Named { at, address, name: name.to_owned() },
             Event::Segment(s) => Self::Segment { bytes: s.bytes.to_vec(), segment: Segment { bytes: &[], ..s } },
             Event::TlsSecret(secret) => Self::Secret(Box::new(secret.clone())),
             Event::CgroupGone { at, id } => Self::Other(Event::CgroupGone { at, id }),
@@ -37,6 +40,7 @@ impl Held {
     fn event(&self) -> Event<'_> {
         match self {
             Self::Cgroup { at, id, path } => Event::CgroupSeen { at: *at, id: *id, path },
+            Self::Named { at, address, name } => Event::Named { at: *at, address: *address, name },
             Self::Segment { segment, bytes } => Event::Segment(Segment { bytes, ..*segment }),
             Self::Secret(secret) => Event::TlsSecret(secret),
             Self::Other(event) => *event,
@@ -47,6 +51,7 @@ impl Held {
         size_of::<Self>()
             + match self {
                 Self::Cgroup { path, .. } => path.len(),
+                Self::Named { name, .. } => name.len(),
                 Self::Segment { bytes, .. } => bytes.len(),
                 Self::Secret(_) => size_of::<HandshakeSecret>(),
                 Self::Other(_) => 0,

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use monitor_common::knobs::unix as knob;
+
 /// Where the kernel shows its types.
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -148,6 +150,82 @@ impl Btf {
         let member = t.rest.chunks_exact(12).find(|m| word(m, 0).is_some_and(|n| self.is_named(n, field)))?;
         let bits = word(member, 8)? & if t.bitfields { 0x00ff_ffff } else { u32::MAX };
         Some((bits / 8, word(member, 4)?))
+    }
+
+    /// As [`Self::field`], also where the field is in a structure or union without a name inside of it.
+    fn inner_field(&self, structure: &str, field: &str) -> Option<u32> {
+        self.member(self.find(kind::STRUCT, structure)?, field, 0)
+    }
+
+    fn member(&self, t: Type<'_>, field: &str, depth: usize) -> Option<u32> {
+        for member in t.rest.chunks_exact(12) {
+            let (name, ty, at) = (word(member, 0)?, word(member, 4)?, word(member, 8)?);
+            let at = (at & if t.bitfields { 0x00ff_ffff } else { u32::MAX }) / 8;
+            if self.is_named(name, field) {
+                return Some(at);
+            }
+            let inner = self.behind(ty).filter(|t| matches!(t.kind, kind::STRUCT | kind::UNION));
+            if let Some(inner) = inner.filter(|_| self.is_named(name, "") && depth < MAX_DEPTH)
+                && let Some(found) = self.member(inner, field, depth + 1)
+            {
+                return Some(at + found);
+            }
+        }
+        None
+    }
+
+    /// The number of a member of an enumeration.
+    fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
+        let t = self.find(kind::ENUM, enumeration)?;
+        let member = t.rest.chunks_exact(8).find(|m| word(m, 0).is_some_and(|n| self.is_named(n, name)))?;
+        word(member, 4)
+    }
+
+    /// Whether the kernel has a function of this name that programs can be attached to.
+    fn has_function(&self, name: &str) -> bool {
+        self.find(kind::FUNC, name).is_some()
+    }
+
+    /// What the probes of Unix sockets read of the kernel's structures, by the name of the knob that they take it from.
+    ///
+    /// # Errors
+    /// [`BtfError::Missing`]: a function or a field that they need is not there.
+    pub fn unix_sockets(&self, functions: &[&'static str]) -> Result<Vec<(&'static str, u32)>, BtfError> {
+        for function in functions {
+            if !self.has_function(function) {
+                return Err(BtfError::Missing(format!("function {function} to attach to")));
+            }
+        }
+        let offset = |structure: &str, field: &str| {
+            self.inner_field(structure, field)
+                .ok_or_else(|| BtfError::Missing(format!("field {field} in struct {structure}")))
+        };
+        // Before 6.4 it had no underscores.
+        let list = offset("iov_iter", "__iov").or_else(|_| offset("iov_iter", "iov"))?;
+        let listed = self
+            .enumerator("iter_type", "ITER_IOVEC")
+            .ok_or_else(|| BtfError::Missing("ITER_IOVEC in enum iter_type".to_owned()))?;
+        Ok(vec![
+            (knob::SOCKET_SK, offset("socket", "sk")?),
+            (knob::PEER, offset("unix_sock", "peer")?),
+            (knob::ADDR, offset("unix_sock", "addr")?),
+            (knob::DENTRY, offset("unix_sock", "path")? + offset("path", "dentry")?),
+            (knob::NAME_LEN, offset("unix_address", "len")?),
+            (knob::NAME, offset("unix_address", "name")?),
+            (knob::INODE, offset("dentry", "d_inode")?),
+            (knob::INODE_NUMBER, offset("inode", "i_ino")?),
+            (knob::SUPER, offset("inode", "i_sb")?),
+            (knob::DEVICE, offset("super_block", "s_dev")?),
+            (knob::ITER, offset("msghdr", "msg_iter")?),
+            (knob::ITER_TYPE, offset("iov_iter", "iter_type")?),
+            (knob::ITER_OFFSET, offset("iov_iter", "iov_offset")?),
+            (knob::ITER_IOV, list),
+            (knob::TYPE_IOVEC, listed),
+            (knob::TYPE_UBUF, self.enumerator("iter_type", "ITER_UBUF").unwrap_or(u32::MAX)),
+            (knob::SOCK_CGROUP, offset("sock", "sk_cgrp_data")?),
+            (knob::CGROUP_NODE, offset("cgroup", "kn")?),
+            (knob::NODE_ID, offset("kernfs_node", "id")?),
+        ])
     }
 
     /// Byte in `struct sock` at which the 64 bits of the socket's cookie stand.

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use aya::maps::{Array, HashMap, MapData};
 use monitor_common::maps::{CGROUP_CACHE_SLOTS, CachedFlow, FLOW_CACHE_SLOTS, cached_decision};
 use monitor_core::model::{
-    CgroupId, CloseReason, Direction, Event, HandshakeSecret, Nanos, ProcessId, Segment, SocketCookie, ThreadId,
+    CgroupId, CloseReason, Direction, Event, HandshakeSecret, Nanos, ProcessId, Role, Segment, SocketCookie, ThreadId,
+    local,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -15,7 +16,8 @@ use super::clock::Clock;
 use super::handle::ByHandle;
 use super::parked::Lot;
 use super::rounds::Rounds;
-use super::wire::{self, Flow, Record, SegmentRecord, Sender};
+use super::unix;
+use super::wire::{self, Flow, Record, SegmentRecord, Sender, UnixEnd};
 use super::{FLOW_UNTRACKED, FlowState, IGNORED, WATCHED};
 use crate::capture::cgroups::Known;
 
@@ -94,6 +96,8 @@ pub(super) struct Converter {
     /// Connections not wanted: with the agent itself, or in a cgroup that is not watched.
     muted: FxHashSet<u64>,
     nameless: FxHashSet<u64>,
+    /// Services on Unix sockets whose names were told.
+    named: unix::Named,
     /// Cgroups whose TLS is read, and those of them that have opened connections since last asked.
     readers: FxHashSet<CgroupId>,
     opened: Vec<CgroupId>,
@@ -126,6 +130,7 @@ impl Converter {
             open: FxHashMap::default(),
             muted: FxHashSet::default(),
             nameless: FxHashSet::default(),
+            named: unix::Named::default(),
             readers: FxHashSet::default(),
             opened: Vec::new(),
             unsettled_cgroups: Vec::new(),
@@ -178,6 +183,7 @@ impl Converter {
         match wire::read(bytes) {
             Ok(Record::Segment(s)) => self.segment(&s, sink),
             Ok(Record::Flow(f)) => self.flow(&f, sink),
+            Ok(Record::Unix(u)) => self.unix(&u, sink),
             Ok(Record::Close { at, cookie }) => self.close(at, cookie, sink),
             Ok(Record::Reader { at, cookie, thread }) => self.reader(at, cookie, thread, sink),
             Ok(Record::CgroupMade { at, path }) => self.made(at, path, sink),
@@ -287,6 +293,38 @@ impl Converter {
                 sink,
             );
         }
+    }
+
+    /// An end of a Unix stream socket. Its connection is between an address of the service, which is that of the file it is
+    /// bound to, and one of the client, which is its cookie's: as between a well-known port and another.
+    fn unix(&mut self, u: &UnixEnd<'_>, sink: &mut dyn FnMut(Event<'_>)) {
+        let at = self.clock.unix(u.at);
+        if !u.cgroup.is_none_or(|id| self.resolve(id, at, sink)) {
+            self.muted.insert(u.cookie);
+            self.set_budget(u.cookie, [super::BUDGET_SILENT; 2]);
+            return;
+        }
+        let service = unix::service(u.file, u.name);
+        let number = |is_server: bool, cookie: u64| if is_server { service.unwrap_or(cookie) } else { cookie };
+        let local = local::address(number(u.role == Role::Server, u.cookie));
+        let peer = local::address(number(u.role == Role::Client, u.peer));
+        if let Some(service) = service.filter(|service| self.named.is_new(*service)) {
+            sink(Event::Named { at, address: local::address(service), name: &unix::name(u.name) });
+        }
+        self.open.entry(u.cookie).or_insert(0);
+        if let Some(id) = u.cgroup.map(CgroupId).filter(|id| self.readers.contains(id) && !self.opened.contains(id)) {
+            self.opened.push(id);
+        }
+        sink(Event::Opened {
+            at,
+            cookie: SocketCookie(u.cookie),
+            cgroup: u.cgroup.map(CgroupId),
+            local,
+            peer,
+            role: u.role,
+            tx_start: u.start,
+            rx_start: u.start,
+        });
     }
 
     /// Makes sure that a flow's cgroup has been announced. `false`: it is not watched.

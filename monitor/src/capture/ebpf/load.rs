@@ -6,7 +6,9 @@ use std::io;
 use std::path::Path;
 
 use aya::maps::{Map, MapData};
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, RawTracePoint, SockOps};
+use aya::programs::{
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, Program, ProgramError, RawTracePoint, SockOps,
+};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use monitor_common::knobs;
 use monitor_common::maps::{MAX_SHARDS, names};
@@ -24,6 +26,8 @@ pub struct Hook {
     pub name: &'static str,
     /// Program in the object.
     pub program: &'static str,
+    /// Further programs that belong to it, attached before it.
+    with: &'static [(&'static str, Kind)],
     /// Whether capture works without it.
     pub optional: bool,
     /// What is lost without it.
@@ -38,16 +42,21 @@ enum Kind {
     RawTracePoint(&'static str),
     /// A raw tracepoint of the socket calls: reads the cookie of the socket that it is given.
     SocketCall(&'static str),
+    /// The entry of a function of the kernel.
+    Entry(&'static str),
+    /// Its return.
+    Return(&'static str),
 }
 
 /// Every hook, in the order they are attached: sources of knowledge before sources of data.
-pub const HOOKS: [Hook; 6] = [
+pub const HOOKS: [Hook; 7] = [
     Hook {
         name: "cgroup_mkdir",
         program: "lw_mkdir",
         optional: true,
         lost: "new containers are noticed only at their first segment",
         kind: Kind::RawTracePoint("cgroup_mkdir"),
+        with: &[],
     },
     Hook {
         name: "cgroup_rmdir",
@@ -55,6 +64,7 @@ pub const HOOKS: [Hook; 6] = [
         optional: true,
         lost: "removed containers stay in the tables until these are full",
         kind: Kind::RawTracePoint("cgroup_rmdir"),
+        with: &[],
     },
     Hook {
         name: "sock_ops",
@@ -62,6 +72,7 @@ pub const HOOKS: [Hook; 6] = [
         optional: true,
         lost: "every connection counts as older than the agent: what was proved at its start is not known",
         kind: Kind::SockOps,
+        with: &[],
     },
     Hook {
         name: "cgroup_skb_ingress",
@@ -69,6 +80,7 @@ pub const HOOKS: [Hook; 6] = [
         optional: false,
         lost: "nothing that watched sockets receive is seen",
         kind: Kind::Skb(CgroupSkbAttachType::Ingress),
+        with: &[],
     },
     Hook {
         name: "cgroup_skb_egress",
@@ -76,6 +88,7 @@ pub const HOOKS: [Hook; 6] = [
         optional: false,
         lost: "nothing that watched sockets send is seen",
         kind: Kind::Skb(CgroupSkbAttachType::Egress),
+        with: &[],
     },
     Hook {
         name: "reader_thread",
@@ -83,6 +96,21 @@ pub const HOOKS: [Hook; 6] = [
         optional: true,
         lost: "which thread took a request; of work behind thread pools fewer tenants are known",
         kind: Kind::SocketCall("sock_recv_length"),
+        with: &[],
+    },
+    Hook {
+        name: "unix_sockets",
+        program: "lw_unix_read",
+        optional: true,
+        lost: "what passes over Unix sockets (poolers and caches on the same host)",
+        kind: Kind::Entry("unix_stream_recvmsg"),
+        // The return comes first: a read that began before is of no use to it.
+        with: &[
+            ("lw_unix_close", Kind::Entry("unix_release_sock")),
+            ("lw_unix_connect", Kind::Return("unix_stream_connect")),
+            ("lw_unix_pair", Kind::Return("unix_socketpair")),
+            ("lw_unix_read_end", Kind::Return("unix_stream_recvmsg")),
+        ],
     },
 ];
 
@@ -100,6 +128,8 @@ pub struct Probes {
     no_sender: Option<String>,
     /// Why socket calls cannot be followed.
     no_calls: Option<String>,
+    /// The kernel's types, for programs at its functions; or why there are none.
+    functions: Result<aya::Btf, String>,
 }
 
 impl Probes {
@@ -146,7 +176,14 @@ impl Probes {
             Ok(offset) => (offset, None),
             Err(e) => (0, Some(e.to_string())),
         };
+        let (unix, functions) = match unix_sockets() {
+            Ok((unix, btf)) => (unix, Ok(btf)),
+            Err(e) => (Vec::new(), Err(e)),
+        };
         let mut loader = EbpfLoader::new();
+        for (knob, value) in &unix {
+            loader.override_global(knob, value, true);
+        }
         loader
             .verifier_log_level(VerifierLogLevel::DISABLE)
             .override_global(knobs::SHARDS, &shards, true)
@@ -167,7 +204,7 @@ impl Probes {
             .load(object::bytes())
             .map_err(|e| CaptureError::Load { program: "object", problem: describe(&e) })?;
         let no_sender = (!config.threads).then(|| "not asked for".to_owned());
-        Ok(Self { ebpf, shards, ring_bytes, no_sender, no_calls })
+        Ok(Self { ebpf, shards, ring_bytes, no_sender, no_calls, functions })
     }
 
     /// Loads and attaches one hook, at the cgroup directory where that matters.
@@ -176,37 +213,39 @@ impl Probes {
     ///
     /// The kernel refuses.
     pub fn attach(&mut self, hook: &Hook, cgroup: &Path) -> Result<(), CaptureError> {
-        let refused = |e: ProgramError| match e {
-            ProgramError::LoadError { .. } => CaptureError::Load { program: hook.program, problem: describe(&e) },
-            e => CaptureError::Attach { hook: hook.name, cgroup: cgroup.to_owned(), problem: describe(&e) },
-        };
         let open =
             || File::open(cgroup).map_err(|e| CaptureError::Cgroup { path: cgroup.to_owned(), problem: e.to_string() });
         if let (Kind::SocketCall(_), Some(problem)) = (hook.kind, &self.no_calls) {
             return Err(CaptureError::Unsupported { missing: problem.clone(), remedy: hook.remedy().to_owned() });
         }
-        let Some(program) = self.ebpf.program_mut(hook.program) else {
-            return Err(CaptureError::Load { program: hook.program, problem: "not in the object".to_owned() });
-        };
-        match hook.kind {
-            Kind::Skb(kind) => {
-                let program: &mut CgroupSkb = program.try_into().map_err(refused)?;
-                // It may be loaded already, to find out whether the kernel takes it.
-                if program.fd().is_err() {
-                    program.load().map_err(refused)?;
+        if let (Kind::Entry(_) | Kind::Return(_), Err(problem)) = (hook.kind, &self.functions) {
+            return Err(CaptureError::Unsupported { missing: problem.clone(), remedy: hook.remedy().to_owned() });
+        }
+        let mut done: Vec<&'static str> = Vec::new();
+        for (name, kind) in hook.with.iter().copied().chain([(hook.program, hook.kind)]) {
+            let Some(program) = self.ebpf.program_mut(name) else {
+                return Err(CaptureError::Load { program: name, problem: "not in the object".to_owned() });
+            };
+            if let Err(e) = attach_one(program, kind, self.functions.as_ref().ok(), &open) {
+                // All or none.
+                for name in done {
+                    let _ = match self.ebpf.program_mut(name) {
+                        Some(Program::FEntry(p)) => p.unload(),
+                        Some(Program::FExit(p)) => p.unload(),
+                        _ => Ok(()),
+                    };
                 }
-                program.attach(open()?, kind, CgroupAttachMode::Single).map_err(refused)?;
+                return Err(match e {
+                    Refused::Cgroup(e) => e,
+                    Refused::Program(e @ ProgramError::LoadError { .. }) => {
+                        CaptureError::Load { program: name, problem: describe(&e) }
+                    }
+                    Refused::Program(e) => {
+                        CaptureError::Attach { hook: hook.name, cgroup: cgroup.to_owned(), problem: describe(&e) }
+                    }
+                });
             }
-            Kind::SockOps => {
-                let program: &mut SockOps = program.try_into().map_err(refused)?;
-                program.load().map_err(refused)?;
-                program.attach(open()?, CgroupAttachMode::Single).map_err(refused)?;
-            }
-            Kind::RawTracePoint(name) | Kind::SocketCall(name) => {
-                let program: &mut RawTracePoint = program.try_into().map_err(refused)?;
-                program.load().map_err(refused)?;
-                program.attach(name).map_err(refused)?;
-            }
+            done.push(name);
         }
         Ok(())
     }
@@ -269,10 +308,67 @@ impl Probes {
     }
 }
 
+/// Why a program is not attached.
+enum Refused {
+    Program(ProgramError),
+    /// The cgroup's directory cannot be opened.
+    Cgroup(CaptureError),
+}
+
+impl From<ProgramError> for Refused {
+    fn from(e: ProgramError) -> Self {
+        Self::Program(e)
+    }
+}
+
+/// Loads a program and attaches it. `types`: the kernel's, for programs at its functions.
+fn attach_one(
+    program: &mut Program,
+    kind: Kind,
+    types: Option<&aya::Btf>,
+    cgroup: &dyn Fn() -> Result<File, CaptureError>,
+) -> Result<(), Refused> {
+    let types = || types.ok_or(ProgramError::UnexpectedProgramType);
+    match kind {
+        Kind::Skb(kind) => {
+            let program: &mut CgroupSkb = program.try_into()?;
+            // It may be loaded already, to find out whether the kernel takes it.
+            if program.fd().is_err() {
+                program.load()?;
+            }
+            program.attach(cgroup().map_err(Refused::Cgroup)?, kind, CgroupAttachMode::Single)?;
+        }
+        Kind::SockOps => {
+            let program: &mut SockOps = program.try_into()?;
+            program.load()?;
+            program.attach(cgroup().map_err(Refused::Cgroup)?, CgroupAttachMode::Single)?;
+        }
+        Kind::RawTracePoint(name) | Kind::SocketCall(name) => {
+            let program: &mut RawTracePoint = program.try_into()?;
+            program.load()?;
+            program.attach(name)?;
+        }
+        Kind::Entry(function) => {
+            let program: &mut FEntry = program.try_into()?;
+            program.load(function, types()?)?;
+            program.attach()?;
+        }
+        Kind::Return(function) => {
+            let program: &mut FExit = program.try_into()?;
+            program.load(function, types()?)?;
+            program.attach()?;
+        }
+    }
+    Ok(())
+}
+
 impl Hook {
     /// What to do about a hook that cannot be attached.
     pub fn remedy(&self) -> &'static str {
         match self.kind {
+            Kind::Entry(_) | Kind::Return(_) => {
+                "a kernel from 5.14 on with CONFIG_DEBUG_INFO_BTF and CONFIG_FUNCTION_TRACER that allows fentry"
+            }
             Kind::SocketCall(_) => "a kernel from 6.3 on with CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_EVENTS",
             _ => "a kernel with CONFIG_CGROUP_BPF and CONFIG_BPF_EVENTS, not locked down for BPF",
         }
@@ -303,6 +399,19 @@ fn socket_calls() -> Result<u32, BtfError> {
         }
     }
     btf.cookie_offset()
+}
+
+/// What the probes of Unix sockets read of the kernel's structures, and its types; or why they cannot be used.
+fn unix_sockets() -> Result<(Vec<(&'static str, u32)>, aya::Btf), String> {
+    let functions = HOOKS.iter().flat_map(|h| h.with.iter().map(|(_, kind)| *kind).chain([h.kind]));
+    let functions: Vec<_> = functions
+        .filter_map(|kind| match kind {
+            Kind::Entry(name) | Kind::Return(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let unix = Btf::of_kernel().and_then(|btf| btf.unix_sockets(&functions)).map_err(|e| e.to_string())?;
+    Ok((unix, aya::Btf::from_sys_fs().map_err(|e| describe(&e))?))
 }
 
 /// Rings: one unless asked for more. Within one ring the order of records is the order of causes: what a relay sends

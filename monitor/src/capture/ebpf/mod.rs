@@ -26,6 +26,7 @@ mod ring;
 mod rounds;
 mod secrets;
 mod skipped;
+mod unix;
 mod wire;
 
 pub use btf::{Btf, PATH as BTF_PATH};

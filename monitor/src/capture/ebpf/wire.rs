@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use monitor_common::records::{
     CgroupRecord, CloseRecord, FLOW_CLIENT, FLOW_LISTENER, FLOW_NO_CLOSE, FLOW_RX_START, FLOW_SERVER, FLOW_TX_START,
     FLOW_V6, FlowRecord, Kind, PATH_ROOM, ReaderRecord, SEGMENT_ACK, SEGMENT_LISTENER, SEGMENT_RX, SegmentHeader,
+    UNIX_NAME_ROOM, UNIX_START, UnixRecord,
 };
 use monitor_common::secrets::{LABELS, SECRET_RANDOM, SecretRecord};
 use monitor_core::model::{Direction, Role, Secret, SecretLabel};
@@ -15,6 +16,7 @@ use zerocopy::FromBytes;
 pub(super) enum Record<'a> {
     Segment(SegmentRecord<'a>),
     Flow(Flow),
+    Unix(UnixEnd<'a>),
     Close {
         at: u64,
         cookie: u64,
@@ -85,6 +87,23 @@ pub(super) struct Flow {
     pub(super) no_close: bool,
 }
 
+/// An end of a Unix stream socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UnixEnd<'a> {
+    pub(super) at: u64,
+    pub(super) cookie: u64,
+    pub(super) cgroup: Option<u64>,
+    /// The other end's cookie.
+    pub(super) peer: u64,
+    pub(super) role: Role,
+    /// Sequence number of the first byte in either direction; `None`: what came before the probes is not known.
+    pub(super) start: Option<u32>,
+    /// Device and inode of the file that the server is bound to.
+    pub(super) file: Option<(u32, u64)>,
+    /// What the server is bound to: a path, or an abstract name with a leading 0; empty: nothing.
+    pub(super) name: &'a [u8],
+}
+
 /// Why a record cannot be read: the probes and the agent do not belong together, or memory was overwritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
@@ -112,6 +131,7 @@ pub(super) fn time(bytes: &[u8]) -> u64 {
     let offset = match kind(bytes) {
         Ok(Kind::SEGMENT) => std::mem::offset_of!(SegmentHeader, at),
         Ok(Kind::FLOW) => std::mem::offset_of!(FlowRecord, at),
+        Ok(Kind::UNIX) => std::mem::offset_of!(UnixRecord, at),
         Ok(Kind::CLOSE) => std::mem::offset_of!(CloseRecord, at),
         Ok(Kind::READER) => std::mem::offset_of!(ReaderRecord, at),
         Ok(Kind::CGROUP_MADE | Kind::CGROUP_REMOVED) => std::mem::offset_of!(CgroupRecord, at),
@@ -154,15 +174,28 @@ pub(super) fn read(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
                 cgroup: (r.cgroup != 0).then_some(r.cgroup),
                 local: SocketAddr::new(address(&r.local, v6), r.local_port),
                 peer: SocketAddr::new(address(&r.peer, v6), r.peer_port),
-                role: match r.flags & (FLOW_CLIENT | FLOW_SERVER) {
-                    FLOW_CLIENT => Role::Client,
-                    FLOW_SERVER => Role::Server,
-                    _ => Role::Unknown,
-                },
+                role: role(r.flags),
                 tx_start: (r.flags & FLOW_TX_START != 0).then_some(r.tx_start),
                 rx_start: (r.flags & FLOW_RX_START != 0).then_some(r.rx_start),
                 listener: r.flags & FLOW_LISTENER != 0,
                 no_close: r.flags & FLOW_NO_CLOSE != 0,
+            }))
+        }
+        Kind::UNIX => {
+            let (u, _) = UnixRecord::read_from_prefix(bytes).map_err(|_| short)?;
+            let room = bytes.get(std::mem::offset_of!(UnixRecord, name)..).and_then(|b| b.get(..UNIX_NAME_ROOM));
+            let len = usize::try_from(u.name_len).ok();
+            let name = room.zip(len).and_then(|(room, n)| room.get(..n)).ok_or(Malformed::Path(u.name_len))?;
+            Ok(Record::Unix(UnixEnd {
+                at: u.at,
+                cookie: u.cookie,
+                cgroup: (u.cgroup != 0).then_some(u.cgroup),
+                peer: u.peer,
+                role: role(u.flags),
+                start: (u.flags & FLOW_TX_START != 0).then_some(UNIX_START),
+                file: (u.inode != 0).then_some((u.device, u.inode)),
+                // `sun_path` may hold what is behind the end of the path.
+                name: if name.first() == Some(&0) { name } else { name.split(|b| *b == 0).next().unwrap_or_default() },
             }))
         }
         Kind::CLOSE => {
@@ -200,6 +233,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
             }))
         }
         Kind(other) => Err(Malformed::Kind(other)),
+    }
+}
+
+/// Who opened a connection, by the flags of its announcement.
+fn role(flags: u32) -> Role {
+    match flags & (FLOW_CLIENT | FLOW_SERVER) {
+        FLOW_CLIENT => Role::Client,
+        FLOW_SERVER => Role::Server,
+        _ => Role::Unknown,
     }
 }
 

@@ -1,4 +1,5 @@
-//! One event as bytes, and back: version 2, and reading version 1, which knew no threads.
+//! One event as bytes, and back: version 4, and reading those before it: version 1 knew no threads, 2 and 3 no names of
+//! Unix sockets.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +24,8 @@ mod kind {
     pub(super) const READER: u8 = 8;
     /// Since version 3.
     pub(super) const SECRET: u8 = 9;
+    /// Since version 4.
+    pub(super) const NAMED: u8 = 10;
 }
 
 const HAS_CGROUP: u8 = 1;
@@ -47,6 +50,11 @@ pub(super) fn encode(event: &Event<'_>, out: &mut Vec<u8>) {
         Event::CgroupGone { at, id } => {
             head(out, kind::CGROUP_GONE, at);
             out.extend_from_slice(&id.0.to_le_bytes());
+        }
+        Event::Named { at, address: named, name } => {
+            head(out, kind::NAMED, at);
+            address(out, named);
+            out.extend_from_slice(prefix(name, MAX_PATH).as_bytes());
         }
         Event::Opened { at, cookie, cgroup, local, peer, role, tx_start, rx_start } => {
             head(out, kind::OPENED, at);
@@ -173,6 +181,14 @@ pub(super) fn decode(version: u16, record: &[u8]) -> Result<Event<'_>, &'static 
             }
             let path = std::str::from_utf8(path).map_err(|_| "its cgroup path is not UTF-8")?;
             Event::CgroupSeen { at, id, path }
+        }
+        kind::NAMED if version >= 4 => {
+            let address = c.address().ok_or("it has an unreadable address")?;
+            let name = c.rest();
+            if name.len() > MAX_PATH {
+                return Err("its name is too long");
+            }
+            Event::Named { at, address, name: std::str::from_utf8(name).map_err(|_| "its name is not UTF-8")? }
         }
         kind::CGROUP_GONE => Event::CgroupGone { at, id: CgroupId(c.u64().ok_or(CUT)?) },
         kind::OPENED => {

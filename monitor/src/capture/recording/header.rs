@@ -7,10 +7,12 @@ use monitor_core::model::Nanos;
 use super::checksum::crc32;
 use super::codec::Cursor;
 
-/// The version written.
-pub const VERSION: u16 = 2;
+/// The version written: since 4 with the names of Unix sockets.
+pub const VERSION: u16 = 4;
 /// The version written where secrets of TLS handshakes are in the file: an agent that does not know them refuses it.
-pub(super) const VERSION_WITH_SECRETS: u16 = 3;
+pub(super) const VERSION_WITH_SECRETS: u16 = 5;
+/// Versions whose files hold secrets.
+const WITH_SECRETS: [u16; 2] = [3, VERSION_WITH_SECRETS];
 
 /// Eight bytes that no text file, and no file mangled by a text-mode transfer, begins with.
 pub(super) const MAGIC: [u8; 8] = *b"\x89LWR\r\n\x1a\n";
@@ -112,7 +114,7 @@ impl RecordingInfo {
                 Some(std::str::from_utf8(body.take(n)?).ok()?.to_owned())
             };
             // What may follow was added by a later agent of the same version.
-            Some(Self { started, agent: text()?, kernel: text()?, secrets: version >= VERSION_WITH_SECRETS })
+            Some(Self { started, agent: text()?, kernel: text()?, secrets: WITH_SECRETS.contains(&version) })
         })();
         match info {
             Some(info) => Ok((info, version, bytes.len())),
