@@ -17,6 +17,7 @@ use crate::capture::cgroups::{Hierarchy, PART, PART_REMEDY, path_of_process};
 use crate::capture::ebpf::{self, BTF_PATH, Btf, CaptureConfig, HOOKS, Probes, SENDER_THREAD, SENDER_THREAD_LOST};
 
 mod identity;
+mod local;
 mod tls;
 
 /// How a check came out.
@@ -118,7 +119,8 @@ fn examine() -> Report {
         }));
         checks.push(Check::new(SENDER_THREAD, State::Limited, "not tried: see above").lost(SENDER_THREAD_LOST));
     }
-    checks.extend([btf(), bpf_statistics(), tls_libraries()]);
+    let reads_unix = checks.iter().any(|c| c.name == "unix_sockets" && c.state == State::Ok);
+    checks.extend([btf(), bpf_statistics(), tls_libraries(), local::check(reads_unix)]);
     checks.extend(tls::checks());
     checks.extend(identity::checks());
     Report { usable: checks.iter().all(|c| c.state != State::Missing), checks }
@@ -285,7 +287,7 @@ fn btf() -> Check {
     match Btf::of_kernel() {
         Ok(_) => Check::new("btf", State::Ok, BTF_PATH),
         Err(e) => Check::new("btf", State::Limited, e.to_string())
-            .lost("the probes that need to know the kernel's types: reader_thread")
+            .lost("the probes that need to know the kernel's types: reader_thread, unix_sockets")
             .remedy("a kernel with CONFIG_DEBUG_INFO_BTF"),
     }
 }

@@ -3,6 +3,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::num::ParseIntError;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -12,6 +16,51 @@ const VERSION: u32 = 196_608;
 const SSL_REQUEST: u32 = 80_877_103;
 /// Longest message that is accepted; ours are far shorter.
 const MAX_MESSAGE: usize = 1 << 16;
+
+/// Where a server listens: a port of this machine, or the path of a Unix socket.
+#[derive(Clone, Debug)]
+pub enum At {
+    /// 127.0.0.1.
+    Port(u16),
+    /// A file that the server makes.
+    Path(PathBuf),
+}
+
+impl FromStr for At {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        if text.starts_with('/') { Ok(Self::Path(text.into())) } else { Ok(Self::Port(text.parse()?)) }
+    }
+}
+
+trait Both: Read + Write + Send {}
+impl<T: Read + Write + Send> Both for T {}
+
+/// A connection of either kind.
+type Stream = Box<dyn Both>;
+
+/// Somebody who listens.
+#[derive(Debug)]
+pub enum Listener {
+    /// At a port.
+    Tcp(TcpListener),
+    /// At a path.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix(listener) => Ok(Box::new(listener.accept()?.0)),
+        }
+    }
+}
 
 /// One message: its type and everything after the length.
 struct Message {
@@ -32,14 +81,14 @@ impl Message {
         bytes
     }
 
-    fn read(stream: &mut TcpStream) -> io::Result<Self> {
+    fn read(stream: &mut Stream) -> io::Result<Self> {
         let mut kind = [0; 1];
         stream.read_exact(&mut kind)?;
         Ok(Self { kind: kind[0], body: read_body(stream)? })
     }
 }
 
-fn read_body(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+fn read_body(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
@@ -52,7 +101,7 @@ fn read_body(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// Takes a client's startup and says that it is in.
-fn welcome(stream: &mut TcpStream) -> io::Result<()> {
+fn welcome(stream: &mut Stream) -> io::Result<()> {
     loop {
         let body = read_body(stream)?;
         match body.first_chunk::<4>().map(|code| u32::from_be_bytes(*code)) {
@@ -72,24 +121,25 @@ fn welcome(stream: &mut TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// When the port is taken.
-pub fn listen(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+pub fn listen(at: &At) -> io::Result<Listener> {
+    Ok(match at {
+        At::Port(port) => Listener::Tcp(TcpListener::bind((Ipv4Addr::LOCALHOST, *port))?),
+        At::Path(path) => Listener::Unix(UnixListener::bind(path)?),
+    })
 }
 
 /// A server that answers every statement as PostgreSQL would, with one made-up row for each SELECT.
 ///
 /// # Errors
 /// When accepting fails.
-pub fn serve(listener: &TcpListener) -> io::Result<()> {
-    for stream in listener.incoming() {
-        let stream = stream?;
+pub fn serve(listener: &Listener) -> io::Result<()> {
+    loop {
+        let stream = listener.accept()?;
         thread::spawn(move || serve_one(stream));
     }
-    Ok(())
 }
 
-fn serve_one(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+fn serve_one(mut stream: Stream) -> io::Result<()> {
     welcome(&mut stream)?;
     let mut status = b'I';
     loop {
@@ -138,18 +188,16 @@ fn answer(statement: &str, status: &mut u8) -> Vec<u8> {
 ///
 /// # Errors
 /// When the server refuses, or accepting fails.
-pub fn pool(listener: &TcpListener, server_port: u16) -> io::Result<()> {
-    let server = Arc::new(Mutex::new(Session::open(server_port, "pooler")?.stream));
-    for stream in listener.incoming() {
-        let stream = stream?;
+pub fn pool(listener: &Listener, server: &At) -> io::Result<()> {
+    let server = Arc::new(Mutex::new(Session::open(server, "pooler")?.stream));
+    loop {
+        let stream = listener.accept()?;
         let server = Arc::clone(&server);
         thread::spawn(move || pool_one(stream, &server));
     }
-    Ok(())
 }
 
-fn pool_one(mut client: TcpStream, server: &Mutex<TcpStream>) -> io::Result<()> {
-    client.set_nodelay(true)?;
+fn pool_one(mut client: Stream, server: &Mutex<Stream>) -> io::Result<()> {
     welcome(&mut client)?;
     loop {
         let mut request = Message::read(&mut client)?;
@@ -168,7 +216,7 @@ fn pool_one(mut client: TcpStream, server: &Mutex<TcpStream>) -> io::Result<()> 
 }
 
 /// Forwards one answer; gives the transaction status at its end.
-fn forward_answer(server: &mut TcpStream, client: &mut TcpStream) -> io::Result<u8> {
+fn forward_answer(server: &mut Stream, client: &mut Stream) -> io::Result<u8> {
     let mut bytes = Vec::new();
     loop {
         let message = Message::read(server)?;
@@ -181,9 +229,8 @@ fn forward_answer(server: &mut TcpStream, client: &mut TcpStream) -> io::Result<
 }
 
 /// A client's connection.
-#[derive(Debug)]
 pub struct Session {
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl Session {
@@ -191,9 +238,15 @@ impl Session {
     ///
     /// # Errors
     /// When nobody listens or the answer is not PostgreSQL's.
-    pub fn open(port: u16, user: &str) -> io::Result<Self> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_nodelay(true)?;
+    pub fn open(at: &At, user: &str) -> io::Result<Self> {
+        let mut stream: Stream = match at {
+            At::Port(port) => {
+                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            At::Path(path) => Box::new(UnixStream::connect(path)?),
+        };
         let parameters = format!("user\0{user}\0database\0shop\0\0");
         let length = u32::try_from(parameters.len() + 8).unwrap_or(u32::MAX);
         let mut startup = length.to_be_bytes().to_vec();
@@ -224,22 +277,37 @@ impl Session {
 mod tests {
     use super::*;
 
-    #[test]
-    fn two_clients_share_one_connection_through_the_pooler() {
-        let server = listen(0).unwrap();
-        let server_port = server.local_addr().unwrap().port();
-        thread::spawn(move || serve(&server));
-        let pooler = listen(0).unwrap();
-        let port = pooler.local_addr().unwrap().port();
-        thread::spawn(move || pool(&pooler, server_port));
-        let mut acme = Session::open(port, "app").unwrap();
-        let mut globex = Session::open(port, "app").unwrap();
+    /// Two clients of a pooler; both connections of each kind.
+    fn play(server: At, pooler: At) {
+        let (listener, of_pooler) = (listen(&server).unwrap(), listen(&pooler).unwrap());
+        let at = |given: At, listener: &Listener| match listener {
+            Listener::Tcp(l) => At::Port(l.local_addr().unwrap().port()),
+            Listener::Unix(_) => given,
+        };
+        let (server, pooler) = (at(server, &listener), at(pooler, &of_pooler));
+        thread::spawn(move || serve(&listener));
+        thread::spawn(move || pool(&of_pooler, &server));
+        let mut acme = Session::open(&pooler, "app").unwrap();
+        let mut globex = Session::open(&pooler, "app").unwrap();
         acme.query("SET app.tenant_id = 'acme'").unwrap();
         for session in [&mut acme, &mut globex] {
             session.query("BEGIN").unwrap();
             session.query("SELECT item FROM orders").unwrap();
             session.query("COMMIT").unwrap();
         }
+    }
+
+    #[test]
+    fn two_clients_share_one_connection_through_the_pooler() {
+        play("0".parse().unwrap(), "0".parse().unwrap());
+    }
+
+    #[test]
+    fn unix_sockets_do_as_well() {
+        let dir = std::env::temp_dir().join(format!("leasewarden-minipg-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        play(At::Path(dir.join("server")), At::Path(dir.join("pooler")));
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

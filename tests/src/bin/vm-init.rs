@@ -14,7 +14,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::lab::agent::{Finding, Metrics, parse_findings};
 use tests::lab::net::{http_get, listens};
-use tests::minipg::{Session, listen, pool, serve};
+use tests::minipg::{At, Session, listen, pool, serve};
 
 /// The agent's default address for metrics.
 const METRICS_PORT: u16 = 9464;
@@ -117,7 +117,7 @@ fn scenario() -> Result<String> {
     if !doctor.success() {
         bail!("`leasewarden doctor` says that `run` would not work ({doctor})");
     }
-    let (violating, _) = watched("violating", 5001, |port| {
+    let (violating, _) = watched("violating", ["5001", "5002"], |port| {
         // Globex connects first and is there when acme leaves its tenant on the server's connection.
         let mut acme = client("acme", port, "session")?;
         finish(&mut acme, "client of acme")?;
@@ -130,7 +130,7 @@ fn scenario() -> Result<String> {
     if tenants != (Some("globex"), Some("acme")) || stale.severity != "critical" {
         bail!("pool-stale-binding is wrong: {}", stale.line);
     }
-    let (clean, metrics) = watched("clean", 5003, |port| {
+    let (clean, metrics) = watched("clean", ["5003", "5004"], |port| {
         let mut acme = client("acme", port, "local")?;
         let mut globex = client("globex", port, "local")?;
         finish(&mut acme, "client of acme")?;
@@ -145,7 +145,47 @@ fn scenario() -> Result<String> {
         bail!("only {bound} revalidated operations seen in the clean twin\n{}", metrics.0);
     }
     let lost = metrics.sum("leasewarden_events_lost_total", &[]);
-    Ok(format!("violating: {}; clean: silent, {bound} operations revalidated, {lost} events lost", names(&violating)))
+    let unix = over_unix_sockets(&metrics)?;
+    Ok(format!(
+        "violating: {}; clean: silent, {bound} operations revalidated, {lost} events lost; {unix}",
+        names(&violating)
+    ))
+}
+
+/// The same over Unix sockets, where the agent could attach to them: from 6.1 on it must.
+fn over_unix_sockets(metrics: &Metrics) -> Result<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    if metrics.sum("leasewarden_hook_attached", &[("hook", "unix_sockets")]) < 1.0 {
+        if release.starts_with("5.") {
+            return Ok("unix sockets: not attached".to_owned());
+        }
+        bail!("the hook unix_sockets is not attached");
+    }
+    let (violating, _) = watched("unix-violating", ["/run/server-1", "/run/pooler-1"], |at| {
+        let mut acme = client("acme", at, "session")?;
+        finish(&mut acme, "client of acme")?;
+        let mut globex = client("globex", at, "bare")?;
+        finish(&mut globex, "client of globex")
+    })?;
+    let stale = violating.iter().find(|f| f.rule == "pool-stale-binding");
+    let stale = stale.with_context(|| format!("over Unix sockets no pool-stale-binding: {}", names(&violating)))?;
+    if (stale.used_for.as_deref(), stale.bound.as_deref()) != (Some("globex"), Some("acme")) {
+        bail!("over Unix sockets pool-stale-binding is wrong: {}", stale.line);
+    }
+    let (clean, metrics) = watched("unix-clean", ["/run/server-2", "/run/pooler-2"], |at| {
+        let mut acme = client("acme", at, "local")?;
+        let mut globex = client("globex", at, "local")?;
+        finish(&mut acme, "client of acme")?;
+        finish(&mut globex, "client of globex")
+    })?;
+    if let Some(finding) = clean.iter().find(|f| f.severity != "info") {
+        bail!("over Unix sockets a finding in the clean twin: {}", finding.line);
+    }
+    let bound = metrics.sum("leasewarden_operations_total", &[("kind", "data"), ("verdict", "revalidated")]);
+    if bound < (2 * ROUNDS) as f64 {
+        bail!("over Unix sockets only {bound} revalidated operations in the clean twin\n{}", metrics.0);
+    }
+    Ok(format!("unix sockets: {}, clean: silent, {bound} revalidated", names(&violating)))
 }
 
 fn names(findings: &[Finding]) -> String {
@@ -156,18 +196,21 @@ fn names(findings: &[Finding]) -> String {
 }
 
 /// Runs the agent around some traffic over a fresh server and pooler; gives what it found, and its last metrics.
-fn watched(name: &str, port: u16, traffic: impl Fn(u16) -> Result<()>) -> Result<(Vec<Finding>, Metrics)> {
+fn watched(
+    name: &str,
+    [server_at, pooler_at]: [&str; 2],
+    traffic: impl Fn(&str) -> Result<()>,
+) -> Result<(Vec<Finding>, Metrics)> {
     let file = format!("/tmp/{name}.jsonl");
     let agent = Command::new("/leasewarden").args(["run", "--findings", &file]).spawn()?;
     let mut agent = Running { child: agent };
     agent.wait_until("the agent is not ready", || http_get(METRICS_PORT, "/readyz").is_ok_and(|(s, _)| s == 200))?;
-    let mut server = Running { child: role("server", "shared/db", &[&port.to_string()])? };
-    server.wait_until("the server does not listen", || listens(port))?;
-    let pooler_port = port + 1;
-    let arguments = [pooler_port.to_string(), port.to_string()];
-    let mut pooler = Running { child: role("pooler", "shared/pooler", &[&arguments[0], &arguments[1]])? };
-    pooler.wait_until("the pooler does not listen", || listens(pooler_port))?;
-    traffic(pooler_port)?;
+    let ready = |at: &str| at.parse().map_or_else(|_| Path::new(at).exists(), listens);
+    let mut server = Running { child: role("server", "shared/db", &[server_at])? };
+    server.wait_until("the server does not listen", || ready(server_at))?;
+    let mut pooler = Running { child: role("pooler", "shared/pooler", &[pooler_at, server_at])? };
+    pooler.wait_until("the pooler does not listen", || ready(pooler_at))?;
+    traffic(pooler_at)?;
     // Metrics are refreshed once a second.
     std::thread::sleep(Duration::from_millis(2500));
     let (_, body) = http_get(METRICS_PORT, "/metrics")?;
@@ -181,8 +224,8 @@ fn role(name: &str, cgroup: &str, args: &[&str]) -> Result<Child> {
     Command::new("/init").arg(name).arg(cgroup).args(args).spawn().with_context(|| format!("cannot start {name}"))
 }
 
-fn client(tenant: &str, port: u16, mode: &str) -> Result<Child> {
-    role("client", &format!("tenants/{tenant}"), &[&port.to_string(), tenant, mode])
+fn client(tenant: &str, pooler: &str, mode: &str) -> Result<Child> {
+    role("client", &format!("tenants/{tenant}"), &[pooler, tenant, mode])
 }
 
 fn finish(child: &mut Child, what: &str) -> Result<()> {
@@ -240,17 +283,17 @@ impl Drop for Running {
 fn play(role: &str, cgroup: &str, args: &[&str]) -> Result<()> {
     let procs = Path::new("/sys/fs/cgroup").join(cgroup).join("cgroup.procs");
     fs::write(&procs, std::process::id().to_string()).with_context(|| format!("cannot enter {cgroup}"))?;
-    let port = |text: &str| text.parse::<u16>().with_context(|| format!("no port: {text}"));
+    let at = |text: &str| text.parse::<At>().with_context(|| format!("neither a port nor a path: {text}"));
     match (role, args) {
-        ("server", [at]) => Ok(serve(&listen(port(at)?)?)?),
-        ("pooler", [at, server]) => Ok(pool(&listen(port(at)?)?, port(server)?)?),
-        ("client", [at, tenant, mode]) => tenants_work(port(at)?, tenant, mode),
+        ("server", [own]) => Ok(serve(&listen(&at(own)?)?)?),
+        ("pooler", [own, server]) => Ok(pool(&listen(&at(own)?)?, &at(server)?)?),
+        ("client", [pooler, tenant, mode]) => tenants_work(&at(pooler)?, tenant, mode),
         _ => bail!("unknown role {role} {args:?}"),
     }
 }
 
-fn tenants_work(port: u16, tenant: &str, mode: &str) -> Result<()> {
-    let mut session = Session::open(port, "app")?;
+fn tenants_work(pooler: &At, tenant: &str, mode: &str) -> Result<()> {
+    let mut session = Session::open(pooler, "app")?;
     if mode == "session" {
         session.query(&format!("SET app.tenant_id = '{tenant}'"))?;
     }
