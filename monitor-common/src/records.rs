@@ -118,8 +118,9 @@ pub struct FlowRecord {
     pub reserved: u32,
 }
 
-/// Room for what a Unix socket is bound to: `sun_path` of `struct sockaddr_un` (unix(7)), rounded up.
-pub const UNIX_NAME_ROOM: usize = 112;
+/// Room for what a Unix socket is bound to: `sun_path` of `struct sockaddr_un` (108 bytes, unix(7)), rounded up to a power of
+/// two, by which the probes bound the length.
+pub const UNIX_NAME_ROOM: usize = 128;
 
 /// One end of a connection over a Unix stream socket. What it is bound to names the service; the other end has no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -214,7 +214,7 @@ pub(crate) unsafe fn add_one(counter: *mut u64) {
 
 /// `n` with a bound that the verifier can see: 1..=TIER. A no-op for an `n` in that range.
 #[inline(always)]
-fn bounded<const TIER: u32>(n: u32) -> u32 {
+pub(crate) fn bounded<const TIER: u32>(n: u32) -> u32 {
     let mut less = n.wrapping_sub(1);
     // Opaque: LLVM knows that the mask does nothing and would drop it. 64-bit, as the verifier tracks it best.
     // SAFETY: moves a register to itself.

@@ -5,6 +5,7 @@
 //! Nothing here has a stable ABI. The functions are hooked by name (fentry and fexit, 5.5), fields are read at the offsets
 //! that the agent takes from the kernel's BTF, and where anything is missing the agent says so and does without.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_ktime_get_ns, bpf_probe_read_kernel,
@@ -17,7 +18,7 @@ use monitor_common::records::{
     FLOW_CLIENT, FLOW_RX_START, FLOW_SERVER, FLOW_TX_START, Kind, UNIX_NAME_ROOM, UnixRecord,
 };
 
-use crate::emit::Ring;
+use crate::emit::{Ring, bounded};
 use crate::flow;
 use crate::knobs::{
     KNOB_SEED, KNOB_UNIX_ADDR, KNOB_UNIX_CGROUP_NODE, KNOB_UNIX_DENTRY, KNOB_UNIX_DEVICE, KNOB_UNIX_INODE,
@@ -216,10 +217,12 @@ fn announce(watched: &Watched, other: End) -> u32 {
         let address = server.address();
         if address != 0 {
             let len = read_u32(address, KNOB_UNIX_NAME_LEN.load()).wrapping_sub(FAMILY);
-            let len = if len > UNIX_NAME_ROOM as u32 { UNIX_NAME_ROOM as u32 } else { len };
             let from = (address + u64::from(KNOB_UNIX_NAME.load()) + u64::from(FAMILY)) as *const c_void;
-            if len != 0 && bpf_probe_read_kernel((&raw mut (*record).name).cast(), len, from) == 0 {
-                (*record).name_len = len;
+            if len.wrapping_sub(1) < UNIX_NAME_ROOM as u32 {
+                let len = bounded::<{ UNIX_NAME_ROOM as u32 }>(len);
+                if bpf_probe_read_kernel((&raw mut (*record).name).cast(), len, from) == 0 {
+                    (*record).name_len = len;
+                }
             }
             let dentry = read_u64(server.0, KNOB_UNIX_DENTRY.load());
             let inode = if dentry == 0 { 0 } else { read_u64(dentry, KNOB_UNIX_INODE.load()) };
@@ -236,6 +239,12 @@ fn announce(watched: &Watched, other: End) -> u32 {
     }
     room.submit();
     1
+}
+
+/// A pointer that the function was called with, as a number: of the pointer itself the verifier allows no arithmetic.
+#[inline(always)]
+pub(crate) fn argument(ctx: &impl EbpfContext, n: u32) -> u64 {
+    read_u64(ctx.as_ptr() as u64, n * size_of::<u64>() as u32)
 }
 
 /// A word of the kernel's memory; 0: it cannot be read.

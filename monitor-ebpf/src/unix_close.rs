@@ -5,13 +5,12 @@
 
 use aya_ebpf::macros::fentry;
 use aya_ebpf::programs::FEntryContext;
-use core::ffi::c_void;
 
 use crate::unix::{self, End};
 
 #[fentry(function = "unix_release_sock")]
 pub(crate) fn lw_unix_close(ctx: FEntryContext) -> i32 {
-    if let Some(end) = End::at(ctx.arg::<*const c_void>(0) as u64) {
+    if let Some(end) = End::at(unix::argument(&ctx, 0)) {
         unix::ends(end);
     }
     0

@@ -6,7 +6,6 @@
 
 use aya_ebpf::macros::fexit;
 use aya_ebpf::programs::FExitContext;
-use core::ffi::c_void;
 
 use crate::unix::{self, End};
 
@@ -15,7 +14,7 @@ pub(crate) fn lw_unix_connect(ctx: FExitContext) -> i32 {
     // The returned value stands behind the arguments.
     let failed: i32 = ctx.arg(4);
     if failed == 0
-        && let Some(end) = End::of_socket(ctx.arg::<*const c_void>(0) as u64)
+        && let Some(end) = End::of_socket(unix::argument(&ctx, 0))
         && let Some(other) = end.peer()
     {
         unix::begins(end);
@@ -28,8 +27,8 @@ pub(crate) fn lw_unix_connect(ctx: FExitContext) -> i32 {
 pub(crate) fn lw_unix_pair(ctx: FExitContext) -> i32 {
     let failed: i32 = ctx.arg(2);
     if failed == 0
-        && let Some(one) = End::of_socket(ctx.arg::<*const c_void>(0) as u64)
-        && let Some(other) = End::of_socket(ctx.arg::<*const c_void>(1) as u64)
+        && let Some(one) = End::of_socket(unix::argument(&ctx, 0))
+        && let Some(other) = End::of_socket(unix::argument(&ctx, 1))
     {
         unix::begins(one);
         unix::begins(other);

@@ -23,8 +23,8 @@ use crate::unix::{self, End, Watched, read_u32, read_u64};
 
 /// `MSG_PEEK`: looks, but leaves the bytes for another.
 const PEEK: i32 = 2;
-/// Most parts of one read that are copied; what is longer lacks its end, and says so.
-const MAX_PARTS: u32 = 16;
+/// Most records of one read; what is longer lacks its end, and says so.
+const MAX_PIECES: u32 = 8;
 
 /// A read that has begun.
 #[derive(Clone, Copy)]
@@ -46,8 +46,8 @@ static UNIX_READS: HashMap<u64, Begun> = HashMap::with_max_entries(8192, 0);
 
 #[fentry(function = "unix_stream_recvmsg")]
 pub(crate) fn lw_unix_read(ctx: FEntryContext) -> i32 {
-    let socket: u64 = ctx.arg::<*const c_void>(0) as u64;
-    let message: u64 = ctx.arg::<*const c_void>(1) as u64;
+    let socket: u64 = unix::argument(&ctx, 0);
+    let message: u64 = unix::argument(&ctx, 1);
     let flags: i32 = ctx.arg(3);
     if flags & PEEK != 0 {
         return 0;
@@ -86,7 +86,7 @@ pub(crate) fn lw_unix_read_end(ctx: FExitContext) -> i32 {
     let _ = UNIX_READS.remove(thread);
     // The returned value stands behind the arguments.
     let n: i32 = ctx.arg(4);
-    let socket: u64 = ctx.arg::<*const c_void>(0) as u64;
+    let socket: u64 = unix::argument(&ctx, 0);
     if n <= 0 || socket != begun.socket {
         return 0;
     }
@@ -123,49 +123,38 @@ pub(crate) fn lw_unix_read_end(ctx: FExitContext) -> i32 {
     0
 }
 
-/// What was read, as segments of the longest that a record holds.
+/// What was read, as segments of the longest that a record holds. Of what was read into several places (`readv`) only the
+/// first is copied.
 #[inline(never)]
 fn deliver(begun: &Begun, whole: &SegmentHeader, budget: u32) -> u32 {
     let ring = Ring::of(whole.cookie);
     let cap = KNOB_PAYLOAD_CAP.load();
-    let wanted = if whole.len > budget - 1 { budget - 1 } else { whole.len };
-    let mut done = 0;
-    let mut place = 0u64;
-    let mut used = begun.used;
-    for _ in 0..MAX_PARTS {
-        if done >= wanted {
+    let mut from = begun.at;
+    let mut room = u64::MAX;
+    if begun.listed != 0 {
+        // `struct iovec`: where, and how long.
+        from = read_u64(begun.at, 0);
+        room = read_u64(begun.at, 8);
+    }
+    from += begun.used;
+    room = room.saturating_sub(begun.used);
+    let mut wanted = if whole.len > budget - 1 { budget - 1 } else { whole.len };
+    if u64::from(wanted) > room {
+        wanted = room as u32;
+    }
+    let mut at = 0;
+    // All but the last are full: their length is known to the verifier, which then looks at one tier only.
+    for _ in 1..MAX_PIECES {
+        if wanted - at <= cap {
             break;
         }
-        let mut base = begun.at;
-        let mut room = u64::MAX;
-        if begun.listed != 0 {
-            let mut one = [0u64; 2];
-            let from = (begun.at + place * size_of::<[u64; 2]>() as u64) as *const c_void;
-            one[0] = read_u64(from as u64, 0);
-            one[1] = read_u64(from as u64, 8);
-            [base, room] = one;
-        }
-        if used >= room {
-            used -= room;
-            place += 1;
-            continue;
-        }
-        let left = room - used;
-        let mut n = wanted - done;
-        if n > cap {
-            n = cap;
-        }
-        if u64::from(n) > left {
-            n = left as u32;
-        }
-        let part = SegmentHeader { len: n, seq: whole.seq.wrapping_add(done), ..*whole };
-        ring.segment(InProcess(base + used), n, &part);
-        used += u64::from(n);
-        done += n;
+        let piece = SegmentHeader { len: cap, seq: whole.seq.wrapping_add(at), ..*whole };
+        ring.segment(InProcess(from + u64::from(at)), cap, &piece);
+        at += cap;
     }
-    if done < whole.len {
-        let rest = SegmentHeader { len: whole.len - done, seq: whole.seq.wrapping_add(done), ..*whole };
-        ring.segment(InProcess(0), 0, &rest);
-    }
+    let left = wanted - at;
+    // What is not copied is told by its length.
+    let last = SegmentHeader { len: whole.len - at, seq: whole.seq.wrapping_add(at), ..*whole };
+    ring.segment(InProcess(from + u64::from(at)), if left > cap { cap } else { left }, &last);
     0
 }

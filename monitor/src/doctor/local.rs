@@ -142,7 +142,9 @@ mod tests {
 
     #[test]
     fn the_hosts_own_services_are_no_containers() {
-        assert!(["/kubepods.slice/pod1", "/tenants/acme", "/system.slice/docker-1.scope"].iter().all(|p| in_container(p)));
+        assert!(
+            ["/kubepods.slice/pod1", "/tenants/acme", "/system.slice/docker-1.scope"].iter().all(|p| in_container(p))
+        );
         assert!(!["/", "/init.scope", "/system.slice/ssh.service"].iter().any(|p| in_container(p)));
     }
 
