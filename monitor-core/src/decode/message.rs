@@ -340,47 +340,27 @@ fn token(value: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{DecodeError, Disturbance, SessionStart};
-    use crate::model::{Operation, Slot, TxStatus};
+    use crate::decode::testing::Told;
 
     /// Knows `acme` and nobody else.
-    struct Knows;
-
-    impl Sink for Knows {
-        fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
-            Claim::Neutral
-        }
-        fn setting_binds(&self, _: &str) -> bool {
-            false
-        }
-        fn marker(&mut self, _: MarkerPlace, _: &str, value: &str) -> Claim {
-            if value.contains("acme") { Claim::Tenant(TenantId(0)) } else { Claim::Neutral }
-        }
-        fn intern(&mut self, name: &str) -> Sym {
-            Sym(u32::try_from(name.len()).unwrap())
-        }
-        fn started(&mut self, _: SessionStart) {}
-        fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-        fn done(&mut self, _: &Operation) {}
-        fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-        fn status(&mut self, _: Nanos, _: TxStatus) {}
-        fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
-        fn opaque(&mut self, _: Nanos, _: &'static str) {}
-        fn decode_error(&mut self, _: DecodeError) {}
+    fn listener() -> Told {
+        let marker =
+            |_, _: &str, value: &str| if value.contains("acme") { Claim::Tenant(TenantId(0)) } else { Claim::Neutral };
+        Told::default().marking(marker)
     }
 
     const SALT: Salt = Salt(1, 2);
 
     fn message(content: &[&[u8]], headers: &[(&str, &str)]) -> Message {
         let mut draft = Draft::new(SALT, 1);
-        draft.address(&[b"", b"jobs"], "jobs", &mut Knows);
+        draft.address(&[b"", b"jobs"], "jobs", &mut listener().sink());
         for (name, value) in headers {
-            draft.header(name, value, &mut Knows);
+            draft.header(name, value, &mut listener().sink());
         }
         for piece in content {
             draft.content(piece);
         }
-        draft.finish(Nanos(5), &mut Knows)
+        draft.finish(Nanos(5), &mut listener().sink())
     }
 
     #[test]
@@ -407,7 +387,7 @@ mod tests {
         let mut draft = Draft::new(SALT, 0);
         draft.content(b"abc");
         draft.missing(4);
-        let m = draft.finish(Nanos(1), &mut Knows);
+        let m = draft.finish(Nanos(1), &mut listener().sink());
         assert_eq!((m.print, m.bytes), (None, 7));
     }
 
@@ -418,7 +398,7 @@ mod tests {
             draft.content(&[b'x'; 1024]);
             assert!(draft.content.len() <= MAX_LOOKED_INTO);
         }
-        let m = draft.finish(Nanos(1), &mut Knows);
+        let m = draft.finish(Nanos(1), &mut listener().sink());
         assert_eq!(m.bytes, 64 << 10);
         assert!(m.print.is_some());
     }

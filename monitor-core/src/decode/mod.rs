@@ -24,6 +24,8 @@ pub mod nats;
 pub mod postgres;
 pub mod redis;
 pub mod shape;
+#[cfg(test)]
+mod testing;
 pub mod token;
 pub mod trace;
 pub mod values;

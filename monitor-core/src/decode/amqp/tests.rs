@@ -1,62 +1,34 @@
 //! What AMQP conversations mean, told step by step.
 
 use super::*;
-use crate::decode::{DecodeError, Disturbance, SessionStart};
+use crate::decode::WireEvent;
+use crate::decode::testing::Told;
 use crate::model::queue::QueueEvent;
-use crate::model::{Claim, Effect, Fingerprint, Operation, Slot, Sym, TenantId, TxStatus};
+use crate::model::{Claim, Effect, TenantId};
 
-#[derive(Default)]
-struct Told {
-    lines: Vec<String>,
-    names: Vec<String>,
+/// Knows a user.
+fn listener() -> Told {
+    let claim = |value: &str| if value == "tenant_a" { Claim::Tenant(TenantId(0)) } else { Claim::Neutral };
+    Told::default().claiming(claim)
 }
 
-impl Told {
-    fn name(&self, sym: Sym) -> &str {
-        self.names.get((sym.0 as usize).wrapping_sub(2)).map_or("", String::as_str)
-    }
-}
-
-impl Sink for Told {
-    fn claim(&mut self, _: Slot, _: &str, value: &str) -> Claim {
-        if value == "tenant_a" { Claim::Tenant(TenantId(0)) } else { Claim::Neutral }
-    }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
-    }
-    fn intern(&mut self, name: &str) -> Sym {
-        self.names.push(name.to_owned());
-        Sym(u32::try_from(self.names.len()).unwrap() + 1)
-    }
-    fn started(&mut self, _: SessionStart) {
-        self.lines.push("started".to_owned());
-    }
-    fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn done(&mut self, op: &Operation) {
-        let bind = if matches!(op.effect, Effect::Bind { .. }) { " binds" } else { "" };
-        self.lines.push(format!("{} {} {}{bind}", self.name(op.verb), self.name(op.target), op.outcome.name()));
-    }
-    fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn queue(&mut self, event: QueueEvent) {
-        self.lines.push(match event {
-            QueueEvent::Published(m) => format!("published {}", self.name(m.queue)),
+fn lines(told: &Told) -> Vec<String> {
+    told.lines(|event| match event {
+        WireEvent::Started(_) => Some("started".to_owned()),
+        WireEvent::Done(op) => {
+            let bind = if matches!(op.effect, Effect::Bind { .. }) { " binds" } else { "" };
+            Some(format!("{} {} {}{bind}", told.name(op.verb), told.name(op.target), op.outcome.name()))
+        }
+        WireEvent::Queue(event) => Some(match &**event {
+            QueueEvent::Published(m) => format!("published {}", told.name(m.queue)),
             QueueEvent::Delivered(d) => {
-                format!("delivered {:x} {} {}", d.handle, self.name(d.message.queue), d.awaits_ack)
+                format!("delivered {:x} {} {}", d.handle, told.name(d.message.queue), d.awaits_ack)
             }
             QueueEvent::Settled(s) => format!("settled {:x} {:?}", s.handle, s.how),
             QueueEvent::Passed(p) => format!("passed {}", p.to.offset),
-        });
-    }
-    fn status(&mut self, _: Nanos, _: TxStatus) {}
-    fn disturbed(&mut self, _: Nanos, why: Disturbance) {
-        self.lines.push(why.name().to_owned());
-    }
-    fn opaque(&mut self, _: Nanos, why: &'static str) {
-        self.lines.push(why.to_owned());
-    }
-    fn decode_error(&mut self, error: DecodeError) {
-        self.lines.push(error.name().to_owned());
-    }
+        }),
+        _ => None,
+    })
 }
 
 fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
@@ -98,13 +70,13 @@ const S: Side = Side::Server;
 /// What is said of a conversation behind the greeting.
 fn talk(steps: &[(Side, Vec<u8>)]) -> Vec<String> {
     let mut d = Amqp::new(Salt(1, 2), false);
-    let mut told = Told::default();
-    d.bytes(C, Chunk { at: Nanos(1), bytes: GREETING, ends_segment: true }, &mut told);
+    let mut told = listener();
+    d.bytes(C, Chunk { at: Nanos(1), bytes: GREETING, ends_segment: true }, &mut told.sink());
     for (from, bytes) in steps {
-        d.bytes(*from, Chunk { at: Nanos(2), bytes, ends_segment: true }, &mut told);
+        d.bytes(*from, Chunk { at: Nanos(2), bytes, ends_segment: true }, &mut told.sink());
     }
     assert!(d.memory() < 2 << 20);
-    told.lines
+    lines(&told)
 }
 
 #[test]
@@ -207,9 +179,9 @@ fn malformed_conversations_are_told_and_given_up_in_the_end() {
     let cut_short = method(1, 60, 40, b"\0\0\x05a");
     assert_eq!(talk(&[(C, cut_short.clone())]), ["short_method", "malformed"]);
     let mut d = Amqp::new(Salt(1, 2), false);
-    let mut told = Told::default();
-    d.bytes(C, Chunk { at: Nanos(1), bytes: b"AMQP\0\x01\0\0", ends_segment: true }, &mut told);
-    assert_eq!(told.lines, ["amqp_version"]);
+    let mut told = listener();
+    d.bytes(C, Chunk { at: Nanos(1), bytes: b"AMQP\0\x01\0\0", ends_segment: true }, &mut told.sink());
+    assert_eq!(lines(&told), ["amqp_version"]);
     let lines = talk(&vec![(C, cut_short); 40]);
     assert_eq!(lines.last().unwrap(), "malformed");
     assert_eq!(lines.iter().filter(|l| *l == "short_method").count(), 8);
@@ -232,11 +204,11 @@ fn a_message_that_another_one_overtakes_ends_its_request() {
 #[test]
 fn what_is_held_is_bounded() {
     let mut d = Amqp::new(Salt(1, 2), false);
-    let mut told = Told::default();
+    let mut told = listener();
     let mut say = |from, bytes: &[u8]| {
-        d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told);
+        d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told.sink());
         assert!(d.memory() < 2 << 20, "{}", d.memory());
-        told.lines.clear();
+        told.events.clear();
     };
     say(C, GREETING);
     let body = "x".repeat(20_000);

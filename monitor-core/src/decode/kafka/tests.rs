@@ -5,82 +5,42 @@ use super::wire::{
     string,
 };
 use super::*;
-use crate::decode::{DecodeError, Disturbance, SessionStart};
+use crate::decode::WireEvent;
+use crate::decode::testing::Told;
 use crate::model::queue::{Confirmed, Message, Position, QueueEvent};
-use crate::model::{Claim, Effect, Fingerprint, MarkerPlace, Operation, Slot, Sym, TenantId};
+use crate::model::{Claim, Effect, TenantId};
 
-#[derive(Default)]
-struct Told {
-    lines: Vec<String>,
-    names: Vec<String>,
-    messages: Vec<Message>,
+/// Knows a user, and acme.
+fn listener() -> Told {
+    Told::default()
+        .claiming(|value| if value == "tenant_a" { Claim::Tenant(TenantId(0)) } else { Claim::Neutral })
+        .marking(|_, _, value| if value.contains("acme") { Claim::Tenant(TenantId(1)) } else { Claim::Neutral })
 }
 
-impl Told {
-    fn name(&self, sym: Sym) -> &str {
-        self.names.get((sym.0 as usize).wrapping_sub(2)).map_or("", String::as_str)
-    }
-}
-
-impl Sink for Told {
-    fn claim(&mut self, _: Slot, _: &str, value: &str) -> Claim {
-        if value == "tenant_a" { Claim::Tenant(TenantId(0)) } else { Claim::Neutral }
-    }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
-    }
-    fn marker(&mut self, _: MarkerPlace, _: &str, value: &str) -> Claim {
-        if value.contains("acme") { Claim::Tenant(TenantId(1)) } else { Claim::Neutral }
-    }
-    fn intern(&mut self, name: &str) -> Sym {
-        self.names.push(name.to_owned());
-        Sym(u32::try_from(self.names.len()).unwrap() + 1)
-    }
-    fn started(&mut self, _: SessionStart) {
-        self.lines.push("started".to_owned());
-    }
-    fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn done(&mut self, op: &Operation) {
-        let bind = match op.effect {
-            Effect::Bind { strength, claim, .. } => format!(" binds {claim:?} {strength:?}"),
-            _ => String::new(),
-        };
-        let line = format!("{} {} {}{bind}", self.name(op.verb), self.name(op.target), op.outcome.name());
-        self.lines.push(line.replace("  ", " "));
-    }
-    fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn queue(&mut self, event: QueueEvent) {
-        let seen = |m: &Message| if m.print.is_some() { "whole" } else { "unread" };
-        self.lines.push(match event {
-            QueueEvent::Published(m) => {
-                let line = format!("published {} {:?}", seen(&m), m.marker);
-                self.messages.push(m);
-                line
-            }
+fn lines(told: &Told) -> Vec<String> {
+    let seen = |m: &Message| if m.print.is_some() { "whole" } else { "unread" };
+    told.lines(|event| match event {
+        WireEvent::Started(_) => Some("started".to_owned()),
+        WireEvent::Done(op) => {
+            let bind = match op.effect {
+                Effect::Bind { strength, claim, .. } => format!(" binds {claim:?} {strength:?}"),
+                _ => String::new(),
+            };
+            let line = format!("{} {} {}{bind}", told.name(op.verb), told.name(op.target), op.outcome.name());
+            Some(line.replace("  ", " "))
+        }
+        WireEvent::Queue(event) => Some(match &**event {
+            QueueEvent::Published(m) => format!("published {} {:?}", seen(m), m.marker),
             QueueEvent::Delivered(d) => {
                 let again = if d.again { " again" } else { "" };
                 let Confirmed::Past(Position { offset, .. }) = d.confirmed else { panic!("{d:?}") };
-                let line = format!("delivered {offset} {}{again}", seen(&d.message));
-                self.messages.push(d.message);
-                line
+                format!("delivered {offset} {}{again}", seen(&d.message))
             }
             QueueEvent::Settled(s) => format!("settled {}", s.handle),
             QueueEvent::Passed(p) => format!("passed {}", p.to.offset),
-        });
-    }
-    fn status(&mut self, _: Nanos, _: TxStatus) {}
-    fn unmatched_reply(&mut self, _: Nanos, _: &'static str) {
-        self.lines.push("unmatched".to_owned());
-    }
-    fn disturbed(&mut self, _: Nanos, why: Disturbance) {
-        self.lines.push(why.name().to_owned());
-    }
-    fn opaque(&mut self, _: Nanos, why: &'static str) {
-        self.lines.push(why.to_owned());
-    }
-    fn decode_error(&mut self, error: DecodeError) {
-        self.lines.push(error.name().to_owned());
-    }
+        }),
+        _ => None,
+    })
 }
 
 enum Step {
@@ -98,22 +58,22 @@ fn s(bytes: Vec<u8>) -> Step {
 
 fn told(mid_stream: bool, steps: &[Step]) -> Told {
     let mut d = Kafka::new(Salt(1, 2), mid_stream, &Shared::default());
-    let mut told = Told::default();
+    let mut told = listener();
     for step in steps {
         match step {
             Step::Says(from, bytes) => {
-                d.bytes(*from, Chunk { at: Nanos(2), bytes, ends_segment: true }, &mut told);
+                d.bytes(*from, Chunk { at: Nanos(2), bytes, ends_segment: true }, &mut told.sink());
             }
-            Step::Misses(from, n) => d.missing(*from, Nanos(2), *n, &mut told),
+            Step::Misses(from, n) => d.missing(*from, Nanos(2), *n, &mut told.sink()),
         }
         assert!(d.memory() < 8 << 20);
     }
-    d.closed(Nanos(3), &mut told);
+    d.closed(Nanos(3), &mut told.sink());
     told
 }
 
 fn talk(steps: &[Step]) -> Vec<String> {
-    told(false, steps).lines
+    lines(&told(false, steps))
 }
 
 const RECORDS: [Record<'static>; 3] = [
@@ -135,15 +95,16 @@ fn records_are_published_when_the_broker_has_them() {
 
 #[test]
 fn producer_and_consumer_see_the_same_message() {
-    let sent = told(false, &[c(produce(1, 1, &batch(0, &RECORDS))), s(produced(1, 0, 70))]).messages;
-    let got = told(false, &[c(fetch(1, 70)), s(fetched(1, &batch(70, &RECORDS)))]).messages;
+    let sent = told(false, &[c(produce(1, 1, &batch(0, &RECORDS))), s(produced(1, 0, 70))]);
+    let got = told(false, &[c(fetch(1, 70)), s(fetched(1, &batch(70, &RECORDS)))]);
+    let (sent, got) = (sent.messages(), got.messages());
     assert_eq!((sent.len(), got.len()), (3, 3));
     for (a, b) in sent.iter().zip(&got) {
         assert!(a.ids == b.ids && a.print == b.print && a.print.is_some() && a.place == b.place, "{a:?} {b:?}");
     }
     assert!(got[0].ids != got[1].ids && got[0].print != got[1].print);
     let keyed = told(false, &[c(fetch(1, 0)), s(fetched(1, &batch(0, &[(Some("k2"), RECORDS[0].1, RECORDS[0].2)])))]);
-    assert_ne!(keyed.messages[0].print, got[0].print, "the key is part of it");
+    assert_ne!(keyed.messages()[0].print, got[0].print, "the key is part of it");
 }
 
 #[test]
@@ -335,7 +296,7 @@ fn garbage_is_told_and_the_next_request_is_found() {
 fn a_connection_joined_late_is_read_from_a_request_on() {
     let answer = fetched(1, &batch(0, &RECORDS));
     let steps = [s(answer[60..].to_vec()), c(fetch(2, 3)), s(fetched(2, &batch(3, &RECORDS[..1])))];
-    assert_eq!(told(true, &steps).lines, ["mid_stream", "Fetch jobs ok", "delivered 3 whole"]);
+    assert_eq!(lines(&told(true, &steps)), ["mid_stream", "Fetch jobs ok", "delivered 3 whole"]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The life cycle on a protocol of single bytes.
 
 use super::*;
-use crate::model::{Claim, Fingerprint, Operation, Outcome, Slot, Sym, TxStatus};
+use crate::decode::WireEvent;
+use crate::decode::testing::Told;
+use crate::model::Fingerprint;
 
 /// A protocol of single bytes: the client asks (`?`), the server answers (`!`), `[` begins a body that goes on until
 /// `]`; nothing else means anything.
@@ -71,39 +73,15 @@ impl Conversation for Toy {
     }
 }
 
-#[derive(Default)]
-struct Told(Vec<String>);
-
-impl Sink for Told {
-    fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
-        Claim::Neutral
-    }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
-    }
-    fn intern(&mut self, _: &str) -> Sym {
-        Sym::EMPTY
-    }
-    fn started(&mut self, _: super::super::SessionStart) {}
-    fn begun(&mut self, request: u64, _: Nanos, _: Option<Fingerprint>) {
-        self.0.push(format!("begun {request}"));
-    }
-    fn done(&mut self, op: &Operation) {
-        assert_ne!(op.outcome, Outcome::Ok);
-    }
-    fn answered(&mut self, request: u64, _: Nanos, print: Option<Fingerprint>) {
-        self.0.push(format!("{} {request}", if print.is_some() { "answered" } else { "abandoned" }));
-    }
-    fn status(&mut self, _: Nanos, _: TxStatus) {}
-    fn disturbed(&mut self, _: Nanos, why: Disturbance) {
-        self.0.push(why.name().to_owned());
-    }
-    fn opaque(&mut self, _: Nanos, why: &'static str) {
-        self.0.push(format!("opaque {why}"));
-    }
-    fn decode_error(&mut self, error: DecodeError) {
-        self.0.push(error.name().to_owned());
-    }
+fn lines(told: &Told) -> Vec<String> {
+    told.lines(|event| match event {
+        WireEvent::Begun { request, .. } => Some(format!("begun {request}")),
+        WireEvent::Answered { request, print, .. } => {
+            Some(format!("{} {request}", if print.is_some() { "answered" } else { "abandoned" }))
+        }
+        WireEvent::Opaque { why, .. } => Some(format!("opaque {why}")),
+        _ => None,
+    })
 }
 
 /// What is told of pieces: `c` and `s` say who speaks, `(` and `)` are holes of the client's and the server's. A piece
@@ -114,18 +92,18 @@ fn told(mid_stream: bool, pieces: &[&str]) -> Vec<String> {
         let (who, said) = piece.split_at(1);
         let ends_segment = !said.ends_with(' ');
         let mut say = |from, text: &str| {
-            d.bytes(from, Chunk { at: Nanos(1), bytes: text.trim_end().as_bytes(), ends_segment }, &mut told);
+            d.bytes(from, Chunk { at: Nanos(1), bytes: text.trim_end().as_bytes(), ends_segment }, &mut told.sink());
         };
         match who {
             "c" => say(Side::Client, said),
             "s" => say(Side::Server, said),
-            "(" => d.missing(Side::Client, Nanos(1), 9, &mut told),
-            _ => d.missing(Side::Server, Nanos(1), 9, &mut told),
+            "(" => d.missing(Side::Client, Nanos(1), 9, &mut told.sink()),
+            _ => d.missing(Side::Server, Nanos(1), 9, &mut told.sink()),
         }
     }
-    d.closed(Nanos(2), &mut told);
-    d.closed(Nanos(2), &mut told);
-    told.0
+    d.closed(Nanos(2), &mut told.sink());
+    d.closed(Nanos(2), &mut told.sink());
+    lines(&told)
 }
 
 #[test]
@@ -188,6 +166,6 @@ fn who_wanders_for_long_is_left() {
     assert_eq!(lines, want);
     let mut d = Toy::decoder(false);
     assert_eq!(d.appetite(Side::Client), Appetite::Everything);
-    d.closed(Nanos(1), &mut Told::default());
+    d.closed(Nanos(1), &mut Told::default().sink());
     assert_eq!(d.appetite(Side::Client), Appetite::Nothing);
 }

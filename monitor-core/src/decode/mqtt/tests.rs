@@ -1,69 +1,39 @@
 //! What MQTT conversations mean, told step by step.
 
 use super::*;
-use crate::decode::{DecodeError, Disturbance, SessionStart};
+use crate::decode::WireEvent;
+use crate::decode::testing::Told;
 use crate::model::queue::QueueEvent;
-use crate::model::{Claim, Effect, Fingerprint, MarkerPlace, Operation, Slot, Sym, TenantId, TxStatus};
+use crate::model::{Claim, Effect, TenantId};
 
-#[derive(Default)]
-struct Told {
-    lines: Vec<String>,
-    names: Vec<String>,
+/// Knows a user, and acme.
+fn listener() -> Told {
+    Told::default()
+        .claiming(|value| if value == "tenant_a" { Claim::Tenant(TenantId(0)) } else { Claim::Neutral })
+        .marking(|_, _, value| if value.contains("acme") { Claim::Tenant(TenantId(1)) } else { Claim::Neutral })
 }
 
-impl Told {
-    fn name(&self, sym: Sym) -> &str {
-        self.names.get((sym.0 as usize).wrapping_sub(2)).map_or("", String::as_str)
-    }
-}
-
-impl Sink for Told {
-    fn claim(&mut self, _: Slot, _: &str, value: &str) -> Claim {
-        if value == "tenant_a" { Claim::Tenant(TenantId(0)) } else { Claim::Neutral }
-    }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
-    }
-    fn marker(&mut self, _: MarkerPlace, _: &str, value: &str) -> Claim {
-        if value.contains("acme") { Claim::Tenant(TenantId(1)) } else { Claim::Neutral }
-    }
-    fn intern(&mut self, name: &str) -> Sym {
-        self.names.push(name.to_owned());
-        Sym(u32::try_from(self.names.len()).unwrap() + 1)
-    }
-    fn started(&mut self, _: SessionStart) {
-        self.lines.push("started".to_owned());
-    }
-    fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn done(&mut self, op: &Operation) {
-        let bind = match op.effect {
-            Effect::Bind { strength, .. } => format!(" binds {strength:?}"),
-            _ => String::new(),
-        };
-        self.lines.push(format!("{} {} {}{bind}", self.name(op.verb), self.name(op.target), op.outcome.name()));
-    }
-    fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn queue(&mut self, event: QueueEvent) {
-        self.lines.push(match event {
-            QueueEvent::Published(m) => format!("published {} {:?}", self.name(m.queue), m.marker),
+fn lines(told: &Told) -> Vec<String> {
+    told.lines(|event| match event {
+        WireEvent::Started(_) => Some("started".to_owned()),
+        WireEvent::Done(op) => {
+            let bind = match op.effect {
+                Effect::Bind { strength, .. } => format!(" binds {strength:?}"),
+                _ => String::new(),
+            };
+            Some(format!("{} {} {}{bind}", told.name(op.verb), told.name(op.target), op.outcome.name()))
+        }
+        WireEvent::Queue(event) => Some(match &**event {
+            QueueEvent::Published(m) => format!("published {} {:?}", told.name(m.queue), m.marker),
             QueueEvent::Delivered(d) => {
                 let (ack, again) = (if d.awaits_ack { " awaits" } else { "" }, if d.again { " again" } else { "" });
-                format!("delivered {} {}{ack}{again}", d.handle & 0xffff, self.name(d.message.queue))
+                format!("delivered {} {}{ack}{again}", d.handle & 0xffff, told.name(d.message.queue))
             }
             QueueEvent::Settled(s) => format!("settled {} {:?}", s.handle, s.how),
             QueueEvent::Passed(p) => format!("passed {}", p.to.offset),
-        });
-    }
-    fn status(&mut self, _: Nanos, _: TxStatus) {}
-    fn disturbed(&mut self, _: Nanos, why: Disturbance) {
-        self.lines.push(why.name().to_owned());
-    }
-    fn opaque(&mut self, _: Nanos, why: &'static str) {
-        self.lines.push(why.to_owned());
-    }
-    fn decode_error(&mut self, error: DecodeError) {
-        self.lines.push(error.name().to_owned());
-    }
+        }),
+        _ => None,
+    })
 }
 
 const C: Side = Side::Client;
@@ -73,15 +43,15 @@ const V5: (Side, &[u8]) = (C, b"\x10\x0e\0\x04MQTT\x05\x02\0\x3c\0\0\x01c");
 
 fn run(mid_stream: bool, steps: &[(Side, &[u8])], close: bool) -> Vec<String> {
     let mut d = Mqtt::new(Salt(1, 2), mid_stream);
-    let mut told = Told::default();
+    let mut told = listener();
     for (from, bytes) in steps {
-        d.bytes(*from, Chunk { at: Nanos(2), bytes, ends_segment: true }, &mut told);
+        d.bytes(*from, Chunk { at: Nanos(2), bytes, ends_segment: true }, &mut told.sink());
         assert!(d.memory() < 2 << 20);
     }
     if close {
-        d.closed(Nanos(3), &mut told);
+        d.closed(Nanos(3), &mut told.sink());
     }
-    told.lines
+    lines(&told)
 }
 
 fn talk(steps: &[(Side, &[u8])]) -> Vec<String> {
@@ -193,11 +163,11 @@ fn malformed_conversations_are_told_and_given_up_in_the_end() {
 #[test]
 fn what_is_held_is_bounded() {
     let mut d = Mqtt::new(Salt(1, 2), false);
-    let mut told = Told::default();
+    let mut told = listener();
     let mut say = |from, bytes: &[u8]| {
-        d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told);
+        d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told.sink());
         assert!(d.memory() < 2 << 20, "{}", d.memory());
-        told.lines.clear();
+        told.events.clear();
     };
     say(C, V5.1);
     for id in 1..20_000u16 {

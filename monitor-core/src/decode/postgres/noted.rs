@@ -135,31 +135,15 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::DecodeError;
-    use crate::model::{Nanos, Operation, Slot, Sym, TenantId, TxStatus};
+    use crate::decode::testing::Told;
+    use crate::model::TenantId;
 
-    struct Knows;
-    impl Sink for Knows {
-        fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
-            Claim::Neutral
-        }
-        fn setting_binds(&self, _: &str) -> bool {
-            false
-        }
-        fn marker(&mut self, _: MarkerPlace, name: &str, value: &str) -> Claim {
+    /// Takes the length of a tenant's name for its number.
+    fn listener() -> Told {
+        let marker = |_, name: &str, value: &str| {
             if name == "tenant" { Claim::Tenant(TenantId(value.len() as u32)) } else { Claim::Neutral }
-        }
-        fn intern(&mut self, _: &str) -> Sym {
-            Sym::EMPTY
-        }
-        fn started(&mut self, _: crate::decode::SessionStart) {}
-        fn begun(&mut self, _: u64, _: Nanos, _: Option<crate::model::Fingerprint>) {}
-        fn done(&mut self, _: &Operation) {}
-        fn answered(&mut self, _: u64, _: Nanos, _: Option<crate::model::Fingerprint>) {}
-        fn status(&mut self, _: Nanos, _: TxStatus) {}
-        fn disturbed(&mut self, _: Nanos, _: crate::decode::Disturbance) {}
-        fn opaque(&mut self, _: Nanos, _: &'static str) {}
-        fn decode_error(&mut self, _: DecodeError) {}
+        };
+        Told::default().marking(marker)
     }
 
     #[test]
@@ -168,7 +152,7 @@ mod tests {
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
         let note = |text: String| {
             let mut n = Noted::default();
-            n.comments(salt, text.as_bytes(), &mut Knows);
+            n.comments(salt, text.as_bytes(), &mut listener().sink());
             n
         };
         let wanted = Mark::Trace(trace::fingerprint(salt, id));

@@ -3,58 +3,34 @@
 mod libraries;
 
 use super::*;
-use crate::decode::{DecodeError, Disturbance, SessionStart};
-use crate::model::{Claim, Effect, Fingerprint, OpKind, Operation, Slot, Sym, TenantId};
+use crate::decode::WireEvent;
+use crate::decode::testing::Told;
+use crate::model::{Claim, Effect, OpKind, TenantId};
 
-#[derive(Default)]
-struct Told {
-    lines: Vec<String>,
-    names: Vec<String>,
+/// Knows two users, one of each of two tenants.
+fn listener() -> Told {
+    let claim = |value: &str| match value {
+        "tenant_a" => Claim::Tenant(TenantId(0)),
+        "tenant_b" => Claim::Tenant(TenantId(1)),
+        _ => Claim::Neutral,
+    };
+    Told::default().claiming(claim)
 }
 
-impl Sink for Told {
-    fn claim(&mut self, _: Slot, _: &str, value: &str) -> Claim {
-        match value {
-            "tenant_a" => Claim::Tenant(TenantId(0)),
-            "tenant_b" => Claim::Tenant(TenantId(1)),
-            _ => Claim::Neutral,
+fn lines(told: &Told) -> Vec<String> {
+    told.lines(|event| match event {
+        WireEvent::Done(op) => {
+            let effect = match op.effect {
+                Effect::Bind { claim, .. } => format!(" binds {claim:?}"),
+                Effect::Reset { .. } => " resets".to_owned(),
+                _ => String::new(),
+            };
+            let kind = if op.kind == OpKind::Data { "" } else { "*" };
+            Some(format!("{kind}{} {} {}{effect}", told.name(op.verb), told.name(op.target), op.outcome.name()))
         }
-    }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
-    }
-    fn intern(&mut self, name: &str) -> Sym {
-        self.names.push(name.to_owned());
-        Sym(self.names.len() as u32 + 1)
-    }
-    fn started(&mut self, _: SessionStart) {}
-    fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn done(&mut self, op: &Operation) {
-        let name = |s: Sym| self.names.get((s.0 as usize).wrapping_sub(2)).cloned().unwrap_or_default();
-        let effect = match op.effect {
-            Effect::Bind { claim, .. } => format!(" binds {claim:?}"),
-            Effect::Reset { .. } => " resets".to_owned(),
-            _ => String::new(),
-        };
-        let kind = if op.kind == OpKind::Data { "" } else { "*" };
-        self.lines.push(format!("{kind}{} {} {}{effect}", name(op.verb), name(op.target), op.outcome.name()));
-    }
-    fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn status(&mut self, _: Nanos, status: TxStatus) {
-        self.lines.push(format!("{status:?}"));
-    }
-    fn disturbed(&mut self, _: Nanos, why: Disturbance) {
-        self.lines.push(why.name().to_owned());
-    }
-    fn opaque(&mut self, _: Nanos, why: &'static str) {
-        self.lines.push(why.to_owned());
-    }
-    fn decode_error(&mut self, error: DecodeError) {
-        self.lines.push(error.name().to_owned());
-    }
-    fn unmatched_reply(&mut self, _: Nanos, _: &'static str) {
-        self.lines.push("unmatched".to_owned());
-    }
+        WireEvent::Status { status, .. } => Some(format!("{status:?}")),
+        _ => None,
+    })
 }
 
 fn command(words: &[&str]) -> Vec<u8> {
@@ -68,15 +44,15 @@ fn command(words: &[&str]) -> Vec<u8> {
 /// Steps: a command starts with `> `, a reply is given raw.
 fn talk(mid_stream: bool, steps: &[&str]) -> Vec<String> {
     let mut d = Redis::new(Salt(1, 2), mid_stream, &Shared::default());
-    let mut told = Told::default();
+    let mut told = listener();
     for step in steps {
         let (from, bytes) = match step.strip_prefix("> ") {
             Some(c) => (Side::Client, command(&c.split(' ').collect::<Vec<_>>())),
             None => (Side::Server, step.as_bytes().to_vec()),
         };
-        d.bytes(from, Chunk { at: Nanos(1), bytes: &bytes, ends_segment: true }, &mut told);
+        d.bytes(from, Chunk { at: Nanos(1), bytes: &bytes, ends_segment: true }, &mut told.sink());
     }
-    told.lines
+    lines(&told)
 }
 
 #[test]
@@ -161,10 +137,10 @@ fn a_reply_too_many_is_told() {
 fn what_is_never_answered_and_malformed_is_given_up() {
     let feed = |answered: bool| {
         let mut d = Redis::new(Salt(1, 2), false, &Shared::default());
-        let mut told = Told::default();
+        let mut told = listener();
         for _ in 0..20 {
             let mut say = |from, bytes: &[u8]| {
-                d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told);
+                d.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut told.sink());
             };
             if answered {
                 say(Side::Client, &command(&["PING"]));
@@ -172,7 +148,7 @@ fn what_is_never_answered_and_malformed_is_given_up() {
             }
             say(Side::Client, &[&command(&["PING"])[..], b"*x\r\n"].concat());
         }
-        told.lines.iter().filter(|l| *l == "array_length").count()
+        lines(&told).iter().filter(|l| *l == "array_length").count()
     };
     assert_eq!((feed(false), feed(true)), (8, 20));
 }
@@ -183,46 +159,18 @@ fn who_waits_when_the_connection_leaves_the_protocol_is_not_forgotten() {
     assert_eq!(lines, ["*MONITOR  ok", "GET a unknown", "monitor"]);
 }
 
-/// Counts marks.
-#[derive(Default)]
-struct Marks(Vec<Mark>);
-
-impl Sink for Marks {
-    fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
-        Claim::Neutral
-    }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
-    }
-    fn wants_values(&self, _: Side) -> bool {
-        true
-    }
-    fn mark(&mut self, _: u64, _: Side, mark: Mark) {
-        self.0.push(mark);
-    }
-    fn intern(&mut self, _: &str) -> Sym {
-        Sym::EMPTY
-    }
-    fn started(&mut self, _: SessionStart) {}
-    fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn done(&mut self, _: &Operation) {}
-    fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn status(&mut self, _: Nanos, _: TxStatus) {}
-    fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
-    fn opaque(&mut self, _: Nanos, _: &'static str) {}
-    fn decode_error(&mut self, _: DecodeError) {}
-}
-
 #[test]
 fn the_words_of_a_key_are_marks() {
     let id = "7f0c0a52-9a5e-4a0e-8f0e-3d0d5f2f9b11";
     let mut d = Redis::new(Salt(1, 2), false, &Shared::default());
-    let mut told = Marks::default();
+    let mut told = Told::default().with_values();
     let bytes = command(&["GET", &format!("acme:orders:{id}")]);
-    d.bytes(Side::Client, Chunk { at: Nanos(1), bytes: &bytes, ends_segment: true }, &mut told);
+    d.bytes(Side::Client, Chunk { at: Nanos(1), bytes: &bytes, ends_segment: true }, &mut told.sink());
     let mut wanted = Vec::new();
     for word in ["acme", "orders", id] {
         crate::decode::values::values(Salt(1, 2), word.as_bytes(), &mut |v| wanted.push(Mark::Value(v)));
     }
-    assert_eq!(told.0, wanted);
+    let marks =
+        told.events.iter().filter_map(|e| if let WireEvent::Mark { mark, .. } = e { Some(*mark) } else { None });
+    assert_eq!(marks.collect::<Vec<_>>(), wanted);
 }

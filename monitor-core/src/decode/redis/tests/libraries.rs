@@ -3,47 +3,18 @@
 use std::io::Write as _;
 
 use super::super::*;
-use crate::decode::{DecodeError, Disturbance, SessionStart};
+use crate::decode::testing::Told;
 use crate::model::queue::{Delivery, Message, Settlement};
-use crate::model::{Claim, Fingerprint, MarkerPlace, Operation, Slot, Sym, TenantId};
+use crate::model::{Claim, MarkerPlace, TenantId};
 
-/// Knows acme, and keeps what becomes of messages.
-#[derive(Default)]
-struct Told {
-    events: Vec<QueueEvent>,
-    kinds: Vec<crate::model::OpKind>,
-}
-
-impl Sink for Told {
-    fn claim(&mut self, _: Slot, _: &str, _: &str) -> Claim {
-        Claim::Neutral
-    }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
-    }
-    fn marker(&mut self, place: MarkerPlace, _: &str, value: &str) -> Claim {
-        match place {
-            _ if value == "acme" => Claim::Tenant(TenantId(0)),
-            MarkerPlace::KeyPrefix => Claim::Neutral,
-            _ => Claim::Unreadable,
-        }
-    }
-    fn intern(&mut self, name: &str) -> Sym {
-        Sym(name.len() as u32)
-    }
-    fn started(&mut self, _: SessionStart) {}
-    fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn done(&mut self, op: &Operation) {
-        self.kinds.push(op.kind);
-    }
-    fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn status(&mut self, _: Nanos, _: TxStatus) {}
-    fn disturbed(&mut self, _: Nanos, _: Disturbance) {}
-    fn opaque(&mut self, _: Nanos, _: &'static str) {}
-    fn decode_error(&mut self, _: DecodeError) {}
-    fn queue(&mut self, event: QueueEvent) {
-        self.events.push(event);
-    }
+/// Knows acme.
+fn listener() -> Told {
+    let marker = |place: MarkerPlace, _: &str, value: &str| match place {
+        _ if value == "acme" => Claim::Tenant(TenantId(0)),
+        MarkerPlace::KeyPrefix => Claim::Neutral,
+        _ => Claim::Unreadable,
+    };
+    Told::default().marking(marker)
 }
 
 fn command(words: &[&[u8]]) -> Vec<u8> {
@@ -68,7 +39,7 @@ impl Talk {
 
     /// One of several connections.
     fn among(shared: &Shared) -> Self {
-        Self { redis: Redis::new(Salt(1, 2), false, shared), told: Told::default() }
+        Self { redis: Redis::new(Salt(1, 2), false, shared), told: listener() }
     }
 
     /// A transaction, its replies as they come in the array.
@@ -82,24 +53,22 @@ impl Talk {
     }
 
     fn published(&self) -> Vec<&Message> {
-        let all = self.told.events.iter().filter_map(|e| match e {
-            QueueEvent::Published(m) => Some(m),
-            _ => None,
-        });
-        all.filter(|m| !m.body).collect()
+        let of = |e| if let &QueueEvent::Published(ref m) = e { Some(m) } else { None };
+        self.told.queue().into_iter().filter_map(of).filter(|m| !m.body).collect()
     }
 
     fn deliveries(&self) -> Vec<&Delivery> {
-        self.told.events.iter().filter_map(|e| if let QueueEvent::Delivered(d) = e { Some(d) } else { None }).collect()
+        let of = |e| if let &QueueEvent::Delivered(ref d) = e { Some(d) } else { None };
+        self.told.queue().into_iter().filter_map(of).collect()
     }
 
     fn settled(&self) -> Vec<(u64, Settlement)> {
-        let of = |e: &_| if let QueueEvent::Settled(s) = e { Some((s.handle, s.how)) } else { None };
-        self.told.events.iter().filter_map(of).collect()
+        let of = |e: &QueueEvent| if let QueueEvent::Settled(s) = e { Some((s.handle, s.how)) } else { None };
+        self.told.queue().into_iter().filter_map(of).collect()
     }
 
     fn from(&mut self, side: Side, bytes: &[u8]) {
-        self.redis.bytes(side, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut self.told);
+        self.redis.bytes(side, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut self.told.sink());
     }
 
     fn run(&mut self, words: &[&[u8]], reply: &[u8]) {
@@ -133,7 +102,7 @@ fn enqueued(data: &[u8], description: &[u8], missing: u64) -> Message {
     let cut = usize::try_from(missing).unwrap();
     t.from(Side::Client, &whole[..at]);
     if missing > 0 {
-        t.redis.missing(Side::Client, Nanos(1), missing, &mut t.told);
+        t.redis.missing(Side::Client, Nanos(1), missing, &mut t.told.sink());
     }
     t.from(Side::Client, &whole[at + cut..]);
     t.from(Side::Server, b"+QUEUED\r\n");
@@ -161,7 +130,7 @@ fn what_was_not_seen_whole_is_not_read() {
     assert!(!m.readable, "nobody can read it");
     let mut t = Talk::new();
     t.run(&[b"RPUSH", b"rq:queue:default", ID], b":1\r\n");
-    assert!(matches!(&t.told.events[..], [QueueEvent::Published(m)] if !m.readable));
+    assert!(matches!(&t.told.queue()[..], [QueueEvent::Published(m)] if !m.readable));
 }
 
 fn dispatch<'a>(order: &'a [u8], more: &[&'a [u8]]) -> Vec<&'a [u8]> {
@@ -197,9 +166,9 @@ fn dramatiqs_script_adds_takes_and_ends_jobs() {
     t.run(&dispatch(b"fetch", &[b"2"]), handed.as_bytes());
     t.run(&dispatch(b"ack", &[ID]), b"$-1\r\n");
     t.run(&dispatch(b"qsize", &[]), b":0\r\n");
-    assert_eq!(t.told.kinds, [Publish, Control, Deliver, Ack, Control]);
-    let [QueueEvent::Published(m), QueueEvent::Delivered(d), QueueEvent::Settled(s)] = &t.told.events[..] else {
-        panic!("{:#?}", t.told.events)
+    assert_eq!(t.told.kinds(), [Publish, Control, Deliver, Ack, Control]);
+    let [QueueEvent::Published(m), QueueEvent::Delivered(d), QueueEvent::Settled(s)] = &t.told.queue()[..] else {
+        panic!("{:#?}", t.told.queue())
     };
     assert!(m.labelled && m.readable && d.awaits_ack);
     assert_eq!((m.place, m.print, &m.ids), (d.message.place, d.message.print, &d.message.ids));
@@ -207,7 +176,7 @@ fn dramatiqs_script_adds_takes_and_ends_jobs() {
     // Somebody else's script of one key is no queue.
     let mut t = Talk::new();
     t.run(&[b"EVALSHA", b"0123", b"1", b"counters", b"enqueue", b"now"], b":1\r\n");
-    assert!(t.told.events.is_empty());
+    assert!(t.told.queue().is_empty());
 }
 
 fn bulk(text: &[u8]) -> Vec<u8> {
@@ -242,7 +211,7 @@ fn a_job_of_rqs_ends_where_it_leaves_the_work() {
             t.run(&[b"ZADD", b"rq:wip:default", b"1796041449", ID], b":1\r\n");
             t.run(&[b"ZREM", b"rq:wip:default", ID], b":1\r\n");
         }
-        let [d] = &t.deliveries()[..] else { panic!("{:#?}", t.told.events) };
+        let [d] = &t.deliveries()[..] else { panic!("{:#?}", t.told.queue()) };
         assert!(d.awaits_ack);
         assert_eq!(t.settled(), [(d.handle, Settlement::Done)]);
     }
@@ -268,12 +237,12 @@ fn a_job_of_rqs_that_must_be_the_only_one_is_added_by_a_script() {
         t
     };
     let t = add(b"R", b":1\r\n");
-    let [m] = &t.published()[..] else { panic!("{:#?}", t.told.events) };
+    let [m] = &t.published()[..] else { panic!("{:#?}", t.told.queue()) };
     assert_eq!((m.labelled, m.marker, m.readable), (true, Claim::Tenant(TenantId(0)), true));
     assert_eq!(m.place, enqueued(&data, b"", 0).place);
-    assert!(add(b"R", b":0\r\n").told.events.is_empty(), "there was one already");
+    assert!(add(b"R", b":0\r\n").told.queue().is_empty(), "there was one already");
     assert!(add(b"N", b":1\r\n").published().is_empty(), "it is kept, and not put into the queue");
-    assert!(add(b"X", b":1\r\n").told.events.is_empty(), "another script");
+    assert!(add(b"X", b":1\r\n").told.queue().is_empty(), "another script");
 }
 
 #[test]
@@ -282,16 +251,16 @@ fn an_id_is_followed_from_connection_to_connection() {
     let (mut writes, mut pushes) = (Talk::among(&shared), Talk::among(&shared));
     writes.run(&[b"HSET", &[b"rq:job:", ID].concat(), b"data", &job("tenant_id")], b":1\r\n");
     pushes.run(&[b"RPUSH", b"rq:queue:default", ID], b":1\r\n");
-    let [m] = &pushes.published()[..] else { panic!("{:#?}", pushes.told.events) };
+    let [m] = &pushes.published()[..] else { panic!("{:#?}", pushes.told.queue()) };
     assert!(m.labelled && m.readable);
-    let [QueueEvent::Published(body)] = &writes.told.events[..] else { panic!("{:#?}", writes.told.events) };
+    let [QueueEvent::Published(body)] = &writes.told.queue()[..] else { panic!("{:#?}", writes.told.queue()) };
     assert!(body.body && m.ids.iter().any(|id| body.ids.contains(id)), "whose it is, is whose the text is");
     let mut takes = Talk::among(&shared);
     takes.run(&[b"LPOP", b"rq:queue:default"], &bulk(ID));
     assert!(takes.deliveries().iter().all(|d| d.message.ids == m.ids));
     // How far it is says nothing new.
     writes.run(&[b"HSET", &[b"rq:job:", ID].concat(), b"status", b"started"], b":0\r\n");
-    assert_eq!(writes.told.events.len(), 1);
+    assert_eq!(writes.told.queue().len(), 1);
     pushes.run(&[b"RPUSH", b"rq:queue:default", ID], b":1\r\n");
     assert!(pushes.published().iter().all(|m| m.labelled));
 }
@@ -350,20 +319,20 @@ fn arqs_jobs_are_texts_whose_ids_are_in_a_sorted_set() {
         let (mut producer, mut looks, mut works) = (Talk::among(&shared), Talk::among(&shared), Talk::among(&shared));
         let body = job_of_arq("acme", packed);
         enqueues_as_arq(&mut producer, &body);
-        let [m] = &producer.published()[..] else { panic!("{:#?}", producer.told.events) };
+        let [m] = &producer.published()[..] else { panic!("{:#?}", producer.told.queue()) };
         assert!(m.labelled && m.readable, "{packed}");
-        assert_eq!(producer.told.kinds[1..], [Data, Publish, Control]);
+        assert_eq!(producer.told.kinds()[1..], [Data, Publish, Control]);
         // Who looks whether there is work has not touched any job.
         looks.run(
             &[b"ZRANGEBYSCORE", b"jobs.q1", b"-inf", b"1796041364530", b"LIMIT", b"0", b"1"],
             &[b"*1\r\n", &*bulk(ID)].concat(),
         );
         looks.run(&[b"ZSCORE", b"jobs.q1", ID], &bulk(b"1796041364525"));
-        assert_eq!(looks.told.kinds, [Control, Control]);
+        assert_eq!(looks.told.kinds(), [Control, Control]);
         let takes: &[&[&[u8]]] = &[&[b"GET", &key_of_arq("job")], &[b"INCRBY", &key_of_arq("retry"), b"1"]];
         works.transaction(takes, &[&bulk(&body), b":1\r\n"]);
-        let [d] = &works.deliveries()[..] else { panic!("{:#?}", works.told.events) };
-        assert!(d.awaits_ack && works.told.kinds.contains(&Deliver));
+        let [d] = &works.deliveries()[..] else { panic!("{:#?}", works.told.queue()) };
+        assert!(d.awaits_ack && works.told.kinds().contains(&Deliver));
         assert_eq!((&d.message.ids, d.message.place), (&m.ids, m.place));
         let handle = d.handle;
         // It will be tried again.
@@ -375,7 +344,7 @@ fn arqs_jobs_are_texts_whose_ids_are_in_a_sorted_set() {
         let keys: [&[u8]; 4] = [b"DEL", &key_of_arq("in-progress"), &key_of_arq("retry"), &key_of_arq("job")];
         works.transaction(&[&[b"ZREM", b"jobs.q1", ID], &keys], &[b":1\r\n", b":3\r\n"]);
         assert_eq!(works.settled()[1..], [(handle, Settlement::Done)]);
-        assert!(works.told.kinds.contains(&Ack));
+        assert!(works.told.kinds().contains(&Ack));
     }
 }
 
@@ -387,10 +356,10 @@ fn sorted_sets_and_texts_of_others_are_no_queue() {
     t.run(&[b"ZRANGE", b"board", b"0", b"-1"], &[b"*1\r\n", &*bulk(ID)].concat());
     t.run(&[b"GET", &[b"message:", ID].concat()], &bulk(b"{\"tenant\":\"acme\"}"));
     t.run(&[b"DEL", &[b"message:", ID].concat()], b":1\r\n");
-    assert!(t.told.events.is_empty() && t.told.kinds.iter().all(|k| *k == crate::model::OpKind::Data));
+    assert!(t.told.queue().is_empty() && t.told.kinds().iter().all(|k| *k == crate::model::OpKind::Data));
     // A job that is not there any more was given to nobody.
     t.run(&[b"GET", &key_of_arq("job")], b"$-1\r\n");
-    assert!(t.told.events.is_empty());
+    assert!(t.told.queue().is_empty());
 }
 
 #[test]
@@ -401,12 +370,12 @@ fn an_arq_job_of_which_something_is_missing_says_nothing() {
     let whole = command(&[b"PSETEX", &key_of_arq("job"), b"86400000", &body]);
     let at = memchr::memmem::find(&whole, b"acme").unwrap();
     t.from(Side::Client, &whole[..at]);
-    t.redis.missing(Side::Client, Nanos(1), 3, &mut t.told);
+    t.redis.missing(Side::Client, Nanos(1), 3, &mut t.told.sink());
     t.from(Side::Client, &whole[at + 3..]);
     t.from(Side::Server, b"+QUEUED\r\n");
     t.run(&[b"ZADD", b"jobs.q1", b"1", ID], b"+QUEUED\r\n");
     t.run(&[b"EXEC"], b"*2\r\n+OK\r\n:1\r\n");
-    assert!(t.published().iter().all(|m| !m.labelled && !m.readable), "{:#?}", t.told.events);
+    assert!(t.published().iter().all(|m| !m.labelled && !m.readable), "{:#?}", t.told.queue());
 }
 
 /// Celery with the serializer `msgpack`: the body is that, in base64.
