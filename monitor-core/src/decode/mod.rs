@@ -24,6 +24,7 @@ pub mod nats;
 pub mod postgres;
 pub mod redis;
 pub mod shape;
+mod sql;
 #[cfg(test)]
 mod testing;
 pub mod token;

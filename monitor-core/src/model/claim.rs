@@ -166,7 +166,8 @@ fn words_of(text: &str) -> impl Iterator<Item = &str> {
 /// What binds on one service: settings, roles and users, by configuration or by the defaults of the interface page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindPolicy {
-    /// Settings that bind, in lower case. `None`: any custom setting (a name with a dot) whose name speaks of a tenant,
+    /// Settings that bind, in lower case, MySQL's variables (`@tenant_id`) with or without their sign. `None`: any custom
+    /// setting ([`is_custom_setting`]) whose name speaks of a tenant,
     /// organisation, account or customer, or whose value is a known tenant's name.
     pub gucs: Option<Vec<String>>,
     /// Role patterns with `{tenant}`. `None`: roles that contain a known tenant's name as whole words.
@@ -179,8 +180,8 @@ impl BindPolicy {
     /// Whether a setting of this (lower-case) name binds whatever its value.
     pub fn setting_binds(&self, name: &str) -> bool {
         match &self.gucs {
-            Some(list) => list.iter().any(|g| g == name),
-            None => name.contains('.') && (speaks_of_tenant(name) || speaks_of_group(name)),
+            Some(list) => list.iter().any(|g| g == name || name.strip_prefix('@') == Some(g)),
+            None => is_custom_setting(name) && (speaks_of_tenant(name) || speaks_of_group(name)),
         }
     }
 
@@ -206,7 +207,7 @@ impl BindPolicy {
                     opaque()
                 }
             }
-            Slot::Setting(_) if self.gucs.is_none() && name.contains('.') => match tenants.exact(value) {
+            Slot::Setting(_) if self.gucs.is_none() && is_custom_setting(name) => match tenants.exact(value) {
                 Some(tenant) => Claim::Tenant(tenant),
                 None if value.trim_start().starts_with('{') => claims_in(tenants, salt, name, value),
                 None if speaks_of_user(name) && !value.is_empty() => chosen(salt, name.as_bytes(), value),
@@ -364,6 +365,12 @@ fn captured<'v>(pattern: &str, value: &'v str) -> Option<&'v str> {
     let (before, after) = pattern.split_once("{tenant}")?;
     let inner = value.strip_prefix(before)?.strip_suffix(after)?;
     (!inner.is_empty()).then_some(inner)
+}
+
+/// Whether a setting is an application's own: PostgreSQL's have a dot in their names, MySQL's variables an at sign before
+/// them.
+pub fn is_custom_setting(name: &str) -> bool {
+    name.contains('.') || name.starts_with('@')
 }
 
 /// Whether a (lower-case) name speaks of a tenant, organisation, account or customer.

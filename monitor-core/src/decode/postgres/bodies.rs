@@ -2,9 +2,9 @@
 
 use smallvec::SmallVec;
 
-use super::sql::Plan;
-use super::sql::plan::Param;
-use super::sql::value::{Read, parameter};
+use crate::decode::sql::Plan;
+use crate::decode::sql::plan::Param;
+use crate::decode::sql::value::{Read, parameter};
 use crate::decode::wire::Reader;
 
 /// The parameters that a plan needs, from a Bind's body after its names: formats, then values. `each` sees all of them:

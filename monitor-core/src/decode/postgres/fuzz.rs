@@ -1,6 +1,6 @@
 //! What the fuzz targets call, kept here so that `cargo test` runs it too.
 
-use super::sql::Shapes;
+use crate::decode::sql::{Dialect, Shapes};
 use super::{Postgres, Shared};
 use crate::decode::fuzzing::feed;
 use crate::model::claim::Salt;
@@ -13,7 +13,7 @@ pub fn fuzz_postgres(data: &[u8]) {
 
 /// Feeds arbitrary text to the SQL reader. For the fuzz target.
 pub fn fuzz_sql(data: &[u8]) {
-    let mut shapes = Shapes::new(Salt(1, 2));
+    let mut shapes = Shapes::new(Salt(1, 2), Dialect::Postgres);
     for backslash in [false, true] {
         let mut n = 0;
         shapes.read(data, backslash, backslash, &mut |_| {}, &mut |_| n += 1);

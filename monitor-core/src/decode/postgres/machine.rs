@@ -16,9 +16,9 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::noted::Noted;
-use super::sql::plan::Param;
-use super::sql::{Memory, Plan, Prepared, Shapes};
+use crate::decode::sql::noted::Noted;
+use crate::decode::sql::plan::Param;
+use crate::decode::sql::{Memory, Plan, Prepared, Shapes};
 use super::startup::Session;
 use crate::decode::lifecycle::Fault;
 use crate::decode::{DecodeError, Sink};

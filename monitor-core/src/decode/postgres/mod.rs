@@ -1,7 +1,7 @@
 //! PostgreSQL wire protocol, version 3: both directions, from the first byte or from the middle.
 //!
 //! `frame` cuts messages out of bytes, `startup` reads the packets before them, `machine` pairs requests with
-//! replies, `sql` says what statements do, `noted` and `rows` what else requests and replies carry, `resync` finds the
+//! replies, [`super::sql`] says what statements do, `rows` what else replies carry, `resync` finds the
 //! place again after something was missed.
 //! Evidence and its limits: `docs/domain.md#postgresql`.
 
@@ -12,11 +12,9 @@ mod fuzz;
 mod kinds;
 pub(super) mod look;
 mod machine;
-mod noted;
 mod resync;
 mod rows;
 mod session;
-mod sql;
 mod startup;
 
 pub use fuzz::{fuzz_postgres, fuzz_sql};
@@ -27,10 +25,10 @@ use std::rc::Rc;
 use frame::{Framer, Passing};
 use machine::{Machine, Out};
 use resync::Search;
-use sql::Shapes;
 use startup::{Look, MAX_STARTUP, Opening, Session};
 
 use super::lifecycle::{Conversation, End, Fault, Found, Heard, Life, Lifecycle};
+use super::sql::{Dialect, Shapes};
 use super::{Chunk, DecodeError, Decoder, Sink};
 use crate::model::claim::Salt;
 use crate::model::{Nanos, Protocol, Side, Sides};
@@ -43,7 +41,7 @@ pub struct Shared(Rc<RefCell<Shapes>>);
 impl Shared {
     /// Empty; `salt` keys the hash of shapes.
     pub fn new(salt: Salt) -> Self {
-        Self(Rc::new(RefCell::new(Shapes::new(salt))))
+        Self(Rc::new(RefCell::new(Shapes::new(salt, Dialect::Postgres))))
     }
 
     /// Statement shapes that were parsed so far: each a miss of the cache.

@@ -6,7 +6,7 @@ use crate::decode::values::Values;
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
 
-use super::sql::value::plain;
+use crate::decode::sql::value::plain;
 
 /// Bytes of columns that are looked through per reply.
 const BUDGET: usize = 16 << 10;

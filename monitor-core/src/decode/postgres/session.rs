@@ -2,7 +2,7 @@
 
 use super::commands::SLOTS;
 use super::machine::Out;
-use super::sql::plan::{can_name_tenant, slot_of};
+use crate::decode::sql::plan::{can_name_tenant, slot_of};
 use super::startup::Session;
 use crate::decode::{SessionStart, word_of};
 use crate::model::claim::Salt;

@@ -10,8 +10,8 @@ use crate::decode::Sink;
 use crate::decode::postgres::bodies::read_parameters;
 use crate::decode::postgres::frame::Message;
 use crate::decode::postgres::kinds::client;
-use crate::decode::postgres::noted::{MAX_MARKS, Noted};
-use crate::decode::postgres::sql::{Plan, Prepared};
+use crate::decode::sql::noted::{MAX_MARKS, Noted};
+use crate::decode::sql::{Plan, Prepared};
 use crate::decode::wire::Reader;
 use crate::model::{Fingerprint, Outcome, Side};
 

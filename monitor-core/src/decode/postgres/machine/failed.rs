@@ -3,8 +3,8 @@
 use super::{Entry, Lost, Machine, Out, Portal};
 use crate::decode::postgres::bodies::field;
 use crate::decode::postgres::frame::{Message, Passing};
-use crate::decode::postgres::sql::Call;
-use crate::decode::postgres::sql::plan::run;
+use crate::decode::sql::Call;
+use crate::decode::sql::plan::run;
 use crate::model::{Claim, Effect, Nanos, Operation, Outcome};
 
 impl Machine {
@@ -120,12 +120,12 @@ impl Machine {
         let call = Call { outcome, ..error_call(request, begun, out.at) };
         match portal.and_then(|p| Some((p, p.prepared.as_ref()?.plan.as_ref()?))) {
             Some((portal, plan)) => run(plan, &portal.params, &call, &mut self.memory, out.sink),
-            None => self.unseen(&call, out),
+            None => self.unseen(&call, b"", out),
         }
     }
 }
 
-fn error_call(request: u64, begun: Nanos, ended: Nanos) -> Call<'static> {
+fn error_call(request: u64, begun: Nanos, ended: Nanos) -> Call {
     let (outcome, marker) = (Outcome::Error, Claim::Neutral);
-    Call { request, begun, ended, outcome, tag: b"", suspended: false, warned: false, marker }
+    Call { request, begun, ended, outcome, rows: None, rolled_back: false, warned: false, marker }
 }

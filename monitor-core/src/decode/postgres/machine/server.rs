@@ -6,15 +6,15 @@ use smallvec::SmallVec;
 
 use super::{Entry, Lost, MAX_PORTALS, Machine, Out, Portal};
 use crate::decode::postgres::bodies::field;
-use crate::decode::postgres::commands::COMMANDS;
+use crate::decode::sql::commands::COMMANDS;
 use crate::decode::postgres::frame::{Message, Passing};
 use crate::decode::postgres::kinds::server;
-use crate::decode::postgres::noted::Noted;
+use crate::decode::sql::noted::Noted;
 use crate::decode::postgres::resync::tx_status;
 use crate::decode::postgres::session;
-use crate::decode::postgres::sql::Call;
-use crate::decode::postgres::sql::plan::run;
-use crate::decode::postgres::sql::shape::Tag;
+use crate::decode::sql::Call;
+use crate::decode::sql::plan::run;
+use crate::decode::sql::shape::Tag;
 use crate::decode::wire::Reader;
 use crate::decode::{Mark, word_of};
 use crate::model::operation::ResetScope;
@@ -157,14 +157,15 @@ impl Machine {
         match self.pending.pop_front() {
             Some(Entry::Query { request, begun, plans, next, more, failed, marker }) => {
                 let outcome = self.outcome(Outcome::Ok);
-                let call = Call { request, begun, ended: out.at, outcome, tag, suspended: false, warned, marker };
+                let (rows, rolled_back) = (rows_of(tag), tag == b"ROLLBACK");
+                let call = Call { request, begun, ended: out.at, outcome, rows, rolled_back, warned, marker };
                 let said = match plans.get(next) {
                     Some(plan) if plan.template.tag.fits(Tag::of(tag)) => {
                         run(plan, &[], &call, &mut self.memory, out.sink);
                         true
                     }
                     None if more => {
-                        self.unseen(&call, out);
+                        self.unseen(&call, tag, out);
                         true
                     }
                     _ => false,
@@ -178,8 +179,9 @@ impl Machine {
             }
             Some(Entry::Execute { request, begun, name, .. }) => {
                 let (outcome, marker) = (self.outcome(Outcome::Ok), Claim::Neutral);
-                let call = Call { request, begun, ended: out.at, outcome, tag, suspended: false, warned, marker };
-                let fits = self.run_portal(name, &call, out);
+                let (rows, rolled_back) = (rows_of(tag), tag == b"ROLLBACK");
+                let call = Call { request, begun, ended: out.at, outcome, rows, rolled_back, warned, marker };
+                let fits = self.run_portal(name, &call, Some(tag), out);
                 self.answer(request, passing.take(), out);
                 if !fits {
                     return Err(Lost::UnexpectedReply);
@@ -203,27 +205,26 @@ impl Machine {
         }
     }
 
-    /// Runs what a portal holds. Gives whether the tag can be its answer.
-    fn run_portal(&mut self, name: u64, call: &Call<'_>, out: &mut Out<'_>) -> bool {
+    /// Runs what a portal holds; `tag`: none where it gave rows and has more. Gives whether the tag can be its answer.
+    fn run_portal(&mut self, name: u64, call: &Call, tag: Option<&[u8]>, out: &mut Out<'_>) -> bool {
         let portal = self.portals.get(&name).cloned();
         let plan = portal.as_ref().and_then(|p| p.prepared.as_ref()).and_then(|p| p.plan.as_ref());
         match (plan, &portal) {
             (Some(plan), Some(portal)) => {
-                if !call.suspended && !plan.template.tag.fits(Tag::of(call.tag)) {
-                    self.unseen(call, out);
+                if let Some(tag) = tag.filter(|tag| !plan.template.tag.fits(Tag::of(tag))) {
+                    self.unseen(call, tag, out);
                     return false;
                 }
                 let marker = portal.prepared.as_ref().map_or(Claim::Neutral, |p| p.noted.marker);
                 run(plan, &portal.params, &Call { marker, ..*call }, &mut self.memory, out.sink);
             }
-            _ => self.unseen(call, out),
+            _ => self.unseen(call, tag.unwrap_or(b"SELECT"), out),
         }
         true
     }
 
     /// A statement whose text was never seen: its tag tells what little there is to tell.
-    pub(super) fn unseen(&mut self, call: &Call<'_>, out: &mut Out<'_>) {
-        let tag = call.tag;
+    pub(super) fn unseen(&mut self, call: &Call, tag: &[u8], out: &mut Out<'_>) {
         let words = tag.split(|b| b.is_ascii_digit()).next().unwrap_or_default();
         let verb = String::from_utf8_lossy(words.get(..words.len().min(32)).unwrap_or_default());
         let (kind, effect) = match Tag::of(tag) {
@@ -276,12 +277,12 @@ impl Machine {
                     begun,
                     ended: out.at,
                     outcome: self.outcome(Outcome::Ok),
-                    tag: b"SELECT",
-                    suspended: true,
+                    rows: Some(1),
+                    rolled_back: false,
                     warned,
                     marker: Claim::Neutral,
                 };
-                self.run_portal(name, &call, out);
+                self.run_portal(name, &call, None, out);
                 self.answer(request, passing.take(), out);
                 Ok(())
             }
@@ -334,4 +335,9 @@ impl Machine {
         out.sink.status(out.at, status);
         Ok(())
     }
+}
+
+/// The number of rows in a tag, which is its last word.
+fn rows_of(tag: &[u8]) -> Option<u64> {
+    std::str::from_utf8(tag.rsplit(|b| *b == b' ').next()?).ok()?.parse().ok()
 }

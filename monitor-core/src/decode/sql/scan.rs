@@ -4,8 +4,9 @@
 //! lower case, and each literal replaced by its number in the statement (`'0'` for a string, `1` for a number). Long
 //! lists of literals and repeated rows of literals are cut short, so that the length of a list makes no new shape.
 //! The shape holds no value of the statement, is valid SQL where the statement was, and is what the parsers read.
-//! Lexical rules: PostgreSQL manual, section 4.1.
+//! Lexical rules: PostgreSQL manual, section 4.1; those of MySQL are in `mysql`.
 
+mod mysql;
 mod quoted;
 
 use std::ops::Range;
@@ -19,6 +20,13 @@ pub(crate) enum Writing {
     Escaped,
     /// `$tag$…$tag$`: verbatim.
     Dollar,
+    /// MySQL's `'…'` or `"…"`: this quote is doubled, and backslash escapes if `backslash`.
+    MySql {
+        /// What it is written in.
+        quote: u8,
+        /// It may have escapes.
+        backslash: bool,
+    },
     /// A number: verbatim.
     Number,
     /// `U&'…'`, `B'…'`, `X'…'`, or parts on several lines: read by nobody here.
@@ -96,14 +104,7 @@ impl Scan {
     /// Scans one statement from `from` on; gives where the next one begins. `backslash`: plain strings have backslash
     /// escapes too (`standard_conforming_strings = off`).
     pub(crate) fn statement(&mut self, text: &[u8], from: usize, backslash: bool) -> usize {
-        self.shape.clear();
-        self.literals.clear();
-        self.n_tokens = 0;
-        self.unterminated = false;
-        self.closed = false;
-        self.dropped.clear();
-        self.differs = 0;
-        self.list = List::default();
+        self.begin();
         let mut at = from;
         let mut depth = 0usize;
         // `BEGIN ATOMIC … END` bodies of SQL functions hold semicolons.
@@ -188,6 +189,18 @@ impl Scan {
             last_word = Word::Other;
         }
         at
+    }
+
+    /// A statement begins.
+    fn begin(&mut self) {
+        self.shape.clear();
+        self.literals.clear();
+        self.n_tokens = 0;
+        self.unterminated = false;
+        self.closed = false;
+        self.dropped.clear();
+        self.differs = 0;
+        self.list = List::default();
     }
 
     /// A token that is no part of a list of literals.

@@ -10,13 +10,13 @@ use sqlparser::ast::{
     JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableFactor, TableObject,
     TableWithJoins, UnaryOperator, UpdateTableFromKind, Value as SqlValue, Visit, Visitor,
 };
-use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::dialect::{MySqlDialect, PostgreSqlDialect};
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::shape::{Act, Draft, Lasting, Named, Sure, Tag, Template};
 use super::value::{Value, Wanted};
-use super::{names, predicate};
+use super::{Dialect, mysql, names, predicate};
 
 /// Most tokens given to the parser: its trees are as deep as a chain of operators is long, and they are walked and
 /// dropped recursively.
@@ -25,13 +25,20 @@ const MAX_TOKENS: usize = 2000;
 const MAX_DEPTH: usize = 24;
 
 /// The template of a query; `None` if it is too large or not understood.
-pub(super) fn parse(shape: &str, n_tokens: usize) -> Option<Template> {
+pub(super) fn parse(shape: &str, n_tokens: usize, dialect: Dialect) -> Option<Template> {
     if n_tokens > MAX_TOKENS {
         return None;
     }
     // The parser is not ours, and the text comes from anybody: a panic in it must cost a statement, not the agent.
     let parsed = catch_unwind(AssertUnwindSafe(|| {
-        let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(shape).ok()?;
+        let mut parser = match dialect {
+            Dialect::Postgres => Parser::new(&PostgreSqlDialect {}).try_with_sql(shape).ok()?,
+            // A shape quotes names in one way, whoever wrote it.
+            Dialect::MySql => {
+                let tokens = Tokenizer::new(&mysql::Lexis, shape).tokenize().ok()?;
+                Parser::new(&MySqlDialect {}).with_tokens(tokens)
+            }
+        };
         let statement = parser.parse_statement().ok()?;
         (parser.peek_token().token == Token::EOF).then_some(statement)
     }));
@@ -46,7 +53,7 @@ pub(super) fn parse(shape: &str, n_tokens: usize) -> Option<Template> {
         }
         Statement::Insert(insert) => {
             calls.insert(insert);
-            ("INSERT", insert_target(insert))
+            (if insert.replace_into { "REPLACE" } else { "INSERT" }, insert_target(insert))
         }
         Statement::Update(_) => {
             calls.change(&statement);
@@ -60,14 +67,17 @@ pub(super) fn parse(shape: &str, n_tokens: usize) -> Option<Template> {
         _ => return None,
     };
     let mut draft = Draft::control(verb, Tag::Rows);
-    let tenant_table = |name: &&String| !names::system_relation(name) && !found.with.contains(name);
+    let tenant_table = |name: &&String| !names::system_relation(name, dialect) && !found.with.contains(name);
     let table = target.as_ref().filter(|t| tenant_table(t)).or_else(|| found.relations.iter().find(tenant_table));
-    let function = found.functions.iter().find(|f| !names::built_in(f) && f.as_str() != "set_config");
+    let function = found.functions.iter().find(|f| !names::built_in(f, dialect) && f.as_str() != "set_config");
     draft.data = table.is_some() || function.is_some() || found.into;
     draft.target = table.or(function).cloned().unwrap_or_default();
     draft.unknown =
-        found.n_set_config > calls.acts.len() || found.functions.iter().any(|f| names::speaks_of_binding(f));
+        found.n_set_config > calls.acts.len() || found.functions.iter().any(|f| names::speaks_of_binding(f, dialect));
     draft.acts = calls.acts;
+    if dialect == Dialect::MySql {
+        draft.acts.extend(mysql::assigned(shape));
+    }
     if table.is_some() {
         let all = target.iter().filter(tenant_table).chain(found.relations.iter().filter(tenant_table));
         let mut named = Named::new(&draft.target, all.map(String::as_str));
@@ -410,7 +420,7 @@ fn has_aggregate(item: &SelectItem) -> bool {
 /// Functions of the server that evaluate every argument.
 fn evaluates_all(f: &Function) -> bool {
     let name = dotted(&f.name);
-    names::built_in(&name)
+    names::built_in(&name, Dialect::Postgres)
         && !matches!(name.as_str(), "coalesce" | "nullif" | "greatest" | "least")
         && !names::aggregate(&name)
         && f.filter.is_none()

@@ -153,12 +153,13 @@ fn inserted(insert: &Insert, out: &mut Vec<Predicate>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Dialect;
     use super::super::shape::template_of;
     use super::*;
 
     /// `column = values` of each predicate of a shape.
     fn of(shape: &str) -> Vec<String> {
-        let template = template_of(shape, shape.split(' ').count());
+        let template = template_of(shape, shape.split(' ').count(), Dialect::Postgres);
         assert!(!template.verb.is_empty());
         let one = |v: &Value| match v {
             Value::Literal(i) => format!("#{i}"),

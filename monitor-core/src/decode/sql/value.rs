@@ -90,6 +90,7 @@ pub(crate) fn literal_text(text: &[u8], literal: &Literal) -> Option<String> {
         Writing::Dollar | Writing::Number => body.to_vec(),
         Writing::Plain => undouble(body),
         Writing::Escaped => unescape(body)?,
+        Writing::MySql { quote, backslash } => of_mysql(body, quote, backslash),
         Writing::Other => return None,
     };
     Some(String::from_utf8_lossy(&bytes).into_owned())
@@ -103,6 +104,33 @@ fn undouble(body: &[u8]) -> Vec<u8> {
         if b == b'\'' {
             bytes.next();
         }
+    }
+    out
+}
+
+/// MySQL's escapes (manual, section "String Literals"): what has no meaning of its own stands for itself.
+fn of_mysql(body: &[u8], quote: u8, backslash: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len());
+    let mut bytes = body.iter();
+    while let Some(&b) = bytes.next() {
+        out.push(match b {
+            b'\\' if backslash => match bytes.next() {
+                Some(b'0') => 0,
+                Some(b'b') => 8,
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b't') => b'\t',
+                Some(b'Z') => 26,
+                Some(other) => *other,
+                None => break,
+            },
+            _ => {
+                if b == quote {
+                    bytes.next();
+                }
+                b
+            }
+        });
     }
     out
 }

@@ -3,13 +3,13 @@
 
 use smallvec::SmallVec;
 
-use super::sql::value::{integer, is_text, uuid};
+use super::value::{integer, is_text, uuid};
 use crate::decode::{Mark, Sink, trace, values};
 use crate::model::claim::Salt;
 use crate::model::{Claim, MarkerPlace, Side};
 
 /// Most marks of one request, and so most that are kept of one statement or of one set of parameters.
-pub(super) const MAX_MARKS: usize = 64;
+pub(crate) const MAX_MARKS: usize = 64;
 /// Longest comment that is read, in bytes.
 const MAX_COMMENT: usize = 4096;
 
@@ -35,7 +35,7 @@ impl Noted {
     }
 
     /// A literal or a parameter in text format.
-    pub(super) fn text(&mut self, salt: Salt, text: &[u8]) {
+    pub(crate) fn text(&mut self, salt: Salt, text: &[u8]) {
         if self.marks.len() >= MAX_MARKS {
             return;
         }
@@ -43,7 +43,7 @@ impl Noted {
     }
 
     /// A parameter in binary format, whose type is not known: what it is as an integer, as a UUID, or as text.
-    pub(super) fn binary(&mut self, salt: Salt, bytes: &[u8]) {
+    pub(crate) fn binary(&mut self, salt: Salt, bytes: &[u8]) {
         if let Some(n) = integer(bytes) {
             self.text(salt, n.to_string().as_bytes());
         }
@@ -57,7 +57,7 @@ impl Noted {
 
     /// The comments before and after a statement, in the form of sqlcommenter: `key='url-encoded value'`, separated by
     /// commas. What stands between is not looked at: it may be inside a string.
-    pub(super) fn comments(&mut self, salt: Salt, text: &[u8], sink: &mut dyn Sink) {
+    pub(crate) fn comments(&mut self, salt: Salt, text: &[u8], sink: &mut dyn Sink) {
         let text = text.trim_ascii();
         let text = text.strip_suffix(b";").unwrap_or(text).trim_ascii_end();
         if let Some(before) = text.strip_prefix(b"/*") {
@@ -71,26 +71,33 @@ impl Noted {
     }
 
     fn comment(&mut self, salt: Salt, comment: &[u8], sink: &mut dyn Sink) {
+        // Code and hints in the clothes of a comment.
+        if matches!(comment, [b'!' | b'+', ..] | [b'M', b'!', ..]) {
+            return;
+        }
         let Some(comment) = std::str::from_utf8(comment).ok().filter(|c| c.len() <= MAX_COMMENT) else { return };
         for (key, value) in comment.split(',').filter_map(|pair| pair.split_once('=')) {
-            let key = key.trim().to_ascii_lowercase();
             let value = unescaped(value.trim().trim_matches('\''));
-            let is_trace = matches!(
-                &*key,
-                "traceparent" | "request_id" | "x-request-id" | "requestid" | "correlation_id" | "trace_id" | "traceid"
-            );
-            if is_trace {
-                if let Some(id) = trace::trace_id(&key, &value) {
-                    self.mark(Mark::Trace(trace::fingerprint(salt, id)));
-                }
-                continue;
-            }
-            self.marker = both(self.marker, sink.marker(MarkerPlace::Comment, &key, &value));
+            self.said(salt, key, &value, sink);
+        }
+    }
+
+    /// Something that a statement says beside its text: a key and its value.
+    pub(crate) fn said(&mut self, salt: Salt, key: &str, value: &str, sink: &mut dyn Sink) {
+        let key = key.trim().to_ascii_lowercase();
+        let is_trace = matches!(
+            &*key,
+            "traceparent" | "request_id" | "x-request-id" | "requestid" | "correlation_id" | "trace_id" | "traceid"
+        );
+        if !is_trace {
+            self.marker = both(self.marker, sink.marker(MarkerPlace::Comment, &key, value));
+        } else if let Some(id) = trace::trace_id(&key, value) {
+            self.mark(Mark::Trace(trace::fingerprint(salt, id)));
         }
     }
 
     /// Tells what was noted as marks of a request, at most `room` of them.
-    pub(super) fn tell(&self, request: u64, room: &mut usize, sink: &mut dyn Sink) {
+    pub(crate) fn tell(&self, request: u64, room: &mut usize, sink: &mut dyn Sink) {
         for mark in self.marks.iter().take(*room) {
             sink.mark(request, Side::Client, *mark);
         }

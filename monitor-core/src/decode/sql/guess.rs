@@ -1,13 +1,16 @@
 //! Templates for statements that no parser reads: the verb, a likely table, and no claim to know more.
 
-use super::names;
+use super::{Dialect, mysql, names};
 use super::scan::Scan;
 use super::shape::{Draft, Tag, Template};
 
 /// For a whole statement that `sqlparser` does not understand, or that is too large for it.
-pub(crate) fn unparsed(shape: &str) -> Template {
+pub(crate) fn unparsed(shape: &str, dialect: Dialect) -> Template {
     let mut draft = words(shape, false);
-    draft.unknown = may_bind(shape);
+    draft.unknown = may_bind(shape, dialect);
+    if dialect == Dialect::MySql {
+        draft.acts.extend(mysql::assigned(shape));
+    }
     draft.finish()
 }
 
@@ -31,6 +34,7 @@ fn words(shape: &str, cut: bool) -> Draft {
         "SELECT"
             | "WITH"
             | "INSERT"
+            | "REPLACE"
             | "UPDATE"
             | "DELETE"
             | "MERGE"
@@ -119,11 +123,11 @@ fn qualified(rest: &mut Tokens<'_>, cut: bool) -> Option<String> {
 }
 
 /// Whether a call in the shape may bind.
-fn may_bind(shape: &str) -> bool {
+fn may_bind(shape: &str, dialect: Dialect) -> bool {
     let mut before = "";
     for word in Tokens(shape) {
         let name = before.trim_matches('"');
-        if word == "(" && (name == "set_config" || names::speaks_of_binding(name)) {
+        if word == "(" && (name == "set_config" || names::speaks_of_binding(name, dialect)) {
             return true;
         }
         before = word;
@@ -135,9 +139,11 @@ fn may_bind(shape: &str) -> bool {
 mod tests {
     use super::*;
 
+    const PG: Dialect = Dialect::Postgres;
+
     #[test]
     fn a_guess_names_the_table_and_never_claims_to_know_a_binding() {
-        let t = unparsed("select a from orders where b @@@ c");
+        let t = unparsed("select a from orders where b @@@ c", PG);
         assert_eq!((&*t.verb, &*t.target, t.data, t.unknown), ("SELECT", "orders", true, false));
         for (shape, target) in [
             ("select a from globex . orders where b @@@ c", "globex.orders"),
@@ -147,7 +153,7 @@ mod tests {
             ("select a from ( select b @@@ c ) d join orders @@@", "orders"),
             ("select a from", ""),
         ] {
-            assert_eq!(&*unparsed(shape).target, target, "{shape}");
+            assert_eq!(&*unparsed(shape, PG).target, target, "{shape}");
         }
         for (text, target) in [
             (&b"select a from ord"[..], ""),
@@ -160,7 +166,7 @@ mod tests {
             scan.statement(text, 0, false);
             assert_eq!(&*broken(&scan).target, target, "{}", String::from_utf8_lossy(text));
         }
-        let t = unparsed("select weird syntax set_config ( '0' , '1' , true )");
+        let t = unparsed("select weird syntax set_config ( '0' , '1' , true )", PG);
         assert!(t.unknown && t.acts.is_empty());
         let mut scan = Scan::default();
         scan.statement(b"insert into orders values ('cut", 0, false);

@@ -1,5 +1,7 @@
 //! What names say: functions of the server itself, functions that speak of taking on a tenant, system tables.
 
+use super::{Dialect, mysql};
+
 /// Functions of PostgreSQL that touch no table of a tenant. A name that is missing here only makes its caller's
 /// statement count as a data operation. Functions that run SQL given as text are left out on purpose.
 const BUILT_IN: &[&str] = &[
@@ -197,7 +199,10 @@ const BUILT_IN: &[&str] = &[
 ];
 
 /// Whether a function (lower case, with its schema if written) is the server's own and touches no tenant's table.
-pub(super) fn built_in(name: &str) -> bool {
+pub(super) fn built_in(name: &str, dialect: Dialect) -> bool {
+    if dialect == Dialect::MySql {
+        return mysql::built_in(name);
+    }
     let name = match name.split_once('.') {
         Some(("pg_catalog", rest)) => rest,
         Some(_) => return false,
@@ -208,7 +213,10 @@ pub(super) fn built_in(name: &str) -> bool {
 }
 
 /// Whether a relation (lower case, with its schema if written) belongs to the system.
-pub(super) fn system_relation(name: &str) -> bool {
+pub(super) fn system_relation(name: &str, dialect: Dialect) -> bool {
+    if dialect == Dialect::MySql {
+        return mysql::system_relation(name);
+    }
     match name.split_once('.') {
         Some((schema, _)) => matches!(schema, "pg_catalog" | "information_schema" | "pg_toast"),
         None => name.starts_with("pg_"),
@@ -244,13 +252,13 @@ const VERBS: &[&str] =
 const PREFIXES: &[&str] = &["set", "switch", "bind", "assume", "impersonate"];
 
 /// Whether a function's name speaks of taking on (or giving up) a tenant: what it binds cannot be read.
-pub(super) fn speaks_of_binding(name: &str) -> bool {
+pub(super) fn speaks_of_binding(name: &str, dialect: Dialect) -> bool {
     let bare = name.rsplit('.').next().unwrap_or(name);
     if bare == "set_config" {
         // One in the system's schema is read argument by argument; any other may do anything.
         return !matches!(name, "set_config" | "pg_catalog.set_config");
     }
-    if built_in(name) {
+    if built_in(name, dialect) {
         return false;
     }
     let verb = bare.split('_').any(|w| VERBS.contains(&w)) || PREFIXES.iter().any(|p| bare.starts_with(p));
@@ -263,7 +271,7 @@ pub(super) fn code_may_bind(code: &str) -> bool {
     let mut words = lower.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|w| !w.is_empty());
     words.any(|w| {
         matches!(w, "set_config" | "set" | "reset" | "discard" | "role" | "authorization" | "execute" | "call")
-            || speaks_of_binding(w)
+            || speaks_of_binding(w, Dialect::Postgres)
             || w.contains("tenant")
     })
 }
@@ -272,6 +280,8 @@ pub(super) fn code_may_bind(code: &str) -> bool {
 mod tests {
     use super::*;
 
+    const PG: Dialect = Dialect::Postgres;
+
     #[test]
     fn the_list_is_sorted_for_its_search() {
         assert!(BUILT_IN.is_sorted());
@@ -279,15 +289,15 @@ mod tests {
 
     #[test]
     fn names() {
-        assert!(built_in("now") && built_in("pg_catalog.now") && built_in("pg_backend_pid"));
-        assert!(!built_in("app.now") && !built_in("my_report") && !built_in("pg_notify"));
+        assert!(built_in("now", PG) && built_in("pg_catalog.now", PG) && built_in("pg_backend_pid", PG));
+        assert!(!built_in("app.now", PG) && !built_in("my_report", PG) && !built_in("pg_notify", PG));
         for name in ["set_tenant", "app.set_current_tenant", "switch_org", "auth.login_as_customer", "settenantid"] {
-            assert!(speaks_of_binding(name), "{name}");
+            assert!(speaks_of_binding(name, PG), "{name}");
         }
         for name in ["current_setting", "useraccount_report", "set_config", "pg_catalog.set_config", "tenant_total"] {
-            assert!(!speaks_of_binding(name), "{name}");
+            assert!(!speaks_of_binding(name, PG), "{name}");
         }
-        assert!(speaks_of_binding("evil.set_config"));
+        assert!(speaks_of_binding("evil.set_config", PG));
         assert!(code_may_bind("begin perform set_config('a','b',true); end"));
         assert!(!code_may_bind("begin insert into audit values (1); end"));
     }

@@ -6,14 +6,14 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::super::noted::{Noted, both};
+use super::noted::{Noted, both};
 use super::names;
 use super::scan::Literal;
 use super::shape::{Act, Generations, Lasting, Named, Predicate, Sure, Symbols, Template};
 use super::value::{Read, Value, literal_text};
-use crate::decode::postgres::commands::COMMANDS;
+use super::commands::COMMANDS;
 use crate::decode::{Sink, word_of};
-use crate::model::claim::Salt;
+use crate::model::claim::{Salt, is_custom_setting};
 use crate::model::operation::ResetScope;
 use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Operation, Outcome, Scope, Slot, Strength, Sym, Tables};
 
@@ -130,39 +130,30 @@ pub(crate) type Param = (u16, Read<'static>);
 
 /// How a statement went.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call<'a> {
+pub(crate) struct Call {
     pub(crate) request: u64,
     pub(crate) begun: Nanos,
     pub(crate) ended: Nanos,
     pub(crate) outcome: Outcome,
-    /// The CommandComplete tag, if there was one.
-    pub(crate) tag: &'a [u8],
-    /// A portal that gave rows and has more.
-    pub(crate) suspended: bool,
+    /// Rows given or changed; `None` if not known.
+    pub(crate) rows: Option<u64>,
+    /// The server answered what should end a transaction by rolling it back.
+    pub(crate) rolled_back: bool,
     /// The server said 25P01 while it ran.
     pub(crate) warned: bool,
     /// Whom the comments of its text name.
     pub(crate) marker: Claim,
 }
 
-impl Call<'_> {
+impl Call {
     /// Its operation, as far as that is nothing but a request and its answer.
     pub(crate) fn control(&self, verb: Sym) -> Operation {
         Operation::control(self.request, self.begun, self.ended, verb, self.outcome)
     }
-
-    /// Rows given or changed; `None` if not known.
-    fn rows(&self) -> Option<u64> {
-        if self.suspended {
-            return Some(1);
-        }
-        let last = self.tag.rsplit(|b| *b == b' ').next()?;
-        std::str::from_utf8(last).ok()?.parse().ok()
-    }
 }
 
 /// Says what a statement did, act by act, and then that it touched data if it did.
-pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut Memory, sink: &mut dyn Sink) {
+pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call, memory: &mut Memory, sink: &mut dyn Sink) {
     let template = &plan.template;
     let Symbols { verb, .. } = symbols_of(template, sink);
     let mut run = Run { plan, params, call, verb, sink, n_said: 0, marker: call.marker, held: false };
@@ -182,10 +173,10 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call<'_>, memory: &mut M
             }
             Act::Begin => run.say(OpKind::Control, Sym::EMPTY, Effect::Begin),
             // A failed transaction answers COMMIT with ROLLBACK.
-            Act::Commit if call.tag == b"ROLLBACK" && call.outcome == Outcome::Ok => run.undone(),
+            Act::Commit if call.rolled_back && call.outcome == Outcome::Ok => run.undone(),
             Act::Commit => run.say(OpKind::Control, Sym::EMPTY, Effect::Commit),
             Act::Rollback
-                if call.tag == b"ROLLBACK"
+                if call.rolled_back
                     && call.outcome == Outcome::Ok
                     && &*template.verb == "PREPARE TRANSACTION" =>
             {
@@ -299,7 +290,8 @@ pub(crate) fn slot_of(sink: &mut dyn Sink, name: &str) -> (Slot, bool) {
     match name {
         "role" => (Slot::Role, true),
         "session_authorization" => (Slot::SessionUser, true),
-        "search_path" => (Slot::SearchPath, true),
+        // The database in use decides what MySQL takes a name without one for, as `search_path` does in PostgreSQL.
+        "search_path" | DATABASE => (Slot::SearchPath, true),
         _ => {
             let binds = sink.setting_binds(name);
             (Slot::Setting(sink.intern(name)), binds)
@@ -307,9 +299,13 @@ pub(crate) fn slot_of(sink: &mut dyn Sink, name: &str) -> (Slot, bool) {
     }
 }
 
-/// Whether a setting's value can name a tenant at all: the server's own settings, which have no dot, cannot.
+/// What a template of MySQL calls the database in use, which is no setting.
+pub(crate) const DATABASE: &str = "database";
+
+/// Whether a setting's value can name a tenant at all: the server's own settings, which have neither a dot nor an at
+/// sign, cannot.
 pub(crate) fn can_name_tenant(name: &str, binds: bool) -> bool {
-    binds || name.contains('.')
+    binds || is_custom_setting(name)
 }
 
 fn literal(plan: &Plan, number: u16) -> Read<'_> {
@@ -352,7 +348,7 @@ fn read<'v>(plan: &'v Plan, params: &'v [Param], value: &'v Value) -> Read<'v> {
 struct Run<'a> {
     plan: &'a Plan,
     params: &'a [Param],
-    call: &'a Call<'a>,
+    call: &'a Call,
     verb: Sym,
     sink: &'a mut dyn Sink,
     n_said: usize,
@@ -481,7 +477,7 @@ impl Run<'_> {
     fn set(&mut self, name: &Value, value: &Value, lasting: &Lasting, sure: Sure, memory: &Memory) {
         let Some(name) = self.setting(name) else { return };
         let (slot, binds) = slot_of(self.sink, &name);
-        let target = target_of(self.sink, slot);
+        let target = target_of(self.sink, slot, &name);
         let value = self.owned(value);
         let matters = binds || matches!(value, Read::Text(_) | Read::Null) && can_name_tenant(&name, binds);
         if !matters {
@@ -490,7 +486,7 @@ impl Run<'_> {
         }
         // A failed call has no rows to count; whether it ran does not matter.
         let ran =
-            sure == Sure::Always || self.call.outcome == Outcome::Error || self.call.rows().is_some_and(|n| n > 0);
+            sure == Sure::Always || self.call.outcome == Outcome::Error || self.call.rows.is_some_and(|n| n > 0);
         let Some(scope) = self.scope(lasting).filter(|_| ran) else {
             self.say(OpKind::Control, target, Effect::Unknown);
             return;
@@ -526,7 +522,7 @@ impl Run<'_> {
     fn reset_name(&mut self, name: &Value, lasting: &Lasting) {
         let Some(name) = self.setting(name) else { return };
         let (slot, binds) = slot_of(self.sink, &name);
-        let target = target_of(self.sink, slot);
+        let target = target_of(self.sink, slot, &name);
         if !can_name_tenant(&name, binds) {
             self.say(OpKind::Control, target, Effect::None);
             return;
@@ -552,15 +548,15 @@ impl Run<'_> {
     }
 }
 
-fn target_of(sink: &mut dyn Sink, slot: Slot) -> Sym {
+pub(crate) fn target_of(sink: &mut dyn Sink, slot: Slot, name: &str) -> Sym {
     match slot {
         Slot::Setting(name) => name,
         Slot::Role => sink.word("role"),
         Slot::SessionUser => sink.word("session_authorization"),
-        Slot::SearchPath => sink.word("search_path"),
+        Slot::SearchPath => sink.word(if name == DATABASE { DATABASE } else { "search_path" }),
         Slot::User => sink.word("user"),
         Slot::Database => sink.word("database"),
-        // PostgreSQL has none of these as a statement.
+        // None of these is a statement.
         Slot::ConnectionAuth | Slot::Credential | Slot::Marker | Slot::Schema => Sym::EMPTY,
     }
 }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::plan::{LiteralText, Plan};
 use super::scan::Scan;
 use super::value::{Value, Wanted};
-use super::{guess, parse, utility};
+use super::{Dialect, guess, mysql, parse, utility};
 use crate::model::Sym;
 use crate::model::claim::Salt;
 
@@ -282,6 +282,7 @@ impl<V: Clone> Generations<V> {
 #[derive(Debug)]
 pub(crate) struct Shapes {
     salt: Salt,
+    dialect: Dialect,
     templates: Generations<Rc<Template>>,
     scan: Scan,
     n_parsed: u64,
@@ -292,8 +293,8 @@ pub(crate) const MAX_STATEMENTS: usize = 1024;
 
 impl Shapes {
     /// An empty cache; `salt` keys the hash of shapes, so that nobody outside can make two of them collide.
-    pub(crate) fn new(salt: Salt) -> Self {
-        Self { salt, templates: Generations::new(GENERATION), scan: Scan::default(), n_parsed: 0 }
+    pub(crate) fn new(salt: Salt, dialect: Dialect) -> Self {
+        Self { salt, dialect, templates: Generations::new(GENERATION), scan: Scan::default(), n_parsed: 0 }
     }
 
     /// Shapes that were parsed so far: each a miss of the cache.
@@ -321,7 +322,10 @@ impl Shapes {
         let mut n = 0;
         while at < text.len() {
             let mut scan = std::mem::take(&mut self.scan);
-            at = scan.statement(text, at, backslash);
+            at = match self.dialect {
+                Dialect::Postgres => scan.statement(text, at, backslash),
+                Dialect::MySql => scan.mysql_statement(text, at, backslash),
+            };
             // What the cut went through cannot be trusted to end where the text does; nor can a statement that the
             // server would refuse.
             let broken = scan.unterminated || (cut && !scan.closed);
@@ -355,25 +359,31 @@ impl Shapes {
         }
         self.n_parsed += 1;
         let text = String::from_utf8_lossy(&scan.shape);
-        let template = Rc::new(template_of(&text, scan.n_tokens));
+        let template = Rc::new(template_of(&text, scan.n_tokens, self.dialect));
         self.templates.insert(key, template.clone());
         template
     }
 }
 
 /// The template of a shape.
-pub(crate) fn template_of(shape: &str, n_tokens: usize) -> Template {
+pub(crate) fn template_of(shape: &str, n_tokens: usize, dialect: Dialect) -> Template {
     if shape.len() > MAX_SHAPE {
-        return guess::unparsed(shape);
+        return guess::unparsed(shape, dialect);
     }
-    utility::parse(shape).or_else(|| parse::parse(shape, n_tokens)).unwrap_or_else(|| guess::unparsed(shape))
+    let by_hand = match dialect {
+        Dialect::Postgres => utility::parse(shape),
+        Dialect::MySql => mysql::parse(shape),
+    };
+    by_hand
+        .or_else(|| parse::parse(shape, n_tokens, dialect))
+        .unwrap_or_else(|| guess::unparsed(shape, dialect))
 }
 
 /// The template of a query inside a utility statement. Never one of a utility statement, so that nesting is bounded.
-pub(crate) fn query_of(shape: &str) -> Template {
+pub(crate) fn query_of(shape: &str, dialect: Dialect) -> Template {
     let n_tokens = shape.split(' ').count();
-    parse::parse(shape, n_tokens).unwrap_or_else(|| {
-        let mut template = guess::unparsed(shape);
+    parse::parse(shape, n_tokens, dialect).unwrap_or_else(|| {
+        let mut template = guess::unparsed(shape, dialect);
         template.unknown |= shape.starts_with("execute ");
         template
     })
