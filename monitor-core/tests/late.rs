@@ -157,6 +157,7 @@ fn a_connection_joined_at_any_turn_is_read_from_then_on_also_after_a_long_reply(
         (suite!("amqp", Amqp), 97),
         (suite!("nats", Nats), 96),
         (suite!("mqtt", Mqtt), 95),
+        (suite!("mysql", MySql), 95),
     ];
     let mut low = Vec::new();
     for (suite, percent) in &suites {
@@ -253,6 +254,7 @@ fn a_declared_protocol_decides_at_once_unless_the_bytes_say_otherwise() {
         (Protocol::Nats, true),
         (Protocol::Kafka, true),
         (Protocol::Mqtt, false),
+        (Protocol::MySql, true),
     ] {
         let mut p = Play::new(declared(777, protocol), handshake, 777);
         p.say(Side::Server, b"\x07");

@@ -1,7 +1,7 @@
 //! Which protocol is this, and which side is the server? From bytes alone; a port is no evidence.
 
 use super::body::BodyReader;
-use super::{Decoder, amqp, http, kafka, mcp, mqtt, nats, postgres, redis};
+use super::{Decoder, amqp, http, kafka, mcp, mqtt, mysql, nats, postgres, redis};
 use crate::model::claim::Salt;
 use crate::model::{HeaderPolicy, Protocol, Side};
 
@@ -12,6 +12,7 @@ const KNOWN: &[&dyn Recognise] = &[
     &redis::look::Known,
     &amqp::look::Known,
     &mqtt::look::Known,
+    &mysql::look::Known,
     &postgres::look::Known,
     &kafka::look::Known,
 ];
@@ -194,6 +195,8 @@ pub struct Shared {
     pub mcp: mcp::Shared,
     /// For Redis.
     pub redis: redis::Shared,
+    /// For MySQL.
+    pub mysql: mysql::Shared,
 }
 
 impl Shared {
@@ -205,6 +208,7 @@ impl Shared {
             kafka: kafka::Shared::default(),
             mcp: mcp::Shared::default(),
             redis: redis::Shared::default(),
+            mysql: mysql::Shared::new(salt),
         }
     }
 

@@ -227,6 +227,11 @@ pub(super) trait Conversation: Sized {
         Appetite::Everything
     }
 
+    /// Of the bytes in which the connection was left, so many at the end are what follows.
+    fn unread(&self) -> usize {
+        0
+    }
+
     /// Bytes held.
     fn memory(&self, frames: &Self::Frames) -> usize;
 
@@ -376,6 +381,10 @@ impl<C: Conversation> Decoder for Lifecycle<C> {
 
     fn appetite(&self, from: Side) -> Appetite {
         if self.talk.life().is_over() { Appetite::Nothing } else { self.talk.appetite(&self.frames, from) }
+    }
+
+    fn unread(&self) -> usize {
+        self.talk.unread()
     }
 
     fn memory(&self) -> usize {

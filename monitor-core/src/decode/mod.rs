@@ -20,6 +20,7 @@ mod lifecycle;
 pub mod mcp;
 pub mod message;
 pub mod mqtt;
+pub mod mysql;
 pub mod nats;
 pub mod postgres;
 pub mod redis;
@@ -266,6 +267,11 @@ pub trait Decoder {
 
     /// What it wants copied from `from`'s segments from now on.
     fn appetite(&self, from: Side) -> Appetite;
+
+    /// Of the bytes in which it told [`Sink::opaque`], so many at the end are what follows, and were not read.
+    fn unread(&self) -> usize {
+        0
+    }
 
     /// Bytes held now, for the memory bound.
     fn memory(&self) -> usize;

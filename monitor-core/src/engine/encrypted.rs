@@ -115,10 +115,13 @@ impl Conn {
         }
         let decoder = infer::decoder(self.state.facts.protocol, parts.ctx.settings.salt, false, &parts.decoders);
         let Some(decoder) = decoder else { return false };
+        let unread = if let App::Decoding(before) = &self.app { before.unread() } else { 0 };
         self.app = App::Decoding(decoder);
         self.begin_tls();
         self.ask(parts, out);
-        // A handshake record; what asked for TLS in the protocol's own words was read.
+        // A handshake record, at the beginning or behind what asked for TLS in the protocol's own words and was read.
+        let behind = bytes.len().checked_sub(unread).filter(|_| unread > 0).and_then(|at| bytes.get(at..));
+        let bytes = behind.unwrap_or(bytes);
         if bytes.first() == Some(&22) {
             let n = bytes.len() as u64;
             parts.stats.bytes_seen = parts.stats.bytes_seen.saturating_sub(n);

@@ -7,7 +7,7 @@
 use rustc_hash::FxHashMap;
 
 use super::facts::ConnFacts;
-use crate::model::{Fingerprint, Protocol, ServiceId, Sym, TenantId, WorkloadId};
+use crate::model::{Fingerprint, ServiceId, Sym, TenantId, WorkloadId};
 
 /// Bound uses of a table, without an unbound one among them, that make a habit.
 const ENOUGH: u64 = 16;
@@ -80,7 +80,7 @@ impl Habits {
 impl ConnFacts {
     pub(super) fn client_of_habits(&self) -> Option<Client> {
         // One tenant's own process is no pool for several.
-        let shared = self.protocol == Protocol::Postgres && self.endpoint.is_none();
+        let shared = self.protocol.is_sql() && self.endpoint.is_none();
         let user = self.session.map(|s| (s.user, s.database));
         self.service.filter(|_| shared).map(|service| (self.client_workload, service, user))
     }

@@ -19,7 +19,7 @@ use crate::model::{
 
 /// Some request in flight came in by the very protocol that work goes out in, and it is one that poolers pass on.
 fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
-    protocol == Protocol::Postgres && borrow.is_passed_on(place, protocol)
+    protocol.is_sql() && borrow.is_passed_on(place, protocol)
 }
 
 impl OnConn<'_> {

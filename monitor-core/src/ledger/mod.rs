@@ -170,7 +170,8 @@ impl Ledger {
                 }
                 match what {
                     ResetScope::Slot(slot) => self.slots.reset(slot, scope),
-                    ResetScope::Settings => self.slots.reset_settings(),
+                    ResetScope::Settings => self.slots.reset_settings(true),
+                    ResetScope::Variables => self.slots.reset_settings(false),
                     ResetScope::Everything => self.slots.reset_all(),
                 }
                 // What it returns to was never seen.

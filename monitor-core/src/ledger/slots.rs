@@ -65,10 +65,10 @@ impl Slots {
         }
     }
 
-    /// Every setting back to its start-up value; role and session user stay.
-    pub(super) fn reset_settings(&mut self) {
+    /// Every setting back to its start-up value, and (`path`) the schema in use; role and session user stay.
+    pub(super) fn reset_settings(&mut self, path: bool) {
         for v in &mut self.values {
-            if matches!(v.slot, Slot::Setting(_) | Slot::SearchPath) {
+            if matches!(v.slot, Slot::Setting(_)) || path && v.slot == Slot::SearchPath {
                 v.session = v.startup;
                 v.local = None;
             }

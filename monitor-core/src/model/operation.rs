@@ -26,6 +26,8 @@ pub enum Protocol {
     Kafka,
     /// MQTT 3.1.1 and 5.
     Mqtt,
+    /// MySQL's and MariaDB's client protocol.
+    MySql,
 }
 
 impl Protocol {
@@ -42,7 +44,13 @@ impl Protocol {
             Self::Nats => "nats",
             Self::Kafka => "kafka",
             Self::Mqtt => "mqtt",
+            Self::MySql => "mysql",
         }
+    }
+
+    /// Whether it carries SQL to a database that keeps sessions.
+    pub fn is_sql(self) -> bool {
+        matches!(self, Self::Postgres | Self::MySql)
     }
 }
 
@@ -199,6 +207,8 @@ pub enum ResetScope {
     Slot(Slot),
     /// Every setting, but not role or session user (PostgreSQL `RESET ALL`, GUC_NO_RESET_ALL).
     Settings,
+    /// Every setting, but not role, user or the database in use (MySQL `COM_RESET_CONNECTION`).
+    Variables,
     /// Everything, role and session user included (PostgreSQL `DISCARD ALL`).
     Everything,
 }

@@ -87,8 +87,8 @@ impl Shown {
         }
         let literal = self.literals(name);
         // Tables, tools and settings are named by programs; at a place in a path or key, data may stand.
-        let structured = matches!(heard_in, Protocol::Postgres)
-            || heard_in == Protocol::Mcp && pieces(name).all(|p| matches!(p, Piece::Word(_)));
+        let structured =
+            heard_in.is_sql() || heard_in == Protocol::Mcp && pieces(name).all(|p| matches!(p, Piece::Word(_)));
         let mut place = SipHasher24::new_with_keys(self.salt.0, self.salt.1);
         place.write(heard_in.name().as_bytes());
         let mut out = String::with_capacity(name.len());

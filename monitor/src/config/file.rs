@@ -342,6 +342,8 @@ pub(super) enum ProtocolName {
     Kafka,
     /// MQTT 3.1.1 and 5.
     Mqtt,
+    /// MySQL and MariaDB.
+    Mysql,
 }
 
 /// What re-validates a tenant on a service. What is left out has a working default.

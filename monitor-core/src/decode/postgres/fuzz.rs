@@ -1,8 +1,8 @@
 //! What the fuzz targets call, kept here so that `cargo test` runs it too.
 
-use crate::decode::sql::{Dialect, Shapes};
 use super::{Postgres, Shared};
 use crate::decode::fuzzing::feed;
+use crate::decode::sql::{Dialect, Shapes};
 use crate::model::claim::Salt;
 
 /// Feeds arbitrary bytes to a decoder. For the fuzz target, and run over the recorded connections in the tests.

@@ -16,11 +16,11 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::startup::Session;
+use crate::decode::lifecycle::Fault;
 use crate::decode::sql::noted::Noted;
 use crate::decode::sql::plan::Param;
 use crate::decode::sql::{Memory, Plan, Prepared, Shapes};
-use super::startup::Session;
-use crate::decode::lifecycle::Fault;
 use crate::decode::{DecodeError, Sink};
 use crate::model::claim::Salt;
 use crate::model::{Claim, Nanos, Outcome};

@@ -2,8 +2,8 @@
 
 use super::commands::SLOTS;
 use super::machine::Out;
-use crate::decode::sql::plan::{can_name_tenant, slot_of};
 use super::startup::Session;
+use crate::decode::sql::plan::{can_name_tenant, slot_of};
 use crate::decode::{SessionStart, word_of};
 use crate::model::claim::Salt;
 use crate::model::{Claim, Operation, Slot, Strength};

@@ -1,8 +1,8 @@
 //! Templates for statements that no parser reads: the verb, a likely table, and no claim to know more.
 
-use super::{Dialect, mysql, names};
 use super::scan::Scan;
 use super::shape::{Draft, Tag, Template};
+use super::{Dialect, mysql, names};
 
 /// For a whole statement that `sqlparser` does not understand, or that is too large for it.
 pub(crate) fn unparsed(shape: &str, dialect: Dialect) -> Template {

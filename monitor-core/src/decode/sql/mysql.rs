@@ -45,9 +45,7 @@ pub(super) fn parse(shape: &str) -> Option<Template> {
         "set" => set::set(&mut words, shape),
         "use" => words.name().map(uses),
         "begin" if matches!(words.peek(), None | Some("work")) => Some(Draft::act("BEGIN", Tag::Any, Act::Begin)),
-        "start" if words.peek() == Some("transaction") => {
-            Some(Draft::act("START TRANSACTION", Tag::Any, Act::Begin))
-        }
+        "start" if words.peek() == Some("transaction") => Some(Draft::act("START TRANSACTION", Tag::Any, Act::Begin)),
         // What a session has set stays, however its transaction ends.
         "commit" => Some(ends("COMMIT", &mut words)),
         "rollback" if words.clone().any(|w| w == "to") => Some(Draft::control("ROLLBACK TO", Tag::Any)),

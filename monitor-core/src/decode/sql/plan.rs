@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::noted::{Noted, both};
+use super::commands::COMMANDS;
 use super::names;
+use super::noted::{Noted, both};
 use super::scan::Literal;
 use super::shape::{Act, Generations, Lasting, Named, Predicate, Sure, Symbols, Template};
 use super::value::{Read, Value, literal_text};
-use super::commands::COMMANDS;
 use crate::decode::{Sink, word_of};
 use crate::model::claim::{Salt, is_custom_setting};
 use crate::model::operation::ResetScope;
@@ -57,7 +57,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Bytes held beyond the struct itself.
-    fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.plan.as_ref().map_or(0, Plan::memory) + self.noted.memory()
     }
 }
@@ -176,9 +176,7 @@ pub(crate) fn run(plan: &Plan, params: &[Param], call: &Call, memory: &mut Memor
             Act::Commit if call.rolled_back && call.outcome == Outcome::Ok => run.undone(),
             Act::Commit => run.say(OpKind::Control, Sym::EMPTY, Effect::Commit),
             Act::Rollback
-                if call.rolled_back
-                    && call.outcome == Outcome::Ok
-                    && &*template.verb == "PREPARE TRANSACTION" =>
+                if call.rolled_back && call.outcome == Outcome::Ok && &*template.verb == "PREPARE TRANSACTION" =>
             {
                 run.undone();
             }
@@ -485,8 +483,7 @@ impl Run<'_> {
             return;
         }
         // A failed call has no rows to count; whether it ran does not matter.
-        let ran =
-            sure == Sure::Always || self.call.outcome == Outcome::Error || self.call.rows.is_some_and(|n| n > 0);
+        let ran = sure == Sure::Always || self.call.outcome == Outcome::Error || self.call.rows.is_some_and(|n| n > 0);
         let Some(scope) = self.scope(lasting).filter(|_| ran) else {
             self.say(OpKind::Control, target, Effect::Unknown);
             return;

@@ -374,9 +374,7 @@ pub(crate) fn template_of(shape: &str, n_tokens: usize, dialect: Dialect) -> Tem
         Dialect::Postgres => utility::parse(shape),
         Dialect::MySql => mysql::parse(shape),
     };
-    by_hand
-        .or_else(|| parse::parse(shape, n_tokens, dialect))
-        .unwrap_or_else(|| guess::unparsed(shape, dialect))
+    by_hand.or_else(|| parse::parse(shape, n_tokens, dialect)).unwrap_or_else(|| guess::unparsed(shape, dialect))
 }
 
 /// The template of a query inside a utility statement. Never one of a utility statement, so that nesting is bounded.

@@ -69,6 +69,21 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// Two bytes, the lowest first.
+    pub(crate) fn u16_le(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    /// Four bytes, the lowest first.
+    pub(crate) fn u32_le(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// Eight bytes, the lowest first.
+    pub(crate) fn u64_le(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
     /// One byte with a sign.
     pub(crate) fn i8(&mut self) -> Option<i8> {
         self.array().map(i8::from_be_bytes)
@@ -145,6 +160,9 @@ mod tests {
         assert_eq!(Reader::new(&[0x80; 8]).i64(), Some(i64::from_be_bytes([0x80; 8])));
         assert_eq!(Reader::new(&[0xff; 8]).u64(), Some(u64::MAX));
         assert_eq!(Reader::new(&[0xff]).i8(), Some(-1));
+        let mut low = Reader::new(b"\x01\x02\x01\x02\x03\x04\x01\x00\x00\x00\x00\x00\x00\x80\x01");
+        assert_eq!((low.u16_le(), low.u32_le()), (Some(0x0201), Some(0x0403_0201)));
+        assert_eq!((low.u64_le(), low.u16_le()), (Some(0x8000_0000_0000_0001), None));
     }
 
     #[test]

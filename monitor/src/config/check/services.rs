@@ -37,6 +37,7 @@ impl Check<'_> {
                     ProtocolName::Nats => Protocol::Nats,
                     ProtocolName::Kafka => Protocol::Kafka,
                     ProtocolName::Mqtt => Protocol::Mqtt,
+                    ProtocolName::Mysql => Protocol::MySql,
                 }),
                 minimum,
                 policy,

@@ -6,13 +6,13 @@ use smallvec::SmallVec;
 
 use super::{Entry, Lost, MAX_PORTALS, Machine, Out, Portal};
 use crate::decode::postgres::bodies::field;
-use crate::decode::sql::commands::COMMANDS;
 use crate::decode::postgres::frame::{Message, Passing};
 use crate::decode::postgres::kinds::server;
-use crate::decode::sql::noted::Noted;
 use crate::decode::postgres::resync::tx_status;
 use crate::decode::postgres::session;
 use crate::decode::sql::Call;
+use crate::decode::sql::commands::COMMANDS;
+use crate::decode::sql::noted::Noted;
 use crate::decode::sql::plan::run;
 use crate::decode::sql::shape::Tag;
 use crate::decode::wire::Reader;

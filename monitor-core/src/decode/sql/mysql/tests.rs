@@ -49,7 +49,10 @@ fn quotes_comments_and_placeholders_are_mysqls() {
         shape("SELECT `Id`, \"it\" FROM `my``t` # note\n WHERE a=? -- more\n AND b = -1 and c--1 /* x /* y */ ;"),
         "select \"Id\" , '0' from \"my`t\" where a = $1 and b = - 1 and c - - 2"
     );
-    assert_eq!(shape("SELECT @A, @'b c', @@SESSION.sql_mode, @x.y:=1"), "select @a , @b_c , @@session.sql_mode , @x.y := 0");
+    assert_eq!(
+        shape("SELECT @A, @'b c', @@SESSION.sql_mode, @x.y:=1"),
+        "select @a , @b_c , @@session.sql_mode , @x.y := 0"
+    );
     assert_eq!(shape("select _utf8mb4'a', N'b', x'4142', 0x41, 'a' 'b'"), "select '0' , '1' , '2' , 3 , '4'");
     assert_eq!(shape("select a<=>b, c->>'$.d', e!=f, g||h"), "select a <=> b , c ->> '0' , e != f , g || h");
     let (_, literals, _) = scan(r#"select 'it''s', "a""b", 'x\'y\n', "it's", 'a\%b'"#);
@@ -61,7 +64,9 @@ fn quotes_comments_and_placeholders_are_mysqls() {
 fn code_in_comments_is_code_and_what_may_not_run_is_not_known() {
     assert_eq!(shape("/*!40101 SET NAMES utf8 */"), "set names utf8");
     assert_eq!(shape("select 1 /*! , 2 */ from t"), "select 0 , 1 from t");
-    for text in ["/*!99999 SET @tenant_id = 'a' */", "/*M! SET @tenant_id = 'a' */", "/*! SELECT 1", "select 'a", "`a", "/* a"] {
+    for text in
+        ["/*!99999 SET @tenant_id = 'a' */", "/*M! SET @tenant_id = 'a' */", "/*! SELECT 1", "select 'a", "`a", "/* a"]
+    {
         assert!(scan(text).2, "{text}");
     }
 }
