@@ -136,10 +136,10 @@ fn slot_words(slot: Slot, world: &World<'_>) -> String {
     match slot {
         Slot::Setting(name) => format!("setting {}", world.names.name(name)),
         Slot::Role => "role".to_owned(),
-        Slot::SessionUser => "session authorization".to_owned(),
+        Slot::SessionUser => "authenticated user".to_owned(),
         Slot::User => "user of the connection".to_owned(),
         Slot::Database => "database of the connection".to_owned(),
-        Slot::SearchPath => "search_path".to_owned(),
+        Slot::SearchPath => "schema in use (search_path, database)".to_owned(),
         Slot::ConnectionAuth => "authentication of the connection".to_owned(),
         Slot::Credential => "credential of the request".to_owned(),
         Slot::Marker => "declared marker".to_owned(),

@@ -29,6 +29,14 @@ fn rebind(rule: &str, protocol: Protocol) -> Option<&'static str> {
             "Bind per unit of work, in the transaction that uses it: BEGIN; SELECT set_config('app.tenant_id', $1, \
              true); …; COMMIT. Drop the connection when the binding fails."
         }
+        Protocol::MySql if rule == "pool-stale-binding" => {
+            "Bind at checkout and reset at return: SET @tenant_id (or USE, SET ROLE) for each borrower, \
+             COM_RESET_CONNECTION when it gives the connection back; it resets variables, but neither database nor user."
+        }
+        Protocol::MySql => {
+            "Bind per checkout: SET @tenant_id for views and triggers to read, USE for a database of the tenant's own, or \
+             COM_CHANGE_USER to its own user. Drop the connection when that fails; a reset alone binds nobody."
+        }
         Protocol::Redis => {
             "Give each tenant a user of its own (ACL SETUSER … ~tenant:acme:*) and a pool per user, or send AUTH again \
              at checkout and RESET at return; begin every key with the tenant."
@@ -72,6 +80,10 @@ fn partition(protocol: Protocol) -> Option<&'static str> {
             "Partition the service by tenant (row-level security with a bound tenant, a role or database per tenant), \
              or declare what enforces it and suppress this finding with a reason."
         }
+        Protocol::MySql => {
+            "Partition the service by tenant (a database and a user per tenant, or views that read a variable which is \
+             bound for each unit of work), or declare what enforces it and suppress this finding with a reason."
+        }
         Protocol::Redis => {
             "Partition the service by tenant (a user per tenant with ACL ~tenant:acme:*, keys that begin with the \
              tenant, or an instance of its own), or declare what enforces it and suppress this finding with a reason."
@@ -107,6 +119,10 @@ fn pass_on(protocol: Protocol) -> Option<&'static str> {
             "Pass the tenant's scope on with every statement (a role, or a setting that row-level security reads, bound \
              in the transaction). A service that holds nothing of tenants' can be suppressed as such."
         }
+        Protocol::MySql => {
+            "Pass the tenant's scope on: the tenant's own database or user, or a variable that views read, bound for each \
+             unit of work. A service that holds nothing of tenants' can be suppressed as such."
+        }
         Protocol::Redis => {
             "Pass the tenant's scope on: keys that begin with the tenant, under a user that may use no others. A \
              service that holds nothing of tenants' can be suppressed as such."
@@ -124,7 +140,8 @@ mod tests {
     use super::*;
     use crate::detect::RULES;
 
-    const ALL: [Protocol; 9] = [
+    const ALL: [Protocol; 10] = [
+        Protocol::MySql,
         Protocol::Postgres,
         Protocol::Redis,
         Protocol::Http,
@@ -136,7 +153,7 @@ mod tests {
         Protocol::Unknown,
     ];
     /// Words that mean something to one protocol only.
-    const WORDS: [(&str, &[Protocol]); 15] = [
+    const WORDS: [(&str, &[Protocol]); 17] = [
         ("set_config", &[Protocol::Postgres]),
         ("SET LOCAL", &[Protocol::Postgres]),
         ("BEGIN", &[Protocol::Postgres]),
@@ -145,7 +162,9 @@ mod tests {
         ("role", &[Protocol::Postgres]),
         ("transaction", &[Protocol::Postgres]),
         ("sqlx", &[Protocol::Postgres]),
-        ("database", &[Protocol::Postgres]),
+        ("database", &[Protocol::Postgres, Protocol::MySql]),
+        ("COM_", &[Protocol::MySql]),
+        ("SET @", &[Protocol::MySql]),
         ("ACL ", &[Protocol::Redis]),
         ("AUTH", &[Protocol::Redis]),
         ("virtual host", &[Protocol::Amqp]),
@@ -175,6 +194,7 @@ mod tests {
     fn databases_and_caches_are_told_their_own_means() {
         for rule in RULES.iter().filter(|r| matches!(r.id, "pool-stale-binding" | "pool-reuse-unrevalidated")) {
             assert!(remedy(rule, Some(Protocol::Postgres)).contains("set_config"));
+            assert!(remedy(rule, Some(Protocol::MySql)).contains("SET @tenant_id"));
             assert!(remedy(rule, Some(Protocol::Redis)).contains("AUTH"));
             assert!(remedy(rule, Some(Protocol::Http)).contains("credential"));
         }

@@ -18,6 +18,7 @@ mod jobs;
 mod keys;
 mod logs;
 mod loss;
+mod mysql;
 mod recipes;
 mod reconfigure;
 mod scenes;

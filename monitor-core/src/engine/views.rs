@@ -6,7 +6,7 @@ use super::stats::{Stats, TableLevel};
 use super::{Engine, TenantView, habits, messages, owners, tools};
 use crate::decode::token::Verifier;
 use crate::model::settings::Suppression;
-use crate::model::{Directory, Finding, Nanos, ServiceId, Slot, TenantId, TenantUse, Verdict};
+use crate::model::{Directory, Finding, Nanos, Protocol, ServiceId, Slot, TenantId, TenantUse, Verdict};
 
 impl Engine {
     /// Counters and levels.
@@ -112,7 +112,7 @@ impl Engine {
                         .and_then(|w| s.ctx.directory.get(w))
                         .map(|w| s.ctx.names.name(w.name).to_owned()),
                     relay: service.relay,
-                    tenants: tenants.into_iter().map(|(t, u)| tenant_view(&s.ctx, *t, u)).collect(),
+                    tenants: tenants.into_iter().map(|(t, u)| tenant_view(&s.ctx, *t, u, service.protocol)).collect(),
                     unattributed: service.n_unattributed,
                     bindings: service.n_bindings,
                     tools: s.map.downstream.views(
@@ -130,7 +130,7 @@ impl Engine {
 }
 
 /// One tenant's use of a service, with names.
-fn tenant_view(ctx: &Context, tenant: TenantId, u: &TenantUse) -> TenantView {
+fn tenant_view(ctx: &Context, tenant: TenantId, u: &TenantUse, protocol: Protocol) -> TenantView {
     TenantView {
         tenant: ctx.tenants.name(tenant).to_owned(),
         first_seen: u.first_seen,
@@ -143,6 +143,8 @@ fn tenant_view(ctx: &Context, tenant: TenantId, u: &TenantUse) -> TenantView {
                 let name = match slot {
                     Slot::Setting(name) => ctx.names.name(*name).to_owned(),
                     Slot::Role => "role".to_owned(),
+                    Slot::SessionUser if protocol == Protocol::MySql => "user".to_owned(),
+                    Slot::SearchPath if protocol == Protocol::MySql => "database".to_owned(),
                     Slot::SessionUser => "session_authorization".to_owned(),
                     Slot::User => "user".to_owned(),
                     Slot::Database => "database".to_owned(),

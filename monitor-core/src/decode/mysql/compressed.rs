@@ -121,9 +121,14 @@ impl Unpacker {
     }
 }
 
+/// Most bytes that a client's first packed piece unpacks to, where a place is looked for.
+const MAX_FIRST: usize = 64 << 10;
+
 /// What a client says who begins with these bytes, if they are one whole packed piece.
 pub(super) fn first(bytes: &[u8]) -> Option<Vec<u8>> {
-    if bytes.get(3) != Some(&0) {
+    let header = bytes.first_chunk::<7>()?.map(usize::from);
+    let [a, b, c, 0, d, e, f] = header else { return None };
+    if bytes.len() != 7 + (a | b << 8 | c << 16) || d | e << 8 | f << 16 > MAX_FIRST {
         return None;
     }
     let (mut unpacker, mut scratch, mut rest) = (Unpacker::default(), Vec::new(), bytes);

@@ -1,6 +1,7 @@
 //! Do these bytes belong to a connection of MySQL or MariaDB, and who says them?
 
-use super::answer::error;
+use super::answer::{AUTOCOMMIT, IN_TRANSACTION, error};
+use super::compressed::first;
 use super::greeting::{Response, greeting, response};
 use super::resync::commands;
 use crate::decode::Decoder;
@@ -11,6 +12,8 @@ use crate::model::{Protocol, Side};
 /// What MySQL is recognised by.
 pub(crate) struct Known;
 
+/// Bytes of a statement's beginning that are convincing.
+const ENOUGH: usize = 32;
 /// Longest greeting.
 const MAX_GREETING: usize = 512;
 
@@ -37,8 +40,24 @@ impl Recognise for Known {
         }
     }
 
+    /// A statement longer than what is seen of it.
+    fn joins(&self, bytes: &[u8]) -> Look {
+        let told = commands(bytes).is_some_and(|c| !c.whole && c.states && bytes.len() >= ENOUGH);
+        if told { Look::Is(Side::Client) } else { Look::Not }
+    }
+
     fn whole(&self, bytes: &[u8]) -> Option<Side> {
-        commands(bytes).filter(|c| c.whole && c.states).map(|_| Side::Client)
+        let states = |bytes: &[u8]| commands(bytes).is_some_and(|c| c.whole && c.states);
+        (states(bytes) || first(bytes).is_some_and(|plain| states(&plain))).then_some(Side::Client)
+    }
+
+    /// A ping or the like says too little, unless it is answered as such.
+    fn confirms(&self, asked: &[u8], answer: &[u8]) -> bool {
+        commands(asked).is_some_and(|c| c.whole) && accepts(answer)
+    }
+
+    fn side(&self, bytes: &[u8]) -> Option<Side> {
+        if commands(bytes).is_some() { Some(Side::Client) } else { accepts(bytes).then_some(Side::Server) }
     }
 
     /// The answer to the greeting.
@@ -53,6 +72,12 @@ impl Recognise for Known {
     fn decoder(&self, salt: Salt, mid_stream: bool, shared: &Shared) -> Box<dyn Decoder> {
         super::decoder(salt, mid_stream, &shared.mysql)
     }
+}
+
+/// Whether a server answers so, with one OK packet and nothing else, what takes one packet to ask.
+fn accepts(bytes: &[u8]) -> bool {
+    matches!(bytes, [len, 0, 0, 1, 0, 0, 0, status, 0..=0x7f, _, _, ..]
+        if usize::from(*len) + 4 == bytes.len() && status & (AUTOCOMMIT | IN_TRANSACTION) as u8 != 0)
 }
 
 /// Whether a server says so that it takes no connection (`1040`, `1129`, `1130`, `1203` and the like).
@@ -93,7 +118,14 @@ mod tests {
     fn statements_tell_in_the_middle_and_nothing_shorter() {
         assert_eq!(Known.whole(&packet(0, b"\x03SELECT 1")), Some(Side::Client));
         for bytes in [packet(0, b"\x0e"), packet(1, b"\x03SELECT 1"), packet(0, b"\x03SELECT 1")[..9].to_vec()] {
-            assert_eq!(Known.whole(&bytes), None, "{bytes:?}");
+            assert_eq!((Known.whole(&bytes), Known.joins(&bytes)), (None, Look::Not), "{bytes:?}");
         }
+        let (ping, ok) = (packet(0, b"\x0e"), packet(1, b"\0\0\0\x02\0\0\0"));
+        assert!(Known.confirms(&ping, &ok) && !Known.confirms(&ok, &ping) && !Known.confirms(&ping, &ping));
+        assert_eq!((Known.side(&ping), Known.side(&ok)), (Some(Side::Client), Some(Side::Server)));
+        let long = packet(0, &[&b"\x03SELECT "[..], &[b'x'; 300]].concat());
+        assert_eq!((Known.joins(&long[..32]), Known.joins(&long[..31])), (Look::Is(Side::Client), Look::Not));
+        let packed = [&b"\x0d\0\0\0\0\0\0"[..], &packet(0, b"\x03SELECT 1")].concat();
+        assert_eq!((Known.whole(&packed), Known.whole(&packed[..19])), (Some(Side::Client), None));
     }
 }

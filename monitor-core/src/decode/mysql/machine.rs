@@ -150,6 +150,8 @@ pub(super) struct Machine {
     stage: Stage,
     statements: Statements,
     rows: Rows,
+    /// Packets are packed.
+    pub(super) packed: bool,
     /// No packet of the oldest command's answer has come.
     fresh: bool,
     /// Hash of the answer so far; `None`: some of it is missing.
@@ -178,6 +180,7 @@ impl Machine {
             stage: Stage::Start,
             statements: Statements::default(),
             rows: Rows::new(salt),
+            packed: false,
             fresh: true,
             reply: Some(salt.hasher()),
             n_requests: 0,

@@ -68,6 +68,8 @@ struct MySql {
     n_answered: u64,
     /// Where packed bytes are unpacked.
     scratch: Vec<u8>,
+    /// The place was found in packed bytes.
+    packed: bool,
     /// Bytes at the end of the chunk in which the connection was left: they are the next protocol's.
     unread: usize,
 }
@@ -84,6 +86,7 @@ impl MySql {
             machine: Machine::new(salt, shared.0.clone(), mid_stream),
             n_answered: 0,
             scratch: Vec::new(),
+            packed: false,
             unread: 0,
         };
         Lifecycle::new(talk, Sides::of(|_| Direction { framer: Framer::new(salt), unpacker: None }))
@@ -190,9 +193,11 @@ impl Conversation for MySql {
     /// The client speaks when everything it has asked was answered: its command shows the place of both.
     fn seek(&mut self, from: Side, heard: Heard<'_>, _: &mut dyn Sink) -> Found {
         let (Heard::Bytes(chunk), Side::Client, true) = (heard, from, self.life.starts(from)) else { return Found::No };
-        let packed = || compressed::first(chunk.bytes).is_some_and(|plain| self.opens(from, &plain));
-        if !self.opens(from, chunk.bytes) && !packed() {
-            return Found::No;
+        if !self.opens(from, chunk.bytes) {
+            self.packed = compressed::first(chunk.bytes).is_some_and(|plain| self.opens(from, &plain));
+            if !self.packed {
+                return Found::No;
+            }
         }
         self.life.find(Side::Server);
         self.machine.unsure = true;
@@ -206,6 +211,12 @@ impl Conversation for MySql {
         chunk: Chunk<'_>,
         sink: &mut dyn Sink,
     ) -> Result<(), Fault> {
+        if std::mem::take(&mut self.packed) {
+            for direction in frames.iter_mut() {
+                direction.unpacker.get_or_insert_default();
+            }
+            self.machine.packed = true;
+        }
         let direction = &mut frames[from];
         let mut packed = chunk.bytes;
         if direction.unpacker.is_none() {
@@ -216,6 +227,7 @@ impl Conversation for MySql {
             for direction in frames.iter_mut() {
                 direction.unpacker = Some(Unpacker::default());
             }
+            self.machine.packed = true;
         }
         self.unpack(&mut frames[from], from, chunk.at, packed, sink)
     }

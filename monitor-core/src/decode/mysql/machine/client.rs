@@ -203,7 +203,10 @@ impl Machine {
             }
             _ => Does::Nothing,
         };
-        let request = self.begin(self.print(&[command], false), out);
+        // A proof of who it is differs from one connection to the next.
+        let says = if matches!(does, Does::Uses(_)) { body } else { &[] };
+        let print = self.print(&[&[command], says].concat(), cut);
+        let request = self.begin(print, out);
         self.pending.push_back(Entry::Command { request, begun: out.at, verb, does });
         Ok(())
     }

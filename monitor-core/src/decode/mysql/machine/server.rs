@@ -46,7 +46,7 @@ impl Machine {
             _ => {}
         }
         // Its numbers go on from those of the command, which is one packet; not so where MariaDB packs them.
-        if std::mem::replace(&mut self.fresh, false) && p.number != 1 && self.capabilities.compression().is_none() {
+        if std::mem::replace(&mut self.fresh, false) && p.number != 1 && !self.packed {
             return Err(Lost::UnexpectedReply);
         }
         let first = first.unwrap_or(OK);
