@@ -68,8 +68,8 @@ impl Sink for Said {
     fn opaque(&mut self, _: Nanos, why: &'static str) {
         self.lines.push(format!("opaque {why}"));
     }
-    fn decode_error(&mut self, kind: &'static str) {
-        self.lines.push(format!("error {kind}"));
+    fn decode_error(&mut self, kind: crate::decode::DecodeError) {
+        self.lines.push(format!("error {}", kind.name()));
     }
 }
 
