@@ -381,6 +381,32 @@ mod tests {
         assert!(missing.contains("no raw tracepoint sock_send_length"), "{missing}");
     }
 
+    /// Fields in parts without a name, as `struct iov_iter` has them, numbers of an enumeration, and functions.
+    #[test]
+    fn finds_what_has_no_name_of_its_own() {
+        let mut w = Writer::new();
+        let int = w.add("int", kind::INT, 4, 0, &[32]);
+        let pointer = w.add("", kind::PTR, int, 0, &[]);
+        let list = w.structure("", 16, &[("__iov", pointer, 0), ("count", int, 8)]);
+        let name = w.name("__ubuf_iovec");
+        let either = w.add("", kind::UNION, 16, 2, &[name, pointer, 0, 0, list, 0]);
+        w.structure("iov_iter", 32, &[("iter_type", int, 0), ("", either, 16)]);
+        let (iovec, ubuf) = (w.name("ITER_IOVEC"), w.name("ITER_UBUF"));
+        w.add("iter_type", kind::ENUM, 4, 2, &[ubuf, 0, iovec, 1]);
+        let proto = w.add("", kind::FUNC_PROTO, int, 0, &[]);
+        w.add("unix_stream_recvmsg", kind::FUNC, proto, 0, &[]);
+        let btf = Btf::parse(&w.bytes()).unwrap();
+        let field = |name| btf.inner_field("iov_iter", name);
+        assert_eq!((field("iter_type"), field("__ubuf_iovec"), field("count")), (Some(0), Some(16), Some(24)));
+        assert_eq!((field("nr_segs"), btf.inner_field("iov", "count")), (None, None));
+        assert_eq!(btf.enumerator("iter_type", "ITER_IOVEC"), Some(1));
+        assert_eq!((btf.enumerator("iter_type", "ITER_PIPE"), btf.enumerator("x", "ITER_IOVEC")), (None, None));
+        let missing = btf.unix_sockets(&["unix_stream_recvmsg", "unix_gone"]).unwrap_err().to_string();
+        assert!(missing.contains("no function unix_gone"), "{missing}");
+        let missing = btf.unix_sockets(&["unix_stream_recvmsg"]).unwrap_err().to_string();
+        assert!(missing.contains("in struct socket"), "{missing}");
+    }
+
     #[test]
     fn what_is_not_as_it_was_is_refused() {
         let btf = Btf::parse(&kernel(4, 5)).unwrap();

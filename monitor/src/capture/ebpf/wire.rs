@@ -351,6 +351,38 @@ mod tests {
         assert_eq!(time(record.as_bytes()), 1003);
     }
 
+    fn unix(flags: u32, name_len: u32) -> Vec<u8> {
+        let mut name = [0; UNIX_NAME_ROOM];
+        name[..12].copy_from_slice(b"/run/a\0rest\0");
+        UnixRecord {
+            kind: Kind::UNIX,
+            flags,
+            cookie: 1 << 63 | 1,
+            at: 1004,
+            cgroup: 5,
+            peer: 1 << 63 | 2,
+            inode: 77,
+            device: 8,
+            name_len,
+            name,
+        }
+        .as_bytes()
+        .to_vec()
+    }
+
+    #[test]
+    fn reads_an_end_of_a_unix_socket() {
+        let bytes = unix(FLOW_CLIENT | FLOW_TX_START | FLOW_RX_START, 12);
+        let Ok(Record::Unix(u)) = read(&bytes) else { panic!() };
+        assert_eq!((u.role, u.start, u.file, u.cgroup), (Role::Client, Some(UNIX_START), Some((8, 77)), Some(5)));
+        assert_eq!((u.name, u.cookie, u.peer), (b"/run/a".as_slice(), 1 << 63 | 1, 1 << 63 | 2));
+        assert_eq!(time(&bytes), 1004);
+        let older = unix(FLOW_SERVER, 0);
+        let Ok(Record::Unix(older)) = read(&older) else { panic!() };
+        assert_eq!((older.role, older.start, older.name), (Role::Server, None, b"".as_slice()), "older than the agent");
+        assert_eq!(read(&unix(0, 129)), Err(Malformed::Path(129)));
+    }
+
     #[test]
     fn refuses_lengths_that_do_not_fit() {
         for (captured, len) in [(4, 10), (u32::MAX, u32::MAX), (3, 2)] {
@@ -396,7 +428,8 @@ mod tests {
         let close = CloseRecord { kind: Kind::CLOSE, reserved: 0, cookie: 1, at: 2 };
         let reader = ReaderRecord { kind: Kind::READER, thread: 7, cookie: 1, at: 2 };
         let short = [close.as_bytes().to_vec(), reader.as_bytes().to_vec()];
-        for whole in [segment(3, 3, b"abc"), flow(0, [0; 16]), cgroup("/a", 3)].into_iter().chain(short) {
+        let long = [segment(3, 3, b"abc"), flow(0, [0; 16]), cgroup("/a", 3), unix(0, 12)];
+        for whole in long.into_iter().chain(short) {
             assert!(read(&whole).is_ok());
             for n in 0..whole.len() {
                 assert!(read(&whole[..n]).is_err(), "{n} of {}", whole.len());

@@ -45,8 +45,18 @@ fn info() -> RecordingInfo {
     }
 }
 
-/// One of each kind, and the corners of their fields. The fixture of the version written now holds exactly these.
+/// One of each kind, and the corners of their fields.
 fn samples() -> Vec<Event<'static>> {
+    let mut events = samples_of_version_2();
+    let at = Nanos(1_700_000_000_000_000_018);
+    let address = "[100::ff]:0".parse().expect("an address");
+    events.push(Event::Named { at, address, name: "unix:/run/ß.sock" });
+    events.push(Event::Named { at, address: "127.0.0.1:5432".parse().expect("an address"), name: "" });
+    events
+}
+
+/// What the fixture of version 2 holds.
+fn samples_of_version_2() -> Vec<Event<'static>> {
     let mut events = samples_of_version_1();
     let at = |n: u64| Nanos(1_700_000_000_000_000_000 + n);
     for (n, thread) in [(15, 0), (16, u32::MAX)] {
@@ -198,7 +208,7 @@ fn version_1_stays_readable() {
 fn version_2_stays_readable() {
     let file = include_bytes!("../../../tests/fixtures/v2.lwr");
     let (events, warnings) = replay(file);
-    assert_eq!(events, texts(&samples()));
+    assert_eq!(events, texts(&samples_of_version_2()));
     assert_eq!(warnings, [""; 0]);
     let source = RecordingSource::new(file.as_slice()).expect("a recording");
     assert_eq!((source.info(), source.version()), (&info(), 2));
@@ -213,10 +223,13 @@ fn version_1_knows_no_threads() {
         codec::decode(version, &record[4..]).map(|e| format!("{e:?}"))
     };
     let events = samples();
-    let [.., with_thread, reader] = events.as_slice() else { panic!("the last two") };
+    let [.., with_thread, reader, named, _] = events.as_slice() else { panic!("the last four") };
     assert!(decode(2, with_thread).is_ok() && decode(2, reader).is_ok());
     assert_eq!(decode(1, with_thread), Err("it has unknown flags"));
     assert_eq!(decode(1, reader), Err("its kind is unknown"));
+    // Nor is what version 4 added part of those before.
+    assert!(decode(4, named).is_ok());
+    assert_eq!(decode(3, named), Err("its kind is unknown"));
 }
 
 /// So many events of some kinds that they need more than one block, by size and by time.
@@ -485,6 +498,7 @@ fn long_texts_are_cut_where_a_character_ends() {
 enum Owned {
     Seen(u64, u64, String),
     Gone(u64, u64),
+    Named(u64, SocketAddr, String),
     Opened(u64, u64, Option<u64>, SocketAddr, SocketAddr, u8, Option<u32>, Option<u32>),
     Segment(u64, u64, bool, u32, [Option<u32>; 2], u32, Vec<u8>),
     Reader(u64, u64, u32),
@@ -500,6 +514,7 @@ impl Owned {
         match *self {
             Self::Seen(at, id, ref path) => Event::CgroupSeen { at: Nanos(at), id: CgroupId(id), path },
             Self::Gone(at, id) => Event::CgroupGone { at: Nanos(at), id: CgroupId(id) },
+            Self::Named(at, address, ref name) => Event::Named { at: Nanos(at), address, name },
             Self::Opened(at, cookie, cgroup, local, peer, role, tx_start, rx_start) => Event::Opened {
                 at: Nanos(at),
                 cookie: SocketCookie(cookie),
@@ -545,6 +560,7 @@ fn any_event() -> impl Strategy<Value = Owned> {
     prop_oneof![
         (n(), n(), "[/a-zß.-]{0,60}").prop_map(|(a, b, c)| Owned::Seen(a, b, c)),
         (n(), n()).prop_map(|(a, b)| Owned::Gone(a, b)),
+        (n(), any::<SocketAddr>(), "[/a-zß.-]{0,60}").prop_map(|(a, b, c)| Owned::Named(a, b, c)),
         (n(), n(), any::<Option<u64>>(), any::<SocketAddr>(), any::<SocketAddr>(), 0u8..3, any::<[Option<u32>; 2]>())
             .prop_map(|(a, b, c, d, e, f, [g, h])| Owned::Opened(a, b, c, d, e, f, g, h)),
         (
