@@ -324,7 +324,7 @@ fn a_later_version_is_refused_by_its_number() {
     let mut file = record(samples());
     file[8] = 9;
     let error = RecordingSource::new(file.as_slice()).err().expect("refused").to_string();
-    assert!(error.contains("version 9") && error.contains("1 to 3"), "{error}");
+    assert!(error.contains("version 9") && error.contains("1 to 5"), "{error}");
 }
 
 #[test]
@@ -632,7 +632,7 @@ fn secrets_of_handshakes_are_recorded_by_name_only() {
         out.bytes()
     };
     let (with, without) = (written(true), written(false));
-    assert_eq!((with[8], without[8]), (3, 2), "an agent that knows no secrets refuses the file");
+    assert_eq!((with[8], without[8]), (5, 4), "an agent that knows no secrets refuses the file");
     assert_eq!(replay(&without).0.len(), 1);
     let mut source = RecordingSource::new(with.as_slice()).expect("a recording");
     let mut secrets = Vec::new();
