@@ -126,11 +126,11 @@ impl Told {
 
     /// The messages that were published or delivered.
     pub(crate) fn messages(&self) -> Vec<&Message> {
-        let of = |event| match event {
-            &QueueEvent::Published(ref m) => Some(m),
+        let all = self.queue().into_iter().filter_map(|event| match event {
+            QueueEvent::Published(m) => Some(m),
             QueueEvent::Delivered(d) => Some(&d.message),
             _ => None,
-        };
-        self.queue().into_iter().filter_map(of).collect()
+        });
+        all.collect()
     }
 }

@@ -118,20 +118,13 @@ impl Told {
 
     /// Whether a name as it is shown may stand for one as it was sent: what looks like an id is left out of it.
     fn shows(&self, shown: Sym, sent: &str) -> bool {
-        let mut rest = sent;
-        let mut parts = self.name(shown).split("{id}").peekable();
-        if !parts.next().is_some_and(|first| rest.strip_prefix(first).map(|after| rest = after).is_some()) {
-            return false;
-        }
-        while let Some(part) = parts.next() {
-            let at = if parts.peek().is_none() {
-                rest.ends_with(part).then(|| rest.len() - part.len())
-            } else {
-                rest.find(part)
-            };
-            let Some(at) = at.filter(|at| *at > 0) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-        rest.is_empty()
+        fits(self.name(shown), sent)
     }
+}
+
+/// Whether `{id}` in `shown` may stand for what is there in `sent`.
+fn fits(shown: &str, sent: &str) -> bool {
+    let Some((before, after)) = shown.split_once("{id}") else { return shown == sent };
+    let rest = sent.strip_prefix(before);
+    rest.is_some_and(|rest| (1..=rest.len()).any(|n| rest.is_char_boundary(n) && fits(after, &rest[n..])))
 }

@@ -53,13 +53,14 @@ impl Talk {
     }
 
     fn published(&self) -> Vec<&Message> {
-        let of = |e| if let &QueueEvent::Published(ref m) = e { Some(m) } else { None };
-        self.told.queue().into_iter().filter_map(of).filter(|m| !m.body).collect()
+        let all = self.told.queue().into_iter();
+        let all = all.filter_map(|e| if let QueueEvent::Published(m) = e { Some(m) } else { None });
+        all.filter(|m| !m.body).collect()
     }
 
     fn deliveries(&self) -> Vec<&Delivery> {
-        let of = |e| if let &QueueEvent::Delivered(ref d) = e { Some(d) } else { None };
-        self.told.queue().into_iter().filter_map(of).collect()
+        let all = self.told.queue().into_iter();
+        all.filter_map(|e| if let QueueEvent::Delivered(d) = e { Some(d) } else { None }).collect()
     }
 
     fn settled(&self) -> Vec<(u64, Settlement)> {
