@@ -11,6 +11,7 @@ use crate::model::{Claim, MarkerPlace, OpKind, Operation, Protocol, Side, Slot, 
 /// Answers as a test wants it; knows nobody by default.
 struct Words {
     claim: fn(&str) -> Claim,
+    setting_binds: fn(&str) -> bool,
     marker: fn(MarkerPlace, &str, &str) -> Claim,
     values: bool,
     names: Vec<String>,
@@ -18,7 +19,13 @@ struct Words {
 
 impl Default for Words {
     fn default() -> Self {
-        Self { claim: |_| Claim::Neutral, marker: |_, _, _| Claim::Neutral, values: false, names: Vec::new() }
+        Self {
+            claim: |_| Claim::Neutral,
+            setting_binds: |_| false,
+            marker: |_, _, _| Claim::Neutral,
+            values: false,
+            names: Vec::new(),
+        }
     }
 }
 
@@ -26,8 +33,8 @@ impl Lexicon for Words {
     fn claim(&mut self, _: Slot, _: &str, value: &str) -> Claim {
         (self.claim)(value)
     }
-    fn setting_binds(&self, _: &str) -> bool {
-        false
+    fn setting_binds(&self, name: &str) -> bool {
+        (self.setting_binds)(name)
     }
     fn marker(&mut self, place: MarkerPlace, name: &str, value: &str) -> Claim {
         (self.marker)(place, name, value)
@@ -74,6 +81,12 @@ impl Told {
     /// Asked whom a value in a slot names, it says this.
     pub(crate) fn claiming(mut self, claim: fn(&str) -> Claim) -> Self {
         self.words.claim = claim;
+        self
+    }
+
+    /// Asked whether a setting of a name binds, it says this.
+    pub(crate) fn binding(mut self, setting_binds: fn(&str) -> bool) -> Self {
+        self.words.setting_binds = setting_binds;
         self
     }
 

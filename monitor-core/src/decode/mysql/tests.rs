@@ -3,74 +3,42 @@
 use super::capabilities::{COMPRESS, CONNECT_WITH_DB, PROTOCOL_41, SECURE_CONNECTION, SSL, ZSTD};
 use super::greeting::tests::{greet, log_in};
 use super::*;
-use crate::decode::{Disturbance, Mark, SessionStart};
-use crate::model::{Claim, Effect, Fingerprint, MarkerPlace, Operation, Outcome, Slot, Sym, TenantId, TxStatus};
+use crate::decode::WireEvent;
+use crate::decode::testing::Told;
+use crate::model::{Claim, Effect, Outcome, TenantId};
 
-/// Writes what it is told as short lines.
-#[derive(Default)]
-struct Said {
-    lines: Vec<String>,
-    names: Vec<String>,
+/// Knows two tenants, and the setting that names them.
+fn listener() -> Told {
+    let claim = |value: &str| match value {
+        "acme" | "tenant_acme" => Claim::Tenant(TenantId(0)),
+        "globex" => Claim::Tenant(TenantId(1)),
+        _ => Claim::Neutral,
+    };
+    Told::default().claiming(claim).binding(|name| name == "@tenant_id")
 }
 
-impl Said {
-    fn name(&self, sym: Sym) -> &str {
-        self.names.get(sym.0 as usize - 100).map_or("", String::as_str)
-    }
-}
-
-impl Sink for Said {
-    fn claim(&mut self, _: Slot, _: &str, value: &str) -> Claim {
-        match value {
-            "acme" | "tenant_acme" => Claim::Tenant(TenantId(0)),
-            "globex" => Claim::Tenant(TenantId(1)),
-            _ => Claim::Neutral,
+fn lines(told: &Told) -> Vec<String> {
+    told.lines(|event| match event {
+        WireEvent::Started(_) => Some("started".to_owned()),
+        WireEvent::Done(op) => {
+            let mut line = told.name(op.verb).to_owned();
+            match op.effect {
+                Effect::None => {}
+                Effect::Bind { claim, .. } => line.push_str(&format!(" = {claim:?}")),
+                Effect::Reset { what, .. } => line.push_str(&format!(" {what:?}")),
+                other => line.push_str(&format!(" {other:?}")),
+            }
+            if op.outcome != Outcome::Ok {
+                line.push_str(&format!(" -> {}", op.outcome.name()));
+            }
+            Some(line)
         }
-    }
-    fn setting_binds(&self, name: &str) -> bool {
-        name == "@tenant_id"
-    }
-    fn marker(&mut self, _: MarkerPlace, _: &str, _: &str) -> Claim {
-        Claim::Neutral
-    }
-    fn intern(&mut self, name: &str) -> Sym {
-        let at = self.names.iter().position(|n| n == name).unwrap_or_else(|| {
-            self.names.push(name.to_owned());
-            self.names.len() - 1
-        });
-        Sym(at as u32 + 100)
-    }
-    fn started(&mut self, _: SessionStart) {
-        self.lines.push("started".to_owned());
-    }
-    fn begun(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn mark(&mut self, _: u64, _: Side, _: Mark) {}
-    fn done(&mut self, op: &Operation) {
-        let mut line = self.name(op.verb).to_owned();
-        match op.effect {
-            Effect::None => {}
-            Effect::Bind { claim, .. } => line.push_str(&format!(" = {claim:?}")),
-            Effect::Reset { what, .. } => line.push_str(&format!(" {what:?}")),
-            other => line.push_str(&format!(" {other:?}")),
-        }
-        if op.outcome != Outcome::Ok {
-            line.push_str(&format!(" -> {}", op.outcome.name()));
-        }
-        self.lines.push(line);
-    }
-    fn answered(&mut self, _: u64, _: Nanos, _: Option<Fingerprint>) {}
-    fn status(&mut self, _: Nanos, status: TxStatus) {
-        self.lines.push(format!("{status:?}"));
-    }
-    fn disturbed(&mut self, _: Nanos, why: Disturbance) {
-        self.lines.push(format!("disturbed {}", why.name()));
-    }
-    fn opaque(&mut self, _: Nanos, why: &'static str) {
-        self.lines.push(format!("opaque {why}"));
-    }
-    fn decode_error(&mut self, kind: crate::decode::DecodeError) {
-        self.lines.push(format!("error {}", kind.name()));
-    }
+        WireEvent::Status { status, .. } => Some(format!("{status:?}")),
+        WireEvent::Disturbed { why, .. } => Some(format!("disturbed {}", why.name())),
+        WireEvent::Opaque { why, .. } => Some(format!("opaque {why}")),
+        WireEvent::DecodeError(error) => Some(format!("error {}", error.name())),
+        _ => None,
+    })
 }
 
 const TRACK: u64 = 1 << 23;
@@ -86,14 +54,14 @@ fn packet(number: u8, body: &[u8]) -> Vec<u8> {
 /// One connection at work.
 struct Talk {
     decoder: Lifecycle<MySql>,
-    said: Said,
+    said: Told,
 }
 
 impl Talk {
     /// Before anything is said.
     fn begin(mid_stream: bool) -> Self {
         let salt = Salt(1, 2);
-        Self { decoder: MySql::new(salt, mid_stream, &Shared::new(salt)), said: Said::default() }
+        Self { decoder: MySql::new(salt, mid_stream, &Shared::new(salt)), said: listener() }
     }
 
     /// After a user was let in with these capabilities.
@@ -107,7 +75,7 @@ impl Talk {
     }
 
     fn say(&mut self, from: Side, bytes: &[u8]) {
-        self.decoder.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut self.said);
+        self.decoder.bytes(from, Chunk { at: Nanos(1), bytes, ends_segment: true }, &mut self.said.sink());
     }
 
     fn client(&mut self, number: u8, body: &[u8]) {
@@ -123,7 +91,9 @@ impl Talk {
     }
 
     fn take(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.said.lines)
+        let said = lines(&self.said);
+        self.said.events.clear();
+        said
     }
 }
 
