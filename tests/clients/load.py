@@ -17,6 +17,9 @@ import sys
 import uuid
 
 import aiohttp
+from service_common import client_tls
+
+TLS = client_tls()
 
 
 class Worker:
@@ -25,8 +28,8 @@ class Worker:
         self.random = random.Random(seed)
         self.last = None
         self.session = aiohttp.ClientSession(
-            f"http://127.0.0.1:{options.port}",
-            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=300),
+            f"{'https' if TLS else 'http'}://127.0.0.1:{options.port}",
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=300, ssl=TLS or True),
             headers={"Cookie": f"sid={options.token}"} if options.cookie else {"Authorization": f"Bearer {options.token}"},
         )
 

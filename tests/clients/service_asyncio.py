@@ -11,7 +11,7 @@ import asyncpg
 import psycopg_pool
 import redis.asyncio
 from aiohttp import web
-from service_common import Truth, arguments, listening, trace_comment, whose
+from service_common import Truth, arguments, listening, server_tls, trace_comment, whose
 from sql_work import JOB_PAUSE, MODES, job, psycopg, route, statements
 
 
@@ -114,7 +114,7 @@ async def serve(options):
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls())
     await site.start()
     listening(runner.addresses[0][1])
     if options.job:

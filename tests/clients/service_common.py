@@ -6,6 +6,7 @@ import argparse
 import collections
 import json
 import os
+import ssl
 import threading
 import time
 
@@ -22,6 +23,22 @@ def arguments(doc, modes):
     parser.add_argument("--cache", type=int, help="port of a cache for summaries")
     parser.add_argument("--job", choices=["unbound", "bound"], help="a background job that uses the pool, too")
     return parser.parse_args()
+
+
+def client_tls():
+    """How to speak TLS with what is behind a service; None where it is spoken to in clear."""
+    certificate = os.environ.get("LAB_CERTIFICATE")
+    return ssl.create_default_context(cafile=certificate) if certificate else None
+
+
+def server_tls():
+    """How to speak TLS with clients; None where they are spoken to in clear."""
+    certificate = os.environ.get("LAB_CERTIFICATE")
+    if not certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, os.environ["LAB_KEY"])
+    return context
 
 
 class Truth:

@@ -8,7 +8,7 @@ import asyncio
 
 import httpx
 from aiohttp import web
-from service_common import Truth, arguments, listening, whose
+from service_common import Truth, arguments, client_tls, listening, server_tls, whose
 
 MODES = ["forward", "exchange", "static"]
 
@@ -16,8 +16,13 @@ MODES = ["forward", "exchange", "static"]
 async def serve(options):
     truth = Truth(options.truth)
     limits = httpx.Limits(max_connections=options.pool, max_keepalive_connections=options.pool)
+    tls = client_tls()
     upstream = httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{options.upstream}", limits=limits, timeout=60, trust_env=False
+        base_url=f"{'https' if tls else 'http'}://127.0.0.1:{options.upstream}",
+        verify=tls or True,
+        limits=limits,
+        timeout=60,
+        trust_env=False,
     )
 
     def token(tenant, headers):
@@ -43,7 +48,7 @@ async def serve(options):
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls())
     await site.start()
     listening(runner.addresses[0][1])
     await asyncio.Event().wait()

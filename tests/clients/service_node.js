@@ -3,6 +3,7 @@
 
 const fs = require('node:fs');
 const http = require('node:http');
+const https = require('node:https');
 const { parseArgs } = require('node:util');
 const { Pool } = require('pg');
 
@@ -65,7 +66,10 @@ async function answer(request) {
   return [200, { rows, ref }];
 }
 
-const server = http.createServer((request, response) => {
+// node-postgres is told by its own environment.
+const certificate = process.env.LAB_CERTIFICATE;
+const tls = certificate ? { cert: fs.readFileSync(certificate), key: fs.readFileSync(process.env.LAB_KEY) } : {};
+const server = (certificate ? https : http).createServer(tls, (request, response) => {
   answer(request)
     .catch((error) => [500, { error: String(error) }])
     .then(([status, body]) => {

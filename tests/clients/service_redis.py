@@ -9,11 +9,12 @@ Modes: prefix     every key begins with the tenant
 
 import asyncio
 import json
+import os
 
 import redis
 import redis.asyncio
 from aiohttp import web
-from service_common import Truth, arguments, listening, whose
+from service_common import Truth, arguments, listening, server_tls, whose
 
 MODES = ["prefix", "crossed", "unscoped", "auth", "auth-sent"]
 
@@ -22,8 +23,13 @@ class Store:
     def __init__(self, options):
         self.mode = options.mode
         self.truth = Truth(options.truth)
+        certificate = os.environ.get("LAB_CERTIFICATE")
         self.pool = redis.asyncio.BlockingConnectionPool(
-            host="127.0.0.1", port=options.upstream, max_connections=options.pool, timeout=60
+            host="127.0.0.1",
+            port=options.upstream,
+            max_connections=options.pool,
+            timeout=60,
+            **({"connection_class": redis.asyncio.SSLConnection, "ssl_ca_certs": certificate} if certificate else {}),
         )
         self.client = redis.asyncio.Redis(connection_pool=self.pool)
 
@@ -100,7 +106,7 @@ async def serve(options):
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls())
     await site.start()
     listening(runner.addresses[0][1])
     await asyncio.Event().wait()

@@ -7,7 +7,7 @@ import json
 import secrets
 
 from aiohttp import web
-from service_common import listening
+from service_common import listening, server_tls
 
 
 async def serve(tokens):
@@ -34,7 +34,7 @@ async def serve(tokens):
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls())
     await site.start()
     listening(runner.addresses[0][1])
     await asyncio.Event().wait()

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -17,9 +19,15 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -55,6 +63,67 @@ struct Connected {
 struct Database {
     upstream: SocketAddr,
     config: Config,
+    /// Where it is spoken to in TLS.
+    tls: Option<Rustls>,
+}
+
+/// rustls, as a connection to the database is sealed by it.
+#[derive(Clone)]
+struct Rustls(TlsConnector);
+
+impl Rustls {
+    /// Believes the lab's certificate, if the environment names one.
+    fn from_environment() -> Result<Option<Self>> {
+        let Some(file) = std::env::var_os("LAB_CERTIFICATE") else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(file)?)?;
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Ok(Some(Self(TlsConnector::from(Arc::new(config)))))
+    }
+}
+
+impl TlsConnect<TcpStream> for Rustls {
+    type Stream = Sealed;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<Sealed>> + Send>>;
+
+    fn connect(self, stream: TcpStream) -> Self::Future {
+        let name = ServerName::IpAddress(IpAddr::from(Ipv4Addr::LOCALHOST).into());
+        Box::pin(async move { self.0.connect(name, stream).await.map(Sealed) })
+    }
+}
+
+/// A connection that rustls has sealed.
+struct Sealed(tokio_rustls::client::TlsStream<TcpStream>);
+
+impl TlsStream for Sealed {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl AsyncRead for Sealed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Sealed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 impl Manager for Database {
@@ -65,8 +134,18 @@ impl Manager for Database {
         let stream = TcpStream::connect(self.upstream).await?;
         stream.set_nodelay(true)?;
         let port = stream.local_addr()?.port();
-        let (client, connection) = self.config.connect_raw(stream, NoTls).await?;
-        tokio::spawn(connection);
+        let client = match self.tls.clone() {
+            Some(tls) => {
+                let (client, connection) = self.config.connect_raw(stream, tls).await?;
+                tokio::spawn(connection);
+                client
+            }
+            None => {
+                let (client, connection) = self.config.connect_raw(stream, NoTls).await?;
+                tokio::spawn(connection);
+                client
+            }
+        };
         Ok(Connected { client, port })
     }
 
@@ -184,7 +263,8 @@ async fn main() -> Result<()> {
         other => bail!("no mode {other}"),
     };
     let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, option("upstream")?.parse()?));
-    let database = Database { upstream, config: Config::from_str("user=app dbname=shop")? };
+    let database =
+        Database { upstream, config: Config::from_str("user=app dbname=shop")?, tls: Rustls::from_environment()? };
     let pool = Pool::builder(database)
         .max_size(option("pool")?.parse()?)
         .wait_timeout(Some(Duration::from_secs(60)))

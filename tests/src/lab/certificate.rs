@@ -1,5 +1,6 @@
 //! A certificate of our own, for scenes that are encrypted: made anew each time, by the `openssl` program.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,20 @@ use anyhow::{Context, Result, bail};
 
 use super::Scratch;
 use super::process::user_ids;
+
+/// What is to be certified. No authority: rustls takes none for an end's own certificate.
+const REQUEST: &str = "\
+[req]
+distinguished_name = name
+x509_extensions = what
+prompt = no
+[name]
+CN = localhost
+[what]
+basicConstraints = critical, CA:FALSE
+keyUsage = digitalSignature, keyEncipherment
+subjectAltName = DNS:localhost, IP:127.0.0.1, IP:::1
+";
 
 /// A certificate for 127.0.0.1, ::1 and localhost, and its key; user `postgres` may read both.
 #[derive(Clone, Debug)]
@@ -23,9 +38,11 @@ impl Certificate {
     /// When there is no `openssl` program.
     pub fn make(scratch: &Scratch) -> Result<Self> {
         let this = Self { dir: scratch.dir_of("certificate", "postgres")? };
+        let request = this.dir.join("request.conf");
+        fs::write(&request, REQUEST)?;
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"])
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-config"])
+            .arg(&request)
             .arg("-keyout")
             .arg(this.key())
             .arg("-out")
@@ -54,6 +71,20 @@ impl Certificate {
     #[must_use]
     pub fn key(&self) -> PathBuf {
         self.dir.join("key.pem")
+    }
+
+    /// What programs of the lab, and the libraries they use, are told of it by: to demand TLS of a database, and whom to
+    /// believe.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, OsString); 4] {
+        [
+            // libpq, asyncpg, node-postgres.
+            ("PGSSLMODE", "require".into()),
+            ("NODE_EXTRA_CA_CERTS", self.file().into()),
+            // The lab's own programs.
+            ("LAB_CERTIFICATE", self.file().into()),
+            ("LAB_KEY", self.key().into()),
+        ]
     }
 
     /// The directory of both.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::certificate::Certificate;
 use super::containers::Home;
 use super::python::{Packages, program};
 use super::talk::Talk;
@@ -69,6 +70,8 @@ pub struct How<'a> {
     pub traced: bool,
     /// The token is the cookie of a session.
     pub cookie: bool,
+    /// The service's, where it speaks TLS.
+    pub certificate: Option<&'a Certificate>,
 }
 
 impl Load {
@@ -82,7 +85,8 @@ impl Load {
             .arg(how.token)
             .args(["--workers", &how.workers.to_string()])
             .args(how.traced.then_some("--trace"))
-            .args(how.cookie.then_some("--cookie"));
+            .args(how.cookie.then_some("--cookie"))
+            .envs(how.certificate.iter().flat_map(|c| c.environment()));
         Ok(Self { talk: Talk::start(launch.home(home.into()), name, logs)?, got: Got::default() })
     }
 

@@ -82,6 +82,12 @@ impl Launch {
         self
     }
 
+    /// Sets environment variables.
+    #[must_use]
+    pub fn envs<S: AsRef<OsStr>>(self, all: impl IntoIterator<Item = (&'static str, S)>) -> Self {
+        all.into_iter().fold(self, |launch, (key, value)| launch.env(key, value))
+    }
+
     /// Starts inside this cgroup: every socket of the program belongs to it.
     #[must_use]
     pub fn cgroup(mut self, dir: &Path) -> Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::certificate::Certificate;
 use super::net;
 use super::process::{Launch, Process};
 
@@ -14,6 +15,8 @@ use super::process::{Launch, Process};
 pub struct Redis {
     _process: Process,
     port: u16,
+    /// Where it speaks TLS.
+    tls_port: Option<u16>,
 }
 
 impl Redis {
@@ -29,13 +32,39 @@ impl Redis {
             .cgroup(cgroup)
             .start(logs)?;
         net::wait_until(&mut process, "Redis", Duration::from_secs(10), || net::listens(port))?;
-        Ok(Self { _process: process, port })
+        Ok(Self { _process: process, port, tls_port: None })
     }
 
-    /// Its TCP port on 127.0.0.1.
+    /// Its TCP port on 127.0.0.1: the one with TLS, if there is one.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.tls_port.unwrap_or(self.port)
+    }
+
+    /// Offers TLS on another port, to whoever comes.
+    ///
+    /// # Errors
+    /// When it does not take the certificate.
+    pub fn offer_tls(&mut self, certificate: &Certificate) -> Result<()> {
+        let port = net::free_port()?;
+        let (file, key) = (certificate.file().display().to_string(), certificate.key().display().to_string());
+        let port_text = port.to_string();
+        self.command(&[
+            "CONFIG",
+            "SET",
+            "tls-auth-clients",
+            "no",
+            "tls-ca-cert-file",
+            &file,
+            "tls-cert-file",
+            &file,
+            "tls-key-file",
+            &key,
+            "tls-port",
+            &port_text,
+        ])?;
+        self.tls_port = Some(port);
+        Ok(())
     }
 
     /// Carries out one command as an administrator, from outside of the scene.

@@ -40,8 +40,12 @@ pub struct Scene {
     postgres: Option<Postgres>,
     redis: Option<Redis>,
     upstream: Option<Upstream>,
-    /// Where what is said with the database is encrypted.
+    /// Where what is said is encrypted.
     certificate: Option<Certificate>,
+    /// Only the shared service's processes are asked for secrets.
+    reads_service_alone: bool,
+    /// The shared service speaks TLS with its clients.
+    service_is_encrypted: bool,
     tree: Tree,
     scratch: Scratch,
     logs: PathBuf,
@@ -71,7 +75,7 @@ impl Scene {
         match behind {
             Behind::Postgres => postgres = Some(Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?),
             Behind::Redis => redis = Some(Redis::start(&tree.dir("shared/redis")?, &logs)?),
-            Behind::Http => upstream = Some(Upstream::start(&tree.dir("shared/records")?, &logs)?),
+            Behind::Http => upstream = Some(Upstream::start(&tree.dir("shared/records")?, None, &logs)?),
         }
         Ok(Self {
             agent: None,
@@ -82,21 +86,54 @@ impl Scene {
             redis,
             upstream,
             certificate: None,
+            reads_service_alone: false,
+            service_is_encrypted: false,
             tree,
             scratch,
             logs,
         })
     }
 
-    /// From now on everybody speaks TLS with the database, and with a pooler before it, and the agent may read it.
+    /// From now on everybody speaks TLS with what is behind the service or the pooler, and with these where they can, and
+    /// the agent may read it.
     ///
     /// # Errors
-    /// When there is no database, or it does not take it.
+    /// When something does not take the certificate.
     pub fn encrypt(&mut self) -> Result<()> {
         let certificate = Certificate::make(&self.scratch)?;
-        self.postgres()?.offer_tls(&certificate)?;
+        if let Some(postgres) = &self.postgres {
+            postgres.offer_tls(&certificate)?;
+        }
+        if let Some(redis) = &mut self.redis {
+            redis.offer_tls(&certificate)?;
+        }
+        if self.upstream.take().is_some() {
+            self.upstream = Some(Upstream::start(&self.tree.dir("shared/records")?, Some(&certificate), &self.logs)?);
+        }
         self.certificate = Some(certificate);
         Ok(())
+    }
+
+    /// As [`Self::encrypt`]; the agent may read what the shared service itself encrypts, and nobody else's: its library, not
+    /// the one at the other end, tells the secrets.
+    ///
+    /// # Errors
+    /// As [`Self::encrypt`].
+    pub fn encrypt_service(&mut self) -> Result<()> {
+        self.encrypt()?;
+        self.reads_service_alone = true;
+        Ok(())
+    }
+
+    /// Lets a service connect once and ends it: its program is known by the time it begins anew, as that of any that is
+    /// started again.
+    ///
+    /// # Errors
+    /// When it does not come up, or has nothing that can be probed.
+    pub fn rehearse(&mut self, spec: &Spec) -> Result<()> {
+        self.start_service(spec)?;
+        self.agent()?.wait_for_metric("leasewarden_tls_probes", Duration::from_secs(60))?;
+        self.end_service().map(drop)
     }
 
     fn postgres(&self) -> Result<&Postgres> {
@@ -159,7 +196,9 @@ impl Scene {
             Some(runtime) => runtime.container("tools", &[("leasewarden.io/role", "shared")]).into(),
             None => (&self.tree.dir("shared/service")?).into(),
         };
-        self.service = Some(Service::start(spec, self.upstream_port()?, home, &self.logs)?);
+        let certificate = self.certificate.as_ref();
+        self.service_is_encrypted = certificate.is_some() && spec.program.serves_tls();
+        self.service = Some(Service::start(spec, self.upstream_port()?, certificate, home, &self.logs)?);
         Ok(())
     }
 
@@ -189,7 +228,8 @@ impl Scene {
             (Some(runtime), _) => runtime.container("two", &[("leasewarden.io/tenant", tenant)]).into(),
             (None, _) => (&self.tree.dir(&format!("tenants/{tenant}/agent"))?).into(),
         };
-        let how = How { port: self.service()?.port(), token: token(tenant)?, workers, traced, cookie };
+        let certificate = self.certificate.as_ref().filter(|_| self.service_is_encrypted);
+        let how = How { port: self.service()?.port(), token: token(tenant)?, workers, traced, cookie, certificate };
         Load::start(tenant, home, how, &self.logs)
     }
 
@@ -221,7 +261,8 @@ impl Scene {
         // Its cgroups must be there to be watched, as a container's are before its first packet.
         let mut config = config.to_owned();
         if self.certificate.is_some() {
-            config.push_str("tls:\n  enabled: true\n");
+            let whose = if self.reads_service_alone { "[\"/*/shared/service\"]" } else { "[]" };
+            config.push_str(&format!("tls: {{ enabled: true, workloads: {whose} }}\n"));
         }
         match &self.containers {
             Some(runtime) => {
@@ -238,7 +279,7 @@ impl Scene {
             }
         }
         let agent = Agent::start_as(binary, self.tree.root(), &config, record, &self.logs)?;
-        if self.certificate.is_some() {
+        if self.certificate.is_some() && !self.reads_service_alone {
             // The services run: a handshake before their libraries are probed is not read, and that is as it should be.
             agent.wait_for_metric("leasewarden_tls_probes", Duration::from_secs(60))?;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::certificate::Certificate;
 use super::containers::Home;
 use super::node::{self, Modules};
 use super::process::{Launch, Process};
@@ -100,6 +101,13 @@ impl Program {
         }
     }
 
+    /// Whether it speaks TLS with its clients, where it has a certificate.
+    #[must_use]
+    pub fn serves_tls(self) -> bool {
+        use Program::{Asyncpg, Gateway, Node, Psycopg, Redis451, Redis521};
+        matches!(self, Psycopg | Asyncpg | Redis451 | Redis521 | Node | Gateway)
+    }
+
     fn launch(self) -> Result<Launch> {
         let python = |script, variant: &[&str]| Ok(py::program("service", Packages::Current, script)?.args(variant));
         match self {
@@ -162,11 +170,17 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it, with what is behind it at a port on 127.0.0.1.
+    /// Starts it, with what is behind it at a port on 127.0.0.1: in TLS where there is a certificate.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn start(spec: &Spec, upstream: u16, home: impl Into<Home>, logs: &Path) -> Result<Self> {
+    pub fn start(
+        spec: &Spec,
+        upstream: u16,
+        certificate: Option<&Certificate>,
+        home: impl Into<Home>,
+        logs: &Path,
+    ) -> Result<Self> {
         let truth = logs.join("truth.jsonl");
         let _ = fs::remove_file(&truth);
         let tokens: serde_json::Map<_, _> =
@@ -180,7 +194,8 @@ impl Service {
             .arg(&truth)
             .args(spec.passes_trace.then_some("--comment"))
             .args(spec.job.into_iter().flat_map(|job| ["--job", job]))
-            .args(spec.cache.into_iter().flat_map(|port| ["--cache".to_owned(), port.to_string()]));
+            .args(spec.cache.into_iter().flat_map(|port| ["--cache".to_owned(), port.to_string()]))
+            .envs(certificate.into_iter().flat_map(Certificate::environment));
         let (process, port) = listening(launch.home(home.into()), "service", logs)?;
         Ok(Self { _process: process, port, truth })
     }
@@ -216,7 +231,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn start(cgroup: &Path, logs: &Path) -> Result<Self> {
+    pub fn start(cgroup: &Path, certificate: Option<&Certificate>, logs: &Path) -> Result<Self> {
         let tokens = serde_json::json!({
             "b7c1d8f02e6a49d3": ["acme"],
             "94e0aa5f1c7b42d6": ["globex"],
@@ -224,8 +239,9 @@ impl Upstream {
             "e91b7720c3f5409f8d5e": ["globex"],
             "5d0f63d1e1b14a0b9c1c": ["acme", "globex"],
         });
-        let launch =
-            py::program("upstream", Packages::Current, "upstream_http.py")?.args(["--tokens", &tokens.to_string()]);
+        let launch = py::program("upstream", Packages::Current, "upstream_http.py")?
+            .args(["--tokens", &tokens.to_string()])
+            .envs(certificate.into_iter().flat_map(Certificate::environment));
         let (process, port) = listening(launch.cgroup(cgroup), "upstream", logs)?;
         Ok(Self { _process: process, port })
     }

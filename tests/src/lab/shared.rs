@@ -52,6 +52,7 @@ pub struct Stage {
     pub counts: bool,
     case: &'static Case,
     concurrency: u32,
+    encrypted: bool,
 }
 
 impl Stage {
@@ -61,7 +62,17 @@ impl Stage {
     /// When it does not come up.
     pub fn new(case: &'static Case, concurrency: u32, name: &str) -> Result<Self> {
         let scene = Scene::with(name, case.program.behind())?;
-        Ok(Self { scene, counts: false, case, concurrency })
+        Ok(Self { scene, counts: false, case, concurrency, encrypted: false })
+    }
+
+    /// Everything that the service says is encrypted, and it is by its own libraries that it is read.
+    ///
+    /// # Errors
+    /// When what is behind it takes no certificate.
+    pub fn encrypted(mut self) -> Result<Self> {
+        self.scene.encrypt_service()?;
+        self.encrypted = true;
+        Ok(self)
     }
 
     /// Plays it to the end, watched by `binary`.
@@ -75,7 +86,7 @@ impl Stage {
         }
         let recording = record.then(|| self.scene.logs().join("recording.lwr"));
         self.scene.start_agent_as(binary, "", recording.as_deref())?;
-        self.scene.start_service(&Spec {
+        let spec = Spec {
             program: case.program,
             mode: case.mode,
             // With one request in flight one connection is enough, and both tenants have it in turn.
@@ -83,7 +94,11 @@ impl Stage {
             passes_trace: case.traced,
             job: case.job,
             cache: None,
-        })?;
+        };
+        if self.encrypted {
+            self.scene.rehearse(&spec)?;
+        }
+        self.scene.start_service(&spec)?;
         let workers = (self.concurrency / 2).max(1);
         let mut acme = self.scene.load("acme", workers, case.traced)?;
         let mut globex = self.scene.load("globex", workers, case.traced)?;

@@ -21,6 +21,7 @@ mod room;
 mod session_set;
 mod shared;
 mod shared_asyncio;
+mod shared_encrypted;
 mod shared_gateway;
 mod shared_redis;
 mod shared_runtimes;

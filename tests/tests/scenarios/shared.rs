@@ -12,7 +12,15 @@ macro_rules! shared {
         mod $module {
             $(#[test]
             fn $with() {
-                crate::shared::perform($case, $n);
+                crate::shared::perform($case, $n, false);
+            })+
+        }
+    )+};
+    (encrypted: $($module:ident: $case:literal [$($with:ident = $n:literal),+];)+) => {$(
+        mod $module {
+            $(#[test]
+            fn $with() {
+                crate::shared::perform($case, $n, true);
             })+
         }
     )+};
@@ -20,17 +28,21 @@ macro_rules! shared {
 pub(crate) use shared;
 
 /// Plays a case and demands what it says of itself.
-pub(crate) fn perform(name: &str, concurrency: u32) {
+pub(crate) fn perform(name: &str, concurrency: u32, encrypted: bool) {
     let _seat = crate::room::enter(concurrency);
     let mut report = String::new();
-    if let Err(error) = play(name, concurrency, &mut report) {
+    if let Err(error) = play(name, concurrency, encrypted, &mut report) {
         panic!("{name} with {concurrency}: {error:#}\n{report}");
     }
 }
 
-fn play(name: &str, concurrency: u32, report: &mut String) -> Result<()> {
+fn play(name: &str, concurrency: u32, encrypted: bool, report: &mut String) -> Result<()> {
     let case = Case::named(name).with_context(|| format!("no case {name}"))?;
-    let mut stage = Stage::new(case, concurrency, &format!("{name}-{concurrency}"))?;
+    let kind = if encrypted { "-encrypted" } else { "" };
+    let mut stage = Stage::new(case, concurrency, &format!("{name}-{concurrency}{kind}"))?;
+    if encrypted {
+        stage = stage.encrypted()?;
+    }
     let played = stage.play(&binary()?, false).inspect_err(|_| *report = stage.scene.report())?;
     let judged = case.judge(concurrency, &played.outcome.findings);
     if !judged.false_positives.is_empty() {
@@ -40,6 +52,10 @@ fn play(name: &str, concurrency: u32, report: &mut String) -> Result<()> {
     let demanded = !case.blind_together || concurrency == 1;
     if demanded && !judged.missed.is_empty() {
         bail!("not found: {}\n{}", judged.missed.join("; "), played.outcome);
+    }
+    if encrypted {
+        let read = played.outcome.metrics.sum("leasewarden_tls_connections_total", &[("result", "read")]);
+        played.outcome.holds("it is read through TLS", read >= 3.0)?;
     }
     if case.twin == Twin::Clean {
         played.outcome.quiet()?;

@@ -1,0 +1,26 @@
+//! The same services with everything encrypted that they say, read by the secrets of their own libraries alone: what is
+//! found is what is found in clear.
+
+crate::shared::shared! { encrypted:
+    // psycopg's own libssl; aiohttp, which works on buffers in memory, as all of asyncio does.
+    psycopg_unbound: "asyncio-unbound" [with_1 = 1, with_16 = 16];
+    psycopg_session_set: "asyncio-session-set" [with_1 = 1, with_16 = 16];
+    psycopg_per_transaction: "asyncio-per-transaction" [with_1 = 1, with_16 = 16];
+    // In memory on both sides.
+    asyncpg_unbound: "asyncpg-unbound" [with_1 = 1, with_16 = 16];
+    asyncpg_per_transaction: "asyncpg-per-transaction" [with_1 = 1, with_16 = 16];
+    // Node's own OpenSSL.
+    node_unbound: "node-unbound" [with_1 = 1, with_16 = 16];
+    node_session_set: "node-session-set" [with_1 = 1, with_16 = 16];
+    node_per_transaction: "node-per-transaction" [with_1 = 1, with_16 = 16];
+    // rustls.
+    tokio_unbound: "tokio-unbound" [with_1 = 1, with_16 = 16];
+    tokio_session_set: "tokio-session-set" [with_1 = 1, with_16 = 16];
+    tokio_per_transaction: "tokio-per-transaction" [with_1 = 1, with_16 = 16];
+    // redis-py.
+    redis_auth_failed: "redis-auth-failed" [with_1 = 1, with_16 = 16];
+    redis_auth: "redis-auth" [with_1 = 1, with_16 = 16];
+    // httpx to another service.
+    gateway_static: "gateway-static-token" [with_1 = 1, with_16 = 16];
+    gateway_exchanged: "gateway-exchanged-token" [with_1 = 1, with_16 = 16];
+}
