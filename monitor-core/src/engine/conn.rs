@@ -16,6 +16,7 @@ use super::sealing::Encryption;
 use super::tls_use::Counted;
 use super::undecided::Undecided;
 use super::units::{LocalBind, Units, spilled};
+use crate::attribute::forwarded::Relay;
 use crate::decode::Decoder;
 use crate::ledger::Ledger;
 use crate::model::cookies::Cookies;
@@ -201,6 +202,8 @@ pub(super) struct Conn {
     pub(super) app: App,
     /// What stands between the two.
     pub(super) encryption: Encryption,
+    /// Where it hides what may be requests, until they can be read.
+    pub(super) hides_at: SmallVec<[Relay; 2]>,
     /// Where its TLS is counted.
     pub(super) tls_use: Option<Counted>,
     pub(super) state: ConnState,

@@ -169,7 +169,9 @@ impl Conn {
             self.is_read(&tls, parts);
         }
         if tls.hides_requests() {
-            self.hides_requests(parts.ctx.now, parts);
+            self.hides_for_now(parts);
+        } else {
+            self.hides_no_more(parts);
         }
         if !waited && tls.waits_since().is_some() {
             parts.sealing.join.waits(id, parts.ctx.now);
@@ -177,9 +179,35 @@ impl Conn {
         self.after(tls, parts, out);
     }
 
+    /// What may be requests waits for its secret. Who works on one must have been told the secret first, so that all of it
+    /// is read by then; until it is, nobody is taken for the only one.
+    fn hides_for_now(&mut self, parts: &mut Parts) {
+        if !self.hides_at.is_empty() {
+            return;
+        }
+        for relay in self.goes_into() {
+            if let Some(place) = parts.attributor.places.get_mut(&relay) {
+                place.hides(self.state.facts.id);
+                self.hides_at.push(relay);
+            }
+        }
+    }
+
+    /// Nothing waits any more. Gives whether something did.
+    fn hides_no_more(&mut self, parts: &mut Parts) -> bool {
+        let hid = !self.hides_at.is_empty();
+        for relay in std::mem::take(&mut self.hides_at) {
+            if let Some(place) = parts.attributor.places.get_mut(&relay) {
+                place.reveals(self.state.facts.id);
+            }
+        }
+        hid
+    }
+
     /// What becomes of the layer after it has worked.
     fn after(&mut self, tls: Box<Tls>, parts: &mut Parts, out: &mut dyn Output) {
         if let Some(why) = tls.unread() {
+            self.hides_requests(parts.ctx.now, parts);
             self.seal(why, tls.unresolved(), parts, out);
         } else if matches!(self.app, App::Opaque(_)) {
             // It is read, and nobody here knows what it says.
@@ -261,6 +289,9 @@ impl Conn {
     pub(super) fn end_tls(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
         let Encryption::Tls(Some(tls)) = std::mem::take(&mut self.encryption) else { return };
         parts.sealing.join.ends(self.state.facts.id);
+        if self.hides_no_more(parts) {
+            self.hides_requests(at, parts);
+        }
         let (n, waits) = (tls.unresolved(), tls.waits_since().is_some());
         if waits {
             *parts.stats.tls_unread.entry(Unread::NoSecret).or_default() += 1;

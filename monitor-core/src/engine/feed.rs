@@ -19,6 +19,7 @@ use crate::decode::{Appetite, Chunk, Emitter};
 use crate::ledger::Ledger;
 use crate::model::{ConnId, Directory, Nanos, Protocol, Role, Side, UnitNo, WorkloadId};
 use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
+use smallvec::SmallVec;
 
 /// The process at an end, as places are told apart. A capture file knows addresses only.
 fn process(end: &End, addresses_only: bool) -> Option<Relay> {
@@ -36,6 +37,7 @@ impl Conn {
             stream: Reassembler::new(limits),
             app: App::Undecided(Undecided::default()),
             encryption: Encryption::None,
+            hides_at: SmallVec::new(),
             tls_use: None,
             state: ConnState::new(id, o.local, o.peer),
             starts: o.tx_start.zip(o.rx_start),
@@ -314,21 +316,26 @@ impl Conn {
 
     /// What goes in here cannot be read: who else is in flight where it goes is not known.
     pub(super) fn hides_requests(&self, at: Nanos, parts: &mut Parts) {
+        for relay in self.goes_into() {
+            if let Some(place) = parts.attributor.places.get_mut(&relay) {
+                place.miss(at);
+            }
+        }
+    }
+
+    /// Whom this connection's requests are to, as far as that is known.
+    pub(super) fn goes_into(&self) -> SmallVec<[Relay; 2]> {
         // A process that talks to itself, to wake an event loop for instance: whoever it works for came in elsewhere.
         if let [one, other] = self.ends.as_slice()
             && one.workload.is_some()
             && one.workload == other.workload
         {
-            return;
+            return SmallVec::new();
         }
         let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
         let anywhere = self.ends.iter().map(|end| process(end, addresses_only));
         let known = self.client.is_some().then_some(self.state.facts.enters);
-        for relay in known.into_iter().chain(anywhere.filter(|_| known.is_none())).flatten() {
-            if let Some(place) = parts.attributor.places.get_mut(&relay) {
-                place.miss(at);
-            }
-        }
+        known.into_iter().chain(anywhere.filter(|_| known.is_none())).flatten().collect()
     }
 
     /// More has come. Where the place in it is lost, it may hide anything.

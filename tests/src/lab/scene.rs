@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,6 +18,9 @@ use super::postgres::{DATABASE, Postgres};
 use super::redis::Redis;
 use super::service::{Behind, Service, Spec, Upstream, token};
 use super::{Scratch, target_dir};
+
+/// No more probes are expected when there were none for so long.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// Where clients connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +135,18 @@ impl Scene {
     /// When it does not come up, or has nothing that can be probed.
     pub fn rehearse(&mut self, spec: &Spec) -> Result<()> {
         self.start_service(spec)?;
-        self.agent()?.wait_for_metric("leasewarden_tls_probes", Duration::from_secs(60))?;
+        let agent = self.agent()?;
+        agent.wait_for_metric("leasewarden_tls_probes", Duration::from_secs(60))?;
+        // Some load a second library a little later.
+        let probes = || agent.metrics().map(|m| m.sum("leasewarden_tls_probes", &[]));
+        let (mut known, mut since) = (probes()?, Instant::now());
+        while since.elapsed() < SETTLED {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = probes()?;
+            if now.to_bits() != known.to_bits() {
+                (known, since) = (now, Instant::now());
+            }
+        }
         self.end_service().map(drop)
     }
 

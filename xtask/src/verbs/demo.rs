@@ -134,13 +134,20 @@ impl Stage {
             job: None,
             cache: Some(redis.port()),
         };
-        let service = Service::start(&spec, postgres.port(), &tree.dir("shared/tools")?, &logs)?;
+        let service = Service::start(&spec, postgres.port(), None, &tree.dir("shared/tools")?, &logs)?;
         sh::step("two tenants at work; each has said `SET app.tenant_id` once, for its session");
         let (mut clients, mut callers, mut cache_clients) = (Vec::new(), Vec::new(), Vec::new());
         for (tenant, cgroup) in tenants.into_iter().zip(&cgroups) {
             let work = Work { workers: 2, setup: vec![format!("SET app.tenant_id = '{tenant}'")], ..Work::default() };
             clients.push((tenant, Client::start(tenant, cgroup, pooler.port(), &work, &logs)?));
-            let how = How { port: service.port(), token: token(tenant)?, workers: 1, traced: false, cookie: false };
+            let how = How {
+                port: service.port(),
+                token: token(tenant)?,
+                workers: 1,
+                traced: false,
+                cookie: false,
+                certificate: None,
+            };
             callers.push((tenant, Load::start(&format!("{tenant}-http"), cgroup, how, &logs)?));
             cache_clients.push(
                 Launch::new(&format!("{tenant}-cache"), "redis-cli")

@@ -4,7 +4,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use super::acks::Acks;
@@ -112,6 +112,8 @@ pub struct Place {
     pub followed: bool,
     /// When something was last missed: lost, unreadable, too much.
     missed: Option<Nanos>,
+    /// Connections on which requests may wait that cannot be read yet.
+    hidden: FxHashSet<ConnId>,
     /// Whether it works when nobody asks it to.
     pub quiet: Quiet,
     /// Whether a request stays with one thread.
@@ -375,8 +377,22 @@ impl Place {
         self.missed = self.missed.max(Some(at));
     }
 
+    /// What came in on `conn` cannot be read yet: a request may be in it.
+    pub fn hides(&mut self, conn: ConnId) {
+        self.agenda.forget();
+        self.hidden.insert(conn);
+    }
+
+    /// It can be, and was told by now; or never will be, and counts as missed ([`Self::miss`]).
+    pub fn reveals(&mut self, conn: ConnId) {
+        self.hidden.remove(&conn);
+    }
+
     /// Whether everything that was in flight at `at`, and since, is known.
     pub fn is_whole(&self, at: Nanos) -> bool {
+        if !self.hidden.is_empty() {
+            return false;
+        }
         // What was missed after `at` may have come in before it: losses are noticed late.
         self.missed.is_none_or(|missed| at > missed && at.since(missed) >= BLIND)
     }

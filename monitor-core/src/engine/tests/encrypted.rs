@@ -454,3 +454,39 @@ fn in_tunnels(steps: &[Step], answer: &[u8]) -> Vec<Ev> {
     }
     out
 }
+
+/// A service that tenants share, whose handshakes are with its clients and with its database.
+fn shared_story(late: bool) -> (Seen, Seen) {
+    let mut scene = super::shared_service::Scene::new(1);
+    scene.one_at_a_time(60, super::shared_service::unbound);
+    let steps = scene.script.steps;
+    let clear = all(&steps);
+    let mut sealed = seal(&steps, SUITES[0], Start::Direct);
+    if late {
+        // Each secret is told after what it opens: as if both were read at once.
+        let mut n = 0;
+        while n + 1 < sealed.len() {
+            if matches!((&sealed[n], &sealed[n + 1]), (Ev::Told(_), Ev::Step(Step::Segment { .. }))) {
+                sealed.swap(n, n + 1);
+            }
+            n += 1;
+        }
+    }
+    (clear, play_sealed(reads_tls(), &sealed).0)
+}
+
+#[test]
+fn behind_a_shared_process_nobody_is_taken_for_hidden_who_was_read() {
+    for late in [false, true] {
+        let (clear, seen) = shared_story(late);
+        // The handshakes take time: what waits for its turn is told in another order.
+        let sorted = |seen: &Seen| {
+            let mut all = seen.operations.clone();
+            all.sort();
+            all
+        };
+        assert_eq!(sorted(&seen), sorted(&clear), "late: {late}");
+        assert_eq!((found(&seen), classes(&seen)), (found(&clear), classes(&clear)), "late: {late}");
+        assert!(!found(&seen).is_empty());
+    }
+}
