@@ -15,6 +15,7 @@ import sys
 import uuid
 
 import httpx
+from service_common import client_tls
 
 STATELESS = "2026-07-28"
 
@@ -27,7 +28,9 @@ class Worker:
         self.ids = itertools.count(1)
 
     def connect(self):
-        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.options.port}", timeout=60)
+        tls = client_tls()
+        base = f"{'https' if tls else 'http'}://127.0.0.1:{self.options.port}"
+        return httpx.AsyncClient(base_url=base, timeout=60, verify=tls or True)
 
     def fill(self, value):
         if isinstance(value, dict):

@@ -229,7 +229,9 @@ def main():
     print(f"PORT {listener.getsockname()[1]}", flush=True)
     web = Starlette(routes=[Mount("/mcp", app=handler)], middleware=middleware, lifespan=lifespan)
     # A client that waits for the agent between two requests keeps its connection.
-    uvicorn.Server(uvicorn.Config(slash(web), log_level="warning", timeout_keep_alive=300)).run(sockets=[listener])
+    tls = {"ssl_certfile": os.environ["LAB_CERTIFICATE"], "ssl_keyfile": os.environ["LAB_KEY"]} if "LAB_KEY" in os.environ else {}
+    config = uvicorn.Config(slash(web), log_level="warning", timeout_keep_alive=300, **tls)
+    uvicorn.Server(config).run(sockets=[listener])
     os._exit(0)
 
 

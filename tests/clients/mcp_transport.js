@@ -1,7 +1,9 @@
 // An MCP server on the official TypeScript SDK, in the version that its argument names, with one transport for everybody
 // that connects: CVE-2026-25536, where replies are routed by the request's id alone. Prints PORT N when it listens.
 "use strict";
+const fs = require("node:fs");
 const http = require("node:http");
+const https = require("node:https");
 
 const sdk = `mcp-sdk-${process.argv[2]}`;
 const { Server } = require(`${sdk}/server/index.js`);
@@ -23,7 +25,9 @@ async function main() {
   const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
   await server.connect(transport);
 
-  const web = http.createServer(async (request, response) => {
+  const certificate = process.env.LAB_CERTIFICATE;
+  const tls = certificate ? { cert: fs.readFileSync(certificate), key: fs.readFileSync(process.env.LAB_KEY) } : {};
+  const web = (certificate ? https : http).createServer(tls, async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
     const body = chunks.length ? JSON.parse(Buffer.concat(chunks).toString()) : undefined;

@@ -7,12 +7,16 @@ import concurrent.futures
 import functools
 
 from queue_common import Storm, Worker, arguments, message, ready, takes_orders
+from service_common import client_tls
+
+TLS = client_tls()
 
 
 def connection(options):
     import pika
 
-    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", options.broker))
+    tls = TLS and pika.SSLOptions(TLS, "127.0.0.1")
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", options.broker, ssl_options=tls))
     channel = connection.channel()
     channel.queue_declare(options.queue, durable=True)
     return connection, channel
@@ -63,7 +67,9 @@ async def aio_worker(options):
     worker = Worker(options)
     loop = asyncio.get_running_loop()
     threads = concurrent.futures.ThreadPoolExecutor(options.pool)
-    own = await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{options.broker}/")
+    own = await aio_pika.connect(
+        f"amqp{'s' if TLS else ''}://guest:guest@127.0.0.1:{options.broker}/", ssl_context=TLS
+    )
     channel = await own.channel()
     await channel.set_qos(prefetch_count=options.prefetch)
     queue = await channel.declare_queue(options.queue, durable=True)

@@ -8,12 +8,13 @@ import sys
 import nats
 import nats.errors
 from queue_common import Worker, arguments, message, ready
+from service_common import client_tls
 
 STREAM = "JOBS"
 
 
 async def stream(options):
-    client = await nats.connect(f"nats://127.0.0.1:{options.broker}")
+    client = await nats.connect(f"nats://127.0.0.1:{options.broker}", tls=client_tls())
     js = client.jetstream()
     await js.add_stream(name=STREAM, subjects=["jobs.>"])
     return client, js

@@ -1,5 +1,6 @@
 //! Message brokers of our own: private directories, private ports, nothing kept.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
+use super::certificate::Certificate;
 use super::process::{Launch, Process};
 use super::python::{Packages, program};
 use super::{Scratch, net};
@@ -52,20 +54,34 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts it inside `cgroup`.
+    /// Starts it inside `cgroup`. RabbitMQ and NATS speak TLS alone where there is a certificate.
     ///
     /// # Errors
     /// When it is not installed or does not come up.
-    pub fn start(kind: Kind, scratch: &Scratch, cgroup: &Path, logs: &Path) -> Result<Self> {
+    pub fn start(
+        kind: Kind,
+        certificate: Option<&Certificate>,
+        scratch: &Scratch,
+        cgroup: &Path,
+        logs: &Path,
+    ) -> Result<Self> {
         if kind == Kind::Kafka {
             return Self::kafka(cgroup, logs);
         }
         let port = net::free_port()?;
         let launch = match kind {
-            Kind::RabbitMq => rabbitmq(port, scratch)?,
+            Kind::RabbitMq => rabbitmq(port, certificate, scratch)?,
             Kind::Nats => Launch::new("nats", "nats-server")
                 .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
                 .arg(scratch.dir_of("nats", "nobody")?)
+                .args(match certificate.map(|c| c.of("nobody", scratch)).transpose()? {
+                    Some(c) => {
+                        let option = |name: &str, file: PathBuf| [name.into(), file.into_os_string()];
+                        let files = [option("--tlscert", c.file()), option("--tlskey", c.key())];
+                        files.concat().into_iter().chain(["--tls".into()]).collect::<Vec<OsString>>()
+                    }
+                    None => Vec::new(),
+                })
                 .user("nobody"),
             Kind::Mosquitto => {
                 let dir = scratch.dir_of("mosquitto", "nobody")?;
@@ -127,16 +143,30 @@ pub fn versions() -> Result<Vec<(String, String)>> {
 }
 
 /// A node with a name, directories and ports of its own. The name's host must be one that resolves.
-fn rabbitmq(port: u16, scratch: &Scratch) -> Result<Launch> {
+fn rabbitmq(port: u16, certificate: Option<&Certificate>, scratch: &Scratch) -> Result<Launch> {
     let dir = scratch.dir_of("rabbitmq", "rabbitmq")?;
     let plugins = dir.join("plugins");
     fs::write(&plugins, "[].\n")?;
     let (dist, epmd) = (net::free_port()?.to_string(), net::free_port()?.to_string());
-    Ok(Launch::new("rabbitmq", rabbitmq_program()?)
+    let launch = match certificate.map(|c| c.of("rabbitmq", scratch)).transpose()? {
+        Some(c) => {
+            let (file, key) = (c.file(), c.key());
+            let config = format!(
+                "listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {0}\n\
+                 ssl_options.certfile = {0}\nssl_options.keyfile = {1}\nssl_options.verify = verify_none\n",
+                file.display(),
+                key.display()
+            );
+            fs::write(dir.join("rabbitmq.conf"), config)?;
+            Launch::new("rabbitmq", rabbitmq_program()?)
+        }
+        None => Launch::new("rabbitmq", rabbitmq_program()?)
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", port.to_string()),
+    };
+    Ok(launch
         .env("HOME", &dir)
         .env("RABBITMQ_NODENAME", format!("lab{port}@localhost"))
-        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_NODE_PORT", port.to_string())
         .env("RABBITMQ_DIST_PORT", dist)
         .env("ERL_EPMD_PORT", epmd)
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")

@@ -73,6 +73,20 @@ impl Certificate {
         self.dir.join("key.pem")
     }
 
+    /// A copy that this user may read.
+    ///
+    /// # Errors
+    /// When there is no such user.
+    pub fn of(&self, user: &str, scratch: &Scratch) -> Result<Self> {
+        let copy = Self { dir: scratch.dir_of(&format!("certificate-{user}"), user)? };
+        let (id, group) = user_ids(user)?;
+        for (from, to) in [(self.key(), copy.key()), (self.file(), copy.file())] {
+            fs::copy(from, &to)?;
+            chown(&to, Some(id), Some(group))?;
+        }
+        Ok(copy)
+    }
+
     /// What programs of the lab, and the libraries they use, are told of it by: to demand TLS of a database, and whom to
     /// believe.
     #[must_use]

@@ -1,5 +1,6 @@
 //! MCP servers that tenants share, their clients, and the agent that watches them: the scenes of `mcp_cases`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::agent::{Agent, Finding};
+use super::certificate::Certificate;
 use super::cgroup::Tree;
 use super::node::{self, Modules};
 use super::postgres::Postgres;
@@ -80,6 +82,8 @@ pub struct Scene {
     agent: Option<Agent>,
     servers: Vec<Process>,
     postgres: Option<Postgres>,
+    /// Clients and servers speak TLS, and it is read at the servers.
+    certificate: Option<Certificate>,
     tree: Tree,
     scratch: Scratch,
     logs: PathBuf,
@@ -102,7 +106,26 @@ impl Scene {
         for tenant in ["acme", "globex"] {
             tree.dir(&format!("tenants/{tenant}/agent"))?;
         }
-        Ok(Self { agent: None, servers: Vec::new(), postgres: None, tree, scratch, logs })
+        Ok(Self { agent: None, servers: Vec::new(), postgres: None, certificate: None, tree, scratch, logs })
+    }
+
+    /// From now on clients and servers speak TLS with each other, and the agent may read it where it is served.
+    ///
+    /// # Errors
+    /// When no certificate can be made.
+    pub fn encrypt(&mut self) -> Result<()> {
+        self.certificate = Some(Certificate::make(&self.scratch)?);
+        Ok(())
+    }
+
+    /// Waits until a server's library is probed, where that is to be and can be: what is said before is not read.
+    fn wait_until_probed(&self) -> Result<()> {
+        match &self.agent {
+            Some(agent) if self.certificate.is_some() && !self.servers.is_empty() => {
+                agent.wait_for_metric("leasewarden_tls_probes", Duration::from_secs(60))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where logs are.
@@ -133,8 +156,11 @@ impl Scene {
     /// # Errors
     /// When it does not become ready.
     pub fn start_agent(&mut self, binary: &Path, config: &str) -> Result<()> {
-        self.agent = Some(Agent::start_as(binary, self.tree.root(), config, None, &self.logs)?);
-        Ok(())
+        let tls =
+            if self.certificate.is_some() { "tls: { enabled: true, workloads: [\"/*/shared/*\"] }\n" } else { "" };
+        let config = format!("{config}{tls}");
+        self.agent = Some(Agent::start_as(binary, self.tree.root(), &config, None, &self.logs)?);
+        self.wait_until_probed()
     }
 
     /// The agent.
@@ -157,10 +183,17 @@ impl Scene {
                 .arg(self.logs.join(format!("{name}-truth.jsonl"))),
             Sdk::TypeScript(version) => node::program(name, Modules::Current, "mcp_transport.js")?.arg(version),
         };
-        let launch = launch.args(&spec.args).cgroup(&self.tree.dir(&format!("shared/{name}"))?);
+        let launch =
+            launch.args(&spec.args).cgroup(&self.tree.dir(&format!("shared/{name}"))?).envs(self.environment());
         let (process, port) = listening(launch, name, &self.logs)?;
         self.servers.push(process);
+        self.wait_until_probed()?;
         Ok(port)
+    }
+
+    /// What programs are told of TLS. The database is spoken to in clear.
+    fn environment(&self) -> impl Iterator<Item = (&'static str, OsString)> {
+        self.certificate.iter().flat_map(Certificate::environment).filter(|(key, _)| *key != "PGSSLMODE")
     }
 
     /// Starts a tenant's client with its own token.
@@ -180,7 +213,8 @@ impl Scene {
         let name = format!("{tenant}-{}", CLIENTS.fetch_add(1, Ordering::Relaxed));
         let launch = program(&name, Packages::Current, "mcp_client.py")?
             .args([&port.to_string(), token, "--workers", &workers.to_string(), "--revision", revision])
-            .cgroup(&self.tree.dir(&format!("tenants/{tenant}/agent"))?);
+            .cgroup(&self.tree.dir(&format!("tenants/{tenant}/agent"))?)
+            .envs(self.environment());
         Ok(Client { talk: Talk::start(launch, &name, &self.logs)? })
     }
 

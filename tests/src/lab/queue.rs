@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::agent::Agent;
 use super::brokers::{Broker, Kind};
 use super::cases::Twin;
+use super::certificate::Certificate;
 use super::cgroup::Tree;
 use super::node::{self, Modules};
 use super::postgres::{DATABASE, Postgres};
@@ -64,6 +65,8 @@ pub struct Ground {
     _policy: Process,
     policy: u16,
     broker: Broker,
+    /// What is said with the broker is encrypted.
+    certificate: Option<Certificate>,
     postgres: Postgres,
     tree: Tree,
     _scratch: Scratch,
@@ -77,6 +80,14 @@ impl Ground {
     /// # Errors
     /// When not root, or when something does not come up.
     pub fn new(kind: Kind, name: &str) -> Result<Self> {
+        Self::with(kind, name, false)
+    }
+
+    /// Starts it; everybody speaks TLS with the broker if it is `encrypted`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(kind: Kind, name: &str, encrypted: bool) -> Result<Self> {
         static GROUNDS: AtomicU32 = AtomicU32::new(0);
         let unique = format!("{}-{}", std::process::id(), GROUNDS.fetch_add(1, Ordering::Relaxed));
         let root = target_dir().join("lab/scenes").join(name);
@@ -86,10 +97,21 @@ impl Ground {
         let postgres = Postgres::start(&scratch, &tree.dir("shared/postgres")?, &root)?;
         let done = "CREATE TABLE done (key text PRIMARY KEY, ref text); GRANT INSERT, SELECT ON done TO app";
         postgres.psql(DATABASE, done)?;
-        let broker = Broker::start(kind, &scratch, &tree.dir("shared/broker")?, &root)?;
+        let certificate = if encrypted { Some(Certificate::make(&scratch)?) } else { None };
+        let broker = Broker::start(kind, certificate.as_ref(), &scratch, &tree.dir("shared/broker")?, &root)?;
         let launch = python::program("policy", Packages::Queue, "queue_policy.py")?.args(["--secret", SECRET]);
         let (policy_process, policy) = service::listening(launch.cgroup(&tree.dir("shared/policy")?), "policy", &root)?;
-        Ok(Self { _policy: policy_process, policy, broker, postgres, tree, _scratch: scratch, root, n_cases: 0 })
+        Ok(Self {
+            _policy: policy_process,
+            policy,
+            broker,
+            certificate,
+            postgres,
+            tree,
+            _scratch: scratch,
+            root,
+            n_cases: 0,
+        })
     }
 
     /// Plays one case, watched by `binary`.
@@ -106,9 +128,16 @@ impl Ground {
             // They must be there to be watched, as a container's are before its first packet.
             self.tree.dir(cgroup)?;
         }
-        let config = format!("tokens:\n  keys: [\"{}\"]\n  tenant_claims: [\"tenant_id\"]\n", keys.display());
+        let mut config = format!("tokens:\n  keys: [\"{}\"]\n  tenant_claims: [\"tenant_id\"]\n", keys.display());
+        if self.certificate.is_some() {
+            config.push_str("tls: { enabled: true }\n");
+        }
         let recording = record.then(|| logs.join("recording.lwr"));
         let agent = Agent::start_as(binary, self.tree.root(), &config, recording.as_deref(), &logs)?;
+        if self.certificate.is_some() {
+            // The broker's library, where it has one; and Python's, which everybody else has.
+            agent.wait_for_metric("leasewarden_tls_probes", Duration::from_secs(60))?;
+        }
         let mut stage = Stage { ground: self, case, in_flight, logs: logs.clone(), workers: Vec::new() };
         let played = stage.play();
         let workers = std::mem::take(&mut stage.workers);
@@ -148,7 +177,10 @@ impl Stage<'_> {
             python::program(name, self.case.program.packages(), script)?
         };
         let broker = self.ground.broker.port().to_string();
-        Ok(launch.args(["--role", role, "--variant", variant, "--broker", &broker, "--queue", queue]))
+        // With the database they speak in clear: that is not what is tried here.
+        let told =
+            self.ground.certificate.iter().flat_map(Certificate::environment).filter(|(key, _)| *key != "PGSSLMODE");
+        Ok(launch.args(["--role", role, "--variant", variant, "--broker", &broker, "--queue", queue]).envs(told))
     }
 
     /// The queue that `tenant`'s jobs go to. Not a name that says anything, unless each has its own.

@@ -11,7 +11,7 @@ macro_rules! mcp {
         $(mod $module {
             $(#[test]
             fn $with() {
-                super::perform($case, $n);
+                super::perform($case, $n, false);
             })+
         })+
 
@@ -72,20 +72,52 @@ mcp! {
     header_refused: "mcp-header-refused" [with_1 = 1];
 }
 
+/// The same over HTTPS, read at the server: uvicorn's, which works on buffers in memory, and Node's.
+mod encrypted {
+    macro_rules! encrypted {
+        ($($module:ident: $case:literal [$($with:ident = $n:literal),+];)+) => {$(
+            mod $module {
+                $(#[test]
+                fn $with() {
+                    super::super::perform($case, $n, true);
+                })+
+            }
+        )+};
+    }
+
+    encrypted! {
+        session_of_another: "mcp-session-of-another" [with_1 = 1, with_16 = 16];
+        session_refused: "mcp-session-refused" [with_1 = 1, with_16 = 16];
+        argument_believed: "mcp-argument-believed" [with_1 = 1, with_16 = 16];
+        argument_own: "mcp-argument-own" [with_1 = 1, with_16 = 16];
+        tool_unbound: "mcp-tool-unbound" [with_1 = 1, with_16 = 16];
+        tool_bound: "mcp-tool-bound" [with_1 = 1, with_16 = 16];
+        one_transport_1_25_3: "mcp-one-transport-1.25.3" [with_1 = 1];
+        one_transport_1_26_0: "mcp-one-transport-1.26.0" [with_1 = 1];
+    }
+}
+
 /// Plays a case and demands what it says of itself.
-fn perform(name: &str, in_flight: u32) {
+fn perform(name: &str, in_flight: u32, encrypted: bool) {
     // How much slower it gets for the other tenant is what a storm is about.
     let _seat = if name.contains("storm") { crate::room::alone() } else { crate::room::enter(in_flight) };
     let mut report = String::new();
-    if let Err(error) = play(name, in_flight, &mut report) {
+    if let Err(error) = play(name, in_flight, encrypted, &mut report) {
         panic!("{name} with {in_flight}: {error:#}\n{report}");
     }
 }
 
-fn play(name: &str, in_flight: u32, report: &mut String) -> Result<()> {
+fn play(name: &str, in_flight: u32, encrypted: bool, report: &mut String) -> Result<()> {
     let (case, binary) = (Case::named(name)?, binary()?);
-    let mut stage = Stage::new(case, in_flight, &format!("{name}-{in_flight}"), &binary)?;
+    let mut stage = Stage::new(case, in_flight, &format!("{name}-{in_flight}{}", kind(encrypted)), &binary)?;
+    if encrypted {
+        stage.scene.encrypt()?;
+    }
     let outcome = stage.play().inspect_err(|_| *report = stage.scene.report())?;
+    if encrypted {
+        let read = outcome.metrics.sum("leasewarden_tls_connections_total", &[("result", "read")]);
+        outcome.holds("it is read through TLS", read > 0.0)?;
+    }
     let judged = case.judge(&outcome.findings);
     if !judged.false_positives.is_empty() {
         bail!("{} findings are not true\n{outcome}", judged.false_positives.len());
@@ -94,4 +126,8 @@ fn play(name: &str, in_flight: u32, report: &mut String) -> Result<()> {
         bail!("not found: {}\n{outcome}", judged.missed.join("; "));
     }
     Ok(())
+}
+
+fn kind(encrypted: bool) -> &'static str {
+    if encrypted { "-encrypted" } else { "" }
 }

@@ -34,6 +34,20 @@ fn kafka() {
     perform("kafka", |p| p.broker() == Kind::Kafka);
 }
 
+/// The same in TLS: read by Python's library, as the broker's own TLS is written in Erlang.
+#[test]
+fn rabbitmq_encrypted() {
+    perform_as("rabbitmq-encrypted", true, |c| {
+        ["rabbitmq-unbound", "rabbitmq-carried", "rabbitmq-bound"].contains(&c.name)
+    });
+}
+
+/// The server begins in clear, and is written in Go.
+#[test]
+fn nats_encrypted() {
+    perform_as("nats-encrypted", true, |c| c.program.broker() == Kind::Nats);
+}
+
 /// Both storms at once: they are a minute of waiting each.
 #[test]
 fn storms() {
@@ -55,15 +69,20 @@ fn storms() {
 
 /// Plays all cases of some programs; `LEASEWARDEN_QUEUE_CASE` picks those that have this in their name.
 fn perform(what: &str, which: impl Fn(Program) -> bool) {
+    perform_as(what, false, |case| which(case.program));
+}
+
+/// The same of some cases, in clear or in TLS.
+fn perform_as(what: &str, encrypted: bool, which: impl Fn(&QueueCase) -> bool) {
     // Few jobs are in flight for long, and most of the time something starts.
     let _seat = crate::room::enter(1);
     let only = std::env::var("LEASEWARDEN_QUEUE_CASE").unwrap_or_default();
-    let cases: Vec<&QueueCase> = CASES.iter().filter(|c| which(c.program) && c.name.contains(&only)).collect();
+    let cases: Vec<&QueueCase> = CASES.iter().filter(|c| which(c) && c.name.contains(&only)).collect();
     let Some(first) = cases.first() else {
         assert!(!only.is_empty(), "no cases for {what}");
         return;
     };
-    let mut ground = Ground::new(first.program.broker(), &format!("queue-{what}"))
+    let mut ground = Ground::with(first.program.broker(), &format!("queue-{what}"), encrypted)
         .unwrap_or_else(|error| panic!("cannot set the scene: {error:#}"));
     let mut results = Vec::new();
     for case in cases {

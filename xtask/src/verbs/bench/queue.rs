@@ -37,7 +37,7 @@ impl Scene {
         let logs = paths::lab().join("bench").join(format!("queue-{variant}"));
         let tree = Tree::new(&format!("leasewarden-bench-queue-{variant}"))?;
         let scratch = Scratch::new(&format!("bench-queue-{variant}"))?;
-        let broker = Broker::start(kind, &scratch, &tree.dir("shared/broker")?, &logs)?;
+        let broker = Broker::start(kind, None, &scratch, &tree.dir("shared/broker")?, &logs)?;
         let port = broker.port().to_string();
         let talk = |role: &str, cgroup: &str| -> Result<Talk> {
             let launch = program(role, Packages::Queue, "queue_load.py")?
