@@ -18,7 +18,7 @@ use crate::decode::infer;
 use crate::model::tls::Unread;
 use crate::model::{ConnId, HandshakeSecret, Nanos, SecretLabel, Side};
 use crate::stream::Missing;
-use crate::tls::join::{Handshake, PATIENCE};
+use crate::tls::join::{self, Handshake, PATIENCE, Speakers};
 use crate::tls::{Plain, Spent, Tls};
 
 /// So many bytes are missing where nobody can say how many: more than any message has.
@@ -222,15 +222,24 @@ impl Conn {
         }
     }
 
-    /// Secrets are to find this connection from the `ClientHello` on.
+    /// Secrets are to find this connection from the `ClientHello` on. Who is at its ends may be known later: a server that
+    /// waits for data before it accepts (`TCP_DEFER_ACCEPT`) has no socket until then, and a cgroup's label may come.
     fn join(&self, tls: &Tls, parts: &mut Parts) {
         let id = self.state.facts.id;
-        let (Some(random), None) = (tls.random(), parts.sealing.join.handshake(id)) else { return };
-        let parties = self.ends.iter().filter_map(|e| e.cgroup).map(|c| party(c, &parts.ctx.directory)).collect();
-        parts
-            .sealing
-            .join
-            .begins(id, Handshake { random: *random, hides_random: tls.hides_random(), speakers: parties });
+        let Some(random) = tls.random() else { return };
+        let mut speakers = Speakers::new();
+        for cgroup in self.ends.iter().filter_map(|e| e.cgroup) {
+            for speaker in [party(cgroup, &parts.ctx.directory), join::Speaker::Cgroup(cgroup)] {
+                if !speakers.contains(&speaker) {
+                    speakers.push(speaker);
+                }
+            }
+        }
+        if parts.sealing.join.handshake(id).is_some_and(|known| known.speakers == speakers) {
+            return;
+        }
+        parts.sealing.join.ends(id);
+        parts.sealing.join.begins(id, Handshake { random: *random, hides_random: tls.hides_random(), speakers });
     }
 
     /// The rest cannot be read: `unresolved` bytes of it have come.

@@ -6,7 +6,7 @@
 //! the connection is known: it is kept for [`PATIENCE`] of event time.
 //!
 //! Memory: [`MAX_SECRETS`] secrets of about 200 bytes and their places, the fingerprints of [`MAX_CLAIMED`], and the
-//! connections that are in a handshake, each in at most three places.
+//! connections that are in a handshake, each in at most five places.
 
 use std::collections::VecDeque;
 use std::hash::Hasher;
@@ -41,8 +41,9 @@ pub enum Speaker {
     Cgroup(CgroupId),
 }
 
-/// The two speakers of a connection, as far as they are known.
-pub type Speakers = SmallVec<[Speaker; 2]>;
+/// The two speakers of a connection, as far as they are known, and their cgroups: a secret may be told before it is known
+/// whose its cgroup is.
+pub type Speakers = SmallVec<[Speaker; 4]>;
 /// Connections that a secret is tried on.
 pub type Candidates = SmallVec<[ConnId; 2]>;
 

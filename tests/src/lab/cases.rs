@@ -298,6 +298,14 @@ pub const CASES: &[Case] = &[
     Case { name: "gateway-forwarded-token", scenario: 6, program: Program::Gateway, mode: "forward", ..CLEAN },
 ];
 
+/// Services that differ from others by their TLS alone, which are played encrypted.
+pub const ENCRYPTED: &[Case] = &[
+    Case { name: "gateway-go-static-token", scenario: 6, program: Program::GoGateway, mode: "static", ..UNBOUND },
+    Case { name: "gateway-go-exchanged-token", scenario: 6, program: Program::GoGateway, mode: "exchange", ..CLEAN },
+    Case { name: "gateway-bun-static-token", scenario: 6, program: Program::BunGateway, mode: "static", ..UNBOUND },
+    Case { name: "gateway-bun-exchanged-token", scenario: 6, program: Program::BunGateway, mode: "exchange", ..CLEAN },
+];
+
 /// Severities, least first.
 const SEVERITIES: [&str; 5] = ["info", "low", "medium", "high", "critical"];
 
@@ -320,7 +328,7 @@ impl Case {
     /// The case called `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
-        CASES.iter().find(|case| case.name == name)
+        CASES.iter().chain(ENCRYPTED).find(|case| case.name == name)
     }
 
     /// Compares what was found with what is true.

@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod cgroup;
 pub mod client;
 pub mod containers;
+pub mod golang;
 pub mod load;
 pub mod mcp;
 pub mod mcp_cases;

@@ -17,11 +17,13 @@ pub enum Modules {
     Recipes,
     /// What further recipes need, in versions of their own.
     Further,
+    /// Bun, which is a program of its own.
+    Bun,
 }
 
 impl Modules {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Current, Self::Recipes, Self::Further];
+    pub const ALL: [Self; 4] = [Self::Current, Self::Recipes, Self::Further, Self::Bun];
 
     /// Where they are installed.
     fn dir(self) -> PathBuf {
@@ -29,6 +31,7 @@ impl Modules {
             Self::Current => "node",
             Self::Recipes => "node-recipes",
             Self::Further => "node-recipes-further",
+            Self::Bun => "node-bun",
         })
     }
 
@@ -38,6 +41,7 @@ impl Modules {
             Self::Current => super::clients_dir(),
             Self::Recipes => super::clients_dir().join("recipes"),
             Self::Further => super::clients_dir().join("recipes/further"),
+            Self::Bun => super::clients_dir().join("bun"),
         }
     }
 
@@ -83,4 +87,16 @@ pub fn program(name: &str, modules: Modules, script: &str) -> Result<Launch> {
     }
     let script = super::clients_dir().join(script);
     Ok(Launch::new(name, "node").arg(script).env("NODE_PATH", modules.dir().join("node_modules")))
+}
+
+/// A launch of one of the lab's programs on Bun.
+///
+/// # Errors
+/// When it cannot be had.
+pub fn on_bun(name: &str, script: &str) -> Result<Launch> {
+    if !Modules::Bun.is_made() {
+        Modules::Bun.make()?;
+    }
+    let bun = Modules::Bun.dir().join("node_modules/@oven/bun-linux-x64/bin/bun");
+    Ok(Launch::new(name, bun).arg(super::clients_dir().join(script)))
 }

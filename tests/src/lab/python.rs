@@ -29,11 +29,13 @@ pub enum Packages {
     Recipes,
     /// What further recipes need, in versions of their own.
     Further,
+    /// Go's own toolchain, for services of the lab that are written in Go.
+    Go,
 }
 
 impl Packages {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Current,
         Self::Redis451,
         Self::Queue,
@@ -42,6 +44,7 @@ impl Packages {
         Self::Mcp230,
         Self::Recipes,
         Self::Further,
+        Self::Go,
     ];
 
     /// The environment's directory.
@@ -56,6 +59,7 @@ impl Packages {
             Self::Mcp230 => "venv-mcp-2.3.0",
             Self::Recipes => "venv-recipes",
             Self::Further => "venv-recipes-further",
+            Self::Go => "venv-go",
         })
     }
 
@@ -69,6 +73,7 @@ impl Packages {
             Self::Mcp230 => "requirements-mcp-2.3.0.txt",
             Self::Recipes => "recipes/requirements.txt",
             Self::Further => "recipes/further/requirements.txt",
+            Self::Go => "requirements-go.txt",
         })
     }
 

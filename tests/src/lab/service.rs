@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::certificate::Certificate;
 use super::containers::Home;
+use super::golang;
 use super::node::{self, Modules};
 use super::process::{Launch, Process};
 use super::python::{Packages, python};
@@ -46,6 +47,10 @@ pub enum Program {
     Tokio,
     /// aiohttp in front, httpx's pool of keep-alive connections behind.
     Gateway,
+    /// Go's net/http on both sides.
+    GoGateway,
+    /// Bun's server, and its fetch.
+    BunGateway,
     /// A framework's own recipe for tenancy.
     Recipe(Recipe),
 }
@@ -86,6 +91,8 @@ impl Program {
             Self::Node => "Node.js + node-postgres",
             Self::Tokio => "axum + deadpool + tokio-postgres",
             Self::Gateway => "aiohttp + httpx",
+            Self::GoGateway => "Go net/http",
+            Self::BunGateway => "Bun",
             Self::Recipe(recipe) => recipe.name,
         }
     }
@@ -95,7 +102,7 @@ impl Program {
     pub fn behind(self) -> Behind {
         match self {
             Self::Redis451 | Self::Redis521 => Behind::Redis,
-            Self::Gateway => Behind::Http,
+            Self::Gateway | Self::GoGateway | Self::BunGateway => Behind::Http,
             Self::Recipe(recipe) => recipe.behind,
             _ => Behind::Postgres,
         }
@@ -104,8 +111,7 @@ impl Program {
     /// Whether it speaks TLS with its clients, where it has a certificate.
     #[must_use]
     pub fn serves_tls(self) -> bool {
-        use Program::{Asyncpg, Gateway, Node, Psycopg, Redis451, Redis521};
-        matches!(self, Psycopg | Asyncpg | Redis451 | Redis521 | Node | Gateway)
+        !matches!(self, Self::Threads | Self::Waitress | Self::Tokio | Self::Recipe(_))
     }
 
     fn launch(self) -> Result<Launch> {
@@ -118,6 +124,8 @@ impl Program {
             Self::Redis451 => py::program("service", Packages::Redis451, "service_redis.py"),
             Self::Redis521 => python("service_redis.py", &[]),
             Self::Gateway => python("service_gateway.py", &[]),
+            Self::GoGateway => golang::program("service", "service_gateway.go"),
+            Self::BunGateway => node::on_bun("service", "service_gateway_bun.js"),
             Self::Node => node::program("service", Modules::Current, "service_node.js"),
             Self::Recipe(recipe) => {
                 let script = format!("recipes/{}", recipe.script);

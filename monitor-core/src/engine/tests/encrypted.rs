@@ -490,3 +490,54 @@ fn behind_a_shared_process_nobody_is_taken_for_hidden_who_was_read() {
         assert!(!found(&seen).is_empty());
     }
 }
+
+/// A server that accepts when data has come has no socket before: its library tells secrets without naming the connection.
+#[test]
+fn who_accepts_late_is_read_by_his_own_secrets() {
+    let clear = all(&story(SESSION_SET));
+    let sealed = seal(&story(SESSION_SET), SUITES[0], Start::Direct);
+    let servers: Vec<(u64, u64)> = sealed
+        .iter()
+        .filter_map(|ev| match ev {
+            Ev::Step(Step::Open { cookie, cgroup, role: Role::Server, .. }) => Some((*cookie, *cgroup)),
+            _ => None,
+        })
+        .collect();
+    let mut late: Vec<Ev> = Vec::new();
+    let mut opens: Vec<Ev> = Vec::new();
+    for ev in sealed {
+        match &ev {
+            Ev::Step(Step::Open { role: Role::Server, .. }) => {
+                opens.push(ev);
+                continue;
+            }
+            // The server hears the first bytes as its socket comes to be.
+            Ev::Step(Step::Segment { cookie, dir: Direction::Rx, .. }) => {
+                let own = |open: &Ev| matches!(open, Ev::Step(Step::Open { cookie: c, .. }) if c == cookie);
+                if let Some(at) = opens.iter().position(own) {
+                    late.push(opens.remove(at));
+                }
+            }
+            _ => {}
+        }
+        late.push(ev);
+    }
+    // Told by whoever listens, of whichever connection.
+    let mut told = Vec::new();
+    for (n, ev) in late.iter().enumerate() {
+        let Ev::Told(secret) = ev else { continue };
+        let before = late[..n].iter().rev();
+        let server = before.filter_map(|ev| match ev {
+            Ev::Step(Step::Segment { cookie, .. }) => servers.iter().find(|(c, _)| c == cookie).map(|(_, g)| *g),
+            _ => None,
+        });
+        let cgroup = server.into_iter().next().map(CgroupId);
+        told.push((n, HandshakeSecret { client_random: None, cgroup, ..secret.clone() }));
+    }
+    for (n, secret) in told {
+        late[n] = Ev::Told(secret);
+    }
+    let (seen, engine) = play_sealed(reads_tls(), &late);
+    assert_eq!((engine.stats().tls_read, engine.stats().tls_unread.len()), (3, 0));
+    assert_eq!(found(&seen), found(&clear));
+}
