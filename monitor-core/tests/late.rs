@@ -158,6 +158,7 @@ fn a_connection_joined_at_any_turn_is_read_from_then_on_also_after_a_long_reply(
         (suite!("nats", Nats), 96),
         (suite!("mqtt", Mqtt), 95),
         (suite!("mysql", MySql), 95),
+        (suite!("memcached", Memcached), 95),
     ];
     let mut low = Vec::new();
     for (suite, percent) in &suites {
@@ -239,6 +240,7 @@ fn declared(port: u16, protocol: Protocol) -> Settings {
         protocol: Some(protocol),
         minimum: None,
         policy: BindPolicy::default(),
+        proxies: Vec::new(),
     };
     Settings { services: vec![service], ..Settings::default() }
 }
@@ -255,6 +257,7 @@ fn a_declared_protocol_decides_at_once_unless_the_bytes_say_otherwise() {
         (Protocol::Kafka, true),
         (Protocol::Mqtt, false),
         (Protocol::MySql, true),
+        (Protocol::Memcached, false),
     ] {
         let mut p = Play::new(declared(777, protocol), handshake, 777);
         p.say(Side::Server, b"\x07");

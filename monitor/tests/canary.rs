@@ -22,7 +22,8 @@ use monitor_core::model::{Finding, Nanos};
 
 use wire::{Feed, Said, recorded};
 
-const PROTOCOLS: [&str; 9] = ["amqp", "http", "kafka", "mcp", "mqtt", "mysql", "nats", "postgres", "redis"];
+const PROTOCOLS: [&str; 10] =
+    ["amqp", "http", "kafka", "mcp", "memcached", "mqtt", "mysql", "nats", "postgres", "redis"];
 
 /// What must not be seen: its alphabet, as much of it as is asked for, and whether it has the form of a word.
 const SECRETS: [(&str, &str, bool); 12] = [

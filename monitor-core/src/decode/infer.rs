@@ -1,7 +1,7 @@
 //! Which protocol is this, and which side is the server? From bytes alone; a port is no evidence.
 
 use super::body::BodyReader;
-use super::{Decoder, amqp, http, kafka, mcp, mqtt, mysql, nats, postgres, redis};
+use super::{Decoder, amqp, http, kafka, mcp, memcached, mqtt, mysql, nats, postgres, redis};
 use crate::model::claim::Salt;
 use crate::model::{HeaderPolicy, Protocol, Side};
 
@@ -13,6 +13,7 @@ const KNOWN: &[&dyn Recognise] = &[
     &amqp::look::Known,
     &mqtt::look::Known,
     &mysql::look::Known,
+    &memcached::look::Known,
     &postgres::look::Known,
     &kafka::look::Known,
 ];
@@ -197,6 +198,8 @@ pub struct Shared {
     pub redis: redis::Shared,
     /// For MySQL.
     pub mysql: mysql::Shared,
+    /// For memcached.
+    pub memcached: memcached::Shared,
 }
 
 impl Shared {
@@ -209,6 +212,7 @@ impl Shared {
             mcp: mcp::Shared::default(),
             redis: redis::Shared::default(),
             mysql: mysql::Shared::new(salt),
+            memcached: memcached::Shared::default(),
         }
     }
 

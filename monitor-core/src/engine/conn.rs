@@ -12,6 +12,7 @@ use super::index::{Parties, Party};
 use super::kept::Kept;
 use super::open_jobs::OpenJobs;
 use super::output::Wanted;
+use super::proxy::{Fronted, Preface};
 use super::sealing::Encryption;
 use super::tls_use::Counted;
 use super::undecided::Undecided;
@@ -201,6 +202,12 @@ pub(super) struct Conn {
     pub(super) stream: Reassembler,
     pub(super) app: App,
     /// What stands between the two.
+    /// Whether it may begin with a proxy's header.
+    pub(super) preface: Preface,
+    /// Whom a trusted header names.
+    pub(super) fronted: Option<Fronted>,
+    /// Who is at the other end of the connection that the header names, where that is on this host.
+    pub(super) front: Option<WorkloadId>,
     pub(super) encryption: Encryption,
     /// Where it hides what may be requests, until they can be read.
     pub(super) hides_at: SmallVec<[Relay; 2]>,

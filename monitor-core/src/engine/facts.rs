@@ -64,7 +64,7 @@ impl ConnFacts {
     /// Whether replies are followed to see if they come to those who asked: where a command asks for little and is
     /// answered with it. A query's answer is mostly more than is remembered of it, and less of it is passed on.
     pub(super) fn replies_matter(&self) -> bool {
-        self.protocol == Protocol::Redis
+        self.protocol.is_by_key()
     }
 }
 

@@ -8,6 +8,7 @@ use super::lexicon::ConnLexicon;
 use super::on_conn::OnConn;
 use super::output::{Output, Wanted};
 use super::parts::Parts;
+use super::proxy::{Fronted, Preface};
 use super::recognise::Told;
 use super::sealing::Encryption;
 use super::table::Opened;
@@ -36,6 +37,9 @@ impl Conn {
             client: None,
             stream: Reassembler::new(limits),
             app: App::Undecided(Undecided::default()),
+            preface: Preface::Expected,
+            fronted: None,
+            front: None,
             encryption: Encryption::None,
             hides_at: SmallVec::new(),
             tls_use: None,
@@ -87,9 +91,15 @@ impl Conn {
     /// Settles which end is the client, and what follows from it.
     fn orient(&mut self, client: usize, addresses_only: bool, parts: &mut Parts) {
         self.client = Some(client);
-        let (Some(c), Some(s)) = (self.ends.get(client), self.ends.get(1 - client)) else { return };
+        let (Some(sender), Some(s)) = (self.ends.get(client), self.ends.get(1 - client)) else { return };
+        // For whom a proxy says that it speaks.
+        let fronted = |f| -> End {
+            let Fronted { addr, workload } = f;
+            End { addr, workload, watched: false, ..*sender }
+        };
+        let c = &self.fronted.map_or(*sender, fronted);
         let state = &mut self.state;
-        (state.facts.client, state.facts.server) = (c.addr, s.addr);
+        (state.facts.client, state.facts.server) = (sender.addr, s.addr);
         (state.facts.client_workload, state.facts.server_workload) = (c.workload, s.workload);
         state.facts.endpoint =
             by_endpoint(attribute::End { workload: c.workload, watched: c.watched }, &parts.ctx.directory);
@@ -98,6 +108,7 @@ impl Conn {
         }
         state.facts.enters = process(s, addresses_only);
         state.facts.leaves = process(c, addresses_only);
+        let c = sender;
         let shown = if c.cookie.is_some() { (c, s) } else { (s, c) };
         if let Some(cookie) = shown.0.cookie {
             state.facts.flow = Some((cookie, shown.0.addr, shown.1.addr));
@@ -456,7 +467,7 @@ impl Conn {
             App::Decoding(d) => size_of_val(&**d) + d.memory(),
             App::Opaque(again) => again.as_ref().map_or(0, |a| size_of::<Again>() + a.kept.held),
         };
-        app + self.encryption.memory() + self.stream.memory() + self.state.memory()
+        app + self.preface_memory() + self.encryption.memory() + self.stream.memory() + self.state.memory()
     }
 }
 
@@ -490,6 +501,25 @@ pub(super) struct Feed<'a> {
 
 impl Deliver for Feed<'_> {
     fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
+        if matches!(self.conn.preface, Preface::Past) {
+            self.pass(from, at, bytes, ends_segment);
+        } else {
+            self.first_bytes(from, at, bytes, ends_segment);
+        }
+    }
+
+    fn missing(&mut self, from: Side, at: Nanos, n: u64, kind: Missing) {
+        if !matches!(self.conn.preface, Preface::Past) && self.preface_misses(from, n) {
+            self.parts.stats.bytes_seen += n;
+            return;
+        }
+        self.passed_over(from, at, n, kind);
+    }
+}
+
+impl Feed<'_> {
+    /// Bytes of whatever the connection carries.
+    pub(super) fn pass(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool) {
         match self.conn.encryption {
             Encryption::None => self.clear_bytes(from, at, bytes, ends_segment),
             Encryption::Tls(_) => self.conn.unseal(self.parts, self.out, |tls, scratch, plain| {
@@ -502,7 +532,8 @@ impl Deliver for Feed<'_> {
         }
     }
 
-    fn missing(&mut self, from: Side, at: Nanos, n: u64, kind: Missing) {
+    /// Bytes of it are missing.
+    fn passed_over(&mut self, from: Side, at: Nanos, n: u64, kind: Missing) {
         self.parts.stats.bytes_seen += n;
         match kind {
             Missing::Gap => self.parts.stats.bytes_lost += n,

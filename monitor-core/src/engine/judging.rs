@@ -11,8 +11,8 @@ use super::units::{CameIn, LocalBind, MAX_USERS, Pending};
 use crate::detect::{Ineffective, KeyWork, LiveBinding, RuleEvent, Use};
 use crate::ledger::{CredentialOwner, Question, Standing, View, judge};
 use crate::model::{
-    Answer, Attribution, Bound, Claim, ConnId, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Protocol,
-    Ruling, Scope, ServiceId, Slot, Strength, Sym, TenantId, UnitNo, Verdict,
+    Answer, Attribution, Bound, Claim, ConnId, EvidenceClass, OpKind, OpaqueId, Operation, OtherUse, Outcome, Ruling,
+    Scope, ServiceId, Slot, Strength, Sym, TenantId, UnitNo, Verdict,
 };
 
 /// What an operation says of its tenant itself: credential and declared marker.
@@ -343,7 +343,7 @@ impl OnConn<'_> {
         let op = &pending.op;
         let divided = |slot| self.parts.learned.selectors.is_divided(service, slot);
         // A read that gives nothing has no use of a key to tell, and is one.
-        let names_key = pending.protocol == Protocol::Redis && op.target != Sym::EMPTY;
+        let names_key = pending.protocol.is_by_key() && op.target != Sym::EMPTY;
         if names_key || !pending.keys.is_empty() {
             // Where connections carry nothing of a tenant's, only what a key holds can be somebody's, and that is told
             // by what is handed over: a lock, a counter, a session under its own id are used by everybody in turn.

@@ -402,7 +402,7 @@ impl ServiceMap {
 fn minimum(protocol: Protocol) -> Strength {
     match protocol {
         Protocol::Http | Protocol::Mcp => Strength::V3,
-        Protocol::Redis => Strength::V1,
+        Protocol::Redis | Protocol::Memcached => Strength::V1,
         _ => Strength::V2,
     }
 }

@@ -36,6 +36,7 @@ mod open_jobs;
 mod output;
 mod owners;
 mod parts;
+mod proxy;
 mod recognise;
 mod reconfigure;
 mod sealing;

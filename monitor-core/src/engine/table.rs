@@ -16,6 +16,7 @@ use super::output::Output;
 use super::parts::Parts;
 use crate::attribute::forwarded::OriginFound;
 use crate::attribute::through::Whom;
+use crate::decode::proxy::{Header, header};
 use crate::model::settings::Limits;
 use crate::model::steps::{step, walk};
 use crate::model::{CgroupId, ConnId, Direction, Nanos, Role, Segment, Side, SocketCookie, ThreadId, WorkloadId};
@@ -212,6 +213,12 @@ impl Table {
         })
     }
 
+    /// Who has connected from one address to the other, as is known of that connection.
+    fn client_of(&self, client: SocketAddr, server: SocketAddr) -> Option<WorkloadId> {
+        let ids = self.by_addresses.get(&key(client, server))?;
+        walk(ids.iter().rev()).find_map(|id| self.conns.get(id)?.ends.iter().find(|e| e.addr == client)?.workload)
+    }
+
     pub(super) fn segment(&mut self, s: &Segment<'_>, parts: &mut Parts, out: &mut dyn Output) {
         let Some(&(id, end)) = self.by_cookie.get(&s.cookie) else {
             parts.stats.orphans += 1;
@@ -227,6 +234,14 @@ impl Table {
         let from = if s.dir == Direction::Tx { own } else { own.other() };
         if s.thread.is_some() {
             conn.sent_by(from, s.thread);
+        }
+        if conn.may_be_fronted(from)
+            && let Header::Is(_, Some((client, server))) = header(s.bytes)
+        {
+            let front = self.client_of(client, server);
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.front = front;
+            }
         }
         let incoming = Incoming { from, at: s.at, seq: s.seq, ack: s.ack, len: s.len, bytes: s.bytes };
         self.feed(id, s.bytes.len(), parts, out, |stream, deliver| stream.segment(incoming, deliver));

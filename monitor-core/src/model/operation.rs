@@ -28,6 +28,8 @@ pub enum Protocol {
     Mqtt,
     /// MySQL's and MariaDB's client protocol.
     MySql,
+    /// memcached's text protocol, classic and meta commands.
+    Memcached,
 }
 
 impl Protocol {
@@ -45,7 +47,13 @@ impl Protocol {
             Self::Kafka => "kafka",
             Self::Mqtt => "mqtt",
             Self::MySql => "mysql",
+            Self::Memcached => "memcached",
         }
+    }
+
+    /// Whether it is a store's that is asked by key.
+    pub fn is_by_key(self) -> bool {
+        matches!(self, Self::Redis | Self::Memcached)
     }
 
     /// Whether it carries SQL to a database that keeps sessions.

@@ -31,6 +31,8 @@ pub struct ServiceSpec {
     pub minimum: Option<Strength>,
     /// What binds.
     pub policy: BindPolicy,
+    /// Networks (address, prefix bits) of proxies that are believed for whom they connect to it.
+    pub proxies: Vec<(IpAddr, u8)>,
 }
 
 /// A rule by configuration.

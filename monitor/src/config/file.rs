@@ -310,6 +310,17 @@ pub(super) struct Service {
     pub(super) protocol: Option<ProtocolName>,
     /// What re-validates a tenant on it.
     pub(super) revalidation: Option<Revalidation>,
+    /// Proxies that say for whom they connect to it, in a header of the PROXY protocol (version 1 or 2).
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// Proxies that are believed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocol {
+    /// Their addresses, or networks such as `10.1.0.0/24`: the client is whoever their header names. What others say in
+    /// such a header is passed over.
+    pub(super) from: Vec<Located<String>>,
 }
 
 /// Where a service listens.
@@ -344,6 +355,8 @@ pub(super) enum ProtocolName {
     Mqtt,
     /// MySQL and MariaDB.
     Mysql,
+    /// memcached, text protocol.
+    Memcached,
 }
 
 /// What re-validates a tenant on a service. What is left out has a working default.

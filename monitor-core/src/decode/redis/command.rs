@@ -4,8 +4,8 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use super::given::Head;
 use crate::decode::DecodeError;
+use crate::decode::head::Head;
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
 

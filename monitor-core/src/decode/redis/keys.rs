@@ -12,13 +12,11 @@ use smallvec::SmallVec;
 use super::command::Command;
 use super::commands::Known;
 use super::given::{Leaf, grown, pair};
-use super::weight::{Weight, weight};
+use crate::decode::weight::{Weight, holds, weight};
 use crate::model::claim::Salt;
 use crate::model::keys::{Elements, KeyChange, KeyUse, KeyUses};
 use crate::model::{Fingerprint, Outcome};
 
-/// Longest word that a lease may hold.
-const MAX_LEASE: u64 = 64;
 /// A script's answer that is shorter says too little to be told from another's.
 const SUBSTANTIAL: u64 = 8;
 
@@ -114,15 +112,7 @@ impl Args<'_> {
     /// What a key holds after it was given the value that is argument `i`, to live a while or not.
     fn holds(&self, i: usize, lives: bool, only_if: bool) -> KeyChange {
         let Some(print) = self.print(i) else { return KeyChange::Unknown };
-        let weight = self.weight(i);
-        let word = |a: &[u8]| a.len() as u64 <= MAX_LEASE && weight != Weight::Structure;
-        match weight {
-            Weight::Number(_) if lives || only_if => KeyChange::Nobodys,
-            Weight::Token if only_if => KeyChange::Nobodys,
-            _ if lives && only_if && self.c.whole(i).is_some_and(word) => KeyChange::Nobodys,
-            Weight::Number(_) | Weight::Token => KeyChange::PerhapsNobodys(smallvec::smallvec![print]),
-            _ => KeyChange::Holds(smallvec::smallvec![print]),
-        }
+        holds(self.c.whole(i), print, lives, only_if)
     }
 
     /// The elements that are every `step`th argument from `first` on; `None` if some could not be read.

@@ -31,7 +31,6 @@ mod reply;
 mod rq;
 mod sending;
 mod taking;
-mod weight;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::weight::{Weight, weight};
+use crate::decode::weight::{Weight, weight};
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
 

@@ -75,6 +75,32 @@ fn a_refused_login_keeps_the_old_user_and_a_reset_forgets_it() {
 }
 
 #[test]
+fn a_redirect_is_no_outcome_of_a_read_and_modules_commands_have_their_keys() {
+    let lines = talk(
+        false,
+        &[
+            "> GET k",
+            "-MOVED 3999 127.0.0.1:6381\r\n",
+            "> ASKING",
+            "+OK\r\n",
+            "> GET k",
+            "-ASK 3999 127.0.0.1:6381\r\n",
+        ],
+    );
+    let reads: Vec<_> = lines.iter().filter(|l| l.starts_with("GET")).collect();
+    assert_eq!(reads, ["GET k error", "GET k error"], "{lines:?}");
+    for (said, told) in [
+        ("FT.SEARCH acme:docs (@tag:{x})", "FT.SEARCH acme:docs ok"),
+        ("GRAPH.QUERY social q", "GRAPH.QUERY social ok"),
+        ("JSON.GET doc $", "JSON.GET doc ok"),
+        ("FT._LIST", "*FT._LIST  ok"),
+    ] {
+        let lines = talk(false, &[&format!("> {said}"), "+OK\r\n"]);
+        assert!(lines.iter().any(|l| l == told), "{said}: {lines:?}");
+    }
+}
+
+#[test]
 fn a_transaction_is_told_at_its_end() {
     let lines = talk(
         false,

@@ -23,7 +23,7 @@ use crate::model::{Attribution, Nanos, ServiceId, Severity, SocketCookie, Sym, U
 pub static INFO: RuleInfo = RuleInfo {
     id: "cache-key-unscoped",
     severity: Severity::High,
-    needs: "a store with keys in clear text (Redis), and the tenants of writer and reader",
+    needs: "a store with keys in clear text (Redis, memcached), and the tenants of writer and reader",
     why: "A key that names no tenant was written for one tenant and then read for another. Whatever is cached under \
           it crosses between them.",
     remediation: "Begin every key with the tenant (tenant:acme:…) and let the server enforce it: one user per tenant \

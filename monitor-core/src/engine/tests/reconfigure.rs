@@ -49,6 +49,7 @@ fn database(gucs: &[&str]) -> ServiceSpec {
         protocol: None,
         minimum: None,
         policy: BindPolicy { gucs: Some(gucs.iter().map(|g| (*g).to_owned()).collect()), ..BindPolicy::default() },
+        proxies: Vec::new(),
     }
 }
 

@@ -24,6 +24,12 @@ impl Check<'_> {
                 Some(r) => self.revalidation(r, &format!("{path}.revalidation")),
                 None => (None, BindPolicy::default()),
             };
+            let proxies = service.proxy_protocol.map(|p| p.from).unwrap_or_default();
+            let proxies = proxies
+                .iter()
+                .enumerate()
+                .filter_map(|(j, net)| self.network(net, &format!("{path}.proxy_protocol.from[{j}]")));
+            let proxies = proxies.collect();
             self.config.settings.services.push(ServiceSpec {
                 name: service.name.value,
                 port: matches.port.as_ref().map(|p| p.value),
@@ -38,9 +44,11 @@ impl Check<'_> {
                     ProtocolName::Kafka => Protocol::Kafka,
                     ProtocolName::Mqtt => Protocol::Mqtt,
                     ProtocolName::Mysql => Protocol::MySql,
+                    ProtocolName::Memcached => Protocol::Memcached,
                 }),
                 minimum,
                 policy,
+                proxies,
             });
         }
     }

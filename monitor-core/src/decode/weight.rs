@@ -1,5 +1,25 @@
 //! What a value is worth to whoever reads it: numbers and random words are compared, text is read.
 
+use crate::model::Fingerprint;
+use crate::model::keys::KeyChange;
+
+/// Longest word that a lease may hold.
+const MAX_LEASE: u64 = 64;
+
+/// What a key holds after it was given a value, to live a while or not, whatever was there or only if nothing was.
+/// `value`: all of it; a long one, which is not kept, is text.
+pub(super) fn holds(value: Option<&[u8]>, print: Fingerprint, lives: bool, only_if: bool) -> KeyChange {
+    let weight = value.map_or(Weight::Text, weight);
+    let word = |a: &[u8]| a.len() as u64 <= MAX_LEASE && weight != Weight::Structure;
+    match weight {
+        Weight::Number(_) if lives || only_if => KeyChange::Nobodys,
+        Weight::Token if only_if => KeyChange::Nobodys,
+        _ if lives && only_if && value.is_some_and(word) => KeyChange::Nobodys,
+        Weight::Number(_) | Weight::Token => KeyChange::PerhapsNobodys(smallvec::smallvec![print]),
+        _ => KeyChange::Holds(smallvec::smallvec![print]),
+    }
+}
+
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
