@@ -137,7 +137,8 @@ fn a_connection_is_recognised_by_a_request_or_status_line() {
         assert_eq!(of(&long.as_bytes()[..2000]), http(C), "a long target");
         assert_eq!(of(b"GET /a HT"), Guess::NeedMore);
         assert_eq!(of(b"HTTP/1.1 2"), Guess::NeedMore);
-        assert_eq!(of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Guess::Opaque("http2"));
+        let http2 = Guess::Is { protocol: Protocol::Http2, from: C };
+        assert_eq!(of(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), http2);
         for other in [&b"GET key\r\n"[..], b"HTTP/2 200\r\n", b"xGET / HTTP/1.1\r\n", b"get / HTTP/1.1\r\n"] {
             assert!(of(other) != http(C) && of(other) != http(S), "{other:?}");
         }

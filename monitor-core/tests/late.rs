@@ -340,3 +340,36 @@ fn what_waits_is_told_as_what_it_was_after_an_upgrade() {
     assert_eq!(seen.operations.len(), 2, "{:?}", seen.operations);
     assert_eq!(seen.protocols, BTreeSet::from(["http"]));
 }
+
+/// What was said before refers to more and more of what is not known: a path, a header of identity. So not all is found
+/// that begins later; but what is found is right, and nobody is accused.
+#[test]
+fn a_connection_of_http2_joined_at_any_turn_says_nothing_else() {
+    let suite = suite!("http2", Http2);
+    let (mut n, mut joined, mut all) = (0, 0, 0);
+    for (name, segments) in suite.recordings() {
+        if segments[0].1.starts_with(b"GET ") {
+            continue;
+        }
+        let want = play(&segments, 0, Settings::default(), &[], 8080);
+        for skip in 1..segments.len() {
+            if segments[skip].0 != Side::Client || segments[skip - 1].0 == Side::Client {
+                continue;
+            }
+            let got = play(&segments, skip, Settings::default(), &rest_of_a_reply(), 8080);
+            assert!(got.n_findings <= want.n_findings, "{name} from {skip}");
+            for (verb, target, begun) in &got.operations {
+                let of_http = want.operations.iter().any(|(_, t, _)| t == target) || target.starts_with('/');
+                assert!(
+                    target.is_empty() || verb == "unreadable" || of_http,
+                    "{name} from {skip}: {verb} {target} {begun}"
+                );
+            }
+            joined += usize::from(!got.operations.is_empty());
+            n += got.operations.len();
+            all += 1;
+        }
+    }
+    println!("http2: {joined} of {all} starts, {n} operations");
+    assert!(joined * 100 >= all * 60, "{joined} of {all} are joined");
+}

@@ -14,18 +14,23 @@ pub struct RequestHead<'a> {
     pub headers: &'a [httparse::Header<'a>],
     /// It is not as the standard has it: what the server has read may be something else.
     pub irregular: bool,
+    /// Not all of its fields are known: what is not there may have been said.
+    pub partial: bool,
 }
 
 /// The head of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
-    /// Its status code.
+    /// Its status code; 0: it is not known.
     pub status: u16,
+    /// Not all of its fields are known.
+    pub partial: bool,
     /// Names and values, as sent.
     pub headers: &'a [httparse::Header<'a>],
 }
 
-fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
+/// The first header of this name, if it is text.
+pub(super) fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
     let found = headers.iter().find(|h| h.name.eq_ignore_ascii_case(name))?;
     std::str::from_utf8(found.value).ok().map(str::trim)
 }
@@ -68,6 +73,11 @@ pub trait BodyReader {
     /// into too little.
     fn unread(&mut self, request: u64, from: Side) {
         let _ = (request, from);
+    }
+
+    /// Fields that came behind a body, or with the head where there is no body. A body's `end` follows.
+    fn trailers(&mut self, request: u64, from: Side, headers: &[httparse::Header<'_>], at: Nanos, sink: &mut dyn Sink) {
+        let _ = (request, from, headers, at, sink);
     }
 
     /// A body has ended.

@@ -221,6 +221,16 @@ errors! {
     WebsocketDeflate = "websocket_deflate",
     /// A compressed message that unpacks to more than is read.
     WebsocketDeflateTooLarge = "websocket_deflate_too_large",
+    /// A connection that does not begin with what every client says first.
+    Preface = "preface",
+    /// More padding than there is payload.
+    Padding = "padding",
+    /// A header block that is none.
+    HeaderBlock = "header_block",
+    /// A string in it that is not encoded as it should be.
+    HeaderString = "header_string",
+    /// A frame between those of one header block, or one of them alone.
+    Continuation = "continuation",
 }
 
 impl std::fmt::Display for DecodeError {

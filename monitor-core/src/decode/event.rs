@@ -41,6 +41,8 @@ pub enum WireEvent {
     Mcp(Box<Exchange>),
     /// Something happened to a message of a queue.
     Queue(Box<QueueEvent>),
+    /// From here on each request is a unit of work of its own.
+    Concurrent,
     /// A reply came that nobody had asked for.
     UnmatchedReply { at: Nanos, why: &'static str },
     /// The server told the transaction's state.
@@ -197,6 +199,10 @@ impl Sink for Emitter<'_> {
 
     fn unmatched_reply(&mut self, at: Nanos, why: &'static str) {
         self.events.push(WireEvent::UnmatchedReply { at, why });
+    }
+
+    fn concurrent(&mut self) {
+        self.events.push(WireEvent::Concurrent);
     }
 
     fn status(&mut self, at: Nanos, status: TxStatus) {

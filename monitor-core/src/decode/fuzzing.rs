@@ -18,6 +18,8 @@ pub(super) struct Checks {
     pub(super) begun: u64,
     /// How many were answered.
     pub(super) answered: u64,
+    /// Requests that have begun, where they do so in any order.
+    concurrent: Option<std::collections::BTreeSet<u64>>,
 }
 
 impl Sink for Checks {
@@ -45,8 +47,11 @@ impl Sink for Checks {
         self.arrived = self.arrived.max(request);
     }
     fn begun(&mut self, request: u64, _: Nanos, _: Option<Fingerprint>) {
-        assert!(request > self.begun, "requests begin in order, each once");
-        self.begun = request;
+        match &mut self.concurrent {
+            Some(all) => assert!(all.insert(request), "requests begin once"),
+            None => assert!(request > self.begun, "requests begin in order, each once"),
+        }
+        self.begun = self.begun.max(request);
     }
     fn done(&mut self, op: &Operation) {
         assert!(op.request <= self.begun, "ends something that began");
@@ -54,6 +59,9 @@ impl Sink for Checks {
     fn answered(&mut self, request: u64, _: Nanos, _: Option<Fingerprint>) {
         assert!(request <= self.begun, "answers something that began");
         self.answered += 1;
+    }
+    fn concurrent(&mut self) {
+        self.concurrent.get_or_insert_default();
     }
     fn canaries(&mut self, text: &str) -> SmallVec<[TenantId; 1]> {
         if text.contains("canary") { SmallVec::from_elem(TenantId(0), 1) } else { SmallVec::new() }

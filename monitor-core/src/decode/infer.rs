@@ -1,7 +1,8 @@
 //! Which protocol is this, and which side is the server? From bytes alone; a port is no evidence.
 
 use super::body::BodyReader;
-use super::{Decoder, amqp, http, kafka, mcp, memcached, mqtt, mysql, nats, postgres, redis};
+use super::readers::Readers;
+use super::{Decoder, amqp, grpc, http, kafka, mcp, memcached, mqtt, mysql, nats, postgres, redis};
 use crate::model::claim::Salt;
 use crate::model::{HeaderPolicy, Protocol, Side};
 
@@ -9,6 +10,7 @@ use crate::model::{HeaderPolicy, Protocol, Side};
 const KNOWN: &[&dyn Recognise] = &[
     &nats::look::Known,
     &http::look::Known,
+    &http::v2::look::Known,
     &redis::look::Known,
     &amqp::look::Known,
     &mqtt::look::Known,
@@ -118,9 +120,6 @@ pub fn infer(bytes: &[u8], ends_segment: bool, mid_stream: bool) -> Guess {
     if matches!(bytes, [0x14..=0x17, 3, 0..=4, 0..=0x48, _, ..]) {
         return Guess::Opaque("tls");
     }
-    if bytes.starts_with(b"PRI * HTTP/2.0") {
-        return Guess::Opaque("http2");
-    }
     if !mid_stream {
         let starts = first(bytes, |known| known.starts(bytes));
         return starts
@@ -216,9 +215,9 @@ impl Shared {
         }
     }
 
-    /// A protocol on top of HTTP, for one connection.
+    /// The protocols on top of HTTP, for one connection.
     pub(crate) fn on_http(&self, salt: Salt) -> Box<dyn BodyReader> {
-        Box::new(mcp::Reader::new(salt, &self.mcp))
+        Box::new(Readers::new([Box::new(mcp::Reader::new(salt, &self.mcp)), Box::new(grpc::Reader::new(salt))]))
     }
 
     /// Other headers carry identity, on connections that are opened from now on.

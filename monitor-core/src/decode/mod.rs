@@ -4,6 +4,7 @@
 //! are cut. What leaves through [`Sink`] is identifiers, shapes, fingerprints and counts: payload and secrets stop here.
 
 pub mod amqp;
+mod base64;
 mod begun;
 pub mod body;
 pub mod canary;
@@ -12,6 +13,7 @@ mod error;
 mod event;
 mod fifo;
 mod fuzzing;
+pub mod grpc;
 mod head;
 pub mod http;
 pub mod infer;
@@ -26,6 +28,7 @@ pub mod mysql;
 pub mod nats;
 pub mod postgres;
 pub mod proxy;
+mod readers;
 pub mod redis;
 pub mod shape;
 mod sql;
@@ -216,6 +219,10 @@ pub trait Sink {
     fn unmatched_reply(&mut self, at: Nanos, why: &'static str) {
         let _ = (at, why);
     }
+
+    /// From here on requests may be on their way at the same time, each for somebody else: each is a unit of work of its
+    /// own, which ends when it is answered. They are numbered as their heads come, and may be whole in another order.
+    fn concurrent(&mut self) {}
 
     /// The server told the transaction's state; `Idle` ends the unit of work.
     fn status(&mut self, at: Nanos, status: TxStatus);

@@ -28,6 +28,23 @@ pub fn trace_id<'v>(name: &str, value: &'v str) -> Option<&'v str> {
     ((MIN..=MAX).contains(&id.len()) && is_one).then_some(id)
 }
 
+/// A `traceparent` of what OpenCensus sends in bytes: version 0, then fields by their number: 0, the trace's id of 16
+/// bytes; 1, the span's of 8; 2, flags
+/// (<https://github.com/census-instrumentation/opencensus-specs/blob/master/encodings/BinaryEncoding.md>).
+pub(super) fn binary(bytes: &[u8]) -> Option<String> {
+    use std::fmt::Write;
+    let (trace, rest) = bytes.strip_prefix(&[0, 0])?.split_first_chunk::<16>()?;
+    let span = rest.strip_prefix(&[1])?.first_chunk::<8>()?;
+    let mut out = String::with_capacity(55);
+    let hex = |out: &mut String, bytes: &[u8]| bytes.iter().try_for_each(|b| write!(out, "{b:02x}"));
+    out.push_str("00-");
+    hex(&mut out, trace).ok()?;
+    out.push('-');
+    hex(&mut out, span).ok()?;
+    out.push_str("-00");
+    Some(out)
+}
+
 /// The fingerprint of an id, whatever its case.
 pub fn fingerprint(salt: Salt, id: &str) -> Fingerprint {
     salt.fingerprint(id.to_ascii_lowercase().as_bytes())
@@ -44,6 +61,9 @@ mod tests {
         assert_eq!(trace_id("b3", &format!("{id}-00f067aa0ba902b7-1")), Some(id));
         assert_eq!(trace_id("x-request-id", " req-12345 "), Some("req-12345"));
         assert_eq!(trace_id("x-amzn-trace-id", "Self=1;Root=1-67891233-abcdef"), Some("1-67891233-abcdef"));
+        let bytes = b"\x00\x00\x4b\xf9\x2f\x35\x77\xb3\x4d\xa6\xa3\xce\x92\x9d\x0e\x0e\x47\x36\x01\x00\xf0\x67\xaa\x0b\xa9\x02\xb7\x02\x01";
+        assert_eq!(binary(bytes), Some(format!("00-{id}-00f067aa0ba902b7-00")));
+        assert_eq!((binary(&bytes[..20]), binary(b""), binary(&bytes[1..])), (None, None, None));
         assert_eq!(trace_id("traceparent", "00-00000000000000000000000000000000-1-01"), None);
         assert_eq!(trace_id("x-request-id", "7"), None);
         assert_eq!(trace_id("x-request-id", "undefined"), None);

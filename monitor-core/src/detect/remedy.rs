@@ -41,7 +41,7 @@ fn rebind(rule: &str, protocol: Protocol) -> Option<&'static str> {
             "Give each tenant a user of its own (ACL SETUSER … ~tenant:acme:*) and a pool per user, or send AUTH again \
              at checkout and RESET at return; begin every key with the tenant."
         }
-        Protocol::Http | Protocol::Mcp => {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Mcp => {
             "Send the tenant's own credential with every request, and let the server decide by that alone; keep no \
              credential on the connection or in the client's defaults."
         }
@@ -88,7 +88,7 @@ fn partition(protocol: Protocol) -> Option<&'static str> {
             "Partition the service by tenant (a user per tenant with ACL ~tenant:acme:*, keys that begin with the \
              tenant, or an instance of its own), or declare what enforces it and suppress this finding with a reason."
         }
-        Protocol::Http | Protocol::Mcp => {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Mcp => {
             "Demand the tenant's own credential with every request and decide by it, or declare what enforces the \
              separation and suppress this finding with a reason."
         }
@@ -127,7 +127,7 @@ fn pass_on(protocol: Protocol) -> Option<&'static str> {
             "Pass the tenant's scope on: keys that begin with the tenant, under a user that may use no others. A \
              service that holds nothing of tenants' can be suppressed as such."
         }
-        Protocol::Http | Protocol::Mcp => {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Mcp => {
             "Pass the tenant's scope on with every request (a token exchanged for the tenant, RFC 8693) and let the \
              service check it. A service that holds nothing of tenants' can be suppressed as such."
         }
@@ -140,11 +140,13 @@ mod tests {
     use super::*;
     use crate::detect::RULES;
 
-    const ALL: [Protocol; 10] = [
+    const ALL: [Protocol; 12] = [
         Protocol::MySql,
         Protocol::Postgres,
         Protocol::Redis,
         Protocol::Http,
+        Protocol::Http2,
+        Protocol::Grpc,
         Protocol::Mcp,
         Protocol::Amqp,
         Protocol::Nats,

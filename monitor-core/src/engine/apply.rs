@@ -42,20 +42,38 @@ impl OnConn<'_> {
         match event {
             WireEvent::Started(start) => self.state.facts.session = Some(start),
             WireEvent::Arrived { request, at } => {
+                self.turn_to(request);
                 self.record_read(request);
                 self.join_unit(request, at);
                 self.record_arrival(request, at);
                 self.record_asked();
             }
-            WireEvent::Mark { request, from, mark } => self.record_mark(request, from, mark),
-            WireEvent::Begun { request, at, print } => self.begin(request, at, print),
+            WireEvent::Mark { request, from, mark } => {
+                self.turn_to(request);
+                self.record_mark(request, from, mark);
+            }
+            WireEvent::Begun { request, at, print } => {
+                self.turn_to(request);
+                self.begin(request, at, print);
+            }
             WireEvent::Cached(exchange) => self.record_fetched(exchange),
             WireEvent::Keys(uses) => self.state.next.keys = uses,
             WireEvent::Cookies { request, cookies } => self.state.next.cookies = Some((request, cookies)),
-            WireEvent::Done(op) => self.end(&op),
-            WireEvent::Answered { request, at, print } => self.answer_request(request, at, print),
+            WireEvent::Done(op) => {
+                self.turn_to(op.request);
+                self.end(&op);
+            }
+            WireEvent::Answered { request, at, print } => {
+                self.turn_to(request);
+                self.answer_request(request, at, print);
+                self.end_turn(at);
+            }
+            WireEvent::Concurrent => self.begin_concurrent(),
             WireEvent::Speaks(protocol) => self.speak(protocol),
-            WireEvent::Mcp(exchange) => self.end_exchange(&exchange),
+            WireEvent::Mcp(exchange) => {
+                self.turn_to(exchange.request);
+                self.end_exchange(&exchange);
+            }
             WireEvent::Queue(event) => {
                 self.state.astray = false;
                 self.queue_event(*event);
@@ -86,7 +104,7 @@ impl OnConn<'_> {
         }
         let mut entered = false;
         if let (Some(relay), Some(print)) = (self.state.facts.enters, print)
-            && self.parts.attributor.is_relay(relay, self.state.facts.protocol)
+            && self.parts.attributor.is_relay(relay, self.state.facts.protocol.passed_on_as())
         {
             let (attributor, directory) = (&mut self.parts.attributor, &self.parts.ctx.directory);
             attributor.enter(relay, print, &self.state.facts, (request, at), directory);
@@ -112,7 +130,8 @@ impl OnConn<'_> {
         if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
             // What its sender was answered is not known.
             self.parts.judge.missed.on(None, None, self.state.facts.client_workload, op.ended);
-            if let (Protocol::Http, Some(service)) = (self.state.facts.protocol, self.state.facts.service) {
+            let passed_on_as = self.state.facts.protocol.passed_on_as();
+            if let (Protocol::Http, Some(service)) = (passed_on_as, self.state.facts.service) {
                 let tenant = self.state.facts.endpoint.map(|a| a.tenant);
                 self.parts.judge.missed.unanswered(service, tenant, op.ended);
             }
@@ -269,6 +288,7 @@ impl OnConn<'_> {
                 borrow.torn = true;
             }
         }
+        self.tear_beside();
         if let Some(place) = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
             place.replies.forget(self.state.facts.id);
             place.works.miss(at);

@@ -71,10 +71,11 @@ impl Context {
         spec.and_then(|i| self.settings.services.get(i)).map_or(&self.default_policy, |s| &s.policy)
     }
 
-    /// The protocol that the configuration declares for `addr`, as what is read first: MCP comes over HTTP.
+    /// The protocol that the configuration declares for `addr`, as what is read first: MCP comes over HTTP, gRPC over HTTP/2.
     pub(super) fn declared(&self, addr: SocketAddr) -> Option<Protocol> {
         match self.settings.services.get(self.spec_at(addr)?)?.protocol? {
             Protocol::Mcp => Some(Protocol::Http),
+            Protocol::Grpc => Some(Protocol::Http2),
             Protocol::Unknown | Protocol::Opaque => None,
             protocol => Some(protocol),
         }

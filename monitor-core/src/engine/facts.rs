@@ -70,5 +70,5 @@ impl ConnFacts {
 
 /// Whether a connection speaks HTTP, or something on top of it.
 pub(super) fn is_http(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::Http | Protocol::Mcp)
+    matches!(protocol.passed_on_as(), Protocol::Http | Protocol::Mcp)
 }

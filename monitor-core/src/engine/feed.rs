@@ -236,13 +236,13 @@ impl Conn {
         if self.state.facts.endpoint.is_none()
             && let Some(relay) = self.state.facts.leaves
         {
-            parts.attributor.opens(relay, protocol);
+            parts.attributor.opens(relay, protocol.passed_on_as());
         }
         let decoder = infer::decoder(protocol, parts.ctx.settings.salt, self.state.facts.mid_stream, &parts.decoders);
         let Some(decoder) = decoder else { return };
         self.app = App::Decoding(decoder);
         parts.stats.flows_decoded += 1;
-        if protocol == Protocol::Http {
+        if protocol.passed_on_as() == Protocol::Http {
             self.state.ledger.judge_per_request();
         }
         if self.state.facts.mid_stream {

@@ -215,7 +215,9 @@ impl ServiceMap {
         let by = workload.map(|w| ServiceKey::Workload(w, addr.port()));
         let keys = [Some(ServiceKey::Address(addr)), by];
         let seen = keys.into_iter().flatten().filter_map(|k| self.keys.get(&k));
-        let seen = seen.filter_map(|id| self.services.get(id.0 as usize)).any(|s| s.protocol == protocol);
+        let seen = seen
+            .filter_map(|id| self.services.get(id.0 as usize))
+            .any(|s| s.protocol.passed_on_as() == protocol.passed_on_as());
         seen || ctx.declared(addr) == Some(protocol)
     }
 
@@ -401,7 +403,7 @@ impl ServiceMap {
 /// enforces for databases, a credential for requests. A cache mostly knows one user, and its keys carry the tenant.
 fn minimum(protocol: Protocol) -> Strength {
     match protocol {
-        Protocol::Http | Protocol::Mcp => Strength::V3,
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Mcp => Strength::V3,
         Protocol::Redis | Protocol::Memcached => Strength::V1,
         _ => Strength::V2,
     }

@@ -6,6 +6,7 @@ mod attributor;
 mod bound_uses;
 mod by_unit;
 mod caches;
+mod concurrent;
 mod conn;
 mod context;
 mod cookies;

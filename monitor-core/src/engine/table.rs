@@ -401,7 +401,7 @@ impl Table {
                         place.arrived(conn.state.key_of(open.request), whom, conn.state.facts.protocol, open.begun);
                     }
                 }
-                if conn.state.facts.protocol != protocol {
+                if conn.state.facts.protocol.passed_on_as() != protocol {
                     continue;
                 }
                 for open in &conn.state.units.open {

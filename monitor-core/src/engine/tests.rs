@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::*;
 mod bounds;
 mod caches;
+mod concurrent;
 mod cookies;
 mod encrypted;
 mod faults;

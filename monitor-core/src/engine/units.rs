@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::by_unit::ByUnit;
+use super::concurrent::Beside;
 use crate::attribute::forwarded::Origins;
 use crate::attribute::through::{Borrow, Through};
 use crate::ledger::View;
@@ -162,6 +163,8 @@ pub(super) struct Units {
     pub(super) lent: VecDeque<Lent>,
     /// What was made of the latest ones.
     pub(super) through: Vec<(UnitNo, Through)>,
+    /// Where each request is a unit of its own: those beside the current one.
+    pub(super) beside: Option<Box<Beside>>,
     /// The latest unit of work whose reply was read, as far as that is told.
     pub(super) reply_read: UnitNo,
 }
@@ -175,6 +178,7 @@ impl Units {
             + self.known.capacity() * size_of::<KnownUnit>()
             + self.lent.capacity() * size_of::<Lent>()
             + self.through.capacity() * size_of::<(UnitNo, Through)>()
+            + self.beside.as_ref().map_or(0, |b| b.memory())
     }
 
     /// What the latest request carries is said of.
@@ -213,7 +217,7 @@ impl Units {
             Some(origins) => CameIn::OneOf(origins),
             None => CameIn::Anywhere,
         };
-        if self.known.len() >= MAX_PAST {
+        if self.known.len() >= if self.beside.is_some() { MAX_OPEN } else { MAX_PAST } {
             self.known.remove(0);
         }
         self.known.push(KnownUnit { no, came_in, said: None, contradicted: false });

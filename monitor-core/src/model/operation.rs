@@ -16,6 +16,10 @@ pub enum Protocol {
     Redis,
     /// HTTP/1.0 and HTTP/1.1.
     Http,
+    /// HTTP/2.
+    Http2,
+    /// gRPC, over HTTP/2.
+    Grpc,
     /// Model Context Protocol, over HTTP or WebSocket.
     Mcp,
     /// AMQP 0-9-1.
@@ -41,6 +45,8 @@ impl Protocol {
             Self::Postgres => "postgres",
             Self::Redis => "redis",
             Self::Http => "http",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
             Self::Mcp => "mcp",
             Self::Amqp => "amqp",
             Self::Nats => "nats",
@@ -59,6 +65,14 @@ impl Protocol {
     /// Whether it carries SQL to a database that keeps sessions.
     pub fn is_sql(self) -> bool {
         matches!(self, Self::Postgres | Self::MySql)
+    }
+
+    /// As what a proxy passes it on: the versions of HTTP are one, since proxies translate between them.
+    pub fn passed_on_as(self) -> Self {
+        match self {
+            Self::Http2 | Self::Grpc => Self::Http,
+            other => other,
+        }
     }
 }
 

@@ -88,11 +88,21 @@ pub struct Recorder {
     pub words: Words,
     arrived: u64,
     begun: u64,
+    /// Requests may be whole in another order than that of their heads: those that are.
+    concurrent: Option<BTreeSet<u64>>,
 }
 
 impl Recorder {
     pub fn new() -> Self {
-        Self { events: Vec::new(), lines: Vec::new(), open: BTreeSet::new(), words: Words::new(), arrived: 0, begun: 0 }
+        Self {
+            events: Vec::new(),
+            lines: Vec::new(),
+            open: BTreeSet::new(),
+            words: Words::new(),
+            arrived: 0,
+            begun: 0,
+            concurrent: None,
+        }
     }
 
     /// Hears what is told while `act` runs.
@@ -263,8 +273,11 @@ impl Recorder {
                 format!("{kind} {request} {} {}", from.name(), print(Some(p)))
             }
             WireEvent::Begun { request, print: p, .. } => {
-                assert_eq!(*request, self.begun + 1, "requests are numbered without holes");
-                self.begun = *request;
+                match &mut self.concurrent {
+                    Some(all) => assert!(*request <= self.arrived && all.insert(*request), "each begins once"),
+                    None => assert_eq!(*request, self.begun + 1, "requests are numbered without holes"),
+                }
+                self.begun = self.begun.max(*request);
                 self.open.insert(*request);
                 format!("begun {request} {}", print(*p))
             }
@@ -281,6 +294,10 @@ impl Recorder {
                 self.exchange(x)
             }
             WireEvent::Queue(event) => self.queue(event),
+            WireEvent::Concurrent => {
+                self.concurrent = Some(BTreeSet::new());
+                "concurrent".to_owned()
+            }
             WireEvent::UnmatchedReply { why, .. } => format!("unmatched {why}"),
             WireEvent::Status { status, .. } => format!("status {status:?}"),
             WireEvent::Disturbed { why, .. } => format!("disturbed {}", why.name()),

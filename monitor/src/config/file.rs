@@ -343,6 +343,10 @@ pub(super) enum ProtocolName {
     Redis,
     /// HTTP/1.1.
     Http,
+    /// HTTP/2.
+    Http2,
+    /// gRPC, over HTTP/2.
+    Grpc,
     /// Model Context Protocol, over HTTP or WebSocket.
     Mcp,
     /// AMQP 0-9-1.

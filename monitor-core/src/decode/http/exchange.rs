@@ -73,6 +73,8 @@ pub(super) struct Exchange {
     /// Where it wants to be let through to.
     pub(super) connects_to: Option<Sym>,
     pub(super) read_on_top: bool,
+    /// What else it carries is not known.
+    partial: bool,
     /// It is not as it should be: what was done about it is not known, unless it was refused.
     irregular: bool,
     /// Of the answer, once its head is there.
@@ -102,6 +104,12 @@ impl Exchange {
                 values(salt, &plain, &mut |v| sink.mark(number, Side::Client, Mark::Value(v)));
             }
         }
+        // What is not known may have been its credential, or whom it names; and whether a call has failed does not show in
+        // its status, if that is what it is.
+        let may_be_call = head.method == "POST" && head.header("content-type").is_none();
+        let unread = head.method.is_empty() || head.target.is_empty();
+        let unknown = unread || may_be_call || carried.credential.is_none();
+        let irregular = head.irregular || (head.partial && unknown);
         let mut text = String::with_capacity(64);
         let mut ids = Ids::default();
         shape::shape(path, &['/'], MAX_PARTS, &mut text, &mut |id| ids.push(fingerprint(salt, id)));
@@ -109,10 +117,10 @@ impl Exchange {
             number,
             begun: at,
             sent: None,
-            verb: word_of(head.method, METHODS, sink),
+            verb: if head.method.is_empty() { sink.word("unreadable") } else { word_of(head.method, METHODS, sink) },
             target: shared.shapes.intern(&text, sink),
             ids,
-            kind: if head.irregular { OpKind::Data } else { kind(head.method, path) },
+            kind: if irregular { OpKind::Data } else { kind(head.method, path) },
             effect: if asks_policy(path) { Effect::Check } else { Effect::None },
             carried,
             tables: index::index(path, sink),
@@ -120,7 +128,8 @@ impl Exchange {
             is_head: head.method == "HEAD",
             connects_to: (head.method == "CONNECT").then(|| sink.intern(&head.target.to_ascii_lowercase())),
             read_on_top: false,
-            irregular: head.irregular,
+            partial: head.partial,
+            irregular,
             status: 0,
             caching: None,
         }
@@ -143,6 +152,7 @@ impl Exchange {
             is_head: false,
             connects_to: None,
             read_on_top: false,
+            partial: true,
             irregular: true,
             status: 0,
             caching: None,
@@ -210,7 +220,7 @@ impl Exchange {
     /// What caches are judged by, where they matter. `body`: what the answer's body holds, if all of it was read, and
     /// its bytes.
     pub(super) fn cached(&mut self, ended: Nanos, body: Option<(Fingerprint, u64)>) -> Option<http::Exchange> {
-        let caching = self.caching.take()?;
+        let caching = self.caching.take().filter(|_| !self.partial)?;
         Some(http::Exchange {
             begun: self.begun,
             ended,

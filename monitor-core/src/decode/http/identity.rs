@@ -2,10 +2,12 @@
 
 use std::hash::Hasher;
 
+use httparse::Header;
 use smallvec::SmallVec;
 
 use super::caching::header_name;
 use super::cookies;
+use crate::decode::base64::base64;
 use crate::decode::body::RequestHead;
 use crate::decode::{Mark, Sink, trace};
 use crate::model::claim::Salt;
@@ -64,6 +66,8 @@ pub(super) fn carried(
 ) -> Carried {
     let mut out = Carried::nothing();
     for h in head.headers {
+        let unpacked = binary(h);
+        let h = &unpacked.as_ref().map_or(*h, |(name, value)| Header { name, value: value.as_bytes() });
         let is = |list: &[String]| list.iter().any(|n| n.eq_ignore_ascii_case(h.name));
         let Some(value) = std::str::from_utf8(h.value).ok().filter(|v| v.len() <= MAX_VALUE).map(str::trim) else {
             if is(&policy.tenant) {
@@ -114,6 +118,9 @@ pub(super) fn carried(
             }
         }
     }
+    if head.partial {
+        out.marker = both(out.marker, Claim::Unreadable);
+    }
     let Some(mut all) = out.cookies.take().filter(|c| c.says()) else { return out };
     // A session is as good as the credential it was opened with; one that is presented beside it comes second.
     all.credential = out.credential;
@@ -123,6 +130,21 @@ pub(super) fn carried(
     out.credential = out.credential.or(all.carried.iter().find(|c| c.named).map(|c| c.value));
     out.cookies = Some(all);
     out
+}
+
+/// What a header holds whose value is base64 because gRPC's metadata may be bytes (`…-bin`), under the name that it would
+/// have as text. The trace of OpenCensus (`grpc-trace-bin`) is a `traceparent` in bytes.
+fn binary<'a>(h: &Header<'a>) -> Option<(&'a str, String)> {
+    let bare = h.name.strip_suffix("-bin").filter(|_| h.value.len() <= MAX_VALUE)?;
+    // Behind a zero they stand as they are, where both ends have agreed on it.
+    let bytes = match h.value.split_first() {
+        Some((0, raw)) => raw.to_vec(),
+        _ => base64(std::str::from_utf8(h.value).ok()?.trim())?,
+    };
+    if bare == "grpc-trace" {
+        return trace::binary(&bytes).map(|trace| ("traceparent", trace));
+    }
+    String::from_utf8(bytes).ok().map(|text| (bare, text))
 }
 
 /// Adds something that tells who asks.

@@ -1,4 +1,5 @@
-//! HTTP/1.1 (RFC 9110, RFC 9112), both sides.
+//! HTTP/1.1 (RFC 9110, RFC 9112), both sides, and in [`v2`] HTTP/2. What is made of a request and its answer is the same
+//! for both ([`semantics`]); here is how HTTP/1.1 tells one from the next.
 //!
 //! Every request proves itself anew; only Negotiate and NTLM authenticate the connection (RFC 4559). Bodies are framed,
 //! their values offered to attribution, and their messages to a protocol on top ([`crate::decode::body`]).
@@ -22,6 +23,9 @@ mod index;
 pub(crate) mod look;
 mod pairing;
 mod patient;
+mod semantics;
+mod upgrade;
+pub mod v2;
 
 use std::rc::Rc;
 
@@ -33,10 +37,10 @@ use super::infer::Look;
 use super::lifecycle::{Conversation, End, Fault, Found, Heard, Life, Lifecycle};
 use super::shape::Shapes;
 use super::{Appetite, Chunk, DecodeError, Decoder, Sink};
-use coding::{Coding, Credit};
 use direction::{MAX_HEAD, Read, Step};
-use exchange::{Exchange, Text};
+use exchange::Exchange;
 use framing::framing;
+use semantics::{Content, Of, Semantics};
 
 /// Most headers of one message.
 const MAX_HEADERS: usize = 128;
@@ -77,33 +81,21 @@ struct Direction {
     read: Read,
     /// What is there of a head or a line that is not whole.
     held: Vec<u8>,
-    text: Text,
-    coding: Coding,
-    credit: Credit,
+    content: Content,
 }
 
 impl Direction {
     fn new(salt: Salt) -> Self {
-        Self {
-            read: Read::Head,
-            held: Vec::new(),
-            text: Text::new(salt),
-            coding: Coding::default(),
-            credit: Credit::default(),
-        }
+        Self { read: Read::Head, held: Vec::new(), content: Content::new(salt) }
     }
 }
 
 /// What is known of one connection.
 struct Http {
     life: Life,
-    salt: Salt,
-    shared: Shared,
-    reader: Option<Box<dyn BodyReader>>,
+    semantics: Semantics,
     says: Sides<Direction>,
     open: std::collections::VecDeque<Exchange>,
-    /// Number of the latest request.
-    latest: u64,
     /// The latest request's body is still coming.
     sending: bool,
     /// The latest request's sender waits for 100 (Continue), and nothing of its body has come.
@@ -114,6 +106,8 @@ struct Http {
     unsure: bool,
     /// Several requests were outstanding at once.
     pipelined: bool,
+    /// What reads the connection after an upgrade to HTTP/2.
+    next: upgrade::Next,
     /// What follows this request's upgrade is read by the protocol on top.
     upgraded: Option<u64>,
     /// When anything was last said.
@@ -136,17 +130,15 @@ impl Http {
     fn new(salt: Salt, mid_stream: bool, shared: &Shared, reader: Option<Box<dyn BodyReader>>) -> Lifecycle<Self> {
         let talk = Self {
             life: Life::new(mid_stream),
-            salt,
-            shared: shared.clone(),
-            reader,
+            semantics: Semantics::new(salt, shared, reader),
             says: Sides::of(|_| Direction::new(salt)),
             open: std::collections::VecDeque::new(),
-            latest: 0,
             sending: false,
             expects: false,
             stray: false,
             unsure: false,
             pipelined: false,
+            next: None,
             upgraded: None,
             last: Nanos(0),
         };
@@ -154,7 +146,7 @@ impl Http {
     }
 
     /// The request that a piece of body of this direction belongs to, and whether a protocol on top reads it.
-    fn current(&self, from: Side) -> Option<(u64, bool)> {
+    fn current(&self, from: Side) -> Option<Of> {
         if let Some(number) = self.upgraded {
             return Some((number, true));
         }
@@ -168,6 +160,9 @@ impl Http {
     /// Reads as far as the bytes go. What is left over is held.
     fn read_on(&mut self, from: Side, at: Nanos, mut bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Fault> {
         while !bytes.is_empty() && !self.life.is_over() && !self.life.is_lost(from) {
+            if self.next_reads(from, at, bytes, sink) {
+                break;
+            }
             let mut read = self.says[from].read;
             if read == Read::Head {
                 // A line end before a head is to be ignored (RFC 9112 §2.2).
@@ -176,7 +171,7 @@ impl Http {
                 if bytes.is_empty() {
                     break;
                 }
-                let before = self.latest;
+                let before = self.semantics.latest;
                 match self.head(from, at, bytes, sink) {
                     Ok(Some(n)) => bytes = bytes.get(n..).unwrap_or_default(),
                     Ok(None) => return self.hold(from, at, bytes, sink),
@@ -210,7 +205,7 @@ impl Http {
         if bytes.len() > MAX_HEAD {
             let error = DecodeError::HeadTooLong;
             return Err(match self.says[from].read {
-                Read::Head => self.no_head(from, self.latest, at, error, sink),
+                Read::Head => self.no_head(from, self.semantics.latest, at, error, sink),
                 _ => self.malformed(from, error),
             });
         }
@@ -239,6 +234,7 @@ impl Http {
                         target: head.path.unwrap_or_default(),
                         headers: head.headers,
                         irregular: false,
+                        partial: false,
                     };
                     self.request(&head, framing(head.headers), at, sink)?;
                     return Ok(Some(n));
@@ -251,7 +247,8 @@ impl Http {
             match head.parse(bytes) {
                 Ok(httparse::Status::Partial) => return Ok(None),
                 Ok(httparse::Status::Complete(n)) if n <= MAX_HEAD => {
-                    let head = ResponseHead { status: head.code.unwrap_or_default(), headers: head.headers };
+                    let head =
+                        ResponseHead { status: head.code.unwrap_or_default(), partial: false, headers: head.headers };
                     self.response(&head, framing::of_response(head.headers), at, sink);
                     return Ok(Some(n));
                 }
@@ -277,11 +274,12 @@ impl Http {
         }
         let headers = head.headers();
         if from == Side::Server {
-            let told = ResponseHead { status: head.status(), headers: &headers };
+            let told = ResponseHead { status: head.status(), partial: false, headers: &headers };
             self.response(&told, framing::of_response(&headers), at, sink);
             return Ok(Some(head.len));
         }
-        let told = RequestHead { method: head.method(), target: head.target(), headers: &headers, irregular: true };
+        let (method, target) = (head.method(), head.target());
+        let told = RequestHead { method, target, headers: &headers, irregular: true, partial: false };
         let framing = if head.doubtful { Err(kind) } else { framing(&headers) };
         let sure = framing.is_ok();
         self.request(&told, framing, at, sink)?;
@@ -347,6 +345,9 @@ impl Conversation for Http {
 
     fn read(&mut self, (): &mut (), from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) -> Result<(), Fault> {
         let Chunk { at, bytes, .. } = chunk;
+        if self.next_reads(from, at, bytes, sink) {
+            return Ok(());
+        }
         let quiet = self.is_quiet(at);
         let starts = self.life.starts(from);
         let begins_request = || from == Side::Client && starts && look::request(bytes) == Look::Is(Side::Client);
@@ -377,20 +378,22 @@ impl Conversation for Http {
     }
 
     fn skip(&mut self, (): &mut (), from: Side, n: u64, at: Nanos, sink: &mut dyn Sink) -> Result<(), Fault> {
+        if let Some(next) = &mut self.next {
+            next.missing(from, at, n, sink);
+            return Ok(());
+        }
         self.last = at;
         let d = &mut self.says[from];
         if !d.read.miss(n) {
             return Err(self.gap());
         }
-        d.text.miss();
-        d.coding.leave();
+        d.content.miss();
         let ended = d.read == Read::Body(0);
         if from == Side::Client {
             self.expects = false;
         }
-        if let (Some((number, true)), Some(reader)) = (self.current(from), self.reader.as_deref_mut()) {
-            reader.missing(number, from, n, at, sink);
-        }
+        let of = self.current(from);
+        self.semantics.missing(of, from, n, at, sink);
         if ended {
             self.end(from, at, sink);
         }
@@ -417,7 +420,10 @@ impl Conversation for Http {
                 self.says.iter_mut().for_each(|d| d.held = Vec::new());
             }
             End::Closed => {
-                if let (Some(number), Some(reader)) = (self.upgraded, self.reader.as_deref_mut()) {
+                if let Some(next) = &mut self.next {
+                    next.closed(at, sink);
+                }
+                if let (Some(number), Some(reader)) = (self.upgraded, self.semantics.reader(true)) {
                     reader.end(number, Side::Client, at, sink);
                     reader.end(number, Side::Server, at, sink);
                 }
@@ -433,16 +439,18 @@ impl Conversation for Http {
     }
 
     fn appetite(&self, (): &(), from: Side) -> Appetite {
+        if let Some(next) = &self.next {
+            return next.appetite(from);
+        }
         let d = &self.says[from];
-        let wanted = |(number, on_top)| on_top && self.reader.as_deref().is_some_and(|r| r.wants(number, from));
-        let on_top = self.current(from).is_some_and(wanted);
+        let on_top = self.current(from).is_some_and(|of| self.semantics.is_wanted(of, from));
         match d.read {
             _ if self.upgraded.is_some() && !on_top => Appetite::Head(0),
             // The end of a large body and the next head may come in one segment: its beginning is not enough then, and
             // what is cut costs a resynchronisation. Only far from the end is it safe.
             Read::Body(left) | Read::Chunk(left)
                 if left >= (if matches!(d.read, Read::Chunk(_)) { LARGE_CHUNK } else { LARGE })
-                    && !d.text.wants_more()
+                    && !d.content.text.wants_more()
                     && !on_top =>
             {
                 Appetite::Head(HEAD_BUDGET)
@@ -452,10 +460,11 @@ impl Conversation for Http {
     }
 
     fn memory(&self, (): &()) -> usize {
-        let says: usize = self.says.iter().map(|d| d.held.capacity() + d.coding.memory()).sum();
+        let says: usize = self.says.iter().map(|d| d.held.capacity() + d.content.memory()).sum();
         size_of::<Self>()
             + says
             + self.open.capacity() * size_of::<Exchange>()
-            + self.reader.as_ref().map_or(0, |r| r.memory())
+            + self.semantics.memory()
+            + self.next.as_ref().map_or(0, |next| next.memory())
     }
 }

@@ -1,15 +1,12 @@
 //! Requests and their answers: what begins one, what ends it, and what becomes of it when the thread is lost.
 
-use super::caching::caching;
-use super::coding::Coding;
 use super::direction::Read;
-use super::exchange::Exchange;
 use super::framing::Framing;
-use super::{Direction, Http, MAX_OPEN};
+use super::{Http, MAX_OPEN, upgrade};
 use crate::decode::body::{RequestHead, ResponseHead};
 use crate::decode::lifecycle::{Conversation, Fault};
 use crate::decode::{DecodeError, Disturbance, Sink};
-use crate::model::{Nanos, Side, TxStatus};
+use crate::model::{Nanos, Outcome, Side, TxStatus};
 
 impl Http {
     pub(super) fn request(
@@ -22,17 +19,7 @@ impl Http {
         if self.open.len() >= MAX_OPEN {
             return Err(DecodeError::TooManyRequests);
         }
-        self.latest += 1;
-        sink.arrived(self.latest, at);
-        let mut x = Exchange::begin(self.latest, head, &self.shared, self.salt, at, sink);
-        if let Some(reader) = self.reader.as_deref_mut() {
-            x.read_on_top = reader.request(x.number, head, at, sink);
-            reader.carries(x.number, x.credential());
-        }
-        self.says.client.text.begin(head.headers, sink.wants_values(Side::Client));
-        self.says.client.text.print(head.method.as_bytes());
-        self.says.client.text.print(head.target.as_bytes());
-        self.says.client.coding = self.encoded(Side::Client, head.headers, x.read_on_top);
+        let x = self.semantics.request(head, &mut self.says.client.content, at, sink);
         self.open.push_back(x);
         self.sending = true;
         self.pipelined |= self.open.len() > 1;
@@ -75,7 +62,7 @@ impl Http {
                 sink.decode_error(DecodeError::UnsolicitedResponse);
                 sink.unmatched_reply(at, "a response that no request waits for");
             }
-            self.says.server.text.begin(head.headers, false);
+            self.says.server.content.text.begin(head.headers, false);
             let none = status == 204 || status == 304;
             match framing.filter(|_| !none).map(|framing| Read::after_head(framing, true)) {
                 Some(Some(read)) => {
@@ -88,17 +75,18 @@ impl Http {
             return;
         };
         self.unsure = false;
-        x.answered(head, self.salt);
-        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
-            reader.response(x.number, head, at, sink);
+        if upgrade::agreed(head) && x.sent.is_some() {
+            return self.go_on_in_v2(at, sink);
         }
+        self.semantics.response(x, head, at, sink);
         let tunnel = x.connects_to.filter(|_| (200..300).contains(&status));
         if status == 101 || tunnel.is_some() {
-            let reader = self.reader.as_deref_mut().filter(|_| status == 101 && x.read_on_top);
+            let reader = self.semantics.reader(status == 101 && x.read_on_top);
             let kept = reader.is_some_and(|r| r.upgraded(x.number, head));
             self.upgraded = kept.then_some(x.number);
-            self.says.server.text.begin(head.headers, false);
-            self.says.server.text.print(&status.to_be_bytes());
+            let text = &mut self.says.server.content.text;
+            text.begin(head.headers, false);
+            text.print(&status.to_be_bytes());
             self.end(Side::Server, at, sink);
             if kept {
                 (self.says.client.read, self.says.server.read) = (Read::Raw, Read::Raw);
@@ -108,23 +96,13 @@ impl Http {
             self.leave(Some(if status == 101 { "upgraded" } else { "tunnel" }), at, sink);
             return;
         }
-        self.says.server.text.begin(head.headers, sink.wants_values(Side::Server));
-        self.says.server.text.print(&status.to_be_bytes());
-        if sink.wants_cached() {
-            x.caching = Some(caching(head.headers, self.salt));
-            self.says.server.text.note_body();
-        }
-        let on_top = x.read_on_top;
-        self.says.server.coding = self.encoded(Side::Server, head.headers, on_top);
-        let Some(x) = self.open.front() else { return };
+        self.semantics.response_body(x, head, &mut self.says.server.content, sink);
         let none = x.is_head || status == 204 || status == 304;
         let Some(framing) = framing.or(none.then_some(Framing::None)) else {
             // How it was answered is known, and what with is not.
-            let (number, on_top) = (x.number, x.read_on_top);
-            self.says.server.text.miss();
-            if let Some(reader) = self.reader.as_deref_mut().filter(|_| on_top) {
-                reader.missing(number, Side::Server, 1, at, sink);
-            }
+            let of = (x.number, x.read_on_top);
+            self.says.server.content.text.miss();
+            self.semantics.missing(Some(of), Side::Server, 1, at, sink);
             self.end(Side::Server, at, sink);
             sink.decode_error(DecodeError::ContentLength);
             self.lose_answers(at, sink);
@@ -141,55 +119,21 @@ impl Http {
         if from == Side::Client {
             self.expects = false;
         }
-        let Some((number, on_top)) = self.current(from) else { return };
-        let mut reader = self.reader.as_deref_mut().filter(|_| on_top);
+        let Some(of) = self.current(from) else { return };
         if self.upgraded.is_some() {
-            if let Some(reader) = reader {
-                reader.bytes(number, from, bytes, at, sink);
+            if let Some(reader) = self.semantics.reader(of.1) {
+                reader.bytes(of.0, from, bytes, at, sink);
             }
             return;
         }
-        let Direction { text, coding, credit, .. } = &mut self.says[from];
-        text.sent(bytes);
-        if !text.wants_more() && !reader.as_deref().is_some_and(|r| r.wants(number, from)) {
-            coding.leave();
-        }
-        let read = coding.feed(bytes, credit, &mut |plain| {
-            if let Some(reader) = reader.as_deref_mut() {
-                reader.bytes(number, from, plain, at, sink);
-            }
-            text.feed(number, from, plain, sink);
-        });
-        if let Err(why) = read {
-            self.left_unread(from, why, sink);
-        }
-    }
-
-    /// What is left of the body cannot be read.
-    fn left_unread(&mut self, from: Side, why: DecodeError, sink: &mut dyn Sink) {
-        self.says[from].text.unread();
-        if let (Some((number, true)), Some(reader)) = (self.current(from), self.reader.as_deref_mut()) {
-            reader.unread(number, from);
-        }
-        sink.decode_error(why);
-    }
-
-    /// How a body is encoded, if anybody reads it. `on_top`: a protocol on top may.
-    fn encoded(&self, from: Side, headers: &[httparse::Header<'_>], on_top: bool) -> Coding {
-        let text = &self.says[from].text;
-        match Coding::of(headers, &self.shared.unpacking) {
-            Coding::Encoded(_) | Coding::Refused(_) if !on_top && !text.wants_more() => Coding::Over,
-            coding => coding,
-        }
+        self.semantics.piece(of, from, &mut self.says[from].content, bytes, at, sink);
     }
 
     /// A message has ended.
     pub(super) fn end(&mut self, from: Side, at: Nanos, sink: &mut dyn Sink) {
-        let d = &mut self.says[from];
-        d.read = Read::Head;
-        if let Err(why) = std::mem::take(&mut d.coding).end() {
-            self.left_unread(from, why, sink);
-        }
+        self.says[from].read = Read::Head;
+        let of = self.current(from);
+        self.semantics.body_ended(of, from, &mut self.says[from].content, sink);
         if from == Side::Client {
             self.sent(at, sink);
             return;
@@ -197,25 +141,11 @@ impl Http {
         if std::mem::take(&mut self.stray) {
             return;
         }
-        let Some(mut x) = self.open.pop_front() else { return };
+        let Some(x) = self.open.pop_front() else { return };
         self.life.sound();
-        // Answered before all of it was sent: then it is as good as sent.
-        if x.sent.is_none() {
-            x.sent = Some(at);
-            self.sending = false;
-            sink.begun(x.number, at, None);
-        }
+        self.sending &= x.sent.is_some();
         // What follows an upgrade ends with the connection.
-        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top && self.upgraded.is_none()) {
-            reader.end(x.number, Side::Server, at, sink);
-        }
-        if let Some(cached) = x.cached(at, self.says.server.text.body()) {
-            sink.cached(cached);
-        }
-        let print = self.says.server.text.end(x.number, Side::Server, sink);
-        let outcome = x.outcome();
-        self.finish(&mut x, at, outcome, sink);
-        sink.answered(x.number, at, print);
+        self.semantics.ended(x, &mut self.says.server.content, self.upgraded.is_some(), at, sink);
         if self.open.is_empty() {
             sink.status(at, TxStatus::Idle);
         }
@@ -227,38 +157,13 @@ impl Http {
             return;
         }
         let Some(x) = self.open.back_mut() else { return };
-        x.sent = Some(at);
-        let number = x.number;
-        if let Some(reader) = self.reader.as_deref_mut().filter(|_| x.read_on_top) {
-            reader.end(number, Side::Client, at, sink);
-        }
-        let print = self.says.client.text.end(number, Side::Client, sink);
-        sink.begun(number, at, print);
-    }
-
-    pub(super) fn finish(&mut self, x: &mut Exchange, at: Nanos, outcome: crate::model::Outcome, sink: &mut dyn Sink) {
-        // An operation of its own, and first: this very request is already served as whom it authenticates.
-        if let Some(handshake) = x.authentication(at, outcome, sink) {
-            sink.done(&handshake);
-        }
-        let op = x.operation(at, outcome);
-        if let Some(cookies) = x.take_cookies() {
-            sink.cookies(x.number, cookies);
-        }
-        match self.reader.as_deref_mut().filter(|_| x.read_on_top) {
-            Some(reader) => reader.done(x.number, op, sink),
-            None => sink.done(&op),
-        }
+        self.semantics.sent(x, &mut self.says.client.content, at, sink);
     }
 
     /// Who still waits will not be told.
     pub(super) fn give_up(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        while let Some(mut x) = self.open.pop_front() {
-            if x.sent.is_none() {
-                sink.begun(x.number, at, None);
-            }
-            self.finish(&mut x, at, crate::model::Outcome::Unknown, sink);
-            sink.answered(x.number, at, None);
+        while let Some(x) = self.open.pop_front() {
+            self.semantics.give_up(x, Outcome::Unknown, at, sink);
         }
         self.sending = false;
     }
@@ -310,10 +215,9 @@ impl Http {
         error: DecodeError,
         sink: &mut dyn Sink,
     ) -> Fault {
-        if from == Side::Client && self.latest == latest {
-            self.latest += 1;
-            sink.arrived(self.latest, at);
-            self.open.push_back(Exchange::unread(self.latest, at, sink));
+        if from == Side::Client && self.semantics.latest == latest {
+            let x = self.semantics.unread_request(at, sink);
+            self.open.push_back(x);
         }
         self.malformed(from, error)
     }

@@ -3,7 +3,8 @@
 use httparse::Header;
 use smallvec::SmallVec;
 
-use super::names::{self, base64};
+use super::names;
+use crate::decode::base64::base64;
 use crate::decode::body::RequestHead;
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
@@ -134,7 +135,7 @@ impl Head {
             target,
             target_names,
             evident: kind == Kind::Socket && has("sec-websocket-protocol", "mcp"),
-            irregular: head.irregular,
+            irregular: head.irregular || head.partial,
             authorization: None,
             idempotency: None,
             resumes: false,
@@ -189,7 +190,7 @@ mod tests {
 
     fn of(method: &str, headers: &[(&str, &str)]) -> Option<Head> {
         let all: Vec<_> = headers.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
-        Head::of(&RequestHead { method, target: "/mcp?x=1", headers: &all, irregular: false }, SALT)
+        Head::of(&RequestHead { method, target: "/mcp?x=1", headers: &all, irregular: false, partial: false }, SALT)
     }
 
     #[test]

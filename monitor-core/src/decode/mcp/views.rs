@@ -8,7 +8,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 use unicode_security::confusable_detection::skeleton;
 
-use super::names::base64;
+use crate::decode::base64::base64;
 
 /// How often escapes are taken back: JSON in the text of JSON in the text of JSON.
 const MAX_LEVELS: usize = 3;

@@ -38,6 +38,8 @@ impl Check<'_> {
                     ProtocolName::Postgres => Protocol::Postgres,
                     ProtocolName::Redis => Protocol::Redis,
                     ProtocolName::Http => Protocol::Http,
+                    ProtocolName::Http2 => Protocol::Http2,
+                    ProtocolName::Grpc => Protocol::Grpc,
                     ProtocolName::Mcp => Protocol::Mcp,
                     ProtocolName::Amqp => Protocol::Amqp,
                     ProtocolName::Nats => Protocol::Nats,
