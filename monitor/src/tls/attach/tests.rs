@@ -267,7 +267,7 @@ fn a_probe_that_is_hit_and_told_nothing_is_taken_away() {
     s.fake.0.borrow_mut().calls.clear();
     s.members(&[10, 11]);
     assert_eq!((s.round().probes, s.attached()), (1, 1));
-    let at = s.dir.path().join("proc/10/root/app");
+    let at = s.dir.path().join("proc/10/root").join("app");
     fs::write(&at, [sample(true), vec![0]].concat()).unwrap();
     s.process(10, &[("/app", 7)]);
     assert_eq!(s.round().probes, 2);
