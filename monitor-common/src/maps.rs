@@ -19,6 +19,8 @@ pub mod names {
     pub const HANDSHAKES: &str = "HANDSHAKES";
     /// Who reads from connections, direct-mapped: [`super::CachedReader`].
     pub const READERS: &str = "READERS";
+    /// Bytes read at an end of a Unix socket, with [`super::UNIX_WHOLE`].
+    pub const UNIX_READ: &str = "UNIX_READ";
     /// One [`super::Control`].
     pub const CONTROL: &str = "CONTROL";
     /// One [`super::LostCounters`] per shard and CPU.
@@ -28,6 +30,9 @@ pub mod names {
     /// The rings, by shard.
     pub const RINGS: [&str; super::MAX_SHARDS as usize] = ["RING_0", "RING_1", "RING_2", "RING_3"];
 }
+
+/// In `UNIX_READ`: what is counted is all that was ever read.
+pub const UNIX_WHOLE: u64 = 1 << 63;
 
 /// Value in `CGROUPS`: sockets of this cgroup are captured.
 pub const WATCHED: u32 = 1;

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
 use core::ffi::c_void;
-use monitor_common::maps::{LossReason, WATCHED};
+use monitor_common::maps::{LossReason, UNIX_WHOLE, WATCHED};
 use monitor_common::records::{
     FLOW_CLIENT, FLOW_RX_START, FLOW_SERVER, FLOW_TX_START, Kind, UNIX_NAME_ROOM, UnixRecord,
 };
@@ -28,10 +28,10 @@ use crate::knobs::{
 use crate::maps::{CGROUPS, FLOWS};
 use crate::watch;
 
-/// Bytes that an end has read since the connection's beginning, by its cookie. Connections that are older than the probes
-/// are not in it.
+/// Bytes that an end has read, by its cookie: counted from the connection's beginning where [`UNIX_WHOLE`] is set, else from
+/// the first read that was seen. The agent takes connections out of which a read may have been missed.
 #[map]
-static UNIX_READ: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
+static UNIX_READ: LruHashMap<u64, u64> = LruHashMap::with_max_entries(16384, 0);
 
 /// `sun_family` before `sun_path`.
 const FAMILY: u32 = 2;
@@ -140,7 +140,7 @@ pub(crate) fn used_there(end: End, other: End) -> Option<Watched> {
 /// A connection begins: its bytes are counted from here.
 #[inline(always)]
 pub(crate) fn begins(end: End) {
-    let _ = UNIX_READ.insert(end.cookie(), 0, u64::from(BPF_ANY));
+    let _ = UNIX_READ.insert(end.cookie(), UNIX_WHOLE, u64::from(BPF_ANY));
 }
 
 /// An end is gone.
@@ -158,17 +158,20 @@ pub(crate) fn count(end: End, n: u32) -> u32 {
         // SAFETY: an element of a preallocated map; who reads a stream holds its lock, so nobody else counts at once.
         unsafe {
             let before = *read;
-            *read = before.wrapping_add(n);
-            return before;
+            *read = before & UNIX_WHOLE | u64::from((before as u32).wrapping_add(n));
+            return before as u32;
         }
     }
+    let _ = UNIX_READ.insert(end.cookie(), u64::from(n), u64::from(BPF_ANY));
     0
 }
 
 /// Whether what both ends read is counted from the beginning.
 #[inline(always)]
 fn is_whole(end: End, other: End) -> bool {
-    UNIX_READ.get_ptr(end.cookie()).is_some() && UNIX_READ.get_ptr(other.cookie()).is_some()
+    // SAFETY: the map is preallocated: its elements live as long as it.
+    let whole = |end: End| unsafe { UNIX_READ.get(end.cookie()) }.is_some_and(|read| *read & UNIX_WHOLE != 0);
+    whole(end) && whole(other)
 }
 
 /// Budgets of an end, which is announced if it was not before; `None`: there was no room.

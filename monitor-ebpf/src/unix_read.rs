@@ -94,7 +94,7 @@ pub(crate) fn lw_unix_read_end(ctx: FExitContext) -> i32 {
     let Some(other) = end.peer() else { return 0 };
     let (here, there) = (unix::used_here(end), unix::used_there(other, end));
     // Announced before it is counted: the first bytes are those from which on it is.
-    let received = here.and_then(|w| unix::budgets(&w, other)).map_or(BUDGET_SILENT, |[_, rx]| rx);
+    let [wanted, received] = here.and_then(|w| unix::budgets(&w, other)).unwrap_or([BUDGET_SILENT; 2]);
     let sent = there.and_then(|w| unix::budgets(&w, end)).map_or(BUDGET_SILENT, |[tx, _]| tx & !TELL_READS);
     let before = unix::count(end, n as u32);
     // SAFETY: the time has no preconditions.
@@ -118,7 +118,7 @@ pub(crate) fn lw_unix_read_end(ctx: FExitContext) -> i32 {
     }
     if here.is_some() && received != BUDGET_SILENT {
         deliver(&begun, &SegmentHeader { cookie: end.cookie(), flags: SEGMENT_RX, ..header }, received);
-        reads(end.cookie(), thread as u32, true);
+        reads(end.cookie(), thread as u32, wanted & TELL_READS != 0);
     }
     0
 }

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tests::minipg::{Session, listen, serve};
+use tests::minipg::{At, Listener, Session, listen, serve};
 
 fn main() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
@@ -15,19 +15,21 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve"] => {
-            let listener = listen(0)?;
-            say(&format!("PORT {}", listener.local_addr()?.port()))?;
+            let listener = listen(&At::Port(0))?;
+            if let Listener::Tcp(tcp) = &listener {
+                say(&format!("PORT {}", tcp.local_addr()?.port()))?;
+            }
             Ok(serve(&listener)?)
         }
-        ["hold", port, count] => hold(port.parse()?, count.parse()?),
+        ["hold", port, count] => hold(&port.parse()?, count.parse()?),
         _ => bail!("usage: flows serve | flows hold PORT COUNT"),
     }
 }
 
-fn hold(port: u16, count: usize) -> Result<()> {
+fn hold(server: &At, count: usize) -> Result<()> {
     let mut sessions = Vec::with_capacity(count);
     for n in 0..count {
-        let mut session = Session::open(port, "app").with_context(|| format!("connection {n}"))?;
+        let mut session = Session::open(server, "app").with_context(|| format!("connection {n}"))?;
         session.query("SELECT item FROM orders")?;
         sessions.push(session);
     }

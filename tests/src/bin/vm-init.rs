@@ -161,14 +161,28 @@ fn over_unix_sockets(metrics: &Metrics) -> Result<String> {
         }
         bail!("the hook unix_sockets is not attached");
     }
-    let (violating, _) = watched("unix-violating", ["/run/server-1", "/run/pooler-1"], |at| {
-        let mut acme = client("acme", at, "session")?;
-        finish(&mut acme, "client of acme")?;
-        let mut globex = client("globex", at, "bare")?;
-        finish(&mut globex, "client of globex")
-    })?;
-    let stale = violating.iter().find(|f| f.rule == "pool-stale-binding");
-    let stale = stale.with_context(|| format!("over Unix sockets no pool-stale-binding: {}", names(&violating)))?;
+    // A kernel that preempts passes a probe over now and then, the more the slower the machine: that is told as a loss, and
+    // nothing may be concluded then.
+    let missed =
+        |metrics: &Metrics| metrics.sum("leasewarden_events_lost_total", &[("reason", "probe_passed_over")]) > 0.0;
+    let mut n_missed = 0;
+    let violating = loop {
+        let at = [format!("/run/server-1-{n_missed}"), format!("/run/pooler-1-{n_missed}")];
+        let (findings, metrics) = watched("unix-violating", [&at[0], &at[1]], |at| {
+            let mut acme = client("acme", at, "session")?;
+            finish(&mut acme, "client of acme")?;
+            let mut globex = client("globex", at, "bare")?;
+            finish(&mut globex, "client of globex")
+        })?;
+        if findings.iter().any(|f| f.rule == "pool-stale-binding") {
+            break findings;
+        }
+        n_missed += 1;
+        if !missed(&metrics) || n_missed == 4 {
+            bail!("over Unix sockets no pool-stale-binding: {}; {n_missed} tries", names(&findings));
+        }
+    };
+    let stale = violating.iter().find(|f| f.rule == "pool-stale-binding").context("it was there")?;
     if (stale.used_for.as_deref(), stale.bound.as_deref()) != (Some("globex"), Some("acme")) {
         bail!("over Unix sockets pool-stale-binding is wrong: {}", stale.line);
     }
@@ -182,10 +196,11 @@ fn over_unix_sockets(metrics: &Metrics) -> Result<String> {
         bail!("over Unix sockets a finding in the clean twin: {}", finding.line);
     }
     let bound = metrics.sum("leasewarden_operations_total", &[("kind", "data"), ("verdict", "revalidated")]);
-    if bound < (2 * ROUNDS) as f64 {
+    if bound < (2 * ROUNDS) as f64 && !missed(&metrics) {
         bail!("over Unix sockets only {bound} revalidated operations in the clean twin\n{}", metrics.0);
     }
-    Ok(format!("unix sockets: {}, clean: silent, {bound} revalidated", names(&violating)))
+    let told = if n_missed > 0 || missed(&metrics) { ", reads missed and told" } else { "" };
+    Ok(format!("unix sockets: {}, clean: silent, {bound} revalidated{told}", names(&violating)))
 }
 
 fn names(findings: &[Finding]) -> String {

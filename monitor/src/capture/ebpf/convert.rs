@@ -34,6 +34,7 @@ const DROPPED: &str = "handshake_payload_dropped";
 /// The maps and handles that conversion needs.
 pub(super) struct Kernel {
     pub(super) flows: HashMap<MapData, u64, FlowState>,
+    pub(super) unix_read: HashMap<MapData, u64, u64>,
     pub(super) decisions: HashMap<MapData, u64, u32>,
     pub(super) decision_cache: Array<MapData, u64>,
     pub(super) flow_cache: Array<MapData, CachedFlow>,
@@ -435,6 +436,22 @@ impl Converter {
             let _ = self.kernel.flows.remove(&cookie);
             self.kernel.refresh(cookie);
             self.unsettled_flows.push(cookie);
+        }
+    }
+
+    /// Something that was read from a Unix socket was not seen: each begins anew, as one that is older than the agent.
+    pub(super) fn begin_unix_anew(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        let counted: Vec<u64> = self.kernel.unix_read.keys().flatten().collect();
+        for cookie in counted {
+            let _ = self.kernel.unix_read.remove(&cookie);
+        }
+        let open: Vec<u64> = self.open.keys().copied().filter(|cookie| unix::is_end(*cookie)).collect();
+        let now = Clock::monotonic();
+        for cookie in open {
+            let _ = self.kernel.flows.remove(&cookie);
+            self.kernel.refresh(cookie);
+            self.unsettled_flows.push(cookie);
+            self.close(now, cookie, sink);
         }
     }
 

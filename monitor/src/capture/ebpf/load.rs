@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use aya::maps::{Map, MapData};
@@ -250,6 +251,23 @@ impl Probes {
         Ok(())
     }
 
+    /// How often a program at a function of the kernel was passed over because another thread, which had the processor
+    /// before, was inside of it (`recursion_misses`, 5.12): on kernels that preempt. Nothing else tells.
+    pub(super) fn passed_over(&self) -> u64 {
+        let names = HOOKS.iter().filter(|h| matches!(h.kind, Kind::Entry(_) | Kind::Return(_)));
+        let names = names.flat_map(|h| h.with.iter().map(|(name, _)| *name).chain([h.program]));
+        let misses = |name| {
+            let fd = match self.ebpf.program(name)? {
+                Program::FEntry(p) => p.fd(),
+                Program::FExit(p) => p.fd(),
+                _ => return None,
+            };
+            let info = format!("/proc/self/fdinfo/{}", fd.ok()?.as_fd().as_raw_fd());
+            passed_over(&std::fs::read_to_string(info).ok()?)
+        };
+        names.filter_map(misses).sum()
+    }
+
     /// Instructions of a hook's loaded program, as the kernel runs it; `None`: it is not loaded.
     pub fn instructions(&self, hook: &Hook) -> Option<u32> {
         // Eight bytes each.
@@ -360,6 +378,11 @@ fn attach_one(
         }
     }
     Ok(())
+}
+
+/// The line of a program's fdinfo.
+fn passed_over(fdinfo: &str) -> Option<u64> {
+    fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
 }
 
 impl Hook {
@@ -481,6 +504,12 @@ mod tests {
         assert_eq!(ring_bytes(u32::MAX), 1 << 30);
         let shards_of = |n| shards(&CaptureConfig { shards: Some(n), ..CaptureConfig::default() });
         assert_eq!([0, 1, 2, 3, 4, 9].map(shards_of), [1, 1, 2, 2, 4, 4]);
+    }
+
+    #[test]
+    fn what_a_program_missed_stands_in_its_fdinfo() {
+        let info = "pos:\t0\nprog_type:\t26\nrun_cnt:\t9\nrecursion_misses:\t17\nverified_insns:\t5\n";
+        assert_eq!((passed_over(info), passed_over("pos:\t0\n")), (Some(17), None));
     }
 
     #[test]

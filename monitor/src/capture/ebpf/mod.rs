@@ -136,6 +136,8 @@ pub struct LiveSource {
     convert: Converter,
     control: Array<MapData, Control>,
     lost: PerCpuArray<MapData, LostCounters>,
+    /// How often probes of Unix sockets had been passed over when last asked.
+    passed_over: u64,
     /// Loss last seen, by shard and reason.
     seen: [[u64; LossReason::COUNT]; MAX_SHARDS as usize],
     hooks: Vec<HookStatus>,
@@ -185,7 +187,8 @@ impl LiveSource {
             .and_then(|path| hierarchy.id(&path));
         let by_handle = ByHandle::new(hierarchy.mount()).ok();
         let known = Known::new(hierarchy, policy, own, usize::try_from(config.cgroups).unwrap_or(usize::MAX));
-        let kernel = Kernel { flows, decisions, decision_cache, flow_cache, by_handle };
+        let unix_read = take(&mut probes, names::UNIX_READ, |m| HashMap::try_from(m).ok())?;
+        let kernel = Kernel { flows, unix_read, decisions, decision_cache, flow_cache, by_handle };
         let mut convert = Converter::new(Clock::new(), known, kernel, config.own_listeners.clone());
 
         // Containers that come from now on are reported; those that are there already are walked; only then data.
@@ -215,6 +218,7 @@ impl LiveSource {
             convert,
             control,
             lost,
+            passed_over: 0,
             seen: Default::default(),
             hooks,
             warnings,
@@ -377,6 +381,14 @@ impl LiveSource {
             sink(Event::Lost { at, stage: LossStage::Kernel, reason: name, count, of: None });
         }
         self.seen = now;
+        let passed_over = self.probes.passed_over();
+        if passed_over > self.passed_over {
+            // A read that was not seen: what comes next on that socket does not follow on what came before, and nobody knows
+            // on which.
+            let count = passed_over - std::mem::replace(&mut self.passed_over, passed_over);
+            self.convert.begin_unix_anew(sink);
+            sink(Event::Lost { at, stage: LossStage::Kernel, reason: "probe_passed_over", count, of: None });
+        }
         if lost_closes {
             self.convert.closes_were_lost();
         }

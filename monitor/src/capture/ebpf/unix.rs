@@ -21,6 +21,11 @@ impl Named {
     }
 }
 
+/// Whether a cookie is that of an end of a Unix socket: the kernel's own count up from 1.
+pub(super) fn is_end(cookie: u64) -> bool {
+    cookie >> 63 == 1
+}
+
 /// A number for what a server is bound to; `None`: nothing. The file, where there is one: its path may be another thing in
 /// another container, and one thing may have several.
 pub(super) fn service(file: Option<(u32, u64)>, name: &[u8]) -> Option<u64> {
