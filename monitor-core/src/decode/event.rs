@@ -41,6 +41,8 @@ pub enum WireEvent {
     Mcp(Box<Exchange>),
     /// Something happened to a message of a queue.
     Queue(Box<QueueEvent>),
+    /// Something was said that is not known.
+    Missed { at: Nanos },
     /// From here on each request is a unit of work of its own.
     Concurrent,
     /// A reply came that nobody had asked for.
@@ -199,6 +201,10 @@ impl Sink for Emitter<'_> {
 
     fn unmatched_reply(&mut self, at: Nanos, why: &'static str) {
         self.events.push(WireEvent::UnmatchedReply { at, why });
+    }
+
+    fn missed(&mut self, at: Nanos) {
+        self.events.push(WireEvent::Missed { at });
     }
 
     fn concurrent(&mut self) {

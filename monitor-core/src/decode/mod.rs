@@ -220,6 +220,12 @@ pub trait Sink {
         let _ = (at, why);
     }
 
+    /// Something was said that is not known, though its bytes came: it refers to what was missed before. As little may be
+    /// concluded from its absence as from what was lost; what the connection has proved stands.
+    fn missed(&mut self, at: Nanos) {
+        let _ = at;
+    }
+
     /// From here on requests may be on their way at the same time, each for somebody else: each is a unit of work of its
     /// own, which ends when it is answered. They are numbered as their heads come, and may be whole in another order.
     fn concurrent(&mut self) {}

@@ -68,6 +68,7 @@ impl OnConn<'_> {
                 self.answer_request(request, at, print);
                 self.end_turn(at);
             }
+            WireEvent::Missed { at } => self.record_missed(at),
             WireEvent::Concurrent => self.begin_concurrent(),
             WireEvent::Speaks(protocol) => self.speak(protocol),
             WireEvent::Mcp(exchange) => {

@@ -17,7 +17,6 @@ use crate::attribute::forwarded::Relay;
 use crate::attribute::{self, by_endpoint};
 use crate::decode::infer;
 use crate::decode::{Appetite, Chunk, Emitter};
-use crate::ledger::Ledger;
 use crate::model::{ConnId, Directory, Nanos, Protocol, Role, Side, UnitNo, WorkloadId};
 use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
 use smallvec::SmallVec;
@@ -26,9 +25,6 @@ use smallvec::SmallVec;
 fn process(end: &End, addresses_only: bool) -> Option<Relay> {
     if addresses_only { Some(Relay::Address(end.addr.ip())) } else { end.workload.map(Relay::Workload) }
 }
-
-/// Requests before a tunnel have numbers below this.
-const TUNNEL: u64 = 1 << 32;
 
 impl Conn {
     pub(super) fn open(id: ConnId, o: &Opened, limits: StreamLimits) -> Self {
@@ -297,32 +293,6 @@ impl Conn {
             let again = never_read.then(|| Again::after(&Undecided::default()));
             self.give_up(again, parts, out);
         }
-    }
-
-    /// A proxy lets the client through to somewhere else: from the client's next byte on this is another connection, in
-    /// clear or not, of the same client and to another service.
-    fn goes_through(&mut self, answer: &[u8], parts: &mut Parts, out: &mut dyn Output) -> bool {
-        let facts = &mut self.state.facts;
-        if facts.tunnel.is_none() || self.state.unreadable != "tunnel" {
-            return false;
-        }
-        self.state.unreadable = "";
-        if !answer.ends_with(b"\r\n\r\n") {
-            // Something of the other connection came with the proxy's answer: its beginning was not seen.
-            self.ends.iter_mut().for_each(|end| end.start = None);
-        }
-        facts.before += TUNNEL;
-        if std::mem::take(&mut facts.mid_stream) {
-            parts.stats.flows_mid_stream = parts.stats.flows_mid_stream.saturating_sub(1);
-        }
-        // Requests to the proxy have proved nothing to whoever is behind it.
-        self.state.ledger = Ledger::new();
-        self.tls_use = None;
-        parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
-        parts.stats.flows_undecided += 1;
-        self.app = App::Undecided(Undecided::default());
-        self.ask(parts, out);
-        true
     }
 
     /// What goes in here cannot be read: who else is in flight where it goes is not known.

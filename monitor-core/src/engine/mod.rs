@@ -49,6 +49,7 @@ mod through;
 mod timers;
 mod tls_use;
 mod tools;
+mod tunnel;
 mod undecided;
 mod units;
 mod upkeep;

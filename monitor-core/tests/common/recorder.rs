@@ -294,6 +294,7 @@ impl Recorder {
                 self.exchange(x)
             }
             WireEvent::Queue(event) => self.queue(event),
+            WireEvent::Missed { .. } => "missed".to_owned(),
             WireEvent::Concurrent => {
                 self.concurrent = Some(BTreeSet::new());
                 "concurrent".to_owned()

@@ -39,6 +39,9 @@ impl Http2 {
 
     /// A header block is whole, and read into `self.fields`.
     pub(super) fn block(&mut self, from: Side, stream: u32, ends: bool, at: Nanos, sink: &mut dyn Sink) {
+        if self.fields.is_partial() {
+            sink.missed(at);
+        }
         match (from, self.streams.contains_key(&stream)) {
             (Side::Client, true) => {
                 self.trailers(from, stream, at, sink);

@@ -268,8 +268,8 @@ pub(in crate::decode::sql) fn built_in(name: &str) -> bool {
 pub(in crate::decode::sql) fn system_relation(name: &str) -> bool {
     match name.split_once('.') {
         Some((database, _)) => {
-            let is = |system: &&str| database.eq_ignore_ascii_case(system);
-            ["information_schema", "performance_schema", "mysql", "sys"].iter().any(|s| is(s))
+            let systems = ["information_schema", "performance_schema", "mysql", "sys"];
+            systems.iter().any(|system| database.eq_ignore_ascii_case(system))
         }
         None => name == "dual",
     }
