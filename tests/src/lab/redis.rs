@@ -41,6 +41,12 @@ impl Redis {
         self.tls_port.unwrap_or(self.port)
     }
 
+    /// Its port in clear, also where it offers TLS.
+    #[must_use]
+    pub fn plain_port(&self) -> u16 {
+        self.port
+    }
+
     /// Offers TLS on another port, to whoever comes.
     ///
     /// # Errors

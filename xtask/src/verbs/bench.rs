@@ -15,6 +15,7 @@ mod mcp;
 mod queue;
 mod scene;
 mod throughput;
+mod tls;
 
 use scene::{Bench, Watching};
 use throughput::{Load, throughput};
@@ -29,6 +30,8 @@ enum Part {
     Kernel,
     /// pgbench and redis-benchmark with and without the agent.
     Throughput,
+    /// redis-benchmark through TLS, with and without the agent, beside the same in clear.
+    Tls,
     /// Messages a second through RabbitMQ and a Redis stream, with and without the agent.
     Queue,
     /// MCP calls a second through a server, with and without the agent, and what is copied of each.
@@ -64,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut bench = None;
     let mut lines = Vec::new();
     let mut failed = false;
-    for part in [Part::Kernel, Part::Throughput, Part::Queue, Part::Mcp, Part::Replay, Part::Memory] {
+    for part in [Part::Kernel, Part::Throughput, Part::Tls, Part::Queue, Part::Mcp, Part::Replay, Part::Memory] {
         if !args.only.is_empty() && !args.only.contains(&part) {
             continue;
         }
@@ -76,6 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
                 lines.extend(throughput(Load::Accept, bench, &binary, args)?);
                 Ok(lines)
             }),
+            Part::Tls => Bench::once(&mut bench).and_then(|bench| tls::tls(bench, &binary, args)),
             Part::Queue => queue::queue(&binary, args),
             Part::Mcp => mcp::mcp(&binary, args),
             Part::Replay => Bench::once(&mut bench).and_then(|bench| replay(bench, &binary, args.time)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ::tests::lab::Scratch;
 use ::tests::lab::agent::Metrics;
+use ::tests::lab::certificate::Certificate;
 use ::tests::lab::cgroup::Tree;
 use ::tests::lab::net;
 use ::tests::lab::postgres::Postgres;
@@ -14,6 +15,15 @@ use ::tests::lab::redis::Redis;
 use anyhow::{Context, Result};
 
 use crate::{paths, sh};
+
+/// How `redis-benchmark` connects to the cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Connecting {
+    /// For each command anew, instead of 50 times for good.
+    pub(super) each_time: bool,
+    /// By TLS.
+    pub(super) encrypted: bool,
+}
 
 /// A database with pgbench's tables and a cache in cgroups of their own, a tenant's cgroup for the load.
 pub(super) struct Bench {
@@ -40,7 +50,8 @@ impl Bench {
         let tree = Tree::new("leasewarden-bench-load")?;
         let scratch = Scratch::new("bench")?;
         let postgres = Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?;
-        let redis = Redis::start(&tree.dir("shared/redis")?, &logs)?;
+        let mut redis = Redis::start(&tree.dir("shared/redis")?, &logs)?;
+        redis.offer_tls(&Certificate::make(&scratch)?)?;
         let tenant = tree.dir("tenants/acme/agent")?;
         let bench = Self { postgres, redis, tenant, tree, _scratch: scratch, logs };
         bench.pgbench("pgbench-init", &["-i", "-q", "-s", "10"])?;
@@ -58,14 +69,22 @@ impl Bench {
             .finish(Duration::from_secs(300))
     }
 
-    /// Requests a second of `redis-benchmark`, and how many it made; with a connection for each, if that is asked for.
-    pub(super) fn commands_per_second(&self, time: Duration, each_connects: bool) -> Result<(f64, f64)> {
+    /// GETs a second of `redis-benchmark`, and how many it made.
+    pub(super) fn commands_per_second(&self, time: Duration, connecting: Connecting) -> Result<(f64, f64)> {
         // It takes a number and no time: about so many fit.
-        let n = if each_connects { 8_000 } else { 40_000 } * time.as_secs().max(1);
+        let n = time.as_secs().max(1)
+            * match connecting {
+                Connecting { each_time: false, encrypted: false } => 40_000,
+                Connecting { each_time: false, encrypted: true } => 25_000,
+                Connecting { each_time: true, encrypted: false } => 8_000,
+                Connecting { each_time: true, encrypted: true } => 700,
+            };
+        let port = if connecting.encrypted { self.redis.port() } else { self.redis.plain_port() };
         let said = Launch::new("redis-benchmark", "redis-benchmark")
-            .args(["-h", "127.0.0.1", "-p", &self.redis.port().to_string()])
+            .args(["-h", "127.0.0.1", "-p", &port.to_string()])
             .args(["-c", "50", "-t", "get", "--csv", "-n", &n.to_string()])
-            .args(["-k", if each_connects { "0" } else { "1" }])
+            .args(["-k", if connecting.each_time { "0" } else { "1" }])
+            .args(if connecting.encrypted { &["--tls", "--insecure"][..] } else { &[] })
             .cgroup(&self.tenant)
             .start(&self.logs)?
             .finish(Duration::from_secs(300))?;
@@ -93,10 +112,26 @@ pub(super) struct Watching {
 
 impl Watching {
     pub(super) fn start(binary: &Path, cgroup: &Path, logs: &Path) -> Result<Self> {
+        Self::configured(binary, cgroup, logs, "")
+    }
+
+    /// As [`Self::start`], and it reads what of TLS it can: its probes are in place.
+    pub(super) fn reading_tls(binary: &Path, cgroup: &Path, logs: &Path) -> Result<Self> {
+        let mut agent = Self::configured(binary, cgroup, logs, "tls: { enabled: true }\n")?;
+        let port = agent.port;
+        let probed = || {
+            let text = net::http_get(port, "/metrics").map(|(_, text)| text);
+            text.is_ok_and(|text| Metrics(text).sum("leasewarden_tls_probes", &[]) > 0.0)
+        };
+        net::wait_until(&mut agent.process, "the probes for TLS", Duration::from_secs(60), probed)?;
+        Ok(agent)
+    }
+
+    fn configured(binary: &Path, cgroup: &Path, logs: &Path, more: &str) -> Result<Self> {
         let port = net::free_port()?;
         fs::create_dir_all(logs)?;
         let config = logs.join("leasewarden.yaml");
-        fs::write(&config, format!("version: 1\nexport:\n  listen: \"127.0.0.1:{port}\"\n"))?;
+        fs::write(&config, format!("version: 1\nexport:\n  listen: \"127.0.0.1:{port}\"\n{more}"))?;
         let mut process = Launch::new("agent", binary)
             .arg("run")
             .arg("--config")

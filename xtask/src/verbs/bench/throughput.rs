@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::scene::{Bench, Watching};
+use super::scene::{Bench, Connecting, Watching};
 use super::{Args, Line, line, median};
 use crate::sh;
 
@@ -45,7 +45,8 @@ impl Load {
                 Ok((rate, rate * time.as_secs_f64(), time.as_secs_f64()))
             }
             Self::Redis | Self::Accept => {
-                let (rate, n) = bench.commands_per_second(time, matches!(self, Self::Accept))?;
+                let connecting = Connecting { each_time: matches!(self, Self::Accept), encrypted: false };
+                let (rate, n) = bench.commands_per_second(time, connecting)?;
                 Ok((rate, n, n / rate))
             }
         }
