@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve"] => {
             let listener = listen(&At::Port(0))?;
-            if let Listener::Tcp(tcp) = &listener {
+            if let Listener::Tcp(tcp, _) = &listener {
                 say(&format!("PORT {}", tcp.local_addr()?.port()))?;
             }
             Ok(serve(&listener)?)

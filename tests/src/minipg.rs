@@ -22,8 +22,19 @@ const MAX_MESSAGE: usize = 1 << 16;
 pub enum At {
     /// 127.0.0.1.
     Port(u16),
+    /// 127.0.0.1, encrypted from the first byte.
+    Sealed(u16, Seal),
     /// A file that the server makes.
     Path(PathBuf),
+}
+
+/// What encrypts a connection: its client's end, and its server's. Neither waits for the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Seal {
+    /// Makes a client's end of it.
+    pub client: fn(TcpStream) -> io::Result<Stream>,
+    /// Makes a server's end of it.
+    pub server: fn(TcpStream) -> io::Result<Stream>,
 }
 
 impl FromStr for At {
@@ -34,17 +45,18 @@ impl FromStr for At {
     }
 }
 
-trait Both: Read + Write + Send {}
+/// What can be read and written.
+pub trait Both: Read + Write + Send {}
 impl<T: Read + Write + Send> Both for T {}
 
-/// A connection of either kind.
-type Stream = Box<dyn Both>;
+/// A connection of any kind.
+pub type Stream = Box<dyn Both>;
 
 /// Somebody who listens.
 #[derive(Debug)]
 pub enum Listener {
     /// At a port.
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<Seal>),
     /// At a path.
     Unix(UnixListener),
 }
@@ -52,10 +64,13 @@ pub enum Listener {
 impl Listener {
     fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, seal) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                match seal {
+                    Some(seal) => (seal.server)(stream),
+                    None => Ok(Box::new(stream)),
+                }
             }
             Self::Unix(listener) => Ok(Box::new(listener.accept()?.0)),
         }
@@ -122,8 +137,10 @@ fn welcome(stream: &mut Stream) -> io::Result<()> {
 /// # Errors
 /// When the port is taken.
 pub fn listen(at: &At) -> io::Result<Listener> {
+    let tcp = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
     Ok(match at {
-        At::Port(port) => Listener::Tcp(TcpListener::bind((Ipv4Addr::LOCALHOST, *port))?),
+        At::Port(port) => Listener::Tcp(tcp(port)?, None),
+        At::Sealed(port, seal) => Listener::Tcp(tcp(port)?, Some(*seal)),
         At::Path(path) => Listener::Unix(UnixListener::bind(path)?),
     })
 }
@@ -239,12 +256,14 @@ impl Session {
     /// # Errors
     /// When nobody listens or the answer is not PostgreSQL's.
     pub fn open(at: &At, user: &str) -> io::Result<Self> {
+        let tcp = |port: &u16| -> io::Result<TcpStream> {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
         let mut stream: Stream = match at {
-            At::Port(port) => {
-                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?;
-                stream.set_nodelay(true)?;
-                Box::new(stream)
-            }
+            At::Port(port) => Box::new(tcp(port)?),
+            At::Sealed(port, seal) => (seal.client)(tcp(port)?)?,
             At::Path(path) => Box::new(UnixStream::connect(path)?),
         };
         let parameters = format!("user\0{user}\0database\0shop\0\0");
@@ -281,7 +300,7 @@ mod tests {
     fn play(server: At, pooler: At) {
         let (listener, of_pooler) = (listen(&server).unwrap(), listen(&pooler).unwrap());
         let at = |given: At, listener: &Listener| match listener {
-            Listener::Tcp(l) => At::Port(l.local_addr().unwrap().port()),
+            Listener::Tcp(l, _) => At::Port(l.local_addr().unwrap().port()),
             Listener::Unix(_) => given,
         };
         let (server, pooler) = (at(server, &listener), at(pooler, &of_pooler));

@@ -132,7 +132,7 @@ pub(crate) fn arm64(given: Option<&std::path::Path>) -> Result<(PathBuf, PathBuf
         Some(binary) => binary.to_owned(),
         None => build("monitor", "leasewarden", &lean)?,
     };
-    Ok((agent, build("tests", "vm-init", &[])?))
+    Ok((agent, build("tests", "vm-init", &["--features", "vm"])?))
 }
 
 /// Builds the agent with the real probes inside; gives the binary.

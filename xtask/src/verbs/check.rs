@@ -52,6 +52,9 @@ fn lints() -> Result<()> {
         "--exclude",
         "monitor-ebpf",
         "--all-targets",
+        // The first process of test machines.
+        "--features",
+        "tests/vm",
         "--",
         "-D",
         "warnings",

@@ -93,7 +93,7 @@ pub(crate) fn matrix(args: &Args) -> Result<usize> {
 
 fn build_init() -> Result<PathBuf> {
     sh::step("building the machines' first process");
-    sh::run(sh::cargo().args(["build", "--package", "tests", "--bin", "vm-init"]))?;
+    sh::run(sh::cargo().args(["build", "--package", "tests", "--bin", "vm-init", "--features", "vm"]))?;
     Ok(paths::target().join("debug/vm-init"))
 }
 

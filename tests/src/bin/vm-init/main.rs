@@ -16,12 +16,18 @@ use tests::lab::agent::{Finding, Metrics, parse_findings};
 use tests::lab::net::{http_get, listens};
 use tests::minipg::{At, Session, listen, pool, serve};
 
+mod seal;
+
 /// The agent's default address for metrics.
 const METRICS_PORT: u16 = 9464;
 /// Emulated machines are slow, and two share a core: generous.
 const PATIENCE: Duration = Duration::from_secs(45);
 /// How often each tenant asks for its orders.
 const ROUNDS: usize = 5;
+/// What stands before a port where TLS is spoken.
+const SEALED: &str = "tls:";
+/// The configuration of an agent that reads TLS.
+const TLS_CONFIG: &str = "/tmp/tls.yaml";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -146,10 +152,44 @@ fn scenario() -> Result<String> {
     }
     let lost = metrics.sum("leasewarden_events_lost_total", &[]);
     let unix = over_unix_sockets(&metrics)?;
+    let tls = through_tls()?;
     Ok(format!(
-        "violating: {}; clean: silent, {bound} operations revalidated, {lost} events lost; {unix}",
+        "violating: {}; clean: silent, {bound} operations revalidated, {lost} events lost; {unix}; {tls}",
         names(&violating)
     ))
+}
+
+/// The same with everything encrypted by rustls, both sides of the pooler, and read by its secrets.
+fn through_tls() -> Result<String> {
+    fs::write(TLS_CONFIG, "version: 1\ntls: { enabled: true }\n")?;
+    let (violating, metrics) = watched("tls-violating", ["tls:5011", "tls:5012"], |at| {
+        let mut acme = client("acme", at, "session")?;
+        finish(&mut acme, "client of acme")?;
+        let mut globex = client("globex", at, "bare")?;
+        finish(&mut globex, "client of globex")
+    })?;
+    let read = metrics.sum("leasewarden_tls_connections_total", &[("result", "read")]);
+    let stale = violating.iter().find(|f| f.rule == "pool-stale-binding");
+    let stale = stale.with_context(|| {
+        format!("through TLS no pool-stale-binding among {}, {read} connections read\n{}", names(&violating), metrics.0)
+    })?;
+    if (stale.used_for.as_deref(), stale.bound.as_deref()) != (Some("globex"), Some("acme")) {
+        bail!("through TLS pool-stale-binding is wrong: {}", stale.line);
+    }
+    let (clean, metrics) = watched("tls-clean", ["tls:5013", "tls:5014"], |at| {
+        let mut acme = client("acme", at, "local")?;
+        let mut globex = client("globex", at, "local")?;
+        finish(&mut acme, "client of acme")?;
+        finish(&mut globex, "client of globex")
+    })?;
+    if let Some(finding) = clean.iter().find(|f| f.severity != "info") {
+        bail!("through TLS a finding in the clean twin: {}", finding.line);
+    }
+    let bound = metrics.sum("leasewarden_operations_total", &[("kind", "data"), ("verdict", "revalidated")]);
+    if bound < (2 * ROUNDS) as f64 {
+        bail!("through TLS only {bound} revalidated operations in the clean twin\n{}", metrics.0);
+    }
+    Ok(format!("tls: {}, clean: silent, {bound} revalidated, {read} connections read", names(&violating)))
 }
 
 /// The same over Unix sockets, where the agent could attach to them: from 6.1 on it must.
@@ -217,10 +257,21 @@ fn watched(
     traffic: impl Fn(&str) -> Result<()>,
 ) -> Result<(Vec<Finding>, Metrics)> {
     let file = format!("/tmp/{name}.jsonl");
-    let agent = Command::new("/leasewarden").args(["run", "--findings", &file]).spawn()?;
+    let encrypted = server_at.starts_with(SEALED);
+    let config = if encrypted { &["--config", TLS_CONFIG][..] } else { &[] };
+    let agent = Command::new("/leasewarden").args(["run", "--findings", &file]).args(config).spawn()?;
     let mut agent = Running { child: agent };
     agent.wait_until("the agent is not ready", || http_get(METRICS_PORT, "/readyz").is_ok_and(|(s, _)| s == 200))?;
-    let ready = |at: &str| at.parse().map_or_else(|_| Path::new(at).exists(), listens);
+    let ready =
+        |at: &str| at.strip_prefix(SEALED).unwrap_or(at).parse().map_or_else(|_| Path::new(at).exists(), listens);
+    // The one program that plays every part, looked through before anybody speaks.
+    let seen = if encrypted { Some(Running { child: role("idle", "shared/db", &["."])? }) } else { None };
+    if encrypted {
+        agent.wait_until("no probe for TLS is in place", || {
+            let metrics = http_get(METRICS_PORT, "/metrics").map(|(_, body)| Metrics(body));
+            metrics.is_ok_and(|m| m.sum("leasewarden_tls_probes", &[]) > 0.0)
+        })?;
+    }
     let mut server = Running { child: role("server", "shared/db", &[server_at])? };
     server.wait_until("the server does not listen", || ready(server_at))?;
     let mut pooler = Running { child: role("pooler", "shared/pooler", &[pooler_at, server_at])? };
@@ -229,7 +280,7 @@ fn watched(
     // Metrics are refreshed once a second.
     std::thread::sleep(Duration::from_millis(2500));
     let (_, body) = http_get(METRICS_PORT, "/metrics")?;
-    drop((server, pooler));
+    drop((server, pooler, seen));
     agent.terminate()?;
     let text = fs::read_to_string(&file).unwrap_or_default();
     Ok((parse_findings(&text)?, Metrics(body)))
@@ -298,10 +349,16 @@ impl Drop for Running {
 fn play(role: &str, cgroup: &str, args: &[&str]) -> Result<()> {
     let procs = Path::new("/sys/fs/cgroup").join(cgroup).join("cgroup.procs");
     fs::write(&procs, std::process::id().to_string()).with_context(|| format!("cannot enter {cgroup}"))?;
-    let at = |text: &str| text.parse::<At>().with_context(|| format!("neither a port nor a path: {text}"));
+    let at = |text: &str| match text.strip_prefix(SEALED) {
+        Some(port) => Ok(At::Sealed(port.parse()?, seal::SEAL)),
+        None => text.parse::<At>().with_context(|| format!("neither a port nor a path: {text}")),
+    };
     match (role, args) {
         ("server", [own]) => Ok(serve(&listen(&at(own)?)?)?),
         ("pooler", [own, server]) => Ok(pool(&listen(&at(own)?)?, &at(server)?)?),
+        ("idle", _) => loop {
+            std::thread::park();
+        },
         ("client", [pooler, tenant, mode]) => tenants_work(&at(pooler)?, tenant, mode),
         _ => bail!("unknown role {role} {args:?}"),
     }
