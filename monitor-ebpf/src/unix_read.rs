@@ -9,7 +9,6 @@ use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::{fentry, fexit, map};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::{FEntryContext, FExitContext};
-use core::ffi::c_void;
 use monitor_common::maps::{BUDGET_SILENT, TELL_READS};
 use monitor_common::records::{Kind, SEGMENT_RX, SegmentHeader, UNIX_START};
 
