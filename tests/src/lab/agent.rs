@@ -99,7 +99,8 @@ impl Agent {
         Self::start_as(&binary()?, parent, config, None, logs)
     }
 
-    /// Like [`Self::start`], with another binary, and recording what it takes from the kernel.
+    /// Like [`Self::start`], with another binary, and recording what it takes from the kernel; where it reads TLS, the
+    /// secrets too.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -114,6 +115,9 @@ impl Agent {
         if let Some(file) = record {
             let _ = fs::remove_file(file);
             launch = launch.arg("--record").arg(file);
+            if config.contains("tls: { enabled: true") {
+                launch = launch.arg("--record-tls-secrets");
+            }
         }
         let mut process = launch
             .arg("--config")
@@ -127,6 +131,24 @@ impl Agent {
             net::http_get(port, "/readyz").is_ok_and(|(status, _)| status == 200)
         })?;
         Ok(Self { process, port, findings })
+    }
+
+    /// What a replay of this recording finds with the configuration that the agent of these logs had.
+    ///
+    /// # Errors
+    /// When it cannot be replayed.
+    pub fn replay(recording: &Path, logs: &Path) -> Result<Vec<Finding>> {
+        let output = std::process::Command::new(binary()?)
+            .arg("replay")
+            .arg(recording)
+            .args(["--findings", "-", "--config"])
+            .arg(logs.join("leasewarden.yaml"))
+            .output()
+            .context("cannot start the agent")?;
+        if !output.status.success() {
+            bail!("replay: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        parse_findings(&String::from_utf8_lossy(&output.stdout))
     }
 
     /// Its pid.

@@ -1,7 +1,10 @@
 //! A transaction pooler and `SET` for the session, against `set_config(…, true)` in the transaction. Over IPv4 and IPv6,
 //! and with TLS on both sides of the pooler.
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+use tests::lab::agent::{Agent, Finding, binary};
 use tests::lab::pgbouncer::Pool;
 use tests::lab::scene::To;
 
@@ -15,6 +18,7 @@ scenarios!(
     ipv6_bound_per_transaction,
     encrypted_one_sets,
     encrypted_bound_per_transaction,
+    encrypted_and_recorded,
 );
 
 const SET_ACME: &str = "SET app.tenant_id = 'acme'";
@@ -26,6 +30,11 @@ fn in_transaction(tenant: &str) -> Vec<String> {
 }
 
 fn one_sets(stage: &mut Stage, to: To) -> Result<()> {
+    one_sets_and_is_found(stage, to).map(|_| ())
+}
+
+/// Gives what was found.
+fn one_sets_and_is_found(stage: &mut Stage, to: To) -> Result<Vec<Finding>> {
     let mut acme = stage.client_to("acme", to, &[])?;
     let mut globex = stage.client_to("globex", to, &[])?;
     // Every server connection of the pool carries acme's binding before globex comes.
@@ -42,7 +51,8 @@ fn one_sets(stage: &mut Stage, to: To) -> Result<()> {
         "globex never set anything, so nobody ran under its name",
         outcome.findings.iter().all(|f| f.rule != STALE || f.bound.as_deref() == Some("acme")),
     )?;
-    outcome.only(mistakes(stage))
+    outcome.only(mistakes(stage))?;
+    Ok(outcome.findings)
 }
 
 /// With two connections a SELECT may come to one that nobody has bound yet while its SET went to the other: true too.
@@ -132,4 +142,19 @@ fn encrypted_bound_per_transaction(stage: &mut Stage) -> Result<()> {
     stage.scene.encrypt()?;
     stage.pooled()?;
     per_transaction(stage, To::Pooler)
+}
+
+/// A recording that holds the secrets comes to the same findings when it is replayed.
+fn encrypted_and_recorded(stage: &mut Stage) -> Result<()> {
+    stage.scene.encrypt()?;
+    stage.scene.start_pooler(&Pool::transaction(stage.pool_size()))?;
+    let recording = stage.scene.logs().join("recording.lwr");
+    stage.scene.start_agent_as(&binary()?, "", Some(&recording))?;
+    let found = one_sets_and_is_found(stage, To::Pooler)?;
+    let what = |findings: Vec<Finding>| -> BTreeSet<_> {
+        findings.into_iter().map(|f| (f.rule, f.severity, f.used_for, f.bound)).collect()
+    };
+    let (live, replayed) = (what(found), what(Agent::replay(&recording, stage.scene.logs())?));
+    ensure!(live == replayed, "found live: {live:?}\nfound when replayed: {replayed:?}");
+    Ok(())
 }
