@@ -191,10 +191,22 @@ impl Agent {
     /// # Errors
     /// When it does not become so within `limit`.
     pub fn wait_for_metric(&self, name: &str, limit: Duration) -> Result<()> {
+        self.wait_for_sum(name, &[], limit)
+    }
+
+    /// Waits until a connection is counted that was read through TLS.
+    ///
+    /// # Errors
+    /// When there is none within ten seconds.
+    pub fn wait_until_tls_is_read(&self) -> Result<()> {
+        self.wait_for_sum("leasewarden_tls_connections_total", &[("result", "read")], Duration::from_secs(10))
+    }
+
+    fn wait_for_sum(&self, name: &str, labels: &[(&str, &str)], limit: Duration) -> Result<()> {
         let until = Instant::now() + limit;
-        while self.metrics()?.sum(name, &[]) <= 0.0 {
+        while self.metrics()?.sum(name, labels) <= 0.0 {
             if Instant::now() > until {
-                bail!("{name} is 0 after {limit:?}; the agent said:\n{}", self.process.log_tail());
+                bail!("{name}{labels:?} is 0 after {limit:?}; the agent said:\n{}", self.process.log_tail());
             }
             std::thread::sleep(Duration::from_millis(100));
         }

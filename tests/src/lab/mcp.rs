@@ -245,10 +245,13 @@ impl Scene {
     /// Ends the agent once it has seen everything; gives what it found and counted.
     ///
     /// # Errors
-    /// When it does not end as it should.
+    /// When it does not end as it should, or has read nothing through TLS where that is spoken.
     pub fn outcome(&mut self) -> Result<Outcome> {
         std::thread::sleep(REST);
         let agent = self.agent.take().context("the agent is not running")?;
+        if self.certificate.is_some() {
+            agent.wait_until_tls_is_read()?;
+        }
         let metrics = agent.metrics()?;
         fs::write(self.logs.join("metrics.txt"), metrics.told())?;
         Ok(Outcome { findings: agent.stop()?, metrics })

@@ -354,9 +354,12 @@ impl Scene {
     /// whole, as the agent drains at its end; what was counted may be a second old.
     ///
     /// # Errors
-    /// When the agent does not end as it should.
+    /// When the agent does not end as it should, or has read nothing through TLS where that is spoken.
     pub fn outcome_now(&mut self) -> Result<Outcome> {
         let agent = self.agent.take().context("the agent is not running")?;
+        if self.certificate.is_some() {
+            agent.wait_until_tls_is_read()?;
+        }
         let metrics = agent.metrics()?;
         // For whoever wants to know why a basis abstained.
         std::fs::write(self.logs.join("metrics.txt"), metrics.told())?;
