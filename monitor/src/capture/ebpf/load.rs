@@ -36,6 +36,15 @@ pub struct Hook {
     kind: Kind,
 }
 
+impl Hook {
+    /// Whether whole kernels are without it, by their age or because they refuse its kind: that nothing is attached is no
+    /// loss then, and no alert.
+    #[must_use]
+    pub fn kernel_may_lack(&self) -> bool {
+        matches!(self.kind, Kind::SocketCall(_) | Kind::Entry(_) | Kind::Return(_))
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Skb(CgroupSkbAttachType),
@@ -504,6 +513,20 @@ mod tests {
         assert_eq!(ring_bytes(u32::MAX), 1 << 30);
         let shards_of = |n| shards(&CaptureConfig { shards: Some(n), ..CaptureConfig::default() });
         assert_eq!([0, 1, 2, 3, 4, 9].map(shards_of), [1, 1, 2, 2, 4, 4]);
+    }
+
+    /// What whole kernels are without is no alert on every node of them.
+    #[test]
+    fn the_alert_and_the_panels_leave_out_what_a_kernel_may_lack() {
+        let lacked = HOOKS.iter().filter(|h| h.kernel_may_lack()).map(|h| h.name).chain([SENDER_THREAD]);
+        let mut lacked: Vec<&str> = lacked.collect();
+        lacked.sort_unstable();
+        let selector = format!("hook!~\"{}\"", lacked.join("|"));
+        let dashboards = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards");
+        for file in ["alerts.yaml", "overview.json", "agent-health.json"] {
+            let text = std::fs::read_to_string(dashboards.join(file)).unwrap().replace("\\\"", "\"");
+            assert!(text.contains(&selector), "{file} has no {selector}");
+        }
     }
 
     #[test]
