@@ -277,6 +277,25 @@ pub const CASES: &[Case] = &[
         blind_together: true,
         ..STORE
     },
+    Case {
+        name: "ioredis-auth-failed",
+        scenario: 4,
+        twin: Twin::Violating,
+        program: Program::IoRedis,
+        mode: "auth-sent",
+        must: &[must(STALE, "critical", "globex", "acme")],
+        may: LEFT_BEHIND_EITHER,
+        ..STORE
+    },
+    Case { name: "ioredis-auth", scenario: 4, program: Program::IoRedis, mode: "auth", ..STORE },
+    Case {
+        name: "ioredis-prefix",
+        scenario: 4,
+        program: Program::IoRedis,
+        acme: &["PUT /orders/{few}", "GET /orders/{few}"],
+        globex: &["PUT /orders/{few}", "GET /orders/{few}"],
+        ..STORE
+    },
     // 5: Node.js, and work stealing.
     Case { name: "node-unbound", scenario: 5, program: Program::Node, ..UNBOUND },
     Case { name: "node-session-set", scenario: 5, program: Program::Node, ..SESSION },

@@ -43,6 +43,8 @@ pub enum Program {
     Redis521,
     /// Node.js `http`, node-postgres' pool.
     Node,
+    /// Node.js `http`, ioredis.
+    IoRedis,
     /// axum on tokio's work-stealing runtime, deadpool, tokio-postgres.
     Tokio,
     /// aiohttp in front, httpx's pool of keep-alive connections behind.
@@ -89,6 +91,7 @@ impl Program {
             Self::Redis451 => "aiohttp + redis-py 4.5.1",
             Self::Redis521 => "aiohttp + redis-py 5.2.1",
             Self::Node => "Node.js + node-postgres",
+            Self::IoRedis => "Node.js + ioredis",
             Self::Tokio => "axum + deadpool + tokio-postgres",
             Self::Gateway => "aiohttp + httpx",
             Self::GoGateway => "Go net/http",
@@ -101,7 +104,7 @@ impl Program {
     #[must_use]
     pub fn behind(self) -> Behind {
         match self {
-            Self::Redis451 | Self::Redis521 => Behind::Redis,
+            Self::Redis451 | Self::Redis521 | Self::IoRedis => Behind::Redis,
             Self::Gateway | Self::GoGateway | Self::BunGateway => Behind::Http,
             Self::Recipe(recipe) => recipe.behind,
             _ => Behind::Postgres,
@@ -127,6 +130,7 @@ impl Program {
             Self::GoGateway => golang::program("service", "service_gateway.go"),
             Self::BunGateway => node::on_bun("service", "service_gateway_bun.js"),
             Self::Node => node::program("service", Modules::Current, "service_node.js"),
+            Self::IoRedis => node::program("service", Modules::Current, "service_ioredis.js"),
             Self::Recipe(recipe) => {
                 let script = format!("recipes/{}", recipe.script);
                 let further = recipe.script.starts_with("further/");

@@ -20,6 +20,8 @@ crate::shared::shared! { encrypted:
     // redis-py.
     redis_auth_failed: "redis-auth-failed" [with_1 = 1, with_16 = 16];
     redis_auth: "redis-auth" [with_1 = 1, with_16 = 16];
+    ioredis_auth_failed: "ioredis-auth-failed" [with_1 = 1, with_16 = 16];
+    ioredis_auth: "ioredis-auth" [with_1 = 1, with_16 = 16];
     // httpx to another service.
     gateway_static: "gateway-static-token" [with_1 = 1, with_16 = 16];
     gateway_exchanged: "gateway-exchanged-token" [with_1 = 1, with_16 = 16];

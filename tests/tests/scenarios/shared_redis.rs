@@ -1,4 +1,5 @@
-//! A shared service before Redis: a cancelled command in two versions of redis-py, AUTH per checkout, key prefixes.
+//! A shared service before Redis: a cancelled command in two versions of redis-py, AUTH per checkout, key prefixes; and ioredis,
+//! whose connections carry the commands of several requests at once.
 
 crate::shared::shared! {
     cancelled_451: "redis-cancelled-4.5.1" [with_1 = 1, with_16 = 16, with_32 = 32];
@@ -8,4 +9,6 @@ crate::shared::shared! {
     prefix_crossed: "redis-prefix-crossed" [with_1 = 1, with_16 = 16];
     prefix_right: "redis-prefix" [with_1 = 1, with_16 = 16, with_32 = 32];
     unscoped: "redis-unscoped" [with_1 = 1];
+    ioredis_auth_failed: "ioredis-auth-failed" [with_1 = 1, with_16 = 16];
+    ioredis_prefix: "ioredis-prefix" [with_1 = 1, with_16 = 16];
 }
