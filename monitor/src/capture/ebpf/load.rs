@@ -433,8 +433,11 @@ fn socket_calls() -> Result<u32, BtfError> {
     btf.cookie_offset()
 }
 
+/// Knobs by name, and what they are set to.
+type KnobValues = Vec<(&'static str, u32)>;
+
 /// What the probes of Unix sockets read of the kernel's structures, and its types; or why they cannot be used.
-fn unix_sockets() -> Result<(Vec<(&'static str, u32)>, aya::Btf), String> {
+fn unix_sockets() -> Result<(KnobValues, aya::Btf), String> {
     let functions = HOOKS.iter().flat_map(|h| h.with.iter().map(|(_, kind)| *kind).chain([h.kind]));
     let functions: Vec<_> = functions
         .filter_map(|kind| match kind {
