@@ -22,11 +22,8 @@ fn deliveries(lines: &[String]) -> Vec<String> {
         let mut words: Vec<&str> = l.split(' ').filter(|w| *w != "awaits").collect();
         if let Some(at) = words.iter().position(|w| *w == "at") {
             words.drain(at..at + 2);
-            // Requests are counted from where the connection was joined, and so are deliveries that nobody confirms.
+            // Requests are counted from where the connection was joined.
             words.remove(1);
-            if let Some(handle) = words.get_mut(1).filter(|handle| handle.len() > 4) {
-                *handle = "unconfirmed";
-            }
         }
         words.join(" ")
     })

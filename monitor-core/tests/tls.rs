@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use monitor_core::model::tls::Unread;
 use monitor_core::model::{Nanos, Secret, SecretLabel, Side};
 use monitor_core::tls::fuzz::fuzz_tls;
-use monitor_core::tls::{Plain, Spent, Tls};
+use monitor_core::tls::{Plain, Sealed, Spent, Tls};
 
 /// What one side said, or that something is missing there.
 type Heard = Vec<(Side, Option<Vec<u8>>)>;
@@ -80,7 +80,10 @@ fn hear(steps: &[Step], secrets: &[(SecretLabel, Secret)]) -> (Heard, Option<Unr
     let (mut tls, mut ear, mut scratch) = (Tls::new(Side::Client), Ear::default(), Vec::new());
     for step in steps {
         match step {
-            Step::Bytes(from, bytes) => tls.bytes(*from, Nanos(0), bytes, true, &mut scratch, &mut ear),
+            Step::Bytes(from, bytes) => {
+                let sealed = Sealed { at: Nanos(0), bytes, ends_segment: true };
+                tls.bytes(*from, sealed, &mut scratch, &mut ear);
+            }
             Step::Hole(from, n) => tls.missing(*from, Nanos(0), *n, &mut scratch, &mut ear),
         }
         while let Some(label) = SecretLabel::ALL.into_iter().find(|label| tls.wants(*label)) {

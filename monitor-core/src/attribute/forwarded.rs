@@ -45,6 +45,21 @@ pub struct Inbound {
     pub begun: Nanos,
 }
 
+/// The answer to a request that had entered a relay, as it went back to its sender.
+#[derive(Clone, Copy, Debug)]
+pub struct InboundAnswer {
+    /// The connection that the request came in on.
+    pub conn: ConnId,
+    /// Its number there.
+    pub request: u64,
+    /// When it was whole.
+    pub begun: Nanos,
+    /// When the answer was.
+    pub at: Nanos,
+    /// What the answer was.
+    pub reply: Option<Fingerprint>,
+}
+
 /// A request whose answer was passed on, and what that was.
 #[derive(Clone, Copy, Debug)]
 struct PassedOn {
@@ -221,16 +236,15 @@ impl Forwarding {
         Some(origins)
     }
 
-    /// A request that entered `relay` at `begun` has been answered to its sender.
+    /// A request that entered `relay` has been answered to its sender.
     pub fn passed_on(
         &mut self,
         relay: Relay,
         print: Fingerprint,
-        (conn, request, begun): (ConnId, u64, Nanos),
-        at: Nanos,
-        reply: Option<Fingerprint>,
+        answered: InboundAnswer,
         settled: &mut Vec<OriginFound>,
     ) {
+        let InboundAnswer { conn, request, begun, at, reply } = answered;
         self.age(at);
         let (key, id) = ((relay, print), (begun, conn, request));
         let Some(inbound) = self.open.remove(&(key, id)) else { return };

@@ -74,24 +74,33 @@ enum Stage {
     Over,
 }
 
-/// Where one direction is.
+/// Whether the place in one direction is known: where its frames begin and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is.
+    Known,
+    /// Not until a frame begins for certain.
+    Lost {
+        /// Bytes since it was lost.
+        wandered: u64,
+    },
+}
+
+/// One direction.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    /// Nothing is known until a frame begins for certain.
-    lost: bool,
+struct Direction {
+    place: Place,
     /// The next bytes begin a segment as their sender wrote it.
     at_start: bool,
     /// Those in hand do.
     starts: bool,
-    /// Bytes since the place was lost.
-    wandered: u64,
 }
 
 /// Where a connection is in its life.
 #[derive(Debug)]
 pub(super) struct Life {
     stage: Stage,
-    places: Sides<Place>,
+    directions: Sides<Direction>,
     whole: bool,
     n_malformed: u32,
 }
@@ -99,10 +108,11 @@ pub(super) struct Life {
 impl Life {
     /// Of a connection seen from its start, or from the middle.
     pub(super) fn new(mid_stream: bool) -> Self {
-        let place = Place { lost: mid_stream, at_start: true, starts: true, wandered: 0 };
+        let place = if mid_stream { Place::Lost { wandered: 0 } } else { Place::Known };
+        let direction = Direction { place, at_start: true, starts: true };
         Self {
             stage: if mid_stream { Stage::Joined } else { Stage::Open },
-            places: Sides { client: place, server: place },
+            directions: Sides { client: direction, server: direction },
             whole: !mid_stream,
             n_malformed: 0,
         }
@@ -125,17 +135,17 @@ impl Life {
 
     /// This direction's place is lost.
     pub(super) fn is_lost(&self, from: Side) -> bool {
-        self.places[from].lost
+        self.directions[from].place != Place::Known
     }
 
     /// The bytes in hand begin a segment.
     pub(super) fn starts(&self, from: Side) -> bool {
-        self.places[from].starts
+        self.directions[from].starts
     }
 
     /// The bytes in hand, or what is missing, end a segment.
     pub(super) fn ends(&self, from: Side) -> bool {
-        self.places[from].at_start
+        self.directions[from].at_start
     }
 
     /// A message made sense: what was malformed before it is no sign that this is another protocol.
@@ -146,13 +156,12 @@ impl Life {
     /// This direction's place is lost.
     pub(super) fn lose(&mut self, from: Side) {
         self.whole = false;
-        self.places[from].lost = true;
-        self.places[from].wandered = 0;
+        self.directions[from].place = Place::Lost { wandered: 0 };
     }
 
     /// It is found.
     pub(super) fn find(&mut self, from: Side) {
-        self.places[from].lost = false;
+        self.directions[from].place = Place::Known;
     }
 
     /// Nothing more will be read.
@@ -165,8 +174,8 @@ impl Life {
 pub(super) trait Conversation: Sized {
     /// Which protocol.
     const PROTOCOL: Protocol;
-    /// Bytes of one direction without a place after which the connection is given up.
-    const MAX_WANDERED: u64 = u64::MAX;
+    /// Bytes of one direction without a place after which the connection is given up, if it ever is.
+    const MAX_WANDERED: Option<u64> = None;
 
     /// What cuts the bytes of both directions into frames: apart from the rest, to which frames that borrow from it are
     /// handed.
@@ -315,14 +324,16 @@ impl<C: Conversation> Lifecycle<C> {
     /// Bytes of a direction whose place is lost: what of them is to be read.
     fn seek(&mut self, from: Side, chunk: Chunk<'_>, sink: &mut dyn Sink) -> Found {
         let found = self.talk.seek(from, Heard::Bytes(chunk), sink);
-        let place = &mut self.talk.life_mut().places[from];
+        let place = &mut self.talk.life_mut().directions[from].place;
         if found != Found::No {
-            place.lost = false;
+            *place = Place::Known;
             return found;
         }
-        place.wandered = place.wandered.saturating_add(chunk.bytes.len() as u64);
-        if place.wandered > C::MAX_WANDERED {
-            self.talk.leave(Some("frames_lost"), chunk.at, sink);
+        if let Place::Lost { wandered } = place {
+            *wandered = wandered.saturating_add(chunk.bytes.len() as u64);
+            if C::MAX_WANDERED.is_some_and(|most| *wandered > most) {
+                self.talk.leave(Some("frames_lost"), chunk.at, sink);
+            }
         }
         found
     }
@@ -338,9 +349,12 @@ impl<C: Conversation> Decoder for Lifecycle<C> {
             return;
         }
         self.announce(chunk.at, sink);
-        let place = &mut self.talk.life_mut().places[from];
-        place.starts = std::mem::replace(&mut place.at_start, chunk.ends_segment);
-        let found = if place.lost { self.seek(from, chunk, sink) } else { Found::Here };
+        let direction = &mut self.talk.life_mut().directions[from];
+        direction.starts = std::mem::replace(&mut direction.at_start, chunk.ends_segment);
+        let found = match direction.place {
+            Place::Known => Found::Here,
+            Place::Lost { .. } => self.seek(from, chunk, sink),
+        };
         let read = match &found {
             Found::No => return,
             Found::Here => self.talk.read(&mut self.frames, from, chunk, sink),
@@ -357,9 +371,8 @@ impl<C: Conversation> Decoder for Lifecycle<C> {
         }
         self.announce(at, sink);
         // What follows a hole begins a segment: a cut segment is cut at its end, a lost one is lost whole.
-        let place = &mut self.talk.life_mut().places[from];
-        place.at_start = true;
-        if place.lost {
+        self.talk.life_mut().directions[from].at_start = true;
+        if self.talk.life().is_lost(from) {
             self.talk.seek(from, Heard::Hole(at), sink);
             return;
         }

@@ -9,7 +9,7 @@
 
 use super::undecided::Undecided;
 use crate::decode::infer;
-use crate::model::{Nanos, Side};
+use crate::model::{Nanos, Side, Sides};
 
 /// Bytes of each segment that are asked for: the smallest record with payload that the probes write.
 pub(super) const PREFIX: u32 = 128;
@@ -39,9 +39,9 @@ pub(super) struct Again {
     /// Who spoke last, and when.
     last: Option<(Side, Nanos)>,
     /// Longest segment of each side.
-    longest: [usize; 2],
+    longest: Sides<usize>,
     /// The latest segment of each side ended a write.
-    ended: [bool; 2],
+    ended: Sides<bool>,
     /// This turn is being looked at.
     looking: bool,
     /// Looks so far.
@@ -49,7 +49,7 @@ pub(super) struct Again {
     /// Turns still to pass over.
     skip: u32,
     /// Which sides speak TLS.
-    tls: [bool; 2],
+    tls: Sides<bool>,
     /// All of each segment is asked for, for so many more turns.
     full_turns: u8,
     pause: Nanos,
@@ -57,28 +57,22 @@ pub(super) struct Again {
     full_from: Nanos,
 }
 
-fn index(side: Side) -> usize {
-    usize::from(side == Side::Server)
-}
-
 impl Again {
     /// For a connection of which `first` was not enough.
     pub(super) fn after(first: &Undecided) -> Self {
-        let mut longest = [0; 2];
+        let mut longest = Sides::default();
         for chunk in &first.chunks {
-            if let Some(n) = longest.get_mut(index(chunk.side)) {
-                *n = chunk.bytes.len().max(*n);
-            }
+            longest[chunk.side] = chunk.bytes.len().max(longest[chunk.side]);
         }
         Self {
             kept: Undecided::default(),
             last: first.chunks.last().map(|c| (c.side, c.at)),
             longest,
-            ended: [false; 2],
+            ended: Sides::default(),
             looking: false,
             n_looks: 0,
             skip: 0,
-            tls: [false; 2],
+            tls: Sides::default(),
             full_turns: 0,
             pause: PAUSE,
             full_from: Nanos(0),
@@ -92,10 +86,8 @@ impl Again {
 
     /// What `side` says is TLS. `true`: so does the other, and nobody will ever read this.
     pub(super) fn record_tls(&mut self, side: Side) -> bool {
-        if let Some(tls) = self.tls.get_mut(index(side)) {
-            *tls = true;
-        }
-        self.tls == [true; 2]
+        self.tls[side] = true;
+        self.tls.client && self.tls.server
     }
 
     /// Whether `from` begins something now; notes that it has spoken.
@@ -103,10 +95,9 @@ impl Again {
         let quiet = self.last.is_some_and(|(_, last)| at.since(last) >= QUIET);
         let turn = self.last.is_none_or(|(side, _)| side != from);
         self.last = Some((from, at));
-        let i = index(from);
-        let (Some(longest), Some(ended)) = (self.longest.get_mut(i), self.ended.get_mut(i)) else { return false };
-        *longest = len.max(*longest);
-        let after_end = std::mem::replace(ended, ends && len < (*longest).max(LEAST_MSS));
+        let longest = len.max(self.longest[from]);
+        self.longest[from] = longest;
+        let after_end = std::mem::replace(&mut self.ended[from], ends && len < longest.max(LEAST_MSS));
         if turn {
             self.full_turns = self.full_turns.saturating_sub(1);
         }
@@ -163,9 +154,7 @@ impl Again {
         self.kept.forget(from);
         self.looking = false;
         // Whatever comes next begins a segment.
-        if let Some(ended) = self.ended.get_mut(index(from)) {
-            *ended = true;
-        }
+        self.ended[from] = true;
         if cut && looked && self.full_turns == 0 && at >= self.full_from {
             self.full_turns = FULL_TURNS;
             self.full_from = at + self.pause;

@@ -7,8 +7,8 @@
 //! unit is over (`on_conn.rs`). Something is missed ([`OnConn::lose_track`]): whoever waits has lost the evidence.
 
 use super::on_conn::OnConn;
-use super::units::{MAX_OPEN, MAX_PENDING, Open, Pending};
-use crate::attribute::forwarded::Outbound;
+use super::units::{MAX_OPEN, MAX_PENDING, Open, Pending, Transaction};
+use crate::attribute::forwarded::{InboundAnswer, Outbound};
 use crate::decode::{Disturbance, WireEvent};
 use crate::detect::{Desync, How, RuleEvent};
 use crate::model::mcp::Exchange;
@@ -126,7 +126,8 @@ impl OnConn<'_> {
         {
             open.cut = true;
         }
-        let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && self.state.units.current.begun;
+        let in_transaction = self.state.units.current.transaction == Transaction::Open;
+        let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && in_transaction;
         self.fold(begins_again.then_some(op.request));
         if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
             // What its sender was answered is not known.
@@ -196,8 +197,8 @@ impl OnConn<'_> {
         let mut settled = std::mem::take(&mut self.parts.attributor.origins_found);
         if let Some(relay) = self.state.facts.enters.filter(|_| open.entered) {
             let f = &mut self.parts.attributor.forwarding;
-            let id = (self.state.facts.id, request, open.begun);
-            f.passed_on(relay, request_print, id, at, print, &mut settled);
+            let answered = InboundAnswer { conn: self.state.facts.id, request, begun: open.begun, at, reply: print };
+            f.passed_on(relay, request_print, answered, &mut settled);
         }
         if let Some(relay) = self.state.facts.leaves.filter(|_| self.state.facts.endpoint.is_none()) {
             let outbound = Outbound {
@@ -253,7 +254,7 @@ impl OnConn<'_> {
 
     /// Its decoder reads no further.
     fn end_reading(&mut self, at: Nanos, why: &'static str) {
-        self.state.unreadable = why;
+        self.state.unreadable = Some(why);
         if why == "tls" && self.parts.ctx.settings.tls.is_some() || self.state.facts.tunnel.is_some() {
             // It may be read all the same.
             return;

@@ -85,7 +85,7 @@ pub(super) struct ConnState {
     /// Something was missed, and nothing has been read since: what comes may be anything.
     pub(super) astray: bool,
     /// Why its decoder gave up, if it did.
-    pub(super) unreadable: &'static str,
+    pub(super) unreadable: Option<&'static str>,
     /// The connection has ended: what is told now is what becomes of the rest.
     pub(super) closing: bool,
 }
@@ -148,7 +148,7 @@ impl ConnState {
             next: Announced::default(),
             disturbed: false,
             astray: false,
-            unreadable: "",
+            unreadable: None,
             closing: false,
         }
     }

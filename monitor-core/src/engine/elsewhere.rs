@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::open_jobs::OpenJob;
 use crate::attribute::forwarded::Relay;
-use crate::model::queue::{Confirmed, Position};
+use crate::model::queue::Position;
 use crate::model::steps::{step, walk};
 use crate::model::{ConnId, Fingerprint, WorkloadId};
 
@@ -16,6 +16,15 @@ use crate::model::{ConnId, Fingerprint, WorkloadId};
 const MAX_JOBS: usize = 65_536;
 /// Most of them of one log and reader, so that one that never confirms leaves room for the others.
 const MAX_OF_LOG: usize = 4_096;
+
+/// How the confirmation of a delivery names it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Name {
+    /// By a handle.
+    Handle(u64),
+    /// By a position in a log, beyond which its reader has come.
+    Position(Position),
+}
 
 /// A delivery that is not confirmed.
 #[derive(Clone, Copy, Debug)]
@@ -43,26 +52,25 @@ impl Elsewhere {
         self.open.len()
     }
 
-    /// `worker` was given a message. Whether it is followed here; `Err`: no room.
-    pub(super) fn delivered(&mut self, worker: Relay, how: Confirmed, conn: ConnId, job: OpenJob) -> Result<bool, ()> {
-        let (name, offset) = match how {
-            Confirmed::Here => return Ok(false),
-            Confirmed::Anywhere => (Fingerprint(job.handle), 0),
-            Confirmed::Past(position) => (position.log, position.offset),
+    /// `worker` was given a message. False: there is no room to follow it.
+    pub(super) fn delivered(&mut self, worker: Relay, name: Name, conn: ConnId, job: OpenJob) -> bool {
+        let (name, offset) = match name {
+            Name::Handle(handle) => (Fingerprint(handle), 0),
+            Name::Position(position) => (position.log, position.offset),
         };
         if self.open.len() >= MAX_JOBS {
-            return Err(());
+            return false;
         }
         let n = self.n_of.entry((worker, name)).or_default();
         if *n >= MAX_OF_LOG {
-            return Err(());
+            return false;
         }
         *n += 1;
         self.latest += 1;
         let key = (worker, name, offset, self.latest);
         self.open.insert(key, Delivered { conn, job });
         self.by_conn.insert((conn, key));
-        Ok(true)
+        true
     }
 
     fn remove(&mut self, key: Key) -> Option<Delivered> {
@@ -121,12 +129,12 @@ mod tests {
         Position { log: Fingerprint(7), offset }
     }
 
-    fn at(offset: i64) -> Confirmed {
-        Confirmed::Past(to(offset))
+    fn at(offset: i64) -> Name {
+        Name::Position(to(offset))
     }
 
     fn job(no: u64) -> OpenJob {
-        OpenJob { handle: no, no, at: Nanos(no), message: None }
+        OpenJob { no, at: Nanos(no), message: None }
     }
 
     fn nos(jobs: Vec<(ConnId, OpenJob)>) -> Vec<(u32, u64)> {
@@ -137,11 +145,11 @@ mod tests {
     fn a_position_confirms_what_is_below_it_for_its_reader_alone() {
         let mut logs = Elsewhere::default();
         for (offset, conn) in [(5, 2), (4, 1), (6, 2)] {
-            assert_eq!(logs.delivered(READER, at(offset), ConnId(conn), job(offset.cast_unsigned())), Ok(true));
+            assert!(logs.delivered(READER, at(offset), ConnId(conn), job(offset.cast_unsigned())));
         }
-        logs.delivered(OTHER, at(4), ConnId(3), job(40)).unwrap();
-        let another = Confirmed::Past(Position { log: Fingerprint(8), offset: 4 });
-        logs.delivered(READER, another, ConnId(1), job(41)).unwrap();
+        assert!(logs.delivered(OTHER, at(4), ConnId(3), job(40)));
+        let another = Name::Position(Position { log: Fingerprint(8), offset: 4 });
+        assert!(logs.delivered(READER, another, ConnId(1), job(41)));
         assert_eq!(nos(logs.passed(READER, to(6))), [(1, 4), (2, 5)]);
         assert!(nos(logs.passed(READER, to(6))).is_empty());
         assert_eq!(logs.lost(ConnId(2)).len(), 1);
@@ -155,23 +163,22 @@ mod tests {
         let mut room = 0;
         for log in 0..20 {
             for offset in 0..5_000 {
-                let position = Confirmed::Past(Position { log: Fingerprint(log), offset });
-                room += usize::from(logs.delivered(READER, position, ConnId(1), job(0)).is_ok());
+                let position = Name::Position(Position { log: Fingerprint(log), offset });
+                room += usize::from(logs.delivered(READER, position, ConnId(1), job(0)));
             }
             assert!(logs.n_of.values().all(|n| *n <= MAX_OF_LOG));
         }
         assert_eq!((room, logs.open.len()), (MAX_JOBS, MAX_JOBS));
-        assert!(logs.delivered(OTHER, at(0), ConnId(1), job(0)).is_err());
+        assert!(!logs.delivered(OTHER, at(0), ConnId(1), job(0)));
         assert_eq!(logs.passed(READER, to(i64::MAX)).len(), MAX_OF_LOG);
-        assert!(logs.delivered(OTHER, at(0), ConnId(1), job(0)).is_ok());
+        assert!(logs.delivered(OTHER, at(0), ConnId(1), job(0)));
     }
 
     #[test]
     fn a_handle_confirms_the_earliest_of_its_worker() {
         let mut jobs = Elsewhere::default();
-        assert_eq!(jobs.delivered(READER, Confirmed::Here, ConnId(1), job(1)), Ok(false));
-        for (no, conn) in [(3, 1), (3, 2), (4, 2)] {
-            jobs.delivered(READER, Confirmed::Anywhere, ConnId(conn), job(no)).unwrap();
+        for (handle, conn) in [(3, 1), (3, 2), (4, 2)] {
+            assert!(jobs.delivered(READER, Name::Handle(handle), ConnId(conn), job(handle)));
         }
         assert!(jobs.settled(OTHER, 3).is_none() && jobs.settled(READER, 1).is_none());
         assert_eq!(jobs.settled(READER, 3).map(|(conn, _)| conn), Some(ConnId(1)));
@@ -186,8 +193,8 @@ mod tests {
             let mut jobs = Elsewhere::default();
             for i in 0..n {
                 let conn = ConnId(u32::try_from(i).unwrap());
-                jobs.delivered(READER, at(i.cast_signed()), conn, job(i)).unwrap();
-                jobs.delivered(OTHER, Confirmed::Anywhere, conn, job(i)).unwrap();
+                assert!(jobs.delivered(READER, at(i.cast_signed()), conn, job(i)));
+                assert!(jobs.delivered(OTHER, Name::Handle(i), conn, job(i)));
             }
             for i in 0..n {
                 assert_eq!(jobs.passed(READER, to(i.cast_signed() + 1)).len(), 1);

@@ -14,12 +14,12 @@ use super::parts::Parts;
 use super::sealing::{Encryption, party};
 use super::table::Table;
 use super::undecided::Undecided;
-use crate::decode::infer;
+use crate::decode::{Chunk, infer};
 use crate::model::tls::Unread;
 use crate::model::{ConnId, HandshakeSecret, Nanos, SecretLabel, Side};
 use crate::stream::Missing;
 use crate::tls::join::{self, Handshake, PATIENCE, Speakers};
-use crate::tls::{Plain, Spent, Tls};
+use crate::tls::{Plain, Sealed, Spent, Tls};
 
 /// So many bytes are missing where nobody can say how many: more than any message has.
 const MANY: u64 = 1 << 40;
@@ -68,7 +68,7 @@ impl Conn {
 
     /// The decoder has given up: what comes may be anything.
     pub(super) fn count_unreadable(&mut self, at: Nanos, parts: &mut Parts, out: &mut dyn Output) {
-        if self.state.unreadable == "tls" {
+        if self.state.unreadable == Some("tls") {
             self.count_sealed(0, parts);
             self.state.astray = true;
             OnConn { parts, state: &mut self.state, out }.record_missed(at);
@@ -88,7 +88,7 @@ impl Conn {
         for chunk in kept.chunks {
             self.recount(chunk.bytes.len(), parts);
             self.unseal(parts, out, |tls, scratch, plain| {
-                tls.bytes(chunk.side, chunk.at, &chunk.bytes, chunk.ends, scratch, plain);
+                tls.bytes(chunk.side, chunk.sealed(), scratch, plain);
             });
         }
     }
@@ -104,12 +104,11 @@ impl Conn {
     pub(super) fn begins_tls_here(
         &mut self,
         side: Side,
-        at: Nanos,
-        bytes: &[u8],
-        ends: bool,
+        first: Chunk<'_>,
         parts: &mut Parts,
         out: &mut dyn Output,
     ) -> bool {
+        let Chunk { at, bytes, ends_segment } = first;
         if self.state.facts.mid_stream || !self.may_unseal(parts) {
             return false;
         }
@@ -126,7 +125,8 @@ impl Conn {
             let n = bytes.len() as u64;
             parts.stats.bytes_seen = parts.stats.bytes_seen.saturating_sub(n);
             parts.stats.bytes_decoded = parts.stats.bytes_decoded.saturating_sub(n);
-            self.unseal(parts, out, |tls, scratch, plain| tls.bytes(side, at, bytes, ends, scratch, plain));
+            let sealed = Sealed { at, bytes, ends_segment };
+            self.unseal(parts, out, |tls, scratch, plain| tls.bytes(side, sealed, scratch, plain));
         }
         true
     }

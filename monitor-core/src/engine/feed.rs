@@ -9,7 +9,7 @@ use super::on_conn::OnConn;
 use super::output::{Output, Wanted};
 use super::parts::Parts;
 use super::proxy::{Fronted, Preface};
-use super::recognise::Told;
+use super::recognise::{Recognised, Told};
 use super::sealing::Encryption;
 use super::table::Opened;
 use super::undecided::{MAX_FIRST, Undecided, side_of};
@@ -19,6 +19,7 @@ use crate::decode::infer;
 use crate::decode::{Appetite, Chunk, Emitter};
 use crate::model::{ConnId, Directory, Nanos, Protocol, Role, Side, UnitNo, WorkloadId};
 use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
+use crate::tls::Sealed;
 use smallvec::SmallVec;
 
 /// The process at an end, as places are told apart. A capture file knows addresses only.
@@ -132,8 +133,8 @@ impl Conn {
         let mut tls = [false; 2];
         for (index, tls) in tls.iter_mut().enumerate() {
             match self.tell(kept, index, false, parts) {
-                Told::Is { protocol, client, beginning } => {
-                    decided = Some((protocol, client, beginning));
+                Told::Is(recognised) => {
+                    decided = Some(recognised);
                     break;
                 }
                 // A server's first bytes may be anything; a client's decide.
@@ -148,7 +149,8 @@ impl Conn {
         }
         if decided.is_none() && matches!(unreadable, None | Some("unknown")) && self.state.facts.tunnel.is_none() {
             // What the operator says decides at once, where the bytes do not say otherwise.
-            decided = self.declared(parts).map(|(protocol, client)| (protocol, client, None));
+            let declared = self.declared(parts);
+            decided = declared.map(|(protocol, client)| Recognised { protocol, client, beginning: None });
         }
         if decided.is_none() && unreadable.is_none() && !kept.is_full() {
             return;
@@ -162,8 +164,8 @@ impl Conn {
         }
         let App::Undecided(kept) = std::mem::replace(&mut self.app, App::Opaque(None)) else { return };
         parts.stats.flows_undecided = parts.stats.flows_undecided.saturating_sub(1);
-        if let Some((protocol, client, beginning)) = decided {
-            self.decide(protocol, client, beginning, kept, parts, out);
+        if let Some(recognised) = decided {
+            self.decide(recognised, kept, parts, out);
             return;
         }
         let mut again = Again::after(&kept);
@@ -184,10 +186,10 @@ impl Conn {
         let told = self.tell(&again.kept, usize::from(from == Side::Server), true, parts);
         let App::Opaque(Some(again)) = &mut self.app else { return };
         match told {
-            Told::Is { protocol, client, beginning } => {
+            Told::Is(recognised) => {
                 let kept = std::mem::take(&mut again.kept);
                 parts.stats.flows_opaque = parts.stats.flows_opaque.saturating_sub(1);
-                self.decide(protocol, client, beginning, kept, parts, out);
+                self.decide(recognised, kept, parts, out);
             }
             Told::Opaque("tls") if again.record_tls(from) => {
                 self.app = App::Opaque(None);
@@ -203,17 +205,9 @@ impl Conn {
         }
     }
 
-    /// The protocol is known: what was kept goes through its decoder. `beginning`: the chunk that is known to be the
-    /// beginning of it all, even where the handshake was not seen.
-    fn decide(
-        &mut self,
-        protocol: Protocol,
-        client: usize,
-        beginning: Option<usize>,
-        kept: Undecided,
-        parts: &mut Parts,
-        out: &mut dyn Output,
-    ) {
+    /// The protocol is known: what was kept goes through its decoder.
+    fn decide(&mut self, recognised: Recognised, kept: Undecided, parts: &mut Parts, out: &mut dyn Output) {
+        let Recognised { protocol, client, beginning } = recognised;
         let addresses_only = self.ends.iter().all(|e| e.cgroup.is_none());
         let seen_from_start = match &self.app {
             App::Opaque(Some(_)) => false,
@@ -257,36 +251,28 @@ impl Conn {
                 parts.stats.bytes_seen = parts.stats.bytes_seen.saturating_sub(n);
                 parts.stats.bytes_decoded = parts.stats.bytes_decoded.saturating_sub(n);
                 self.unseal(parts, out, |tls, scratch, plain| {
-                    tls.bytes(chunk.side, chunk.at, &chunk.bytes, chunk.ends, scratch, plain);
+                    tls.bytes(chunk.side, chunk.sealed(), scratch, plain);
                 });
                 continue;
             }
-            self.decode(chunk.side, chunk.at, &chunk.bytes, chunk.ends, parts, out);
+            let bytes = Chunk { at: chunk.at, bytes: &chunk.bytes, ends_segment: chunk.ends };
+            self.decode(chunk.side, bytes, parts, out);
         }
         self.ask(parts, out);
     }
 
-    fn decode(
-        &mut self,
-        side: Side,
-        at: Nanos,
-        bytes: &[u8],
-        ends_segment: bool,
-        parts: &mut Parts,
-        out: &mut dyn Output,
-    ) {
+    fn decode(&mut self, side: Side, chunk: Chunk<'_>, parts: &mut Parts, out: &mut dyn Output) {
         let from = self.side(side);
         let App::Decoding(decoder) = &mut self.app else { return };
-        let readable =
-            tell(&mut self.state, parts, out, |sink| decoder.bytes(from, Chunk { at, bytes, ends_segment }, sink));
+        let readable = tell(&mut self.state, parts, out, |sink| decoder.bytes(from, chunk, sink));
         if readable == Readable::No {
-            if self.state.unreadable == "tls" && self.begins_tls_here(side, at, bytes, ends_segment, parts, out) {
+            if self.state.unreadable == Some("tls") && self.begins_tls_here(side, chunk, parts, out) {
                 return;
             }
-            if self.goes_through(bytes, parts, out) {
+            if self.goes_through(chunk.bytes, parts, out) {
                 return;
             }
-            self.count_unreadable(at, parts, out);
+            self.count_unreadable(chunk.at, parts, out);
             parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
             // Where not even one request was read, it was taken for something else than it is.
             let never_read = self.state.units.current.no == UnitNo(0);
@@ -493,7 +479,7 @@ impl Feed<'_> {
         match self.conn.encryption {
             Encryption::None => self.clear_bytes(from, at, bytes, ends_segment),
             Encryption::Tls(_) => self.conn.unseal(self.parts, self.out, |tls, scratch, plain| {
-                tls.bytes(from, at, bytes, ends_segment, scratch, plain);
+                tls.bytes(from, Sealed { at, bytes, ends_segment }, scratch, plain);
             }),
             Encryption::Unread(_) => {
                 self.conn.stays_sealed(bytes.len() as u64, self.parts);
@@ -532,7 +518,7 @@ impl Feed<'_> {
             App::Decoding(_) => {
                 self.parts.stats.bytes_decoded += n;
                 self.conn.reads_on(at, self.parts);
-                self.conn.decode(from, at, bytes, ends_segment, self.parts, self.out);
+                self.conn.decode(from, Chunk { at, bytes, ends_segment }, self.parts, self.out);
             }
             App::Opaque(_) => {
                 self.parts.stats.bytes_opaque += n;
@@ -594,7 +580,7 @@ impl Feed<'_> {
         if matches!(self.conn.encryption, Encryption::Tls(Some(_))) {
             self.conn.recount(rest.len(), self.parts);
             self.conn.unseal(self.parts, self.out, |tls, scratch, plain| {
-                tls.bytes(from, at, rest, ends_segment, scratch, plain);
+                tls.bytes(from, Sealed { at, bytes: rest, ends_segment }, scratch, plain);
             });
         } else if !matches!(self.conn.app, App::Decoding(_)) {
             self.conn.hides_requests(at, self.parts);
@@ -602,7 +588,7 @@ impl Feed<'_> {
             let n = rest.len() as u64;
             self.parts.stats.bytes_opaque = self.parts.stats.bytes_opaque.saturating_sub(n);
             self.parts.stats.bytes_decoded += n;
-            self.conn.decode(from, at, rest, ends_segment, self.parts, self.out);
+            self.conn.decode(from, Chunk { at, bytes: rest, ends_segment }, self.parts, self.out);
         }
     }
 }

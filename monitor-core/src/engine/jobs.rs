@@ -1,6 +1,7 @@
 //! Jobs: from the publication of a message to the end of the work on it. Whose it is, and who was given it.
 
-use super::messages::{Broker, Origin};
+use super::elsewhere::Name;
+use super::messages::{Broker, Found, Origin};
 use super::on_conn::OnConn;
 use super::open_jobs::OpenJob;
 use super::timers::{Due, LINGER};
@@ -8,7 +9,7 @@ use super::units::Pending;
 use crate::attribute::forwarded::Relay;
 use crate::attribute::through::Whom;
 use crate::detect::{Checked, Ended, Handed, Posted, RuleEvent};
-use crate::model::queue::{Confirmed, Delivery, Job, JobWork, Message, Passed, QueueEvent, Settled, Settlement};
+use crate::model::queue::{Confirmation, Delivery, Job, JobWork, Message, Passed, QueueEvent, Settled, Settlement};
 use crate::model::steps::walk;
 use crate::model::{
     Answer, Attribution, Basis, Claim, Effect, EvidenceClass, Nanos, Outcome, Protocol, RequestKey, RequestNo, Slot,
@@ -49,7 +50,7 @@ impl OnConn<'_> {
         let waits = self.state.units.borrow.is_some() || self.state.units.lent.back().is_some_and(|lent| lent.no == no);
         let entry = match self.parts.queues.messages.find(broker, &m, false) {
             // Its delivery was quicker.
-            Ok(Some(entry)) => entry,
+            Found::One(entry) => entry,
             _ => {
                 let before = self.parts.queues.messages.named(broker, &m);
                 let entry = self.parts.queues.messages.make(broker, &m, Origin::NOT_YET, true);
@@ -148,12 +149,15 @@ impl OnConn<'_> {
             _ => Origin::NOBODY,
         };
         let entry = match found {
-            Ok(Some(no)) => Some(no),
+            Found::One(no) => Some(no),
             // Several may be it: whose it is says nobody, unless itself.
-            Err(()) => None,
-            Ok(None) => {
-                let no = self.parts.queues.messages.find(broker, m, false).ok().flatten();
-                let no = no.unwrap_or_else(|| self.parts.queues.messages.make(broker, m, Origin::NOT_YET, false));
+            Found::Several => None,
+            Found::None => {
+                let messages = &mut self.parts.queues.messages;
+                let no = match messages.find(broker, m, false) {
+                    Found::One(no) => no,
+                    Found::None | Found::Several => messages.make(broker, m, Origin::NOT_YET, false),
+                };
                 self.parts.timers.set(m.at + LINGER, Due::Unpublished(no));
                 Some(no)
             }
@@ -188,7 +192,7 @@ impl OnConn<'_> {
             consumer,
             origin: origin.attribution(),
             again,
-            awaits_ack: d.awaits_ack,
+            awaits_ack: d.confirmation.is_awaited(),
             keyed: m.idempotency.is_some(),
             waited,
         };
@@ -220,18 +224,22 @@ impl OnConn<'_> {
     fn open_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
         let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
         let no = self.state.jobs.n + 1;
-        let open = OpenJob { handle: d.handle, no, at: job.at, message: entry };
-        // What nobody confirms is not followed by its confirmation.
-        let how = if d.awaits_ack { d.confirmed } else { Confirmed::Here };
-        let followed = self.parts.queues.elsewhere.delivered(relay, how, self.state.facts.id, open);
-        if followed.is_err() || self.state.jobs.open.len() >= MAX_JOBS {
+        let open = OpenJob { no, at: job.at, message: entry };
+        let name = match d.confirmation {
+            Confirmation::Anywhere(handle) => Some(Name::Handle(handle)),
+            Confirmation::Past(position) => Some(Name::Position(position)),
+            Confirmation::None | Confirmation::Here(_) => None,
+        };
+        let elsewhere = &mut self.parts.queues.elsewhere;
+        let followed = name.is_none_or(|name| elsewhere.delivered(relay, name, self.state.facts.id, open));
+        if !followed || self.state.jobs.open.len() >= MAX_JOBS {
             place.miss(job.at);
             return;
         }
         self.state.jobs.n += 1;
         let key = (self.state.facts.id, RequestNo::Delivery(no));
         place.arrived(key, origin.whom, self.state.facts.protocol, job.at);
-        place.record_job(key, job, !d.awaits_ack);
+        place.record_job(key, job, !d.confirmation.is_awaited());
         for trace in &d.message.traces {
             place.carries_trace(key, *trace);
         }
@@ -244,12 +252,10 @@ impl OnConn<'_> {
         {
             e.given.push((relay, key));
         }
-        if d.awaits_ack {
-            if followed == Ok(false) {
-                self.state.jobs.open.push(open);
-            }
-        } else {
-            self.parts.timers.set(job.at + LINGER, Due::JobOver(relay, key));
+        match d.confirmation {
+            Confirmation::None => self.parts.timers.set(job.at + LINGER, Due::JobOver(relay, key)),
+            Confirmation::Here(handle) => self.state.jobs.open.push(handle, open),
+            Confirmation::Anywhere(_) | Confirmation::Past(_) => {}
         }
     }
 

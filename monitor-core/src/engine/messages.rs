@@ -88,6 +88,17 @@ type Alike = (Content, bool, bool, Whom, u64);
 /// Who waits to hear whose a message is: requests that it is, and deliveries to be judged.
 pub(super) type Waiting = (SmallVec<[(Relay, RequestKey); 1]>, Vec<Handed>);
 
+/// Which of the messages that are known another one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// None.
+    None,
+    /// The one of this number.
+    One(u64),
+    /// Several may be it, and they are not one tenant's.
+    Several,
+}
+
 /// Messages by what identifies them.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
@@ -197,13 +208,13 @@ impl Messages {
         }
     }
 
-    /// The message that `m` is; `Err`: several may be, and they are not one tenant's.
-    pub(super) fn find(&self, broker: Broker, m: &Message, published: bool) -> Result<Option<u64>, ()> {
+    /// The message that `m` is.
+    pub(super) fn find(&self, broker: Broker, m: &Message, published: bool) -> Found {
         let is = |no: &u64| self.entries.get(no).is_some_and(|e| e.published == published);
         if let Some(no) = m.ids.iter().find_map(|id| self.by_id.get(&(broker, *id)).filter(|no| is(no))) {
-            return Ok(Some(*no));
+            return Found::One(*no);
         }
-        let Some(print) = m.print else { return Ok(None) };
+        let Some(print) = m.print else { return Found::None };
         let content = (broker, m.place, print);
         // A message that is named otherwise is another one with the same content.
         let named = if m.ids.is_empty() { &[false, true][..] } else { &[false][..] };
@@ -214,16 +225,16 @@ impl Messages {
             let last = all.next_back().or(first);
             [first, last].into_iter().flatten()
         });
-        let Some(&(.., whom, first)) = ends.next() else { return Ok(None) };
+        let Some(&(.., whom, first)) = ends.next() else { return Found::None };
         let mut first = first;
         for &(.., other, no) in ends {
             step();
             if other != whom {
-                return Err(());
+                return Found::Several;
             }
             first = first.min(no);
         }
-        Ok(Some(first))
+        Found::One(first)
     }
 }
 
@@ -270,19 +281,19 @@ mod tests {
     fn equal_content_is_one_message_while_it_is_one_tenants() {
         let mut all = Messages::default();
         let (m, named) = (message(None, 5), message(Some(9), 5));
-        assert_eq!(all.find(HERE, &m, true), Ok(None));
+        assert_eq!(all.find(HERE, &m, true), Found::None);
         let first = all.make(HERE, &m, of(1), true);
         let second = all.make(HERE, &m, of(1), true);
-        assert_eq!(all.find(HERE, &m, true), Ok(Some(first)), "whichever: they are one tenant's");
-        assert_eq!(all.find(HERE, &m, false), Ok(None));
+        assert_eq!(all.find(HERE, &m, true), Found::One(first), "whichever: they are one tenant's");
+        assert_eq!(all.find(HERE, &m, false), Found::None);
         let third = all.make(HERE, &named, Origin::NOT_YET, true);
-        assert_eq!((all.find(HERE, &m, true), all.find(HERE, &named, true)), (Err(()), Ok(Some(third))));
-        assert_eq!(all.find(HERE, &message(Some(10), 5), true), Ok(Some(first)), "that one is named otherwise");
+        assert_eq!((all.find(HERE, &m, true), all.find(HERE, &named, true)), (Found::Several, Found::One(third)));
+        assert_eq!(all.find(HERE, &message(Some(10), 5), true), Found::One(first), "that one is named otherwise");
         all.identify(third, of(1)).unwrap();
         assert!(all.identify(third, of(2)).is_none(), "it is known already");
-        assert_eq!(all.find(HERE, &m, true), Ok(Some(first)));
+        assert_eq!(all.find(HERE, &m, true), Found::One(first));
         all.forget(first);
-        assert_eq!(all.find(HERE, &m, true), Ok(Some(second)));
+        assert_eq!(all.find(HERE, &m, true), Found::One(second));
         for no in [second, third] {
             all.forget(no);
         }
@@ -293,10 +304,10 @@ mod tests {
     fn a_delivery_that_was_quicker_is_found_until_its_publication() {
         let mut all = Messages::default();
         let no = all.make(HERE, &message(None, 5), Origin::NOT_YET, false);
-        assert_eq!(all.find(HERE, &message(None, 5), false), Ok(Some(no)));
+        assert_eq!(all.find(HERE, &message(None, 5), false), Found::One(no));
         all.record_published(no);
-        assert_eq!(all.find(HERE, &message(None, 5), false), Ok(None));
-        assert_eq!(all.find(HERE, &message(None, 5), true), Ok(Some(no)));
+        assert_eq!(all.find(HERE, &message(None, 5), false), Found::None);
+        assert_eq!(all.find(HERE, &message(None, 5), true), Found::One(no));
     }
 
     #[test]
@@ -306,7 +317,7 @@ mod tests {
             for i in 0..n {
                 let m = message(None, 5);
                 all.make(HERE, &m, of(u32::from(i % 2 == 0)), true);
-                assert!(all.find(HERE, &m, false) == Ok(None));
+                assert!(all.find(HERE, &m, false) == Found::None);
             }
         });
     }

@@ -5,7 +5,7 @@ use super::conn::ConnState;
 use super::output::Output;
 use super::parts::Parts;
 use super::timers::{Due, PATIENCE};
-use super::units::LocalBind;
+use super::units::{LocalBind, Transaction};
 use crate::attribute::forwarded::OriginFound;
 use crate::detect::{Ineffective, RuleEvent, Site};
 use crate::model::steps::{step, walk};
@@ -114,8 +114,7 @@ impl OnConn<'_> {
         self.state.units.current.open = true;
         self.state.units.current.forwarded = false;
         self.state.units.current.unmatched = false;
-        self.state.units.current.explicit = false;
-        self.state.units.current.begun = false;
+        self.state.units.current.transaction = Transaction::None;
         self.state.units.current.held = false;
         self.state.units.current.local = None;
         self.state.units.current.first = request;
@@ -132,12 +131,11 @@ impl OnConn<'_> {
             return;
         }
         self.state.units.current.open = false;
-        self.state.units.current.explicit = false;
         self.state.history.follows.unit_ends();
         if let Some(local) = self.state.units.current.local.take() {
             // Nothing used it before its transaction ended. That matters where nobody began one, and on the
             // application's own connection: what a relay sends on is judged where it came in.
-            if !unit.explicit && !unit.forwarded {
+            if unit.transaction == Transaction::None && !unit.forwarded {
                 let whose = self.answer(unit.no, at, &[], &[]);
                 if local.warned {
                     let event = Ineffective {
@@ -176,10 +174,13 @@ impl OnConn<'_> {
         }
         match op.effect {
             Effect::Begin if op.outcome == Outcome::Ok => {
-                self.state.units.current.explicit = true;
-                self.state.units.current.begun = true;
+                self.state.units.current.transaction = Transaction::Open;
             }
-            Effect::Commit | Effect::Rollback => self.state.units.current.begun = false,
+            Effect::Commit | Effect::Rollback => {
+                if self.state.units.current.transaction == Transaction::Open {
+                    self.state.units.current.transaction = Transaction::Over;
+                }
+            }
             Effect::Bind { slot, claim, scope, strength } if op.outcome == Outcome::Ok => {
                 self.note_binding(op, slot, claim, scope, strength);
             }

@@ -7,8 +7,6 @@ use crate::model::Nanos;
 /// A delivery that is not settled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenJob {
-    /// What its confirmation calls it.
-    pub(super) handle: u64,
     /// Its number on the connection.
     pub(super) no: u64,
     pub(super) at: Nanos,
@@ -33,10 +31,10 @@ impl OpenJobs {
         self.jobs.len() * (size_of::<(u64, OpenJob)>() + size_of::<(u64, u64)>()) * 3 / 2
     }
 
-    /// One more.
-    pub(super) fn push(&mut self, job: OpenJob) {
+    /// One more, whose confirmation will have this handle.
+    pub(super) fn push(&mut self, handle: u64, job: OpenJob) {
         self.jobs.insert(job.no, job);
-        self.by_handle.insert((job.handle, job.no));
+        self.by_handle.insert((handle, job.no));
     }
 
     /// Takes the one with this handle: the earliest, if there are several.
@@ -61,7 +59,7 @@ mod tests {
     fn a_handle_settles_its_earliest_delivery() {
         let mut jobs = OpenJobs::default();
         for (no, handle) in [(1, 7), (2, 8), (3, 7)] {
-            jobs.push(OpenJob { handle, no, at: Nanos(no), message: None });
+            jobs.push(handle, OpenJob { no, at: Nanos(no), message: None });
         }
         assert_eq!(jobs.take(7).map(|j| j.no), Some(1));
         assert_eq!((jobs.take(7).map(|j| j.no), jobs.take(7).map(|j| j.no)), (Some(3), None));

@@ -9,16 +9,21 @@ use crate::model::{Protocol, Side};
 /// Ports from here on are given to clients (IANA's dynamic ports begin at 49152, Linux' at 32768).
 const CLIENTS: u16 = 32_768;
 
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recognised {
+    pub(super) protocol: Protocol,
+    /// Which end is the client.
+    pub(super) client: usize,
+    /// The chunk that is known to be the connection's very beginning, even where the handshake was not seen.
+    pub(super) beginning: Option<usize>,
+}
+
 /// What the bytes told.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// The protocol, and which end is the client.
-    Is {
-        protocol: Protocol,
-        client: usize,
-        /// The chunk that is the connection's very beginning, if it was seen.
-        beginning: Option<usize>,
-    },
+    /// What it speaks.
+    Is(Recognised),
     /// Nobody here reads what this end says.
     Opaque(&'static str),
     /// Not yet.
@@ -55,14 +60,14 @@ impl Conn {
                 && self.client.is_none_or(|c| c == index)
                 && let Some(protocol) = infer::begins(bytes)
             {
-                return Told::Is { protocol, client: index, beginning: Some(chunk) };
+                return Told::Is(Recognised { protocol, client: index, beginning: Some(chunk) });
             }
             match infer(bytes, ends, late) {
                 Guess::Is { protocol, from } => {
                     let client = if from == Side::Client { index } else { 1 - index };
                     // The handshake knows better who connected; bytes that contradict it are some other protocol's.
                     if self.client.is_none_or(|c| c == client) {
-                        return Told::Is { protocol, client, beginning: None };
+                        return Told::Is(Recognised { protocol, client, beginning: None });
                     }
                     continue;
                 }
@@ -73,7 +78,7 @@ impl Conn {
             if let Some(protocol) = either
                 && let Some(client) = self.client.or_else(|| self.whose(protocol, index, bytes, kept, parts))
             {
-                return Told::Is { protocol, client, beginning: None };
+                return Told::Is(Recognised { protocol, client, beginning: None });
             }
         }
         answer

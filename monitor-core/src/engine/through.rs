@@ -207,8 +207,8 @@ impl OnConn<'_> {
             }
             borrow.worked(shape, op.ended);
             // After the answer, with nobody in flight, it comes by itself.
-            let alone = borrow.alone_from.is_some_and(|from| op.request >= from);
-            borrow.went_on |= alone;
+            let end = borrow.alone.as_mut().filter(|alone| op.request >= alone.from);
+            let alone = end.map(|alone| alone.touched = true).is_some();
             place.replies.record_shape(conn, op.request, shape);
             // What came in unseen may have caused it.
             if !at_broker {

@@ -14,10 +14,10 @@ impl Conn {
     /// clear or not, of the same client and to another service.
     pub(super) fn goes_through(&mut self, answer: &[u8], parts: &mut Parts, out: &mut dyn Output) -> bool {
         let facts = &mut self.state.facts;
-        if facts.tunnel.is_none() || self.state.unreadable != "tunnel" {
+        if facts.tunnel.is_none() || self.state.unreadable != Some("tunnel") {
             return false;
         }
-        self.state.unreadable = "";
+        self.state.unreadable = None;
         if !answer.ends_with(b"\r\n\r\n") {
             // Something of the other connection came with the proxy's answer: its beginning was not seen.
             self.ends.iter_mut().for_each(|end| end.start = None);

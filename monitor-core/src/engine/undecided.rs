@@ -2,6 +2,7 @@
 
 use crate::decode::infer::{self};
 use crate::model::{Nanos, Protocol, Side};
+use crate::tls::Sealed;
 
 /// Most bytes kept of a connection at its first look.
 pub(super) const MAX_FIRST: usize = infer::MAX_BYTES;
@@ -18,6 +19,13 @@ pub(super) struct Kept {
     pub(super) bytes: Vec<u8>,
     /// They end where a segment ended.
     pub(super) ends: bool,
+}
+
+impl Kept {
+    /// The same, where they turned out to be sealed.
+    pub(super) fn sealed(&self) -> Sealed<'_> {
+        Sealed { at: self.at, bytes: &self.bytes, ends_segment: self.ends }
+    }
 }
 
 /// Bytes kept while the protocol is not known.

@@ -108,6 +108,18 @@ pub(super) struct Lent {
     pub(super) borrow: Borrow,
 }
 
+/// Whether a client has begun a transaction by a statement of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Transaction {
+    /// It has not.
+    #[default]
+    None,
+    /// It has, and did not end it yet.
+    Open,
+    /// It has, and the transaction has ended.
+    Over,
+}
+
 /// The current unit of work: from the first request after idle to the next idle, or from where somebody else goes on
 /// in it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,10 +137,8 @@ pub(super) struct Unit {
     pub(super) forwarded: bool,
     /// Some request of it cannot.
     pub(super) unmatched: bool,
-    /// An explicit transaction was begun in it.
-    pub(super) explicit: bool,
-    /// And has not ended.
-    pub(super) begun: bool,
+    /// The transaction that its client begins and ends itself.
+    pub(super) transaction: Transaction,
     pub(super) local: Option<LocalBind>,
 }
 

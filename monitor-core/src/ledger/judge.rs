@@ -121,7 +121,9 @@ pub fn judge(q: &Question<'_>) -> Ruling {
         Some(_) if q.common => ruling(Verdict::Indeterminate, None, None),
         None if q.view.certainty == Certainty::Whole => ruling(Verdict::SingleTenant, None, None),
         None => ruling(Verdict::Indeterminate, None, None),
-        Some(other) if q.view.last_reset > other.order => ruling(Verdict::ResetOnly, Some(other.by.tenant), None),
+        Some(other) if q.view.last_reset.is_some_and(|reset| reset > other.order) => {
+            ruling(Verdict::ResetOnly, Some(other.by.tenant), None)
+        }
         Some(other) => ruling(Verdict::Unbound, Some(other.by.tenant), None),
     }
 }

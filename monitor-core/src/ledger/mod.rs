@@ -50,7 +50,7 @@ pub struct Ledger {
     failed: bool,
     /// Number of the last data operation or reset, to order them.
     clock: u32,
-    last_reset: u32,
+    last_reset: Option<u32>,
     /// Every request proves itself anew (HTTP): what was missed before it hardly matters.
     per_request: bool,
 }
@@ -66,8 +66,8 @@ pub struct View {
     pub certainty: Certainty,
     /// Order of this operation among the connection's uses and resets.
     pub order: u32,
-    /// Order of the last reset; 0: none.
-    pub last_reset: u32,
+    /// Order of the last reset, if there was one.
+    pub last_reset: Option<u32>,
 }
 
 /// How far a [`View`] can be relied on.
@@ -92,7 +92,7 @@ impl Ledger {
             savepoints: Vec::new(),
             failed: false,
             clock: 0,
-            last_reset: 0,
+            last_reset: None,
             per_request: false,
         }
     }
@@ -245,7 +245,7 @@ impl Ledger {
 
     fn reset_now(&mut self) {
         self.clock += 1;
-        self.last_reset = self.clock;
+        self.last_reset = Some(self.clock);
     }
 
     /// Order of the latest use or reset.

@@ -71,8 +71,8 @@ pub struct Exchange {
     pub control: bool,
     /// Who asks.
     pub identities: Identities,
-    /// Status code; 0: not answered, as far as was seen.
-    pub status: u16,
+    /// Status code; `None`: not answered, as far as was seen.
+    pub status: Option<u16>,
     /// What the answer's body holds once its encodings are undone; `None`: not all of it was seen and read.
     pub body: Option<Fingerprint>,
     /// Its bytes.

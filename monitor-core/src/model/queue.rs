@@ -73,26 +73,38 @@ impl Message {
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// Names this delivery in its [`Settled`]: unique on the connection among those outstanding.
-    pub handle: u64,
-    /// The broker waits for a confirmation, after which the work is done.
-    pub awaits_ack: bool,
     /// The broker says that it was delivered before.
     pub again: bool,
-    /// How its confirmation names it.
-    pub confirmed: Confirmed,
+    /// What confirms it.
+    pub confirmation: Confirmation,
 }
 
-/// How a delivery's confirmation names it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Confirmed {
-    /// By its handle, on the same connection.
-    #[default]
-    Here,
-    /// By its handle, on any of the consumer's connections.
-    Anywhere,
-    /// By how far the reader of a log has come, on any of its connections.
+/// What tells that the work on a delivery is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// Nothing: the broker waits for no confirmation, or the decoder has no room to follow it.
+    None,
+    /// A [`Settled`] with this handle on the same connection, where it is unique among the deliveries outstanding.
+    Here(u64),
+    /// A [`Settled`] with this handle on any of the consumer's connections.
+    Anywhere(u64),
+    /// A [`Passed`] beyond this position of a log, on any of the reader's connections.
     Past(Position),
+}
+
+impl Confirmation {
+    /// Whether the broker waits for it.
+    pub fn is_awaited(self) -> bool {
+        self != Self::None
+    }
+
+    /// The handle that a [`Settled`] names the delivery by, if one does.
+    pub fn handle(self) -> Option<u64> {
+        match self {
+            Self::Here(handle) | Self::Anywhere(handle) => Some(handle),
+            Self::None | Self::Past(_) => None,
+        }
+    }
 }
 
 /// A place in a log.

@@ -1,6 +1,6 @@
 //! What the fuzz target calls, kept here so that `cargo test` runs it too.
 
-use super::{Plain, Spent, Tls};
+use super::{Plain, Sealed, Spent, Tls};
 use crate::model::{Nanos, Secret, SecretLabel, Side};
 
 /// Counts what comes out.
@@ -51,7 +51,8 @@ pub fn fuzz_tls(data: &[u8]) {
                 let (bytes, after) = after.split_at_checked(what * what + 1).unwrap_or((after, &[]));
                 rest = after;
                 came += bytes.len() as u64;
-                tls.bytes(from, at, bytes, head & 2 == 0, &mut scratch, &mut out);
+                let sealed = Sealed { at, bytes, ends_segment: head & 2 == 0 };
+                tls.bytes(from, sealed, &mut scratch, &mut out);
             }
         }
         while let Some(label) = SecretLabel::ALL.into_iter().find(|label| tls.wants(*label)) {

@@ -64,13 +64,31 @@ pub trait Plain {
     fn spent(&mut self, what: Spent, n: u64);
 }
 
-/// Something that waits for its turn.
-#[derive(Debug)]
-struct Waiting {
+/// Bytes of one direction as they come, before they are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Sealed<'a> {
+    /// When they came.
+    pub at: Nanos,
+    /// What came.
+    pub bytes: &'a [u8],
+    /// They end a segment, as far as the sender's segments are known.
+    pub ends_segment: bool,
+}
+
+/// How a record came.
+#[derive(Clone, Copy, Debug)]
+struct Came {
     /// 0: the client sent it.
     role: usize,
     at: Nanos,
+    /// It ends a segment.
     ends: bool,
+}
+
+/// Something that waits for its turn.
+#[derive(Debug)]
+struct Waiting {
+    came: Came,
     header: Header,
     what: What,
 }
@@ -169,12 +187,12 @@ impl Tls {
 
     /// Since when something has been waiting for a secret.
     pub fn waits_since(&self) -> Option<Nanos> {
-        self.waiting.front().map(|w| w.at)
+        self.waiting.front().map(|w| w.came.at)
     }
 
     /// Whether something that the client has sent waits: it may be requests.
     pub fn hides_requests(&self) -> bool {
-        self.waiting.iter().any(|w| w.role == 0 && w.header.content == ContentType::Data)
+        self.waiting.iter().any(|w| w.came.role == 0 && w.header.content == ContentType::Data)
     }
 
     /// Whether the keys of both directions are known, so that no more secrets are of use.
@@ -219,25 +237,19 @@ impl Tls {
     }
 
     /// More bytes of one direction. `scratch` is used for the moment only.
-    pub fn bytes(
-        &mut self,
-        from: Side,
-        at: Nanos,
-        bytes: &[u8],
-        ends_segment: bool,
-        scratch: &mut Vec<u8>,
-        out: &mut dyn Plain,
-    ) {
+    pub fn bytes(&mut self, from: Side, sealed: Sealed<'_>, scratch: &mut Vec<u8>, out: &mut dyn Plain) {
+        let Sealed { at, bytes, ends_segment } = sealed;
         self.unresolved += bytes.len() as u64;
-        self.read(self.role(from), at, bytes, ends_segment, scratch, out);
+        self.read(Came { role: self.role(from), at, ends: ends_segment }, bytes, scratch, out);
     }
 
-    fn read(&mut self, role: usize, at: Nanos, bytes: &[u8], ends: bool, scratch: &mut Vec<u8>, out: &mut dyn Plain) {
+    fn read(&mut self, came: Came, bytes: &[u8], scratch: &mut Vec<u8>, out: &mut dyn Plain) {
+        let Came { role, at, ends } = came;
         let mut found: Vec<u8>;
         let mut input = bytes;
         loop {
             if self.direction(role).hunt.is_some() {
-                let Some(rest) = self.hunt(role, at, input, ends, scratch, out) else { return };
+                let Some(rest) = self.hunt(came, input, scratch, out) else { return };
                 found = rest;
                 input = &found;
             }
@@ -245,7 +257,10 @@ impl Tls {
                 match self.direction(role).framer.next(&mut input, scratch) {
                     Next::NeedMore => return,
                     Next::Malformed => self.give_up(Unread::Malformed),
-                    Next::Whole(header) => self.record(role, at, ends && input.is_empty(), header, scratch, out),
+                    Next::Whole(header) => {
+                        let ends = ends && input.is_empty();
+                        self.record(Came { ends, ..came }, header, scratch, out);
+                    }
                     Next::Damaged(header, n) => self.damaged(role, at, header, n, out),
                 }
             }
@@ -256,17 +271,9 @@ impl Tls {
     }
 
     /// Looks for the next record behind a hole, and gives what comes after that.
-    fn hunt(
-        &mut self,
-        role: usize,
-        at: Nanos,
-        bytes: &[u8],
-        ends: bool,
-        scratch: &mut Vec<u8>,
-        out: &mut dyn Plain,
-    ) -> Option<Vec<u8>> {
+    fn hunt(&mut self, came: Came, bytes: &[u8], scratch: &mut Vec<u8>, out: &mut dyn Plain) -> Option<Vec<u8>> {
         let (suite, _) = self.suite?;
-        let direction = self.direction(role);
+        let direction = self.direction(came.role);
         direction.hunt.as_mut()?.push(bytes);
         loop {
             let hunt = direction.hunt.as_mut()?;
@@ -288,7 +295,8 @@ impl Tls {
             };
             let rest = direction.hunt.take()?.behind(place, &header);
             self.spend(Spent::Lost, place as u64, out);
-            self.opened(role, at, ends && rest.is_empty(), &header, scratch.get(plain)?, out);
+            let ends = came.ends && rest.is_empty();
+            self.opened(Came { ends, ..came }, &header, scratch.get(plain)?, out);
             return Some(rest);
         }
     }
@@ -306,7 +314,7 @@ impl Tls {
             Some(hunt) => std::mem::take(hunt).len(),
             None if direction.framer.missing(n) => {
                 // It may have been the rest of the record.
-                self.read(role, at, &[], false, scratch, out);
+                self.read(Came { role, at, ends: false }, &[], scratch, out);
                 return;
             }
             None if nothing_waits && direction.epoch != Epoch::Clear => {

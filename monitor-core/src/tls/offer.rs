@@ -66,7 +66,7 @@ impl Tls {
 
     /// How many records of a direction wait, as far as secrets are tried on them.
     fn n_waiting_of(&self, role: usize) -> usize {
-        self.waiting.iter().filter(|w| w.role == role).take(MAX_FIRST).count()
+        self.waiting.iter().filter(|w| w.came.role == role).take(MAX_FIRST).count()
     }
 
     /// What is looked at behind a hole, where a secret may help.
@@ -122,7 +122,7 @@ impl Tls {
             (Version::Tls13, Some((role, epoch))) => {
                 let Some(key) = suite.traffic(secret) else { return false };
                 let Some((before, seq)) = self.opens(role, &key, skip) else { return false };
-                let stand_before = self.waiting.iter_mut().filter(|w| w.role == role).take(before);
+                let stand_before = self.waiting.iter_mut().filter(|w| w.came.role == role).take(before);
                 for w in stand_before {
                     w.what = match std::mem::replace(&mut w.what, What::Passed) {
                         What::Record(body) => {
@@ -152,7 +152,7 @@ impl Tls {
             body.resize(sealed.len(), 0);
             return first(key, 0..=most, &header, sealed, &mut body).map(|(seq, _)| (0, seq));
         }
-        for (before, w) in self.waiting.iter().filter(|w| w.role == role).take(MAX_FIRST).enumerate() {
+        for (before, w) in self.waiting.iter().filter(|w| w.came.role == role).take(MAX_FIRST).enumerate() {
             match &w.what {
                 What::Damaged(_) => most += 1,
                 What::Lost(_) | What::Passed => {}

@@ -6,7 +6,7 @@ use super::hello::{ClientHello, ServerHello, Version, encrypted_alpn};
 use super::keys::Suite;
 use super::messages::{Kind, Messages};
 use super::record::{ContentType, Header};
-use super::{MAX_WAITING, Plain, Spent, Tls, Waiting, What};
+use super::{Came, MAX_WAITING, Plain, Spent, Tls, Waiting, What};
 use crate::model::Nanos;
 use crate::model::tls::Unread;
 
@@ -20,15 +20,8 @@ enum Protection {
 
 impl Tls {
     /// A whole record.
-    pub(super) fn record(
-        &mut self,
-        role: usize,
-        at: Nanos,
-        ends: bool,
-        header: Header,
-        body: &mut Vec<u8>,
-        out: &mut dyn Plain,
-    ) {
+    pub(super) fn record(&mut self, came: Came, header: Header, body: &mut Vec<u8>, out: &mut dyn Plain) {
+        let role = came.role;
         match self.protection(role, header.content) {
             None => self.give_up(Unread::Malformed),
             Some(Protection::Void) => self.spend(Spent::Around, header.total() as u64, out),
@@ -39,10 +32,10 @@ impl Tls {
                 }
             }
             Some(Protection::Sealed) if self.waiting.is_empty() && self.direction(role).key.is_some() => {
-                self.open(Waiting { role, at, ends, header, what: What::Passed }, body, out);
+                self.open(Waiting { came, header, what: What::Passed }, body, out);
             }
             Some(Protection::Sealed) => {
-                self.wait(Waiting { role, at, ends, header, what: What::Record(body.as_slice().into()) });
+                self.wait(Waiting { came, header, what: What::Record(body.as_slice().into()) });
             }
         }
     }
@@ -78,7 +71,7 @@ impl Tls {
     pub(super) fn damaged(&mut self, role: usize, at: Nanos, header: Header, missing: usize, out: &mut dyn Plain) {
         match self.protection(role, header.content) {
             Some(Protection::Sealed) => {
-                let w = Waiting { role, at, ends: false, header, what: What::Damaged(missing) };
+                let w = Waiting { came: Came { role, at, ends: false }, header, what: What::Damaged(missing) };
                 if self.waiting.is_empty() && self.direction(role).key.is_some() {
                     self.open(w, &mut [], out);
                 } else {
@@ -108,13 +101,13 @@ impl Tls {
     /// Opens what waits, as far as there are keys for it. It became readable no earlier than `now`.
     pub fn advance(&mut self, now: Nanos, scratch: &mut Vec<u8>, out: &mut dyn Plain) {
         while let Some(first) = self.waiting.front() {
-            let role = first.role;
+            let role = first.came.role;
             if matches!(first.what, What::Record(_) | What::Damaged(_)) && self.direction(role).key.is_none() {
                 break;
             }
             let Some(mut w) = self.waiting.pop_front() else { return };
             self.n_waiting = self.n_waiting.saturating_sub(size_of::<Waiting>());
-            w.at = w.at.max(now);
+            w.came.at = w.came.at.max(now);
             match std::mem::replace(&mut w.what, What::Passed) {
                 What::Record(body) => {
                     self.n_waiting = self.n_waiting.saturating_sub(body.len());
@@ -128,25 +121,26 @@ impl Tls {
                 }
                 What::Lost(missing) => {
                     self.spend(Spent::Lost, w.header.total().saturating_sub(missing) as u64, out);
-                    out.missing(self.side(role), w.at, None);
+                    out.missing(self.side(role), w.came.at, None);
                 }
                 What::Passed if role == 0 && self.hello.as_ref().is_some_and(|h| h.early_data) => {
                     self.spend(Spent::Unread(Unread::EarlyData), w.header.total() as u64, out);
-                    out.missing(self.client, w.at, None);
+                    out.missing(self.client, w.came.at, None);
                 }
                 What::Passed => self.spend(Spent::Around, w.header.total() as u64, out),
             }
         }
         for role in 0..2 {
             if self.direction(role).hunt.is_some() {
-                self.read(role, now, &[], false, scratch, out);
+                self.read(Came { role, at: now, ends: false }, &[], scratch, out);
             }
         }
     }
 
     /// Opens a sealed record whose body is in `body`, or counts one off that is damaged.
     fn open(&mut self, w: Waiting, body: &mut [u8], out: &mut dyn Plain) {
-        let Waiting { role, at, ends, header, what } = w;
+        let Waiting { came, header, what } = w;
+        let Came { role, at, .. } = came;
         let Some((suite, version)) = self.suite else { return };
         let side = self.side(role);
         let direction = self.direction(role);
@@ -162,7 +156,7 @@ impl Tls {
         }
         let sealed = (direction.epoch == Epoch::Handshake && direction.is_unsure()).then(|| body.to_vec());
         if let Some(plain) = direction.open(suite, &header, body) {
-            self.opened(role, at, ends, &header, body.get(plain).unwrap_or_default(), out);
+            self.opened(came, &header, body.get(plain).unwrap_or_default(), out);
             return;
         }
         match sealed {
@@ -170,7 +164,7 @@ impl Tls {
             Some(sealed) if version == Version::Tls13 => {
                 direction.turn(Epoch::Data, None, None);
                 let what = What::Record(sealed.into_boxed_slice());
-                self.wait(Waiting { role, at, ends, header, what });
+                self.wait(Waiting { came, header, what });
                 // It is the first.
                 self.waiting.rotate_right(1);
             }
@@ -182,15 +176,8 @@ impl Tls {
     }
 
     /// What was sealed in a record.
-    pub(super) fn opened(
-        &mut self,
-        role: usize,
-        at: Nanos,
-        ends: bool,
-        header: &Header,
-        plain: &[u8],
-        out: &mut dyn Plain,
-    ) {
+    pub(super) fn opened(&mut self, came: Came, header: &Header, plain: &[u8], out: &mut dyn Plain) {
+        let Came { role, at, ends } = came;
         let total = header.total();
         let inner = match self.version() {
             // The last byte that is not zero says what it is (RFC 8446 §5.4).

@@ -7,7 +7,7 @@ use monitor_core::decode::{Emitter, Lexicon, Mark, Sink, WireEvent};
 use monitor_core::model::keys::{KeyChange, KeyUses};
 use monitor_core::model::mcp::{Exchange, Sender};
 use monitor_core::model::operation::ResetScope;
-use monitor_core::model::queue::{Message, QueueEvent};
+use monitor_core::model::queue::{Confirmation, Message, QueueEvent};
 use monitor_core::model::token::{Token, Verified};
 use monitor_core::model::{
     BindPolicy, Claim, Effect, Fingerprint, Interner, MarkerPlace, Operation, Outcome, Protocol, Side, Slot, Sym,
@@ -361,8 +361,13 @@ impl Recorder {
                 format!("published {} {}", m.request, self.message(m))
             }
             QueueEvent::Delivered(d) => {
-                let (ack, again) = (if d.awaits_ack { " awaits" } else { "" }, if d.again { " again" } else { "" });
-                format!("delivered {} {:x}{ack}{again} {}", d.message.request, d.handle, self.message(&d.message))
+                let confirmed = match d.confirmation {
+                    Confirmation::None => "-".to_owned(),
+                    Confirmation::Here(handle) | Confirmation::Anywhere(handle) => format!("{handle:x} awaits"),
+                    Confirmation::Past(position) => format!("{} awaits", position.offset),
+                };
+                let again = if d.again { " again" } else { "" };
+                format!("delivered {} {confirmed}{again} {}", d.message.request, self.message(&d.message))
             }
             QueueEvent::Settled(s) => format!("settled {:x} {:?}", s.handle, s.how),
             QueueEvent::Passed(p) => format!("passed {}", p.to.offset),

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, decode_request_header_from_buffer};
 use kafka_protocol::records::{Compression, Record, RecordBatchDecoder};
-use monitor_core::model::queue::{Confirmed, QueueEvent};
+use monitor_core::model::queue::{Confirmation, QueueEvent};
 use monitor_core::model::{Outcome, Side};
 
 use crate::common::Segments;
@@ -237,7 +237,7 @@ fn compare(name: &str, talk: &Conversation, told: &Told) {
     let mut n_delivered = 0;
     for (n, records) in &talk.delivered {
         let ours = told.delivered().filter(|d| d.message.request == *n).map(|d| {
-            let Confirmed::Past(position) = d.confirmed else { panic!("{name}: {n} {d:?}") };
+            let Confirmation::Past(position) = d.confirmation else { panic!("{name}: {n} {d:?}") };
             (position.offset, d.message.bytes)
         });
         assert_eq!(ours.collect::<Vec<_>>(), *records, "{name}: {n}: offsets and sizes");

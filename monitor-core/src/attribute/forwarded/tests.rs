@@ -35,7 +35,8 @@ fn leave(f: &mut Forwarding, o: Outbound) -> bool {
 
 fn passed_on(f: &mut Forwarding, conn: u32, request: u64, at: u64, reply: u64) -> Vec<OriginFound> {
     let mut settled = Vec::new();
-    f.passed_on(RELAY, P, (ConnId(conn), request, Nanos(request)), Nanos(at), Some(Fingerprint(reply)), &mut settled);
+    let (conn, begun, at, reply) = (ConnId(conn), Nanos(request), Nanos(at), Some(Fingerprint(reply)));
+    f.passed_on(RELAY, P, InboundAnswer { conn, request, begun, at, reply }, &mut settled);
     settled
 }
 

@@ -43,6 +43,15 @@ impl OneThread {
     }
 }
 
+/// The end of a unit of work that went on when nobody was in flight any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone {
+    /// Its first request.
+    pub from: u64,
+    /// Data operations were part of it.
+    pub touched: bool,
+}
+
 /// What one unit of work shows of its origin.
 #[derive(Clone, Debug)]
 pub struct Borrow {
@@ -71,10 +80,8 @@ pub struct Borrow {
     /// What it carries leads to two tenants, or it cannot be told whether it is for whom it seems to be:
     /// something was missed, too.
     pub torn: bool,
-    /// The request from which on nobody was in flight any more, where it went on after its answer.
-    pub alone_from: Option<u64>,
-    /// Data operations followed after that.
-    pub went_on: bool,
+    /// Where it went on after its answer, with nobody in flight any more.
+    pub alone: Option<Alone>,
     /// Ids of traces that it carries.
     pub(super) traces: SmallVec<[Fingerprint; 1]>,
     /// Whom its traces lead to.
@@ -100,8 +107,7 @@ impl Borrow {
             done: at,
             follows: None,
             torn: false,
-            alone_from: None,
-            went_on: false,
+            alone: None,
             traces: SmallVec::new(),
             trace_tenant: None,
             tail: None,

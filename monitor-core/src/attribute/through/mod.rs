@@ -22,7 +22,7 @@ mod trace;
 mod value;
 
 pub use agenda::UnitKey;
-pub use borrow::{Borrow, OneThread};
+pub use borrow::{Alone, Borrow, OneThread};
 pub use place::{DESERTED, Place, Request, Whom};
 pub use quiet::Shape;
 pub use replies::{Shifted, Via};

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::borrow::{Borrow, OneThread};
+use super::borrow::{Alone, Borrow, OneThread};
 use super::place::Place;
 use crate::model::{ConnId, Nanos, Protocol, RequestKey, ServiceId, TenantId};
 
@@ -135,8 +135,8 @@ impl Borrow {
             self.tail = Some((request, next.begun));
         }
         let alone = next.candidates.iter().all(|key| gone(place, *key));
-        if alone && !self.candidates.is_empty() && self.alone_from.is_none() {
-            self.alone_from = Some(request);
+        if alone && !self.candidates.is_empty() && self.alone.is_none() {
+            self.alone = Some(Alone { from: request, touched: false });
         }
         match next.thread {
             OneThread::Unknown => {}
@@ -163,7 +163,8 @@ impl Borrow {
         // The borrower before it may be there still, or was seen to go on after its answer: then a value, a thread and
         // who is in flight all may mislead.
         let there = why == HandOver::Valued && before.valued.iter().chain(&before.candidates).any(|k| !gone(place, *k));
-        self.torn |= self.traced.is_empty() && (there || (why == HandOver::Over && before.went_on));
+        self.torn |= self.traced.is_empty()
+            && (there || (why == HandOver::Over && before.alone.is_some_and(|alone| alone.touched)));
     }
 
     /// Whether it may be for `key` by elimination: where it goes on in somebody else's unit, only if that request has

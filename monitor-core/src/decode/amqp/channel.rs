@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::content::{Content, Purpose};
+use super::content::{Content, Purpose, Tagged};
 use super::core::Core;
 use super::method::Id;
 use crate::decode::Sink;
 use crate::decode::begun::Begun;
 use crate::decode::fifo::Fifo;
-use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settlement};
+use crate::model::queue::{Confirmation, Delivery, Message, QueueEvent, Settlement};
 use crate::model::steps::step;
 use crate::model::{Fingerprint, Nanos, OpKind, Outcome, Side, Sides, Sym};
 use ending::end_publication;
@@ -28,7 +28,7 @@ const MAX_CONSUMERS: usize = 4096;
 /// Most steps of one transaction.
 const MAX_STEPS: usize = 1024;
 
-/// Begun is special about a request's answer.
+/// What is special about a request's answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Special {
     /// Nothing.
@@ -65,12 +65,40 @@ pub(super) struct Consumer {
 /// A publication that awaits its confirmation.
 #[derive(Debug)]
 struct Waiting {
-    /// Its number on the channel, where that is known.
-    number: u64,
     what: Begun,
     /// The broker could not route it.
     returned: bool,
     message: Option<Box<Message>>,
+}
+
+/// Whether the broker confirms what is published on a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Confirms {
+    /// It does not, as far as is known.
+    #[default]
+    No,
+    /// It does; the next publication has this number.
+    From(u64),
+    /// It does, and not every publication was seen.
+    Unnumbered,
+}
+
+/// A message that is complete.
+struct Come {
+    message: Option<Message>,
+    /// When its method was seen.
+    begun: Nanos,
+    /// It is a reply to one caller.
+    direct: bool,
+}
+
+/// What a client says of deliveries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settles {
+    pub(super) tag: u64,
+    /// All up to this tag are meant.
+    pub(super) multiple: bool,
+    pub(super) how: Settlement,
 }
 
 /// A step of a transaction, which comes about at its end.
@@ -87,9 +115,9 @@ pub(super) struct Channel {
     pending: Fifo<Id, Pending>,
     /// On their way: from the client, from the server.
     coming: Sides<Option<Box<Content>>>,
-    /// The broker confirms what is published; the next one's number, while every one was seen.
-    confirms: Option<Option<u64>>,
-    waiting: VecDeque<Waiting>,
+    confirms: Confirms,
+    /// Publications without a confirmation, by their numbers on the channel.
+    waiting: VecDeque<(u64, Waiting)>,
     consumers: FxHashMap<Fingerprint, Consumer>,
     /// Tags of deliveries that are not settled, ascending.
     unacked: VecDeque<u64>,
@@ -103,7 +131,7 @@ impl Channel {
         Self { number, ..Self::default() }
     }
 
-    // === Begun the client asks ===
+    // === What the client asks ===
 
     /// A request. The caller has looked at how many there are.
     pub(super) fn ask(&mut self, pending: Pending, core: &mut Core) {
@@ -127,7 +155,9 @@ impl Channel {
     /// From now on the broker confirms what is published.
     pub(super) fn confirm(&mut self, core: &Core) {
         // Whether it did so before is not known of a connection that was not seen from its start.
-        self.confirms.get_or_insert(core.life.is_whole().then_some(1));
+        if self.confirms == Confirms::No {
+            self.confirms = if core.life.is_whole() { Confirms::From(1) } else { Confirms::Unnumbered };
+        }
     }
 
     /// From now on what is published and settled comes about with the transaction.
@@ -155,7 +185,7 @@ impl Channel {
         }
     }
 
-    /// Begun is delivered to this tag. Of a consumer that is not known: most want their messages confirmed.
+    /// What is delivered to this tag. Of a consumer that is not known: most want their messages confirmed.
     pub(super) fn delivers_to(&self, tag: &[u8], core: &Core) -> (Sym, bool) {
         let consumer = self.consumers.get(&core.salt.fingerprint(tag));
         consumer.map_or((Sym::EMPTY, true), |c| (c.queue, !c.no_ack))
@@ -178,35 +208,28 @@ impl Channel {
         self.coming[from].take()
     }
 
-    /// Begun became of a message that is complete.
+    /// What became of a message that is complete.
     pub(super) fn complete(&mut self, content: Box<Content>, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
         let (purpose, begun, direct) = (content.purpose, content.begun, content.direct);
-        let message = content.finish(at, core, sink);
+        let come = Come { message: content.finish(at, core, sink), begun, direct };
         match purpose {
-            Purpose::Publish => self.publish(message, begun, direct, at, core, sink),
-            Purpose::Return => self.returned(message.as_ref(), at, sink),
-            Purpose::Deliver { tag, again, awaits_ack, queue } => {
+            Purpose::Publish => self.publish(come, at, core, sink),
+            Purpose::Return => self.returned(come.message.as_ref(), at, sink),
+            Purpose::Deliver { tagged, queue } => {
                 let mut what = Begun::control(0, begun, sink.word("basic.deliver"));
                 (what.kind, what.target) = (OpKind::Deliver, queue);
-                self.deliver(what, message, (tag, again, awaits_ack), direct, at, core, sink);
+                self.deliver((what, tagged), come, at, core, sink);
             }
-            Purpose::Got { what, tag, again, awaits_ack } => {
-                self.deliver(what, message, (tag, again, awaits_ack), direct, at, core, sink);
+            Purpose::Got { what, tagged } => {
+                self.deliver((what, tagged), come, at, core, sink);
                 core.end(what.request, at, sink);
                 core.rest(at, sink);
             }
         }
     }
 
-    fn publish(
-        &mut self,
-        message: Option<Message>,
-        begun: Nanos,
-        direct: bool,
-        at: Nanos,
-        core: &mut Core,
-        sink: &mut dyn Sink,
-    ) {
+    fn publish(&mut self, come: Come, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
+        let Come { message, begun, direct } = come;
         let request = core.begin(at, message.as_ref().and_then(|m| m.print), sink);
         let mut what = Begun::control(request, begun, sink.word("basic.publish"));
         what.kind = if direct { OpKind::Data } else { OpKind::Publish };
@@ -218,23 +241,23 @@ impl Channel {
         });
         let message = message.filter(|_| !direct).map(Box::new);
         let number = match &mut self.confirms {
-            Some(Some(next)) => {
+            Confirms::From(next) => {
                 *next += 1;
-                *next - 1
+                Some(*next - 1)
             }
-            _ => 0,
+            Confirms::No | Confirms::Unnumbered => None,
         };
-        let waiting = Waiting { number, what, returned: false, message };
+        let waiting = Waiting { what, returned: false, message };
         if let Some(steps) = self.steps.as_mut().filter(|steps| steps.len() < MAX_STEPS)
             && core.n_waiting < MAX_WAITING
         {
             core.n_waiting += 1;
             steps.push(Step::Publish(waiting));
-        } else if number != 0 && self.steps.is_none() {
-            self.waiting.push_back(waiting);
+        } else if let Some(number) = number.filter(|_| self.steps.is_none()) {
+            self.waiting.push_back((number, waiting));
             core.n_waiting += 1;
             if core.n_waiting > MAX_WAITING
-                && let Some(oldest) = self.waiting.pop_front()
+                && let Some((_, oldest)) = self.waiting.pop_front()
             {
                 core.n_waiting -= 1;
                 end_publication(oldest, Outcome::Unknown, at, core, sink);
@@ -253,7 +276,7 @@ impl Channel {
                 !w.returned && w.message.as_ref().is_some_and(|w| (w.place, w.print) == (m.place, m.print))
             };
             // It is confirmed all the same, after this (rabbitmq.com/docs/confirms).
-            if let Some(w) = self.waiting.iter_mut().inspect(|_| step()).find(same) {
+            if let Some(w) = self.waiting.iter_mut().inspect(|_| step()).map(|(_, w)| w).find(same) {
                 w.returned = true;
                 return;
             }
@@ -269,17 +292,15 @@ impl Channel {
         what.tell(at, Outcome::Error, sink);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of a delivery")]
     fn deliver(
         &mut self,
-        mut what: Begun,
-        message: Option<Message>,
-        (tag, again, awaits_ack): (u64, bool, bool),
-        direct: bool,
+        (mut what, tagged): (Begun, Tagged),
+        come: Come,
         at: Nanos,
         core: &mut Core,
         sink: &mut dyn Sink,
     ) {
+        let (Come { message, direct, .. }, Tagged { tag, again, awaits_ack }) = (come, tagged);
         what.kind = if direct { OpKind::Data } else { OpKind::Deliver };
         if let Some(m) = &message {
             (what.marker, what.proved) = (m.marker, m.proved);
@@ -292,19 +313,14 @@ impl Channel {
         let Some(message) = message.filter(|_| !direct) else { return };
         // Tags count up; one that does not is nobody's.
         let in_order = self.unacked.back().is_none_or(|last| *last < tag);
-        let followed = awaits_ack && in_order && core.n_unacked < MAX_UNACKED;
-        if followed {
+        let confirmation = if awaits_ack && in_order && core.n_unacked < MAX_UNACKED {
             self.unacked.push_back(tag);
             core.n_unacked += 1;
-        }
-        let handle = self.handle(tag);
-        sink.queue(QueueEvent::Delivered(Delivery {
-            message,
-            handle,
-            awaits_ack: followed,
-            again,
-            confirmed: Confirmed::Here,
-        }));
+            Confirmation::Here(self.handle(tag))
+        } else {
+            Confirmation::None
+        };
+        sink.queue(QueueEvent::Delivered(Delivery { message, again, confirmation }));
     }
 
     /// Unique among the connection's deliveries that are not settled.
@@ -321,14 +337,14 @@ impl Channel {
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
             + self.pending.memory()
-            + self.waiting.capacity() * size_of::<Waiting>()
+            + self.waiting.capacity() * size_of::<(u64, Waiting)>()
             + self.unacked.capacity() * size_of::<u64>()
             + self.steps.as_ref().map_or(0, |s| s.capacity() * size_of::<Step>())
             + self.consumers.capacity() * size_of::<(Fingerprint, Consumer)>()
     }
 }
 
-/// Begun a message carries may turn up again in the work done for it.
+/// What a message carries may turn up again in the work done for it.
 fn marks(m: &Message, request: u64, sink: &mut dyn Sink) {
     use crate::decode::Mark;
     for id in &m.traces {

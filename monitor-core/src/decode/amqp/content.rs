@@ -15,7 +15,7 @@ use crate::model::{Claim, Nanos, Sym};
 /// Replies to the caller of a remote procedure, not messages of a queue (rabbitmq.com/docs/direct-reply-to).
 const DIRECT_REPLY: &[u8] = b"amq.rabbitmq.reply-to";
 
-/// Begun is to become of a message.
+/// What is to become of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     /// A client publishes it.
@@ -23,9 +23,19 @@ pub(super) enum Purpose {
     /// The broker cannot route it.
     Return,
     /// The broker hands it to a consumer of this queue.
-    Deliver { tag: u64, again: bool, awaits_ack: bool, queue: Sym },
+    Deliver { tagged: Tagged, queue: Sym },
     /// The broker answers a request for one.
-    Got { what: Begun, tag: u64, again: bool, awaits_ack: bool },
+    Got { what: Begun, tagged: Tagged },
+}
+
+/// How the broker hands a message out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tagged {
+    pub(super) tag: u64,
+    /// It says that it did so before.
+    pub(super) again: bool,
+    /// The consumer confirms what it gets.
+    pub(super) awaits_ack: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +56,7 @@ pub(super) struct Content {
     stage: Stage,
     draft: Option<Draft>,
     user: Claim,
-    /// Begun makes its id unique: held until its header has come.
+    /// What makes its id unique: held until its header has come.
     exchange: SmallVec<[u8; 32]>,
     key: SmallVec<[u8; 32]>,
 }

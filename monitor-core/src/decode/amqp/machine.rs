@@ -1,8 +1,8 @@
-//! Begun methods mean: requests and their answers, messages, and what becomes of them.
+//! What methods mean: requests and their answers, messages, and what becomes of them.
 
 use super::Amqp;
-use super::channel::{Channel, MAX_PENDING, Special, pending};
-use super::content::{Content, Purpose};
+use super::channel::{Channel, MAX_PENDING, Settles, Special, pending};
+use super::content::{Content, Purpose, Tagged};
 use super::frame::Piece;
 use super::method::{self, Id, Known, Method, id};
 use super::session::{self, Opening};
@@ -16,6 +16,21 @@ use crate::model::{Effect, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, 
 
 /// Most channels of one connection that are followed.
 const MAX_CHANNELS: usize = 1024;
+
+/// What a client asks of the broker.
+struct Asks {
+    special: Special,
+    target: Sym,
+    /// It waits for the answer.
+    waits: bool,
+}
+
+impl Asks {
+    /// Something about nothing that has a name.
+    fn of(special: Special) -> Self {
+        Self { special, target: Sym::EMPTY, waits: true }
+    }
+}
 
 impl Amqp {
     /// One piece of what `from` says.
@@ -124,7 +139,7 @@ impl Amqp {
                 // RabbitMQ 3.10 answers update-secret-ok to any secret where it authenticates by password, and the user
                 // stays who it was: only of a connection opened by a token does the answer say that this one holds.
                 let claim = session::secret(secret, sink).filter(|_| self.checks_tokens);
-                self.ask(known, 0, Special::None, Sym::EMPTY, true, at, sink);
+                self.ask(known, 0, Asks::of(Special::None), at, sink);
                 if let (Some(claim), Some(asked)) = (claim, self.control.last_asked()) {
                     asked.kind = OpKind::Bind;
                     let (slot, scope, strength) = (Slot::User, Scope::Session, Strength::V3);
@@ -133,7 +148,7 @@ impl Amqp {
             }
             (id::CONNECTION_UPDATE_SECRET_OK, _) => self.answer(known.id, 0, at, sink),
             (_, Method::Close { .. }) if from == Side::Client => {
-                self.ask(known, 0, Special::Close, Sym::EMPTY, true, at, sink);
+                self.ask(known, 0, Asks::of(Special::Close), at, sink);
             }
             (_, Method::Close { failed }) => self.finish(Some(failed).filter(|f| *f != (0, 0)), at, sink),
             (id::CONNECTION_CLOSE_OK, _) if from == Side::Server => {
@@ -178,10 +193,14 @@ impl Amqp {
                 let content = Content::new(Purpose::Publish, 0, to, at, &mut self.core, sink);
                 self.comes(Side::Client, number, content, at, sink);
             }
-            Method::Ack { tag, multiple } => self.settle(known, number, (tag, multiple), Settlement::Done, at, sink),
-            Method::Reject { tag, requeue } => self.settle(known, number, (tag, false), gives_up(requeue), at, sink),
+            Method::Ack { tag, multiple } => {
+                self.settle(known, number, Settles { tag, multiple, how: Settlement::Done }, at, sink);
+            }
+            Method::Reject { tag, requeue } => {
+                self.settle(known, number, Settles { tag, multiple: false, how: gives_up(requeue) }, at, sink);
+            }
             Method::Nack { tag, multiple, requeue } => {
-                self.settle(known, number, (tag, multiple), gives_up(requeue), at, sink);
+                self.settle(known, number, Settles { tag, multiple, how: gives_up(requeue) }, at, sink);
             }
             Method::Consume { queue, tag, no_ack, waits } => {
                 let queue = name(queue, sink);
@@ -189,19 +208,20 @@ impl Amqp {
                 if let Some(channel) = self.channels.get_mut(&number) {
                     channel.consume(tag, consumer, &mut self.core);
                 }
-                self.ask(known, number, Special::Consume(consumer), queue, waits, at, sink);
+                let special = Special::Consume(consumer);
+                self.ask(known, number, Asks { special, target: queue, waits }, at, sink);
             }
             Method::Cancel { tag, waits } => {
                 if !waits && let Some(channel) = self.channels.get_mut(&number) {
                     channel.cancel(tag, &mut self.core);
                 }
-                self.ask(known, number, Special::None, Sym::EMPTY, waits, at, sink);
+                self.ask(known, number, Asks { waits, ..Asks::of(Special::None) }, at, sink);
             }
             Method::Get { queue, no_ack } => {
                 let queue = name(queue, sink);
-                self.ask(known, number, Special::Get { no_ack }, queue, true, at, sink);
+                self.ask(known, number, Asks { target: queue, ..Asks::of(Special::Get { no_ack }) }, at, sink);
             }
-            Method::Close { .. } => self.ask(known, number, Special::Close, Sym::EMPTY, true, at, sink),
+            Method::Close { .. } => self.ask(known, number, Asks::of(Special::Close), at, sink),
             Method::Other { name: about, waits } => {
                 let special = match known.id {
                     id::BASIC_RECOVER => Special::Recover,
@@ -211,7 +231,7 @@ impl Amqp {
                 };
                 if let Some(channel) = self.channels.get_mut(&number) {
                     match known.id {
-                        // Begun follows on the wire is counted, whether or not the answer has come.
+                        // What follows on the wire is counted, whether or not the answer has come.
                         id::CONFIRM_SELECT => channel.confirm(&self.core),
                         id::TX_SELECT => channel.transact(),
                         _ => {}
@@ -219,7 +239,7 @@ impl Amqp {
                 }
                 if known.answer.is_some() {
                     let about = name(about, sink);
-                    self.ask(known, number, special, about, waits, at, sink);
+                    self.ask(known, number, Asks { special, target: about, waits }, at, sink);
                 } else if known.id == id::BASIC_RECOVER_ASYNC {
                     let request = self.core.begin(at, None, sink);
                     let what = Begun::control(request, at, sink.word(known.name));
@@ -235,33 +255,16 @@ impl Amqp {
         }
     }
 
-    fn settle(
-        &mut self,
-        known: &Known,
-        number: u16,
-        which: (u64, bool),
-        how: Settlement,
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) {
+    fn settle(&mut self, known: &Known, number: u16, settles: Settles, at: Nanos, sink: &mut dyn Sink) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let request = self.core.begin(at, None, sink);
         let mut what = Begun::control(request, at, sink.word(known.name));
         what.kind = OpKind::Ack;
-        channel.settle(&what, which, how, at, &mut self.core, sink);
+        channel.settle(&what, settles, at, &mut self.core, sink);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of a request")]
-    fn ask(
-        &mut self,
-        known: &Known,
-        number: u16,
-        special: Special,
-        target: Sym,
-        waits: bool,
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) {
+    fn ask(&mut self, known: &Known, number: u16, asks: Asks, at: Nanos, sink: &mut dyn Sink) {
+        let Asks { special, target, waits } = asks;
         if self.core.n_pending >= MAX_PENDING {
             self.lose(DecodeError::TooManyRequests.into(), at, sink);
         }
@@ -289,7 +292,7 @@ impl Amqp {
         match read {
             Method::Deliver { consumer, tag, again, to } => {
                 let (queue, awaits_ack) = channel.delivers_to(consumer, &self.core);
-                let purpose = Purpose::Deliver { tag, again, awaits_ack, queue };
+                let purpose = Purpose::Deliver { tagged: Tagged { tag, again, awaits_ack }, queue };
                 let content = Content::new(purpose, 0, to, at, &mut self.core, sink);
                 self.comes(Side::Server, number, content, at, sink);
             }
@@ -305,7 +308,7 @@ impl Amqp {
                 let Special::Get { no_ack } = asked.special else { return };
                 let mut what = asked.what;
                 what.kind = OpKind::Deliver;
-                let purpose = Purpose::Got { what, tag, again, awaits_ack: !no_ack };
+                let purpose = Purpose::Got { what, tagged: Tagged { tag, again, awaits_ack: !no_ack } };
                 let content = Content::new(purpose, what.request, to, at, &mut self.core, sink);
                 self.comes(Side::Server, number, content, at, sink);
             }

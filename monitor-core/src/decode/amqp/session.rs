@@ -55,8 +55,14 @@ impl Opening {
     pub(super) fn accepted(self, vhost: &[u8], salt: Salt, at: Nanos, sink: &mut dyn Sink) -> bool {
         let (Some((user, print)), Some(database)) = (self.user, self.vhost) else { return false };
         sink.started(SessionStart { at, user: print, database: salt.fingerprint(vhost) });
-        bind("connection.start-ok", "user", Slot::User, user, Strength::V3, at, sink);
-        bind("connection.open", "vhost", Slot::Database, database, Strength::V2, at, sink);
+        let login = ("connection.start-ok", "user", Slot::User, user, Strength::V3);
+        let opening = ("connection.open", "vhost", Slot::Database, database, Strength::V2);
+        for (verb, target, slot, claim, strength) in [login, opening] {
+            if !matches!(claim, Claim::Neutral | Claim::Chosen(_)) {
+                let (verb, target) = (sink.word(verb), sink.word(target));
+                sink.done(&Operation::startup(at, verb, target, slot, claim, strength));
+            }
+        }
         self.by_token
     }
 }
@@ -68,20 +74,4 @@ pub(super) fn secret(password: &[u8], sink: &mut dyn Sink) -> Option<Claim> {
         return None;
     }
     sink.token("Bearer", token).filter(|t| t.readable).map(|t| t.tenant)
-}
-
-fn bind(
-    verb: &'static str,
-    target: &'static str,
-    slot: Slot,
-    claim: Claim,
-    strength: Strength,
-    at: Nanos,
-    sink: &mut dyn Sink,
-) {
-    if matches!(claim, Claim::Neutral | Claim::Chosen(_)) {
-        return;
-    }
-    let (verb, target) = (sink.word(verb), sink.word(target));
-    sink.done(&Operation::startup(at, verb, target, slot, claim, strength));
 }

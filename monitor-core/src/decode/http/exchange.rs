@@ -78,7 +78,7 @@ pub(super) struct Exchange {
     /// It is not as it should be: what was done about it is not known, unless it was refused.
     irregular: bool,
     /// Of the answer, once its head is there.
-    pub(super) status: u16,
+    status: Option<u16>,
     /// The same, where caches matter.
     pub(super) caching: Option<Caching>,
 }
@@ -130,7 +130,7 @@ impl Exchange {
             read_on_top: false,
             partial: head.partial,
             irregular,
-            status: 0,
+            status: None,
             caching: None,
         }
     }
@@ -154,14 +154,15 @@ impl Exchange {
             read_on_top: false,
             partial: true,
             irregular: true,
-            status: 0,
+            status: None,
             caching: None,
         }
     }
 
     /// The head of its answer is there.
     pub(super) fn answered(&mut self, head: &ResponseHead<'_>, salt: Salt) {
-        self.status = head.status;
+        // A head without a readable status has 0.
+        self.status = Some(head.status).filter(|status| *status != 0);
         let any = head.headers.iter().any(|h| h.name.eq_ignore_ascii_case("set-cookie"));
         if any && head.status < 400 {
             let credential = self.carried.credential;
@@ -185,17 +186,17 @@ impl Exchange {
     /// How it ended, by its status.
     pub(super) fn outcome(&self) -> Outcome {
         match self.status {
-            0 => Outcome::Unknown,
-            400.. => Outcome::Error,
-            _ if self.irregular => Outcome::Unknown,
-            _ => Outcome::Ok,
+            None => Outcome::Unknown,
+            Some(400..) => Outcome::Error,
+            Some(_) if self.irregular => Outcome::Unknown,
+            Some(_) => Outcome::Ok,
         }
     }
 
     /// The authentication of the whole connection that this request has completed, if it has.
     pub(super) fn authentication(&self, ended: Nanos, outcome: Outcome, sink: &mut dyn Sink) -> Option<Operation> {
         // Any final answer but "authenticate first" shows that the handshake is over (RFC 4559 §4).
-        let over = !matches!(self.status, 0 | 401 | 407) && outcome != Outcome::Unknown;
+        let over = !matches!(self.status, None | Some(401 | 407)) && outcome != Outcome::Unknown;
         let (scheme, print) = self.carried.connection.filter(|_| over)?;
         let effect = Effect::Bind {
             slot: Slot::ConnectionAuth,
@@ -228,7 +229,7 @@ impl Exchange {
             path: self.target,
             control: self.kind != OpKind::Data,
             identities: self.carried.identities.clone(),
-            status: if self.irregular { 0 } else { self.status },
+            status: self.status.filter(|_| !self.irregular),
             body: body.map(|(print, _)| print),
             bytes: body.map_or(0, |(_, n)| n),
             caching,
@@ -290,35 +291,38 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 }
 
 /// Takes percent-encoding back, in pieces (`application/x-www-form-urlencoded`).
-#[derive(Debug, Default)]
-struct Percent {
+#[derive(Clone, Copy, Debug, Default)]
+enum Percent {
+    /// Outside of an escape.
+    #[default]
+    Plain,
     /// An escape has begun.
-    inside: bool,
-    /// Its first digit.
-    first: Option<u32>,
+    Begun,
+    /// It has its first digit.
+    First(u32),
 }
 
 impl Percent {
     fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for &b in bytes {
-            match (self.inside, char::from(b).to_digit(16), self.first) {
-                (true, Some(digit), None) => {
-                    self.first = Some(digit);
+            match (*self, char::from(b).to_digit(16)) {
+                (Self::Begun, Some(digit)) => {
+                    *self = Self::First(digit);
                     continue;
                 }
-                (true, Some(digit), Some(first)) => {
+                (Self::First(first), Some(digit)) => {
                     out.push(u8::try_from(first * 16 + digit).unwrap_or(b' '));
-                    *self = Self::default();
+                    *self = Self::Plain;
                     continue;
                 }
-                (true, None, _) => {
+                (Self::Begun | Self::First(_), None) => {
                     out.push(b' ');
-                    *self = Self::default();
+                    *self = Self::Plain;
                 }
-                (false, ..) => {}
+                (Self::Plain, _) => {}
             }
             match b {
-                b'%' => self.inside = true,
+                b'%' => *self = Self::Begun,
                 b'+' => out.push(b' '),
                 _ => out.push(b),
             }

@@ -41,6 +41,7 @@ use direction::{MAX_HEAD, Read, Step};
 use exchange::Exchange;
 use framing::framing;
 use semantics::{Content, Of, Semantics};
+use upgrade::Upgrade;
 
 /// Most headers of one message.
 const MAX_HEADERS: usize = 128;
@@ -90,26 +91,57 @@ impl Direction {
     }
 }
 
+/// How far the latest request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// It is whole, or was over before: answered, or given up.
+    Nothing,
+    /// Its body comes.
+    Body,
+    /// Its sender waits for 100 (Continue), and nothing of its body has come.
+    Waiting,
+    /// Its sender waited, and was answered instead of asked to go on: the body may never come (RFC 9110 §10.1.1).
+    Refused,
+}
+
+impl Sending {
+    /// More of it belongs to a request that is not over.
+    fn is_under_way(self) -> bool {
+        matches!(self, Self::Body | Self::Waiting)
+    }
+
+    /// Something of its body has come.
+    fn body_comes(self) -> Self {
+        match self {
+            Self::Waiting => Self::Body,
+            Self::Refused => Self::Nothing,
+            Self::Nothing | Self::Body => self,
+        }
+    }
+
+    /// The request is over before it was whole.
+    fn cut_short(self) -> Self {
+        match self {
+            Self::Waiting | Self::Refused => Self::Refused,
+            Self::Nothing | Self::Body => Self::Nothing,
+        }
+    }
+}
+
 /// What is known of one connection.
 struct Http {
     life: Life,
     semantics: Semantics,
     says: Sides<Direction>,
     open: std::collections::VecDeque<Exchange>,
-    /// The latest request's body is still coming.
-    sending: bool,
-    /// The latest request's sender waits for 100 (Continue), and nothing of its body has come.
-    expects: bool,
+    sending: Sending,
     /// What the server is saying answers no request.
     stray: bool,
     /// The place was found again, and no answer has confirmed it yet.
     unsure: bool,
     /// Several requests were outstanding at once.
     pipelined: bool,
-    /// What reads the connection after an upgrade to HTTP/2.
-    next: upgrade::Next,
-    /// What follows this request's upgrade is read by the protocol on top.
-    upgraded: Option<u64>,
+    upgrade: Upgrade,
     /// When anything was last said.
     last: Nanos,
 }
@@ -133,13 +165,11 @@ impl Http {
             semantics: Semantics::new(salt, shared, reader),
             says: Sides::of(|_| Direction::new(salt)),
             open: std::collections::VecDeque::new(),
-            sending: false,
-            expects: false,
+            sending: Sending::Nothing,
             stray: false,
             unsure: false,
             pipelined: false,
-            next: None,
-            upgraded: None,
+            upgrade: Upgrade::None,
             last: Nanos(0),
         };
         Lifecycle::new(talk, ())
@@ -147,11 +177,11 @@ impl Http {
 
     /// The request that a piece of body of this direction belongs to, and whether a protocol on top reads it.
     fn current(&self, from: Side) -> Option<Of> {
-        if let Some(number) = self.upgraded {
+        if let Upgrade::OnTop(number) = self.upgrade {
             return Some((number, true));
         }
         let x = match from {
-            Side::Client => self.open.back().filter(|_| self.sending),
+            Side::Client => self.open.back().filter(|_| self.sending.is_under_way()),
             Side::Server => self.open.front().filter(|_| !self.stray),
         };
         x.map(|x| (x.number, x.read_on_top))
@@ -358,9 +388,8 @@ impl Conversation for Http {
             self.give_up(at, sink);
             self.found(at, sink);
         }
-        // Answered instead of asked to go on: the body may never come (RFC 9110 §10.1.1).
-        if self.expects && !self.sending && begins_request() {
-            self.expects = false;
+        if self.sending == Sending::Refused && begins_request() {
+            self.sending = Sending::Nothing;
             self.says.client.read = Read::Head;
         }
         let d = &mut self.says[from];
@@ -378,7 +407,7 @@ impl Conversation for Http {
     }
 
     fn skip(&mut self, (): &mut (), from: Side, n: u64, at: Nanos, sink: &mut dyn Sink) -> Result<(), Fault> {
-        if let Some(next) = &mut self.next {
+        if let Upgrade::V2(next) = &mut self.upgrade {
             next.missing(from, at, n, sink);
             return Ok(());
         }
@@ -390,7 +419,7 @@ impl Conversation for Http {
         d.content.miss();
         let ended = d.read == Read::Body(0);
         if from == Side::Client {
-            self.expects = false;
+            self.sending = self.sending.body_comes();
         }
         let of = self.current(from);
         self.semantics.missing(of, from, n, at, sink);
@@ -420,12 +449,15 @@ impl Conversation for Http {
                 self.says.iter_mut().for_each(|d| d.held = Vec::new());
             }
             End::Closed => {
-                if let Some(next) = &mut self.next {
-                    next.closed(at, sink);
-                }
-                if let (Some(number), Some(reader)) = (self.upgraded, self.semantics.reader(true)) {
-                    reader.end(number, Side::Client, at, sink);
-                    reader.end(number, Side::Server, at, sink);
+                match &mut self.upgrade {
+                    Upgrade::None => {}
+                    Upgrade::OnTop(number) => {
+                        if let Some(reader) = self.semantics.reader(true) {
+                            reader.end(*number, Side::Client, at, sink);
+                            reader.end(*number, Side::Server, at, sink);
+                        }
+                    }
+                    Upgrade::V2(next) => next.closed(at, sink),
                 }
                 if self.says.server.read == Read::ToClose {
                     self.end(Side::Server, at, sink);
@@ -439,13 +471,13 @@ impl Conversation for Http {
     }
 
     fn appetite(&self, (): &(), from: Side) -> Appetite {
-        if let Some(next) = &self.next {
+        if let Upgrade::V2(next) = &self.upgrade {
             return next.appetite(from);
         }
         let d = &self.says[from];
         let on_top = self.current(from).is_some_and(|of| self.semantics.is_wanted(of, from));
         match d.read {
-            _ if self.upgraded.is_some() && !on_top => Appetite::Head(0),
+            _ if matches!(self.upgrade, Upgrade::OnTop(_)) && !on_top => Appetite::Head(0),
             // The end of a large body and the next head may come in one segment: its beginning is not enough then, and
             // what is cut costs a resynchronisation. Only far from the end is it safe.
             Read::Body(left) | Read::Chunk(left)
@@ -465,6 +497,6 @@ impl Conversation for Http {
             + says
             + self.open.capacity() * size_of::<Exchange>()
             + self.semantics.memory()
-            + self.next.as_ref().map_or(0, |next| next.memory())
+            + self.upgrade.memory()
     }
 }

@@ -2,7 +2,8 @@
 
 use super::direction::Read;
 use super::framing::Framing;
-use super::{Http, MAX_OPEN, upgrade};
+use super::upgrade::{self, Upgrade};
+use super::{Http, MAX_OPEN, Sending};
 use crate::decode::body::{RequestHead, ResponseHead};
 use crate::decode::lifecycle::{Conversation, Fault};
 use crate::decode::{DecodeError, Disturbance, Sink};
@@ -21,9 +22,9 @@ impl Http {
         }
         let x = self.semantics.request(head, &mut self.says.client.content, at, sink);
         self.open.push_back(x);
-        self.sending = true;
+        let waits = head.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
+        self.sending = if waits { Sending::Waiting } else { Sending::Body };
         self.pipelined |= self.open.len() > 1;
-        self.expects = head.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));
         match framing? {
             // Nobody can tell where such a body ends (RFC 9112 §6.3).
             Framing::Unending => return Err(DecodeError::TransferEncoding),
@@ -83,7 +84,9 @@ impl Http {
         if status == 101 || tunnel.is_some() {
             let reader = self.semantics.reader(status == 101 && x.read_on_top);
             let kept = reader.is_some_and(|r| r.upgraded(x.number, head));
-            self.upgraded = kept.then_some(x.number);
+            if kept {
+                self.upgrade = Upgrade::OnTop(x.number);
+            }
             let text = &mut self.says.server.content.text;
             text.begin(head.headers, false);
             text.print(&status.to_be_bytes());
@@ -117,10 +120,10 @@ impl Http {
     /// A piece of a body.
     pub(super) fn piece(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) {
         if from == Side::Client {
-            self.expects = false;
+            self.sending = self.sending.body_comes();
         }
         let Some(of) = self.current(from) else { return };
-        if self.upgraded.is_some() {
+        if matches!(self.upgrade, Upgrade::OnTop(_)) {
             if let Some(reader) = self.semantics.reader(of.1) {
                 reader.bytes(of.0, from, bytes, at, sink);
             }
@@ -143,9 +146,12 @@ impl Http {
         }
         let Some(x) = self.open.pop_front() else { return };
         self.life.sound();
-        self.sending &= x.sent.is_some();
+        if x.sent.is_none() {
+            self.sending = self.sending.cut_short();
+        }
         // What follows an upgrade ends with the connection.
-        self.semantics.ended(x, &mut self.says.server.content, self.upgraded.is_some(), at, sink);
+        let reads_on = matches!(self.upgrade, Upgrade::OnTop(_));
+        self.semantics.ended(x, &mut self.says.server.content, reads_on, at, sink);
         if self.open.is_empty() {
             sink.status(at, TxStatus::Idle);
         }
@@ -153,9 +159,10 @@ impl Http {
 
     /// The latest request is whole.
     pub(super) fn sent(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if !std::mem::replace(&mut self.sending, false) {
+        if !self.sending.is_under_way() {
             return;
         }
+        self.sending = Sending::Nothing;
         let Some(x) = self.open.back_mut() else { return };
         self.semantics.sent(x, &mut self.says.client.content, at, sink);
     }
@@ -165,7 +172,7 @@ impl Http {
         while let Some(x) = self.open.pop_front() {
             self.semantics.give_up(x, Outcome::Unknown, at, sink);
         }
-        self.sending = false;
+        self.sending = self.sending.cut_short();
     }
 
     /// Something is missing: the place is lost in both directions, because which answer belongs to which request is not
@@ -179,7 +186,9 @@ impl Http {
     /// What was begun in directions that are lost will not be whole.
     pub(super) fn forget_lost(&mut self) {
         (self.stray, self.unsure) = (false, false);
-        self.expects &= !self.life.is_lost(Side::Client);
+        if self.life.is_lost(Side::Client) {
+            self.sending = self.sending.body_comes();
+        }
         for side in [Side::Client, Side::Server] {
             if self.life.is_lost(side) {
                 (self.says[side].read, self.says[side].held) = (Read::Head, Vec::new());

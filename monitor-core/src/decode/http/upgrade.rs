@@ -8,8 +8,25 @@ use crate::decode::lifecycle::{Conversation, Lifecycle};
 use crate::decode::{Chunk, Decoder, Sink};
 use crate::model::{Nanos, Protocol, Side};
 
-/// What reads the connection from there on.
-pub(super) type Next = Option<Box<Lifecycle<Http2>>>;
+/// What reads the connection once it has left HTTP/1.1.
+pub(super) enum Upgrade {
+    /// It has not.
+    None,
+    /// The protocol on top, as part of this request.
+    OnTop(u64),
+    /// HTTP/2.
+    V2(Box<Lifecycle<Http2>>),
+}
+
+impl Upgrade {
+    /// Bytes held.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::None | Self::OnTop(_) => 0,
+            Self::V2(next) => next.memory(),
+        }
+    }
+}
 
 /// Whether the server has agreed to it.
 pub(super) fn agreed(head: &ResponseHead<'_>) -> bool {
@@ -22,14 +39,14 @@ impl Http {
         let Some(x) = self.open.pop_front() else { return };
         self.give_up(at, sink);
         let semantics = self.semantics.hand_over();
-        self.next = Some(Box::new(v2::upgraded(self.life().is_whole(), semantics, x)));
+        self.upgrade = Upgrade::V2(Box::new(v2::upgraded(self.life().is_whole(), semantics, x)));
         sink.speaks(Protocol::Http2);
     }
 
     /// More bytes of what goes on in HTTP/2; false: it does not.
     pub(super) fn next_reads(&mut self, from: Side, at: Nanos, bytes: &[u8], sink: &mut dyn Sink) -> bool {
         let ends_segment = self.life().ends(from);
-        let Some(next) = &mut self.next else { return false };
+        let Upgrade::V2(next) = &mut self.upgrade else { return false };
         next.bytes(from, Chunk { at, bytes, ends_segment }, sink);
         true
     }

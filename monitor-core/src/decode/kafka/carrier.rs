@@ -8,13 +8,13 @@ use smallvec::SmallVec;
 use super::Core;
 use super::api;
 use super::bytes::{Cursor, Read};
-use super::pending::{Part, Pending};
+use super::pending::{Part, Pending, What};
 use super::records::{Item, Record, Records};
 use super::topics::Topic;
 use crate::decode::DecodeError;
 use crate::decode::Sink;
 use crate::decode::message::Draft;
-use crate::model::queue::{Confirmed, Delivery, Message, Position, QueueEvent};
+use crate::model::queue::{Confirmation, Delivery, Message, Position, QueueEvent};
 use crate::model::{Fingerprint, Nanos, Outcome};
 
 /// Most messages of one connection that await the broker's answer.
@@ -37,13 +37,41 @@ enum State {
     End,
 }
 
+/// What carries the records.
+#[derive(Debug)]
+enum Kind {
+    /// A Produce request.
+    Produce {
+        /// What its sender wants confirmed: nothing (0), or more.
+        acks: i16,
+        /// Its messages.
+        parts: Vec<Part>,
+    },
+    /// A response to Fetch.
+    Fetch {
+        /// Its consumer sees committed records only.
+        committed: bool,
+        told: Told,
+        /// The broker said that something failed.
+        failed: bool,
+    },
+}
+
+/// Of which deliveries the operation was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    None,
+    /// Those of topics before this one.
+    Before,
+    /// Those of this topic, too.
+    This,
+}
+
 /// A Produce request or Fetch response in the reading.
 #[derive(Debug)]
 pub(super) struct Carrier {
-    produce: bool,
+    kind: Kind,
     version: i16,
-    /// Consumers see committed records only.
-    committed: bool,
     request: u64,
     state: State,
     topics: usize,
@@ -51,24 +79,13 @@ pub(super) struct Carrier {
     topic: Option<Topic>,
     partition: i32,
     records: Records,
-    /// What the client wants confirmed: nothing (0), or more.
-    pub(super) acks: i16,
-    /// Messages of a Produce request.
-    pub(super) produced: Vec<Part>,
-    /// Deliveries of this topic were told.
-    told: bool,
-    /// Deliveries were told.
-    pub(super) any: bool,
-    /// The broker said that something failed.
-    pub(super) failed: bool,
 }
 
 impl Carrier {
-    fn new(produce: bool, version: i16, committed: bool, request: u64) -> Self {
+    fn new(kind: Kind, version: i16, request: u64) -> Self {
         Self {
-            produce,
+            kind,
             version,
-            committed,
             request,
             state: State::Start,
             topics: 0,
@@ -76,26 +93,44 @@ impl Carrier {
             topic: None,
             partition: 0,
             records: Records::new(0, SmallVec::new()),
-            acks: 1,
-            produced: Vec::new(),
-            told: false,
-            any: false,
-            failed: false,
         }
     }
 
     /// A Produce request of this version.
     pub(super) fn produce(version: i16, request: u64) -> Self {
-        Self::new(true, version, false, request)
+        Self::new(Kind::Produce { acks: 1, parts: Vec::new() }, version, request)
     }
 
     /// The response to a Fetch request of this version.
     pub(super) fn fetch(version: i16, committed: bool, request: u64) -> Self {
-        Self::new(false, version, committed, request)
+        Self::new(Kind::Fetch { committed, told: Told::None, failed: false }, version, request)
     }
 
     fn compact(&self) -> bool {
-        api::flexible(if self.produce { api::PRODUCE } else { api::FETCH }, self.version)
+        let key = match self.kind {
+            Kind::Produce { .. } => api::PRODUCE,
+            Kind::Fetch { .. } => api::FETCH,
+        };
+        api::flexible(key, self.version)
+    }
+
+    /// What was read of a Produce request, to be handed to who waits for its answer.
+    pub(super) fn take_produced(&mut self) -> What {
+        match &mut self.kind {
+            Kind::Produce { acks, parts } => What::Produce { parts: std::mem::take(parts), silent: *acks == 0 },
+            Kind::Fetch { .. } => What::Plain,
+        }
+    }
+
+    /// How the request ended that a response to Fetch answers, as far as that was not told of its deliveries. `whole`: all
+    /// of it could be read.
+    pub(super) fn outcome(&self, whole: bool) -> Option<Outcome> {
+        match self.kind {
+            Kind::Fetch { told: Told::Before | Told::This, .. } => None,
+            _ if !whole => Some(Outcome::Unknown),
+            Kind::Fetch { failed: true, .. } => Some(Outcome::Error),
+            Kind::Fetch { .. } | Kind::Produce { .. } => Some(Outcome::Ok),
+        }
     }
 
     /// Reads one thing from `bytes`, what has come of the frame. How many bytes that took; `None` at the end.
@@ -119,19 +154,23 @@ impl Carrier {
                 let named = c.topic(self.version >= 13, compact)?;
                 self.parts = c.count(compact)?;
                 self.topic = Some(core.topics.find(named, &core.shared.ids, core.salt, sink));
-                self.told = false;
+                if let Kind::Fetch { told, .. } = &mut self.kind
+                    && *told == Told::This
+                {
+                    *told = Told::Before;
+                }
                 self.state = if self.parts > 0 { State::Part } else { State::TopicEnd };
             }
             State::Part => {
                 let aborted = self.part(&mut c, compact)?;
                 let len = c.length(compact)?.unwrap_or(0);
                 self.records = Records::new(len, aborted);
-                if self.produce
-                    && self.produced.len() < MAX_PARTS
+                if let Kind::Produce { parts, .. } = &mut self.kind
+                    && parts.len() < MAX_PARTS
                     && let Some(topic) = &self.topic
                 {
                     let (topic, partition) = (topic.clone(), self.partition);
-                    self.produced.push(Part { topic, partition, messages: Vec::new(), count: 0 });
+                    parts.push(Part { topic, partition, messages: Vec::new(), count: 0 });
                 }
                 self.state = State::Records;
             }
@@ -166,25 +205,28 @@ impl Carrier {
     }
 
     fn start(&mut self, c: &mut Cursor<'_>, compact: bool) -> Read<()> {
-        if self.produce {
-            if self.version >= 3 {
-                c.string(compact)?;
+        match &mut self.kind {
+            Kind::Produce { acks, .. } => {
+                if self.version >= 3 {
+                    c.string(compact)?;
+                }
+                let said = c.i16()?;
+                c.i32()?;
+                self.topics = c.count(compact)?;
+                *acks = said;
             }
-            let acks = c.i16()?;
-            c.i32()?;
-            self.topics = c.count(compact)?;
-            self.acks = acks;
-            return Ok(());
+            Kind::Fetch { failed, .. } => {
+                if self.version >= 1 {
+                    c.i32()?;
+                }
+                if self.version >= 7 {
+                    let error = c.i16()?;
+                    c.i32()?;
+                    *failed = error != 0;
+                }
+                self.topics = c.count(compact)?;
+            }
         }
-        if self.version >= 1 {
-            c.i32()?;
-        }
-        if self.version >= 7 {
-            let error = c.i16()?;
-            c.i32()?;
-            self.failed = error != 0;
-        }
-        self.topics = c.count(compact)?;
         Ok(())
     }
 
@@ -192,9 +234,7 @@ impl Carrier {
     fn part(&mut self, c: &mut Cursor<'_>, compact: bool) -> Read<SmallVec<[(i64, i64); 2]>> {
         let mut aborted = SmallVec::new();
         self.partition = c.i32()?;
-        if self.produce {
-            return Ok(aborted);
-        }
+        let Kind::Fetch { committed, failed, .. } = &mut self.kind else { return Ok(aborted) };
         let error = c.i16()?;
         c.i64()?;
         if self.version >= 4 {
@@ -207,7 +247,7 @@ impl Carrier {
             for _ in 0..c.count(compact)? {
                 let transaction = (c.i64()?, c.i64()?);
                 c.tags(compact)?;
-                if self.committed && aborted.len() < MAX_ABORTED {
+                if *committed && aborted.len() < MAX_ABORTED {
                     aborted.push(transaction);
                 }
             }
@@ -215,7 +255,7 @@ impl Carrier {
         if self.version >= 11 {
             c.i32()?;
         }
-        self.failed |= error != 0;
+        *failed |= error != 0;
         Ok(aborted)
     }
 
@@ -241,7 +281,8 @@ impl Carrier {
             sink.decode_error(why);
             return;
         }
-        let Some(part) = self.produced.last_mut() else { return };
+        let Kind::Produce { parts, .. } = &mut self.kind else { return };
+        let Some(part) = parts.last_mut() else { return };
         let place = part.count;
         part.count += 1;
         if core.held >= MAX_HELD {
@@ -266,18 +307,19 @@ impl Carrier {
             }
         };
         let Some(topic) = &self.topic else { return };
-        let Some((handle, again)) = core.partitions.deliver(topic, self.partition, offset) else { return };
-        if !self.told {
-            self.told = true;
-            self.any = true;
+        let Some(again) = core.partitions.deliver(topic, self.partition, offset) else { return };
+        if let Kind::Fetch { told, .. } = &mut self.kind
+            && *told != Told::This
+        {
+            *told = Told::This;
             let mut op = fetch.operation(at, Outcome::Ok, sink);
             (op.target, op.marker) = (topic.shown, topic.marker);
             sink.done(&op);
         }
         let mut message = message(core, (topic, self.partition), item, self.request, at, sink);
         message.ids.push(topic.record(core.salt, self.partition, offset));
-        let confirmed = Confirmed::Past(Position { log: topic.partition(core.salt, self.partition), offset });
-        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack: true, again, confirmed }));
+        let confirmation = Confirmation::Past(Position { log: topic.partition(core.salt, self.partition), offset });
+        sink.queue(QueueEvent::Delivered(Delivery { message, again, confirmation }));
     }
 }
 

@@ -143,7 +143,7 @@ impl Kafka {
 
 impl Conversation for Kafka {
     const PROTOCOL: Protocol = Protocol::Kafka;
-    const MAX_WANDERED: u64 = MAX_LOST;
+    const MAX_WANDERED: Option<u64> = Some(MAX_LOST);
 
     type Frames = Frames;
 

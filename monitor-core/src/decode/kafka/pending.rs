@@ -28,8 +28,8 @@ pub(super) enum What {
     /// Nothing more.
     #[default]
     Plain,
-    /// `Produce`.
-    Produce(Vec<Part>),
+    /// `Produce`; `silent`: its sender wants no response.
+    Produce { parts: Vec<Part>, silent: bool },
     /// `Fetch`, of committed records only or of all.
     Fetch { committed: bool },
     /// `OffsetCommit` and its like.
@@ -50,8 +50,6 @@ pub(super) struct Pending {
     pub(super) correlation: i32,
     /// Not all of it was read.
     pub(super) unread: bool,
-    /// Its sender wants no response.
-    pub(super) silent: bool,
     pub(super) what: What,
     /// The topic it is about, if it is one.
     pub(super) target: Sym,
@@ -67,7 +65,6 @@ impl Default for Pending {
             version: 0,
             correlation: 0,
             unread: false,
-            silent: false,
             what: What::Plain,
             target: Sym::EMPTY,
             marker: Claim::Neutral,
@@ -87,6 +84,11 @@ impl Pending {
         }
     }
 
+    /// Whether its sender wants no response.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.what, What::Produce { silent: true, .. })
+    }
+
     /// Whether its response has no correlation id.
     pub(super) fn raw(&self) -> bool {
         matches!(self.what, What::Login { raw: true, .. })
@@ -96,7 +98,7 @@ impl Pending {
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
             + match &self.what {
-                What::Produce(parts) => parts.iter().map(Part::memory).sum(),
+                What::Produce { parts, .. } => parts.iter().map(Part::memory).sum(),
                 What::Commit(commits) => commits.capacity() * size_of::<Commit>(),
                 _ => 0,
             }
@@ -105,7 +107,7 @@ impl Pending {
     /// Messages held for it.
     pub(super) fn held(&self) -> usize {
         match &self.what {
-            What::Produce(parts) => parts.iter().map(|p| p.messages.len()).sum(),
+            What::Produce { parts, .. } => parts.iter().map(|p| p.messages.len()).sum(),
             _ => 0,
         }
     }

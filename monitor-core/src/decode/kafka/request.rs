@@ -236,11 +236,11 @@ impl Kafka {
         p.request = self.latest;
         p.begun = at;
         let first = match &p.what {
-            What::Produce(parts) => parts.first().and_then(|p| p.messages.first()).and_then(|(_, m)| m.print),
+            What::Produce { parts, .. } => parts.first().and_then(|p| p.messages.first()).and_then(|(_, m)| m.print),
             _ => None,
         };
         sink.begun(p.request, at, first);
-        if p.silent {
+        if p.is_silent() {
             if self.silent.len() >= MAX_SILENT {
                 self.silent.pop_front();
             }
@@ -261,7 +261,7 @@ impl Kafka {
     fn unconfirmed(&mut self, p: Pending, at: Nanos, sink: &mut dyn Sink) {
         self.core.held = self.core.held.saturating_sub(p.held());
         let (mut op, request) = (p.operation(at, Outcome::Unknown, sink), p.request);
-        let What::Produce(parts) = p.what else { return };
+        let What::Produce { parts, .. } = p.what else { return };
         for part in parts {
             (op.target, op.marker) = (part.topic.shown, part.topic.marker);
             sink.done(&op);
@@ -332,11 +332,11 @@ fn head(c: &mut Cursor<'_>) -> Read<Pending> {
 
 /// Hands what was read of a Produce request to who waits for its answer.
 fn produced(p: &mut Pending, carrier: &mut Carrier) {
-    let parts = std::mem::take(&mut carrier.produced);
-    let about = parts.iter().take(4).map(|p| (p.topic.shown, p.topic.marker)).collect();
-    p.about(&about);
-    p.what = What::Produce(parts);
-    p.silent = carrier.acks == 0;
+    p.what = carrier.take_produced();
+    if let What::Produce { parts, .. } = &p.what {
+        let about = parts.iter().take(4).map(|p| (p.topic.shown, p.topic.marker)).collect();
+        p.about(&about);
+    }
 }
 
 fn note(about: &mut SmallVec<[(Sym, Claim); 4]>, topic: (Sym, Claim)) {

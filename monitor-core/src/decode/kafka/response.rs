@@ -72,12 +72,7 @@ impl Kafka {
                             sink.decode_error(why(stop));
                             carrier.abandon(Some(p), &mut self.core, at, sink);
                         }
-                        let told = match (end.is_err(), carrier.failed, carrier.any) {
-                            (_, _, true) => Told::All,
-                            (true, ..) => Told::Outcome(Outcome::Unknown),
-                            (false, true, _) => Told::Outcome(Outcome::Error),
-                            (false, false, _) => Told::Outcome(Outcome::Ok),
-                        };
+                        let told = carrier.outcome(end.is_ok()).map_or(Told::All, Told::Outcome);
                         *saying = Saying::Pass(Some((std::mem::take(p), told)));
                     }
                 }
@@ -147,12 +142,12 @@ impl Kafka {
         let mut c = Cursor::new(body);
         let compact = api::flexible(p.key, p.version);
         let result = match std::mem::take(&mut p.what) {
-            What::Produce(parts) => {
-                p.what = What::Produce(parts);
+            what @ What::Produce { .. } => {
+                p.what = what;
                 return self.confirmed(p, &mut c, compact, at, sink);
             }
-            What::Commit(commits) => {
-                p.what = What::Commit(commits);
+            what @ What::Commit(_) => {
+                p.what = what;
                 return self.committed(p, &mut c, compact, at, sink);
             }
             What::Handshake { raw } => c.i16().inspect(|error| self.raw_login = raw && *error == 0),
@@ -211,7 +206,7 @@ impl Kafka {
         sink: &mut dyn Sink,
     ) -> Told {
         self.core.held = self.core.held.saturating_sub(p.held());
-        let What::Produce(asked) = std::mem::take(&mut p.what) else { return Told::All };
+        let What::Produce { parts: asked, .. } = std::mem::take(&mut p.what) else { return Told::All };
         let mut parts = Fifo::default();
         for part in asked {
             parts.push((part.topic.key, part.partition), part);
@@ -331,7 +326,7 @@ impl Kafka {
             Saying::Collect(p, _) => self.unanswered(p, at, sink),
             Saying::Carry(p, mut carrier) => {
                 carrier.abandon(Some(&p), &mut self.core, at, sink);
-                let told = if carrier.any { Told::All } else { Told::Outcome(Outcome::Unknown) };
+                let told = carrier.outcome(false).map_or(Told::All, Told::Outcome);
                 self.answered(p, told, at, sink);
             }
         }
@@ -356,7 +351,7 @@ impl Kafka {
             }
             Saying::Carry(p, mut carrier) => {
                 carrier.abandon(Some(&p), &mut self.core, at, sink);
-                let told = if carrier.any { Told::All } else { Told::Outcome(Outcome::Unknown) };
+                let told = carrier.outcome(false).map_or(Told::All, Told::Outcome);
                 Saying::Pass(Some((p, told)))
             }
         };

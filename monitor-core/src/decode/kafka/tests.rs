@@ -7,7 +7,7 @@ use super::wire::{
 use super::*;
 use crate::decode::WireEvent;
 use crate::decode::testing::Told;
-use crate::model::queue::{Confirmed, Message, Position, QueueEvent};
+use crate::model::queue::{Confirmation, Message, Position, QueueEvent};
 use crate::model::{Claim, Effect, TenantId};
 
 /// Knows a user, and acme.
@@ -33,7 +33,7 @@ fn lines(told: &Told) -> Vec<String> {
             QueueEvent::Published(m) => format!("published {} {:?}", seen(m), m.marker),
             QueueEvent::Delivered(d) => {
                 let again = if d.again { " again" } else { "" };
-                let Confirmed::Past(Position { offset, .. }) = d.confirmed else { panic!("{d:?}") };
+                let Confirmation::Past(Position { offset, .. }) = d.confirmation else { panic!("{d:?}") };
                 format!("delivered {offset} {}{again}", seen(&d.message))
             }
             QueueEvent::Settled(s) => format!("settled {}", s.handle),

@@ -150,7 +150,6 @@ struct Partition {
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
     known: FxHashMap<(Fingerprint, i32), Partition>,
-    handles: u64,
 }
 
 impl Partitions {
@@ -176,17 +175,15 @@ impl Partitions {
     }
 
     /// A record has come. `None`: the consumer passes over it, since it asked for later ones; batches are sent whole.
-    /// Else a handle, and whether a record with its offset or a higher one was handed out before.
-    pub(super) fn deliver(&mut self, topic: &Topic, number: i32, offset: i64) -> Option<(u64, bool)> {
-        self.handles += 1;
-        let handle = self.handles;
-        let Some(p) = self.partition(topic, number) else { return Some((handle, false)) };
+    /// Else whether a record with its offset or a higher one was handed out before.
+    pub(super) fn deliver(&mut self, topic: &Topic, number: i32, offset: i64) -> Option<bool> {
+        let Some(p) = self.partition(topic, number) else { return Some(false) };
         if p.asked.is_some_and(|from| offset < from) {
             return None;
         }
         let again = offset <= p.highest;
         p.highest = p.highest.max(offset);
-        Some((handle, again))
+        Some(again)
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -208,13 +205,13 @@ mod tests {
         let (mut p, t) = (Partitions::default(), topic(b"jobs"));
         p.ask(&t, 0, 5);
         assert_eq!(p.deliver(&t, 0, 4), None);
-        assert_eq!(p.deliver(&t, 0, 5).map(|d| d.1), Some(false));
-        assert_eq!(p.deliver(&t, 0, 6).map(|d| d.1), Some(false));
+        assert_eq!(p.deliver(&t, 0, 5), Some(false));
+        assert_eq!(p.deliver(&t, 0, 6), Some(false));
         p.ask(&t, 0, 6);
-        assert_eq!(p.deliver(&t, 0, 6).map(|d| d.1), Some(true));
-        assert_eq!(p.deliver(&t, 0, 7).map(|d| d.1), Some(false));
+        assert_eq!(p.deliver(&t, 0, 6), Some(true));
+        assert_eq!(p.deliver(&t, 0, 7), Some(false));
         p.forget_asked();
-        assert_eq!(p.deliver(&t, 0, 1).map(|d| d.1), Some(true));
+        assert_eq!(p.deliver(&t, 0, 1), Some(true));
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Toy {
 
 impl Conversation for Toy {
     const PROTOCOL: Protocol = Protocol::Unknown;
-    const MAX_WANDERED: u64 = 100;
+    const MAX_WANDERED: Option<u64> = Some(100);
     type Frames = ();
 
     fn life(&self) -> &Life {

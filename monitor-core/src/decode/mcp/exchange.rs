@@ -48,6 +48,20 @@ impl Context<'_> {
     }
 }
 
+/// A request as it stands in a body.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    /// `None`: a notification.
+    pub(super) id: Option<Id>,
+    /// The method.
+    pub(super) verb: &'a str,
+    pub(super) params: &'a Value,
+    /// Not all of it was seen.
+    pub(super) cut: bool,
+    /// The body holds nothing else, so that headers speak of it.
+    pub(super) alone: bool,
+}
+
 /// A request that was read, until it is answered.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
@@ -112,19 +126,9 @@ impl Asked {
         Self { id: None, verb: verb.into(), exchange, cursor: None, cut: false, is_answered: false }
     }
 
-    /// A request as it stands in a body. `alone`: the body holds nothing else, so that headers speak of it.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a message, each once")]
-    pub(super) fn read(
-        id: Option<Id>,
-        verb: &str,
-        params: &Value,
-        cut: bool,
-        alone: bool,
-        head: &Head,
-        request: u64,
-        at: Nanos,
-        cx: &mut Context<'_>,
-    ) -> Self {
+    /// A request as it stands in a body.
+    pub(super) fn read(call: &Call<'_>, head: &Head, request: u64, at: Nanos, cx: &mut Context<'_>) -> Self {
+        let Call { id, verb, params, cut, alone } = *call;
         // What a vendor adds may touch anything.
         let kind = if id.is_none() { Method::Control } else { method::of(verb).unwrap_or(Method::Data) };
         let mut this = Self::plain(verb, kind, head, request, at, cx);
@@ -172,7 +176,7 @@ impl Asked {
             arguments::look(arguments, x, cx);
         }
         if alone {
-            x.mismatch = mismatch(verb, params, told, cut, x.name, head, cx);
+            x.mismatch = mismatch(call, told, x.name, head, cx);
             arguments::mirrored(x, head, cx);
         }
         this
@@ -235,15 +239,8 @@ pub(super) fn claimed(name: &str, text: &str, sink: &mut dyn Sink) -> Claim {
 }
 
 /// The first header that says something else than the body (2026-07-28, SEP-2243).
-fn mismatch(
-    verb: &str,
-    params: &Value,
-    told: Option<&str>,
-    cut: bool,
-    tool: Sym,
-    head: &Head,
-    cx: &mut Context<'_>,
-) -> Option<Sym> {
+fn mismatch(call: &Call<'_>, told: Option<&str>, tool: Sym, head: &Head, cx: &mut Context<'_>) -> Option<Sym> {
+    let Call { verb, params, cut, .. } = *call;
     let named = method::named(verb, params)
         .or_else(|| params.get("taskId").and_then(Value::as_str).filter(|_| verb.starts_with("tasks/")));
     let memory = cx.shared.memory.clone();

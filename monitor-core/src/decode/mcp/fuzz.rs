@@ -73,7 +73,8 @@ pub fn fuzz_sse(data: &[u8]) {
 pub fn fuzz_websocket(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else { return };
     let from = if first & 1 == 0 { Side::Client } else { Side::Server };
-    let deflate = Deflate { on: first & 2 != 0, client_fresh: first & 4 != 0, server_fresh: first & 4 != 0 };
+    let fresh = first & 4 != 0;
+    let deflate = (first & 2 != 0).then_some(Deflate { client_fresh: fresh, server_fresh: fresh });
     let read = |pieces: &[&[u8]], hole: Option<u64>| {
         let (mut frames, mut found) = (Frames::new(from, deflate, &Budget::default()), Vec::new());
         for piece in pieces {

@@ -38,7 +38,7 @@ use crate::model::claim::Salt;
 use crate::model::mcp::{Answered, Method, Revision, Sender, Transport};
 use crate::model::token::Token;
 use crate::model::{Fingerprint, Nanos, OpKind, Operation, Protocol, Side};
-use exchange::{Asked, Context, MAX_HANDLES};
+use exchange::{Asked, Call, Context, MAX_HANDLES};
 use head::{Head, Kind, event, session, session_of};
 use rpc::{Body, Collector, MAX_MESSAGE, Message, Messages};
 use shared::Known;
@@ -145,17 +145,10 @@ impl Reader {
                 let alone = messages.list.len() == 1;
                 for m in messages.list.iter().take(MAX_ASKED.saturating_sub(n_asked)) {
                     let asked = match &m.body {
-                        Body::Request { id, method, params } => Asked::read(
-                            *id,
-                            method,
-                            params,
-                            m.cut || messages.cut,
-                            alone,
-                            &open.head,
-                            request,
-                            at,
-                            &mut cx,
-                        ),
+                        Body::Request { id, method, params } => {
+                            let call = Call { id: *id, verb: method, params, cut: m.cut || messages.cut, alone };
+                            Asked::read(&call, &open.head, request, at, &mut cx)
+                        }
                         // What the server had asked for: sampling, elicitation, roots.
                         Body::Result { .. } | Body::Error { .. } => {
                             Asked::plain("response", Method::Control, &open.head, request, at, &mut cx)
@@ -494,7 +487,8 @@ impl BodyReader for Reader {
 
     fn bytes(&mut self, request: u64, from: Side, bytes: &[u8], at: Nanos, sink: &mut dyn Sink) {
         if let Some(socket) = self.socket.as_mut() {
-            socket.bytes(from, bytes, at, self.salt, &self.shared, &mut self.spoke, sink);
+            let mut cx = Context { salt: self.salt, shared: &self.shared, sink };
+            socket.bytes(from, bytes, at, &mut self.spoke, &mut cx);
             return;
         }
         let Some(index) = self.index(request) else { return };
@@ -509,7 +503,8 @@ impl BodyReader for Reader {
 
     fn missing(&mut self, request: u64, from: Side, n: u64, at: Nanos, sink: &mut dyn Sink) {
         if let Some(socket) = self.socket.as_mut() {
-            socket.missing(from, n, at, self.salt, &self.shared, &mut self.spoke, sink);
+            let mut cx = Context { salt: self.salt, shared: &self.shared, sink };
+            socket.missing(from, n, at, &mut self.spoke, &mut cx);
             return;
         }
         let Some(open) = self.index(request).and_then(|i| self.open.get_mut(i)) else { return };

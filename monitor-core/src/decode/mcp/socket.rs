@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::exchange::{Asked, Context};
+use super::exchange::{Asked, Call, Context};
 use super::head::Head;
 use super::rpc::{Body, Budget, Messages};
 use super::websocket::{Deflate, Frames, Next};
-use super::{Shared, answer, foreign, learn, method, notified};
+use super::{answer, foreign, learn, method, notified};
 use crate::decode::values::values;
 use crate::decode::{Disturbance, Mark, Sink};
-use crate::model::claim::Salt;
 use crate::model::mcp::{Answered, Method};
 use crate::model::{Fingerprint, Nanos, Operation, Protocol, Side, TxStatus};
 
@@ -27,6 +26,17 @@ struct Open {
     asked: Vec<Asked>,
 }
 
+/// What is known of what a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing yet, after so many messages.
+    Unsure(u32),
+    /// It is MCP.
+    Mcp,
+    /// Nothing more is read.
+    Over,
+}
+
 /// The connection after its upgrade.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -40,15 +50,13 @@ pub(super) struct Socket {
     /// Number of the latest message.
     latest: u64,
     open: VecDeque<Open>,
-    is_mcp: bool,
-    n_other: u32,
+    phase: Phase,
     /// Nothing was missed.
     whole: bool,
-    over: bool,
 }
 
 impl Socket {
-    pub(super) fn new(upgrade: u64, head: Head, deflate: Deflate, budget: &Budget) -> Self {
+    pub(super) fn new(upgrade: u64, head: Head, deflate: Option<Deflate>, budget: &Budget) -> Self {
         Self {
             upgrade,
             head,
@@ -57,10 +65,8 @@ impl Socket {
             plain: None,
             latest: upgrade,
             open: VecDeque::new(),
-            is_mcp: false,
-            n_other: 0,
+            phase: Phase::Unsure(0),
             whole: true,
-            over: false,
         }
     }
 
@@ -70,33 +76,22 @@ impl Socket {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.over
+        self.phase == Phase::Over
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a message, and where it is read")]
-    pub(super) fn bytes(
-        &mut self,
-        from: Side,
-        mut bytes: &[u8],
-        at: Nanos,
-        salt: Salt,
-        shared: &Shared,
-        spoke: &mut bool,
-        sink: &mut dyn Sink,
-    ) {
-        let mut cx = Context { salt, shared, sink };
-        while !self.over {
+    /// More of what `from` says. `spoke`: it was told that this is MCP.
+    pub(super) fn bytes(&mut self, from: Side, mut bytes: &[u8], at: Nanos, spoke: &mut bool, cx: &mut Context<'_>) {
+        while !self.is_over() {
             let frames = if from == Side::Client { &mut self.client } else { &mut self.server };
             match frames.next(&mut bytes) {
                 Ok(Next::NeedMore) => return,
                 Ok(Next::Close) => {
-                    self.over = from == Side::Server;
-                    if self.over {
-                        self.give_up(at, cx.sink);
+                    if from == Side::Server {
+                        self.closed(at, cx.sink);
                     }
                     return;
                 }
-                Ok(Next::Text) => self.text(from, at, spoke, &mut cx),
+                Ok(Next::Text) => self.text(from, at, spoke, cx),
                 Err(kind) => {
                     cx.sink.decode_error(kind);
                     self.leave(at, kind.name(), cx.sink);
@@ -105,35 +100,27 @@ impl Socket {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a hole, and where it is read")]
-    pub(super) fn missing(
-        &mut self,
-        from: Side,
-        n: u64,
-        at: Nanos,
-        salt: Salt,
-        shared: &Shared,
-        spoke: &mut bool,
-        sink: &mut dyn Sink,
-    ) {
-        if self.over {
+    /// `n` bytes of it are missing.
+    pub(super) fn missing(&mut self, from: Side, n: u64, at: Nanos, spoke: &mut bool, cx: &mut Context<'_>) {
+        if self.is_over() {
             return;
         }
         self.whole = false;
         let frames = if from == Side::Client { &mut self.client } else { &mut self.server };
         match frames.miss(n) {
-            Ok(Next::Text) => self.text(from, at, spoke, &mut Context { salt, shared, sink }),
+            Ok(Next::Text) => self.text(from, at, spoke, cx),
             Ok(_) => {}
             Err(why) => {
-                sink.disturbed(at, Disturbance::Gap);
-                self.leave(at, why.name(), sink);
+                cx.sink.disturbed(at, Disturbance::Gap);
+                self.leave(at, why.name(), cx.sink);
             }
         }
     }
 
     /// The connection has ended.
     pub(super) fn closed(&mut self, at: Nanos, sink: &mut dyn Sink) {
-        if !std::mem::replace(&mut self.over, true) {
+        if !self.is_over() {
+            self.phase = Phase::Over;
             self.give_up(at, sink);
         }
     }
@@ -156,21 +143,22 @@ impl Socket {
                 Body::Result { .. } | Body::Error { .. } => false,
             })
         };
-        if !self.is_mcp && from == Side::Client && shows() {
-            self.is_mcp = true;
-            if !std::mem::replace(spoke, true) {
-                cx.sink.speaks(Protocol::Mcp);
+        let phase = match self.phase {
+            Phase::Unsure(_) if from == Side::Client && shows() => {
+                if !std::mem::replace(spoke, true) {
+                    cx.sink.speaks(Protocol::Mcp);
+                }
+                Phase::Mcp
             }
-        }
-        if !self.is_mcp {
-            self.n_other += 1;
-            if self.n_other >= MAX_OTHER {
-                self.leave(at, "upgraded", cx.sink);
-            }
-        } else if from == Side::Client {
-            self.sent(&messages, at, print, &marks, cx);
-        } else {
-            self.received(&messages, at, print, &marks, cx);
+            Phase::Unsure(n) => Phase::Unsure(n + 1),
+            phase => phase,
+        };
+        self.phase = phase;
+        match (phase, from) {
+            (Phase::Unsure(n), _) if n >= MAX_OTHER => self.leave(at, "upgraded", cx.sink),
+            (Phase::Mcp, Side::Client) => self.sent(&messages, at, print, &marks, cx),
+            (Phase::Mcp, Side::Server) => self.received(&messages, at, print, &marks, cx),
+            (Phase::Unsure(_) | Phase::Over, _) => {}
         }
     }
 
@@ -200,7 +188,8 @@ impl Socket {
         for m in &messages.list {
             asked.push(match &m.body {
                 Body::Request { id, method, params } => {
-                    Asked::read(*id, method, params, m.cut, false, &self.head, number, at, cx)
+                    let call = Call { id: *id, verb: method, params, cut: m.cut, alone: false };
+                    Asked::read(&call, &self.head, number, at, cx)
                 }
                 Body::Result { .. } | Body::Error { .. } => {
                     Asked::plain("response", Method::Control, &self.head, number, at, cx)
@@ -322,7 +311,7 @@ impl Socket {
     /// Nothing more can be read.
     fn leave(&mut self, at: Nanos, why: &'static str, sink: &mut dyn Sink) {
         self.give_up(at, sink);
-        self.over = true;
+        self.phase = Phase::Over;
         sink.opaque(at, why);
     }
 

@@ -17,11 +17,9 @@ const RATIO_FROM: u64 = 64 << 10;
 /// Longest head of a frame: two bytes, eight of length, four of mask.
 const MAX_HEAD: usize = 14;
 
-/// What was agreed on compression.
+/// How messages may be compressed, where that was agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Deflate {
-    /// Messages may be compressed.
-    pub(super) on: bool,
     /// The client begins each message anew.
     pub(super) client_fresh: bool,
     /// The server does.
@@ -30,20 +28,20 @@ pub(super) struct Deflate {
 
 impl Deflate {
     /// From the server's `Sec-WebSocket-Extensions`. `Err`: an extension that is not known here.
-    pub(super) fn agreed(header: Option<&str>) -> Result<Self, DecodeError> {
-        let mut out = Self::default();
+    pub(super) fn agreed(header: Option<&str>) -> Result<Option<Self>, DecodeError> {
+        let mut agreed = None;
         for extension in header.unwrap_or_default().split(',').map(str::trim).filter(|e| !e.is_empty()) {
             let mut parts = extension.split(';').map(str::trim);
             if !parts.next().is_some_and(|name| name.eq_ignore_ascii_case("permessage-deflate")) {
                 return Err(DecodeError::WebsocketExtension);
             }
-            out.on = true;
+            let deflate = agreed.get_or_insert_with(Self::default);
             for p in parts {
-                out.client_fresh |= p.eq_ignore_ascii_case("client_no_context_takeover");
-                out.server_fresh |= p.eq_ignore_ascii_case("server_no_context_takeover");
+                deflate.client_fresh |= p.eq_ignore_ascii_case("client_no_context_takeover");
+                deflate.server_fresh |= p.eq_ignore_ascii_case("server_no_context_takeover");
             }
         }
-        Ok(out)
+        Ok(agreed)
     }
 }
 
@@ -131,8 +129,8 @@ pub(super) struct Frames {
     payload: Option<Payload>,
     /// The message that is being sent, and whether it is compressed.
     message: Option<(Kind, bool)>,
+    /// Messages may be compressed.
     inflate: Option<Inflate>,
-    deflate: bool,
     /// The sender has closed: it says nothing more.
     closed: bool,
     /// The message's text.
@@ -146,16 +144,19 @@ impl std::fmt::Debug for Frames {
 }
 
 impl Frames {
-    pub(super) fn new(from: Side, deflate: Deflate, budget: &Budget) -> Self {
-        let fresh = if from == Side::Client { deflate.client_fresh } else { deflate.server_fresh };
-        let new = || Inflate { state: InflateState::new_boxed(DataFormat::Raw), fresh, n_in: 0, n_out: 0 };
+    pub(super) fn new(from: Side, deflate: Option<Deflate>, budget: &Budget) -> Self {
+        let inflate = deflate.map(|deflate| Inflate {
+            state: InflateState::new_boxed(DataFormat::Raw),
+            fresh: if from == Side::Client { deflate.client_fresh } else { deflate.server_fresh },
+            n_in: 0,
+            n_out: 0,
+        });
         Self {
             from,
             head: Vec::new(),
             payload: None,
             message: None,
-            inflate: deflate.on.then(new),
-            deflate: deflate.on,
+            inflate,
             closed: false,
             text: Collector::new(budget, MAX_MESSAGE),
         }
@@ -225,7 +226,7 @@ impl Frames {
         let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
         let control = opcode & 0x8 != 0;
         let compressed = first & 0x40 != 0;
-        if first & 0x30 != 0 || (compressed && (!self.deflate || control || opcode == 0)) {
+        if first & 0x30 != 0 || (compressed && (self.inflate.is_none() || control || opcode == 0)) {
             return Err(DecodeError::WebsocketReservedBits);
         }
         match opcode {
@@ -343,7 +344,7 @@ mod tests {
     }
 
     fn client() -> Frames {
-        Frames::new(Side::Client, Deflate::default(), &Budget::default())
+        Frames::new(Side::Client, None, &Budget::default())
     }
 
     fn talk() -> Vec<u8> {
@@ -406,7 +407,7 @@ mod tests {
     #[test]
     fn compressed_messages_are_read() {
         let deflate = Deflate::agreed(Some("permessage-deflate; client_no_context_takeover")).unwrap();
-        assert_eq!(deflate, Deflate { on: true, client_fresh: true, server_fresh: false });
+        assert_eq!(deflate, Some(Deflate { client_fresh: true, server_fresh: false }));
         assert!(Deflate::agreed(Some("x-other")).is_err());
         let bytes = [frame(0xc1, true, &compressed(b"hello")), frame(0xc1, true, &compressed(b"again"))].concat();
         for cut in 0..bytes.len() {
@@ -425,7 +426,7 @@ mod tests {
     #[test]
     fn a_bomb_is_given_up() {
         let bomb = miniz_oxide::deflate::compress_to_vec(&vec![b'a'; 8 << 20], 9);
-        let deflate = Deflate { on: true, ..Deflate::default() };
+        let deflate = Some(Deflate::default());
         let mut frames = Frames::new(Side::Client, deflate, &Budget::default());
         let got = texts(&mut frames, &frame(0xc1, true, &bomb));
         assert_eq!(got, Err(DecodeError::WebsocketDeflateTooLarge));

@@ -1,7 +1,8 @@
-//! Begun packets mean: publications and deliveries with their acknowledgements, subscriptions, signs of life.
+//! What packets mean: publications and deliveries with their acknowledgements, subscriptions, signs of life.
 
 mod requests;
 
+use requests::Asks;
 use smallvec::SmallVec;
 
 use super::Mqtt;
@@ -14,8 +15,8 @@ use crate::decode::lifecycle::Conversation;
 use crate::decode::message::{Draft, shown};
 use crate::decode::wire::Reader;
 use crate::decode::{DecodeError, Mark, Sink};
-use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
-use crate::model::{Claim, Effect, MarkerPlace, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength, Sym};
+use crate::model::queue::{Confirmation, Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::{Effect, MarkerPlace, Nanos, OpKind, Outcome, Scope, Side, Slot, Strength};
 
 /// Most publications without a confirmation.
 const MAX_WAITING: usize = 512;
@@ -27,17 +28,41 @@ const MAX_PENDING: usize = 1024;
 const MAX_ALIASES: usize = 256;
 /// Longest topic that is remembered by its alias.
 const MAX_TOPIC: usize = 512;
-/// Marks handles of deliveries that nobody confirms.
-const UNCONFIRMED: u64 = 1 << 32;
 
 /// A message on its way over the wire.
 #[derive(Debug)]
 pub(super) struct Coming {
     begun: Nanos,
-    flags: u8,
-    id: u16,
+    quality: Quality,
+    /// Its sender says that it is not the first time.
+    again: bool,
+    /// What its confirmation names it by; `None`: it has none, or was not read.
+    id: Option<u16>,
     /// `None`: its topic is not known, or it tells of the server itself.
     draft: Option<Draft>,
+}
+
+/// How a message is confirmed (§4.3, quality of service).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quality {
+    /// Not at all.
+    AtMostOnce,
+    /// By PUBACK.
+    AtLeastOnce,
+    /// By PUBREC, PUBREL and PUBCOMP.
+    ExactlyOnce,
+}
+
+impl Coming {
+    /// A message whose PUBLISH has these flags (§3.3.1), of which nothing more was read.
+    fn new(flags: u8, begun: Nanos) -> Self {
+        let quality = match flags & 6 {
+            0 => Quality::AtMostOnce,
+            4 => Quality::ExactlyOnce,
+            _ => Quality::AtLeastOnce,
+        };
+        Self { begun, quality, again: flags & 8 != 0, id: None, draft: None }
+    }
 }
 
 /// A publication that awaits its confirmation.
@@ -70,7 +95,7 @@ impl Mqtt {
             Piece::Publish { flags, head } => self.publish(from, flags, head, at, sink),
             Piece::Unread { flags } => {
                 sink.decode_error(DecodeError::LongProperties);
-                self.coming[from] = Some(Coming { begun: at, flags, id: 0, draft: None });
+                self.coming[from] = Some(Coming::new(flags, at));
             }
             Piece::Content(bytes) => {
                 if let Some(draft) = coming.and_then(|c| c.draft.as_mut()) {
@@ -97,7 +122,8 @@ impl Mqtt {
     fn publish(&mut self, from: Side, flags: u8, head: &[u8], at: Nanos, sink: &mut dyn Sink) {
         let mut b = Reader::new(head);
         let topic = b.u16_bytes().unwrap_or_default();
-        let id = if flags & 6 == 0 { 0 } else { b.u16().unwrap_or_default() };
+        let coming = Coming::new(flags, at);
+        let id = if coming.quality == Quality::AtMostOnce { None } else { b.u16() };
         let all = if self.version == Some(Version::Five) { property_bytes(&mut b).unwrap_or_default() } else { &[] };
         let mut alias = None;
         let mut right = properties(all, &mut |p| {
@@ -117,7 +143,7 @@ impl Mqtt {
             }
         }
         let name = std::str::from_utf8(&known).unwrap_or_default();
-        // Begun the server tells of itself is nobody's message.
+        // What the server tells of itself is nobody's message.
         let draft = (!name.is_empty() && !name.starts_with('$')).then(|| {
             let mut draft = Draft::new(self.salt, 0);
             draft.address(&[&known], name, sink);
@@ -139,7 +165,7 @@ impl Mqtt {
         if right.is_none() {
             sink.decode_error(DecodeError::BadProperties);
         }
-        self.coming[from] = Some(Coming { begun: at, flags, id, draft });
+        self.coming[from] = Some(Coming { id, draft, ..coming });
     }
 
     /// The client has published a message.
@@ -162,7 +188,7 @@ impl Mqtt {
             Box::new(m)
         });
         let waiting = Waiting { what, message };
-        if coming.flags & 6 == 0 {
+        if coming.quality == Quality::AtMostOnce {
             self.confirmed(waiting, Outcome::Unknown, at, sink);
             self.rest(at, sink);
             return;
@@ -190,10 +216,9 @@ impl Mqtt {
 
     /// The server has delivered a message.
     fn delivered(&mut self, coming: Coming, at: Nanos, sink: &mut dyn Sink) {
-        let (confirms, again) = (coming.flags & 6 != 0, coming.flags & 8 != 0);
-        let outstanding = confirms && self.unacked.contains(coming.id);
-        // Of quality 2: the client has it already (§4.3.3).
-        if outstanding && coming.flags & 6 == 4 {
+        let outstanding = coming.id.filter(|id| self.unacked.contains(*id));
+        // The client has it already (§4.3.3).
+        if outstanding.is_some() && coming.quality == Quality::ExactlyOnce {
             return;
         }
         let mut what = Begun::control(0, coming.begun, sink.word("PUBLISH"));
@@ -204,21 +229,19 @@ impl Mqtt {
         }
         self.life.sound();
         what.tell(at, Outcome::Ok, sink);
-        if outstanding {
-            self.unacked.take(coming.id);
-            let handle = u64::from(coming.id);
-            sink.queue(QueueEvent::Settled(Settled { handle, at, how: Settlement::Returned }));
+        if let Some(id) = outstanding {
+            self.unacked.take(id);
+            sink.queue(QueueEvent::Settled(Settled { handle: u64::from(id), at, how: Settlement::Returned }));
         }
         let Some(message) = message else { return };
-        let awaits_ack = confirms && self.unacked.len() < MAX_UNACKED;
-        let handle = if awaits_ack {
-            self.unacked.push(coming.id, ());
-            u64::from(coming.id)
-        } else {
-            self.n_unconfirmed += 1;
-            UNCONFIRMED | self.n_unconfirmed & (UNCONFIRMED - 1)
+        let confirmation = match coming.id {
+            Some(id) if self.unacked.len() < MAX_UNACKED => {
+                self.unacked.push(id, ());
+                Confirmation::Here(u64::from(id))
+            }
+            _ => Confirmation::None,
         };
-        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again, confirmed: Confirmed::Here }));
+        sink.queue(QueueEvent::Delivered(Delivery { message, again: coming.again, confirmation }));
     }
 
     /// Any packet but PUBLISH; `None`: it is too short.
@@ -248,7 +271,7 @@ impl Mqtt {
             }
             Kind::Subscribe | Kind::Unsubscribe => {
                 let id = b.u16()?;
-                // Begun can be read in one version only tells it, where the beginning was not seen.
+                // What can be read in one version only tells it, where the beginning was not seen.
                 let filter = match self.version.or_else(|| filters_version(kind, b)) {
                     Some(Version::Five) => {
                         property_bytes(&mut b)?;
@@ -264,14 +287,14 @@ impl Mqtt {
                 };
                 let target = shown(filter, sink);
                 let marker = sink.marker(MarkerPlace::KeyPrefix, "", filter);
-                self.ask(verb, answer, id, (target, marker), at, sink);
+                self.ask(Asks { verb, answer, id, target, marker }, at, sink);
             }
             Kind::Suback | Kind::Unsuback => {
                 let id = b.u16()?;
                 let outcome = granted(kind, b, self.version)?;
                 self.answer(kind, id, outcome, at, sink);
             }
-            Kind::Pingreq => self.ask("PINGREQ", Kind::Pingresp, 0, (Sym::EMPTY, Claim::Neutral), at, sink),
+            Kind::Pingreq => self.ask(Asks::plain("PINGREQ", Kind::Pingresp), at, sink),
             Kind::Pingresp => self.answer(kind, 0, Outcome::Ok, at, sink),
             Kind::Auth => self.auth(from, rest, at, sink),
             Kind::Disconnect => {
@@ -288,7 +311,7 @@ impl Mqtt {
         if kind == Kind::Pubcomp {
             return;
         }
-        if let Some(waiting) = self.waiting.take(id) {
+        if let Some(waiting) = self.waiting.take(Some(id)) {
             self.life.sound();
             self.confirmed(waiting, if failed { Outcome::Error } else { Outcome::Ok }, at, sink);
             self.rest(at, sink);
@@ -328,7 +351,7 @@ impl Mqtt {
                         claim = session::secret(data, sink);
                     }
                 });
-                self.ask("AUTH", Kind::Auth, 0, (Sym::EMPTY, Claim::Neutral), at, sink);
+                self.ask(Asks::plain("AUTH", Kind::Auth), at, sink);
                 if let Some(asked) = self.pending.back_mut() {
                     asked.kind = OpKind::Bind;
                     asked.effect = match claim {
@@ -345,7 +368,7 @@ impl Mqtt {
     }
 }
 
-/// Begun SUBACK and UNSUBACK say behind the packet id (MQTT 5 §3.9, §3.11; 3.1.1 §3.9, §3.11): refused when every filter
+/// What SUBACK and UNSUBACK say behind the packet id (MQTT 5 §3.9, §3.11; 3.1.1 §3.9, §3.11): refused when every filter
 /// is. Version 5 has properties before the codes, and codes for UNSUBACK, too. Where the version was not seen, both are
 /// tried, and where they differ the outcome is unknown. `None`: it is too short.
 fn granted(kind: Kind, b: Reader<'_>, version: Option<Version>) -> Option<Outcome> {

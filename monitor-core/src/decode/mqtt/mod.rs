@@ -43,11 +43,11 @@ struct Mqtt {
     keeps: bool,
     coming: Sides<Option<Coming>>,
     aliases: Sides<FxHashMap<u16, Box<[u8]>>>,
-    waiting: Fifo<u16, Waiting>,
+    /// Publications without a confirmation, by packet id where that was read.
+    waiting: Fifo<Option<u16>, Waiting>,
     /// Packet ids of deliveries that are not settled.
     unacked: Fifo<u16, ()>,
     pending: Fifo<(Kind, u16), Begun>,
-    n_unconfirmed: u64,
     latest: u64,
     /// Requests begun and not answered.
     n_open: usize,
@@ -71,7 +71,6 @@ impl Mqtt {
             waiting: Fifo::default(),
             unacked: Fifo::default(),
             pending: Fifo::default(),
-            n_unconfirmed: 0,
             latest: 0,
             n_open: 0,
         };

@@ -99,25 +99,33 @@ pub(super) enum Piece<'a> {
     End,
 }
 
+/// What the first byte of a packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+struct First {
+    kind: Kind,
+    flags: u8,
+}
+
+/// Which part of a packet comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
     First,
     Length { first: u8, value: u32, shift: u8 },
-    Rest { kind: Kind, flags: u8, left: u32 },
+    Rest { first: First, left: u32 },
     Content { left: u32 },
 }
 
 /// Cuts one direction into packets.
 #[derive(Debug)]
 pub(super) struct Packets {
-    place: Place,
+    part: Part,
     kept: Vec<u8>,
 }
 
 impl Packets {
     /// At the beginning of a packet.
     pub(super) fn new() -> Self {
-        Self { place: Place::First, kept: Vec::new() }
+        Self { part: Part::First, kept: Vec::new() }
     }
 
     /// Forgets what was begun.
@@ -138,36 +146,36 @@ impl Packets {
         each: &mut dyn FnMut(Piece<'_>, &mut Option<Version>),
     ) -> Result<(), DecodeError> {
         while let Some((&byte, after)) = bytes.split_first() {
-            match self.place {
-                Place::First => {
+            match self.part {
+                Part::First => {
                     Kind::of(byte).ok_or(DecodeError::BadPacket)?;
-                    self.place = Place::Length { first: byte, value: 0, shift: 0 };
+                    self.part = Part::Length { first: byte, value: 0, shift: 0 };
                     bytes = after;
                 }
-                Place::Length { first, value, shift } => {
+                Part::Length { first, value, shift } => {
                     let value = value | u32::from(byte & 0x7f) << shift;
                     bytes = after;
                     if byte & 0x80 != 0 {
                         if shift >= 21 {
                             return Err(DecodeError::BadLength);
                         }
-                        self.place = Place::Length { first, value, shift: shift + 7 };
+                        self.part = Part::Length { first, value, shift: shift + 7 };
                         continue;
                     }
                     let kind = Kind::of(first).filter(|k| k.fits(value)).ok_or(DecodeError::BadPacket)?;
-                    self.place = Place::Rest { kind, flags: first & 0x0f, left: value };
+                    self.part = Part::Rest { first: First { kind, flags: first & 0x0f }, left: value };
                     if value == 0 {
-                        self.place = Place::First;
+                        self.part = Part::First;
                         each(Piece::Packet { kind, rest: &[] }, version);
                     }
                 }
-                Place::Rest { kind, flags, left } => {
+                Part::Rest { first, left } => {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     let (now, rest) = bytes.split_at(n);
                     bytes = rest;
-                    self.rest(kind, flags, left, now, version, each)?;
+                    self.rest(first, left, now, version, each)?;
                 }
-                Place::Content { left } => {
+                Part::Content { left } => {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     let (now, rest) = bytes.split_at(n);
                     bytes = rest;
@@ -181,13 +189,13 @@ impl Packets {
 
     fn rest(
         &mut self,
-        kind: Kind,
-        flags: u8,
+        first: First,
         left: u32,
         now: &[u8],
         version: &mut Option<Version>,
         each: &mut dyn FnMut(Piece<'_>, &mut Option<Version>),
     ) -> Result<(), DecodeError> {
+        let First { kind, flags } = first;
         let after = left.saturating_sub(u32::try_from(now.len()).unwrap_or(u32::MAX));
         let mut held = std::mem::take(&mut self.kept);
         // The common case: nothing to copy.
@@ -199,10 +207,10 @@ impl Packets {
         }
         let all: &[u8] = if in_place { kept } else { &held };
         let beginning = all.get(..MAX_KEPT).unwrap_or(all);
-        self.place = Place::Rest { kind, flags, left: after };
+        self.part = Part::Rest { first, left: after };
         if kind != Kind::Publish {
             if after == 0 {
-                self.place = Place::First;
+                self.part = Part::First;
                 each(Piece::Packet { kind, rest: beginning }, version);
             } else {
                 self.kept = held;
@@ -240,22 +248,22 @@ impl Packets {
         each: &mut dyn FnMut(Piece<'_>, &mut Option<Version>),
     ) {
         let left = left.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
-        self.place = Place::Content { left };
+        self.part = Part::Content { left };
         if left == 0 {
-            self.place = Place::First;
+            self.part = Part::First;
             each(Piece::End, version);
         }
     }
 
     /// `n` bytes are missing here. `false`: something other than content is missing, or the place is lost.
     pub(super) fn miss(&mut self, n: u64, each: &mut dyn FnMut(Piece<'_>)) -> bool {
-        match self.place {
-            Place::Content { left } if n <= u64::from(left) => {
+        match self.part {
+            Part::Content { left } if n <= u64::from(left) => {
                 let left = left.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
                 each(Piece::Hole(n));
-                self.place = Place::Content { left };
+                self.part = Part::Content { left };
                 if left == 0 {
-                    self.place = Place::First;
+                    self.part = Part::First;
                     each(Piece::End);
                 }
                 true
@@ -266,7 +274,7 @@ impl Packets {
 
     /// Bytes of content that come before anything else.
     pub(super) fn content_left(&self) -> u32 {
-        if let Place::Content { left } = self.place { left } else { 0 }
+        if let Part::Content { left } = self.part { left } else { 0 }
     }
 }
 

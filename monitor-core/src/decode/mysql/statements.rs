@@ -122,7 +122,7 @@ impl Statements {
         let counted = attributes != Some(false) && flags & COUNTED != 0;
         let room = MAX_TYPES.saturating_sub(self.n_types) + statement.types.len();
         let before = statement.types.len();
-        let whole = parameters(&mut r, statement, (counted, long), room, salt, &mut out, sink);
+        let whole = parameters(&mut r, statement, &Sent { counted, long, room }, salt, &mut out, sink);
         self.n_types = (self.n_types + statement.types.len()).saturating_sub(before);
         if whole.is_none() || cut {
             out.print = None;
@@ -131,16 +131,26 @@ impl Statements {
     }
 }
 
+/// How parameters are sent.
+struct Sent {
+    /// Their number stands before them.
+    counted: bool,
+    /// Some of their data was sent ahead.
+    long: bool,
+    /// How many types may be remembered.
+    room: usize,
+}
+
 /// Reads the parameters. `None`: not all of them.
 fn parameters(
     r: &mut Reader<'_>,
     statement: &mut Statement,
-    (counted, long): (bool, bool),
-    room: usize,
+    sent: &Sent,
     salt: Salt,
     out: &mut Execution,
     sink: &mut dyn Sink,
 ) -> Option<()> {
+    let Sent { counted, long, room } = *sent;
     let wanted = sink.wants_values(crate::model::Side::Client);
     let own = usize::from(statement.n_params);
     let n =

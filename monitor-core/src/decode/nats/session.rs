@@ -8,7 +8,7 @@ use super::{Nats, Numbered};
 use crate::decode::begun::Begun;
 use crate::decode::message::shown;
 use crate::decode::{DecodeError, Mark, Sink};
-use crate::model::queue::{Confirmed, Delivery, Message, QueueEvent, Settled, Settlement};
+use crate::model::queue::{Confirmation, Delivery, Message, QueueEvent, Settled, Settlement};
 use crate::model::steps::step;
 use crate::model::{Fingerprint, MarkerPlace, Nanos, OpKind, Outcome, Side, Sym};
 
@@ -40,7 +40,7 @@ impl Nats {
                     "SUB" if !special(subject) => shown(&String::from_utf8_lossy(subject), sink),
                     _ => Sym::EMPTY,
                 };
-                let wait = self.request(op, target, OpKind::Control, at, self.print(line), sink);
+                let wait = self.request(op, target, at, self.print(line), sink);
                 self.ask(wait, at, sink);
             }
             "PING" | "PONG" => {}
@@ -115,7 +115,8 @@ impl Nats {
             OpKind::Publish | OpKind::Data => shown(&String::from_utf8_lossy(&subject), sink),
             _ => Sym::EMPTY,
         };
-        let mut wait = self.request(verb, target, kind, at, open.print(), sink);
+        let mut wait = self.request(verb, target, at, open.print(), sink);
+        wait.op.kind = kind;
         if kind == OpKind::Data
             && let Ok(name) = std::str::from_utf8(&subject)
         {
@@ -216,15 +217,16 @@ impl Nats {
         let message = open.finish(ack.map(|a| (a.stream, a.stream_seq)), at, sink);
         let Some(message) = message else { return };
         self.life.sound();
-        let mut awaits_ack = false;
-        let mut handle = message.print.map_or(0, |p| p.0);
+        let mut confirmation = Confirmation::None;
         let mut again = false;
         if let Some(ack) = ack {
-            handle = self.hash(&reply);
+            let handle = self.hash(&reply);
             again = ack.delivered > 1;
             let consumer = self.consumer(ack.stream, ack.consumer);
             let policy = self.policy(consumer);
-            awaits_ack = policy != Policy::Never;
+            if policy != Policy::Never {
+                confirmation = Confirmation::Here(handle);
+            }
             if policy == Policy::All {
                 if self.together.len() >= MAX_TOGETHER
                     && let Some((oldest, numbered)) = self.together.pop_front()
@@ -246,7 +248,7 @@ impl Nats {
             ..Begun::control(0, at, sink.word("MSG"))
         };
         op.tell(at, Outcome::Ok, sink);
-        sink.queue(QueueEvent::Delivered(Delivery { message, handle, awaits_ack, again, confirmed: Confirmed::Here }));
+        sink.queue(QueueEvent::Delivered(Delivery { message, again, confirmation }));
     }
 }
 

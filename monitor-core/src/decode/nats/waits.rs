@@ -4,7 +4,7 @@ use super::Nats;
 use crate::decode::Sink;
 use crate::decode::begun::Begun;
 use crate::model::queue::{Message, QueueEvent, Settlement};
-use crate::model::{Fingerprint, Nanos, OpKind, Outcome, Sym, TxStatus};
+use crate::model::{Fingerprint, Nanos, Outcome, Sym, TxStatus};
 
 /// Most requests that wait for an answer.
 const MAX_WAITS: usize = 256;
@@ -34,12 +34,11 @@ pub(super) struct Wait {
 }
 
 impl Nats {
-    /// A request begins.
+    /// A request begins; if it is more than a control, the caller says so.
     pub(super) fn request(
         &mut self,
         verb: &'static str,
         target: Sym,
-        kind: OpKind,
         at: Nanos,
         print: Option<Fingerprint>,
         sink: &mut dyn Sink,
@@ -48,7 +47,7 @@ impl Nats {
         self.latest += 1;
         sink.begun(self.latest, at, print);
         Wait {
-            op: Begun { kind, target, ..Begun::control(self.latest, at, sink.word(verb)) },
+            op: Begun { target, ..Begun::control(self.latest, at, sink.word(verb)) },
             inbox: 0,
             asked: Asked::Other,
             message: None,

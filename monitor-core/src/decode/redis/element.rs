@@ -65,55 +65,64 @@ pub(super) struct Read {
     pub(super) again: bool,
 }
 
+/// What an element may be, as far as its bytes have come.
+#[derive(Debug)]
+enum Text {
+    /// None has come.
+    Unseen,
+    /// An envelope: the beginning of a JSON text, which is held.
+    Envelope(Vec<u8>),
+    /// Content that is read as it comes: it is no envelope, or too long for one.
+    Content,
+}
+
 /// A message in pieces.
 #[derive(Debug)]
 pub(super) struct Element {
     salt: Salt,
     draft: Draft,
-    /// Beginning of a JSON text that may be an envelope; empty once it turned out to be none, or too long.
-    json: Vec<u8>,
-    streams: bool,
-    begun: bool,
+    text: Text,
     whole: bool,
     hasher: siphasher::sip::SipHasher13,
 }
 
 impl Element {
     pub(super) fn new(salt: Salt) -> Self {
-        Self {
-            salt,
-            draft: Draft::new(salt, 0),
-            json: Vec::new(),
-            streams: false,
-            begun: false,
-            whole: true,
-            hasher: salt.hasher(),
-        }
+        Self { salt, draft: Draft::new(salt, 0), text: Text::Unseen, whole: true, hasher: salt.hasher() }
     }
 
     /// More of it.
     pub(super) fn piece(&mut self, bytes: &[u8]) {
         let Some(first) = bytes.first() else { return };
         self.hasher.write(bytes);
-        if !std::mem::replace(&mut self.begun, true) {
-            self.streams = *first != b'{';
+        if matches!(self.text, Text::Unseen) {
+            self.text = if *first == b'{' { Text::Envelope(Vec::new()) } else { Text::Content };
         }
-        if !self.streams && self.json.len() + bytes.len() > MAX_LOOKED_INTO {
-            self.streams = true;
-            let held = std::mem::take(&mut self.json);
+        if let Text::Envelope(held) = &mut self.text {
+            if held.len() + bytes.len() <= MAX_LOOKED_INTO {
+                held.extend_from_slice(bytes);
+                return;
+            }
+            let held = self.take_held();
             self.draft.content(&held);
         }
-        if self.streams { self.draft.content(bytes) } else { self.json.extend_from_slice(bytes) }
+        self.draft.content(bytes);
     }
 
     /// `n` bytes of it are missing here.
     pub(super) fn missing(&mut self, n: u64) {
         self.whole = false;
-        self.begun = true;
-        self.streams = true;
-        let held = std::mem::take(&mut self.json);
+        let held = self.take_held();
         self.draft.content(&held);
         self.draft.missing(n);
+    }
+
+    /// What is held of an envelope; whatever comes from now on is content.
+    fn take_held(&mut self) -> Vec<u8> {
+        match std::mem::replace(&mut self.text, Text::Content) {
+            Text::Envelope(held) => held,
+            Text::Unseen | Text::Content => Vec::new(),
+        }
     }
 
     /// Covers all of it; `None` if something was missing.
@@ -134,13 +143,13 @@ impl Element {
         if let Some((space, id)) = id {
             let id_of = identify(self.salt, space, &[&place.db.to_be_bytes(), place.name, id]);
             self.draft.idempotency(id);
-            let json = std::mem::take(&mut self.json);
+            let json = self.take_held();
             self.draft.content(&json);
             let mut message = self.draft.finish(at, sink);
             message.ids.insert(0, Fingerprint(id_of));
             return Read { message, element: None, tag, again };
         }
-        let json = std::mem::take(&mut self.json);
+        let json = self.take_held();
         if !self.draft_envelope(&json, &mut tag, &mut again, sink) {
             self.draft.content(&json);
         }

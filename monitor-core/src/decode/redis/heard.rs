@@ -4,7 +4,7 @@
 use super::command::{self, Command};
 use super::pending::{Pending, Special};
 use super::reply::{self, Kind, Reply};
-use super::taking::Expects;
+use super::taking::{Expects, Whose};
 use super::{MAX_HELD, Phase, Redis};
 use crate::decode::DecodeError;
 use crate::decode::Sink;
@@ -72,7 +72,7 @@ impl reply::Hears for Heard<'_> {
     }
 
     fn value(&mut self, depth: usize, kind: Kind) {
-        self.redis.given.value(self.redis.taking.no, depth, kind);
+        self.redis.given.value(self.redis.taking.whose.number(), depth, kind);
         self.redis.taking.value(depth, kind, self.at, self.sink);
         if depth == 1 && self.redis.executing {
             self.redis.of_transaction(kind);
@@ -104,20 +104,19 @@ impl Redis {
             return false;
         }
         if self.subscribed && (kind == Kind::Push || kind == Kind::Aggregate && !asked) && self.phase == Phase::Plain {
-            self.taking.begin(Some(Expects::Message), 0, 0, 0);
+            self.taking.begin(Some(Expects::Message), 0, Whose::Alone);
             return true;
         }
         let Some(p) = front.filter(|_| self.unsure == 0 && kind != Kind::Push) else { return false };
         if p.special == Special::Exec && kind == Kind::Aggregate {
             self.executing = self.queued.iter().any(|p| p.work.is_some() || p.touch.is_some());
-            self.taking.begin(None, 0, 1, 0);
-            self.taking.no = usize::MAX;
+            self.taking.begin(None, 0, Whose::Exec);
             return self.executing;
         }
         let asks = p.touch.as_ref().is_some_and(|t| t.asks());
         let (expects, db) = p.work.as_mut().map_or((None, 0), |w| (w.expects.take(), w.db));
         let wanted = expects.is_some() || asks;
-        self.taking.begin(expects, db, 0, 0);
+        self.taking.begin(expects, db, Whose::Alone);
         wanted
     }
 
@@ -126,16 +125,16 @@ impl Redis {
         if !self.executing || depth != 1 {
             return;
         }
-        let no = self.taking.no.wrapping_add(1);
-        let work = self.queued.get_mut(no).and_then(|p| p.work.as_mut());
+        let next = self.taking.whose.next();
+        let work = self.queued.get_mut(next.number()).and_then(|p| p.work.as_mut());
         let (expects, db) = work.map_or((None, 0), |w| (w.expects.take(), w.db));
-        self.taking.begin(expects, db, 1, no);
+        self.taking.begin(expects, db, next);
     }
 
     /// Inside the reply to EXEC: a command's reply was a single value, maybe the id of what it added.
     fn of_transaction(&mut self, kind: Kind) {
         let id = self.taking.given_id();
-        let work = self.queued.get_mut(self.taking.no).and_then(|p| p.work.as_mut());
+        let work = self.queued.get_mut(self.taking.whose.number()).and_then(|p| p.work.as_mut());
         if let (Some(id), Kind::Value) = (id, kind)
             && let Some(message) = work.and_then(|w| w.gives.first_mut())
         {
@@ -160,10 +159,9 @@ impl Redis {
         &mut self,
         mut p: Pending,
         no: usize,
-        number: Option<&[u8]>,
-        outcome: Outcome,
-        sink: &mut dyn Sink,
+        (outcome, number): (Outcome, Option<&[u8]>),
         at: Nanos,
+        sink: &mut dyn Sink,
     ) {
         // In the order of their commands, as the reply has them.
         let events = &self.taking.events;

@@ -283,7 +283,7 @@ impl Redis {
             sink.decode_error(DecodeError::TooManyMessages);
         }
         let number = (reply.kind == Kind::Value).then_some(reply.word.as_slice());
-        self.told(p, 0, number, outcome, sink, at);
+        self.told(p, 0, (outcome, number), at, sink);
         sink.answered(request, at, reply.print);
         match special {
             Special::Subscribe(_) => self.subscribed = true,
@@ -333,7 +333,7 @@ impl Redis {
                 _ => Outcome::Error,
             };
             let request = p.request;
-            self.told(p, i, None, outcome, sink, at);
+            self.told(p, i, (outcome, None), at, sink);
             sink.answered(request, at, None);
         }
     }

@@ -16,7 +16,7 @@ use super::rq;
 use super::sending::moved;
 use crate::decode::Sink;
 use crate::model::claim::Salt;
-use crate::model::queue::{Confirmed, Delivery, QueueEvent, Settled, Settlement};
+use crate::model::queue::{Confirmation, Delivery, QueueEvent, Settled, Settlement};
 use crate::model::{Fingerprint, Nanos};
 
 /// Longest key or id that is kept.
@@ -64,14 +64,49 @@ enum Role {
     JobValue,
 }
 
+/// Whose reply is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// That of a command outside of a transaction.
+    Alone,
+    /// That of EXEC, which holds those of the transaction's commands.
+    Exec,
+    /// That of the transaction's command of this number, inside that of EXEC.
+    Queued(usize),
+}
+
+impl Whose {
+    /// Which command of a transaction it is.
+    pub(super) fn number(self) -> usize {
+        match self {
+            Self::Queued(number) => number,
+            Self::Alone | Self::Exec => 0,
+        }
+    }
+
+    /// The next command of the transaction.
+    pub(super) fn next(self) -> Self {
+        match self {
+            Self::Queued(number) => Self::Queued(number + 1),
+            Self::Alone | Self::Exec => Self::Queued(0),
+        }
+    }
+
+    /// Depth of the reply's own beginning.
+    fn base(self) -> usize {
+        match self {
+            Self::Alone => 0,
+            Self::Exec | Self::Queued(_) => 1,
+        }
+    }
+}
+
 /// Reads one reply after another.
 #[derive(Debug)]
 pub(super) struct Taking {
     salt: Salt,
     bodies: Bodies,
     db: u32,
-    /// Depth of the reply's own beginning: 1 inside the reply to EXEC.
-    base: usize,
     expects: Option<Expects>,
     /// How many elements are complete, by depth below the base.
     index: [u32; MAX_DEPTH],
@@ -91,8 +126,7 @@ pub(super) struct Taking {
     /// Which word pub/sub said, for the operation's name.
     pub(super) word: &'static str,
     pub(super) too_many: bool,
-    /// Which command of a transaction is read.
-    pub(super) no: usize,
+    pub(super) whose: Whose,
 }
 
 impl Taking {
@@ -101,7 +135,6 @@ impl Taking {
             salt,
             bodies: bodies.clone(),
             db: 0,
-            base: 0,
             expects: None,
             index: [0; MAX_DEPTH],
             map: false,
@@ -116,16 +149,15 @@ impl Taking {
             given: None,
             word: "message",
             too_many: false,
-            no: 0,
+            whose: Whose::Alone,
         }
     }
 
     /// A reply begins from which this is expected.
-    pub(super) fn begin(&mut self, expects: Option<Expects>, db: u32, base: usize, no: usize) {
+    pub(super) fn begin(&mut self, expects: Option<Expects>, db: u32, whose: Whose) {
         self.expects = expects;
         self.db = db;
-        self.base = base;
-        self.no = no;
+        self.whose = whose;
         self.index = [0; MAX_DEPTH];
         self.map = false;
         self.role = Role::Skip;
@@ -141,14 +173,14 @@ impl Taking {
 
     /// Forgets the reply, which was cut short.
     pub(super) fn reset(&mut self) {
-        self.begin(None, 0, 0, 0);
+        self.begin(None, 0, Whose::Alone);
         self.events.clear();
         self.too_many = false;
     }
 
     /// Where a depth of the reply lies below its own beginning.
     fn below(&self, depth: usize) -> Option<usize> {
-        depth.checked_sub(self.base).filter(|d| *d < MAX_DEPTH)
+        depth.checked_sub(self.whose.base()).filter(|d| *d < MAX_DEPTH)
     }
 
     fn at(&self, depth: usize) -> u32 {
@@ -257,14 +289,8 @@ impl Taking {
                 let place = Place { kind: b"bull", db: self.db, name: queue };
                 let read = element.finish(place, Some(("bull", &self.text)), at, sink);
                 let handle = identify(self.salt, "bull", &[&self.db.to_be_bytes(), queue, &self.text]);
-                let again = self.again;
-                self.delivered(Delivery {
-                    message: read.message,
-                    handle,
-                    awaits_ack: true,
-                    again,
-                    confirmed: Confirmed::Anywhere,
-                });
+                let (message, again) = (read.message, self.again);
+                self.delivered(Delivery { message, again, confirmation: Confirmation::Anywhere(handle) });
             }
             _ => std::mem::swap(&mut self.id, &mut self.text),
         }
@@ -277,13 +303,8 @@ impl Taking {
             let mut message = element.finish(Place { kind: b"key", db: self.db, name: queue }, None, at, sink).message;
             let handle = arq::tag(self.salt, self.db, id);
             self.bodies.tell(self.db, super::bodies::print(self.salt, id), &mut message, self.salt);
-            return self.delivered(Delivery {
-                message,
-                handle,
-                awaits_ack: true,
-                again: false,
-                confirmed: Confirmed::Anywhere,
-            });
+            let confirmation = Confirmation::Anywhere(handle);
+            return self.delivered(Delivery { message, again: false, confirmation });
         }
         let (kind, name, db): (&'static [u8], _, _) = match &self.expects {
             Some(Expects::Elements { key, .. }) => (b"key", key, self.db),
@@ -295,7 +316,7 @@ impl Taking {
             return;
         }
         let mut read = element.finish(Place { kind, db, name }, None, at, sink);
-        let (mut handle, mut awaits_ack) = (0, false);
+        let mut confirmation = Confirmation::None;
         let of_rq = rq::queue(name).filter(|_| kind == b"key").zip(read.element);
         let of_rq = of_rq.map(|(queue, id)| rq::tag(self.salt, db, queue, id));
         if let Some(id) = read.element {
@@ -309,31 +330,21 @@ impl Taking {
                 return self.event(QueueEvent::Settled(Settled { handle: taken, at, how: Settlement::Returned }));
             }
             if let Some(to) = to {
-                handle = moved(self.salt, Place { kind, db, name: to }, print);
-                awaits_ack = true;
+                confirmation = Confirmation::Anywhere(moved(self.salt, Place { kind, db, name: to }, print));
             }
         }
         if let (Some(tag), false) = (read.tag, kind == b"channel") {
-            (handle, awaits_ack) = (tag, true);
+            confirmation = Confirmation::Anywhere(tag);
         }
         if let Some(of_rq) = of_rq {
-            (handle, awaits_ack) = (of_rq, true);
+            confirmation = Confirmation::Anywhere(of_rq);
         }
-        if handle == 0 {
-            handle = read.message.print.map_or(0, |p| p.0);
-        }
-        self.delivered(Delivery {
-            message: read.message,
-            handle,
-            awaits_ack,
-            again: read.again,
-            confirmed: Confirmed::Anywhere,
-        });
+        self.delivered(Delivery { message: read.message, again: read.again, confirmation });
     }
 
     /// An array has ended at this depth, which may be that of an entry.
     fn entry_ends(&mut self, below: usize, at: Nanos, sink: &mut dyn Sink) {
-        let (stream, group, awaits_ack, again) = match &self.expects {
+        let (stream, group, awaited, again) = match &self.expects {
             Some(Expects::Streams { group, awaits, old }) if below == 2 + usize::from(!self.map) => {
                 (&self.key, group, *awaits, old.contains(&stream_hash(self.salt, &self.key)))
             }
@@ -345,8 +356,11 @@ impl Taking {
         let id = entry::id(self.salt, self.db, stream, &self.id);
         let place = Place { kind: b"key", db: self.db, name: stream };
         let message = entry.finish(place, Some(id), at, sink);
-        let handle = handle(self.salt, self.db, stream, group, &self.id);
-        self.delivered(Delivery { message, handle, awaits_ack, again, confirmed: Confirmed::Anywhere });
+        let confirmation = match awaited {
+            true => Confirmation::Anywhere(handle(self.salt, self.db, stream, group, &self.id)),
+            false => Confirmation::None,
+        };
+        self.delivered(Delivery { message, again, confirmation });
     }
 
     fn delivered(&mut self, delivery: Delivery) {
@@ -355,7 +369,7 @@ impl Taking {
 
     fn event(&mut self, event: QueueEvent) {
         if self.events.len() < MAX_WAITING {
-            self.events.push((self.no, event));
+            self.events.push((self.whose.number(), event));
         } else {
             self.too_many = true;
         }

@@ -290,7 +290,7 @@ impl HttpCacheShared {
 
 /// Whether an answer may be somebody's own.
 fn is_told_apart(e: &crate::model::http::Exchange) -> bool {
-    matches!(e.status, 200 | 203) && e.bytes >= MIN_BODY && !e.control && !e.caching.asset
+    matches!(e.status, Some(200 | 203)) && e.bytes >= MIN_BODY && !e.control && !e.caching.asset
 }
 
 /// Whether something that went upstream may be a request's own, by all that it carries.
@@ -411,7 +411,7 @@ mod tests {
             path: ORDERS,
             control: false,
             identities: Identities::from_slice(identities),
-            status: 200,
+            status: Some(200),
             body: Some(BODY),
             bytes: 500,
             caching: Caching::default(),
@@ -509,8 +509,8 @@ mod tests {
         assert!(both(|e| e.caching.asset = true).is_empty());
         assert!(both(|e| e.control = true).is_empty());
         assert!(both(|e| e.bytes = 15).is_empty());
-        assert!(both(|e| e.status = 404).is_empty());
-        assert!(both(|e| (e.status, e.body, e.bytes) = (304, None, 0)).is_empty());
+        assert!(both(|e| e.status = Some(404)).is_empty());
+        assert!(both(|e| (e.status, e.body, e.bytes) = (Some(304), None, 0)).is_empty());
         let session = Identity { header: COOKIE, value: Fingerprint(7), cookie: true };
         assert!(crossed(&an_answer(1, &[session]), &an_answer(5, &[])).is_empty(), "a page that a browser fetched");
         assert!(crossed(&an_answer(1, &[]), &b).is_empty(), "fetched for nobody");
@@ -533,7 +533,7 @@ mod tests {
         // Validated: 304.
         let mut p = Play::default();
         p.fresh(&a, by_label(A));
-        p.fetches(&Exchange { status: 304, body: None, bytes: 0, ..b.clone() });
+        p.fetches(&Exchange { status: Some(304), body: None, bytes: 0, ..b.clone() });
         p.serves(&b, by_label(B));
         assert!(p.end().is_empty());
         // Something without a name went upstream meanwhile.

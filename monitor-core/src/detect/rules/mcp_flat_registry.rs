@@ -99,8 +99,7 @@ impl McpFlatRegistry {
     fn judge(
         &mut self,
         u: &McpUse<'_>,
-        service: ServiceId,
-        caller: Caller,
+        (service, caller): (ServiceId, Caller),
         list: &List,
         by: Attribution,
         world: &World<'_>,
@@ -157,7 +156,7 @@ impl Rule for McpFlatRegistry {
             Page::None | Page::More => return RuleOutcome::Clear,
         };
         let Some(by) = u.whom() else { return RuleOutcome::Insufficient("no tenant") };
-        match self.judge(u, service, caller, &list, by, world) {
+        match self.judge(u, (service, caller), &list, by, world) {
             Some(hit) => {
                 hits.push(hit);
                 RuleOutcome::Found

@@ -297,7 +297,8 @@ fn two_at_once(named: bool) {
                     }
                     Some(Step::Bytes(from, bytes, ends)) => {
                         let l = &mut listeners[n];
-                        l.tls.bytes(*from, at, bytes, *ends, &mut scratch, &mut l.ear);
+                        let sealed = Sealed { at, bytes, ends_segment: *ends };
+                        l.tls.bytes(*from, sealed, &mut scratch, &mut l.ear);
                     }
                     Some(Step::Hole(..)) => unreachable!(),
                     None => {}

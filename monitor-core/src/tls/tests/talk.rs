@@ -12,7 +12,7 @@ use rustls::{
 };
 
 use crate::model::{HandshakeSecret, Nanos, Secret, SecretLabel, Side};
-use crate::tls::{Plain, Spent, Tls};
+use crate::tls::{Plain, Sealed, Spent, Tls};
 
 /// One thing that happens on the wire, or beside it.
 #[derive(Clone, Debug)]
@@ -252,7 +252,8 @@ impl Listener {
         match step {
             Step::Bytes(from, bytes, ends) => {
                 self.came += bytes.len() as u64;
-                self.tls.bytes(*from, at, bytes, *ends, &mut self.scratch, &mut self.ear);
+                let sealed = Sealed { at, bytes, ends_segment: *ends };
+                self.tls.bytes(*from, sealed, &mut self.scratch, &mut self.ear);
             }
             Step::Hole(from, n) => self.tls.missing(*from, at, *n, &mut self.scratch, &mut self.ear),
             Step::Told(secret) => {

@@ -1,6 +1,6 @@
 //! How publications and deliveries end: settled, confirmed, undone, given up.
 
-use super::{Channel, MAX_STEPS, Step, Waiting};
+use super::{Channel, Confirms, MAX_STEPS, Settles, Step, Waiting};
 use crate::decode::Sink;
 use crate::decode::amqp::content::Purpose;
 use crate::decode::amqp::core::Core;
@@ -14,12 +14,12 @@ impl Channel {
     pub(in super::super) fn settle(
         &mut self,
         what: &Begun,
-        (tag, multiple): (u64, bool),
-        how: Settlement,
+        settles: Settles,
         at: Nanos,
         core: &mut Core,
         sink: &mut dyn Sink,
     ) {
+        let Settles { tag, multiple, how } = settles;
         what.tell(at, Outcome::Unknown, sink);
         let (first, n) = self.meant(tag, multiple);
         for _ in 0..n {
@@ -55,11 +55,11 @@ impl Channel {
     ) {
         let (first, n) = match (multiple, tag) {
             (true, 0) => (0, self.waiting.len()),
-            (true, tag) => (0, self.waiting.partition_point(|w| w.number <= tag)),
-            (false, tag) => self.waiting.binary_search_by_key(&tag, |w| w.number).map_or((0, 0), |at| (at, 1)),
+            (true, tag) => (0, self.waiting.partition_point(|(number, _)| *number <= tag)),
+            (false, tag) => self.waiting.binary_search_by_key(&tag, |(number, _)| *number).map_or((0, 0), |at| (at, 1)),
         };
         for _ in 0..n {
-            let Some(waiting) = self.waiting.remove(first) else { break };
+            let Some((_, waiting)) = self.waiting.remove(first) else { break };
             core.n_waiting = core.n_waiting.saturating_sub(1);
             core.life.sound();
             end_publication(waiting, outcome, at, core, sink);
@@ -88,7 +88,7 @@ impl Channel {
         }
     }
 
-    /// Begun is not settled goes back to its queue.
+    /// What is not settled goes back to its queue.
     pub(in super::super) fn return_all(&mut self, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
         core.n_unacked = core.n_unacked.saturating_sub(self.unacked.len());
         for tag in std::mem::take(&mut self.unacked) {
@@ -103,7 +103,7 @@ impl Channel {
         self.give_up(failed, at, core, sink);
     }
 
-    /// Nobody who waits on this channel will be told, and what is on its way will not be complete. Begun it was used for
+    /// Nobody who waits on this channel will be told, and what is on its way will not be complete. What it was used for
     /// is forgotten, except that the broker confirms.
     pub(in super::super) fn give_up(&mut self, failed: Option<Id>, at: Nanos, core: &mut Core, sink: &mut dyn Sink) {
         for content in self.coming.iter_mut().filter_map(Option::take) {
@@ -120,10 +120,10 @@ impl Channel {
             core.end(p.what.request, at, sink);
         }
         let steps = self.steps.as_mut().map(std::mem::take).unwrap_or_default();
-        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut waiting: Vec<Waiting> = std::mem::take(&mut self.waiting).into_iter().map(|(_, w)| w).collect();
         for step in steps {
             match step {
-                Step::Publish(w) => waiting.push_back(w),
+                Step::Publish(w) => waiting.push(w),
                 Step::Settle(..) => core.n_unacked = core.n_unacked.saturating_sub(1),
             }
         }
@@ -140,8 +140,8 @@ impl Channel {
         }
         core.n_unacked = core.n_unacked.saturating_sub(self.unacked.len());
         self.unacked.clear();
-        if let Some(number) = &mut self.confirms {
-            *number = None;
+        if let Confirms::From(_) = self.confirms {
+            self.confirms = Confirms::Unnumbered;
         }
     }
 }

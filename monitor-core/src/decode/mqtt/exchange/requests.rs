@@ -9,17 +9,27 @@ use crate::decode::{DecodeError, Sink};
 use crate::model::queue::{QueueEvent, Settled, Settlement};
 use crate::model::{Claim, Effect, Fingerprint, Nanos, Outcome, Sym, TxStatus};
 
+/// What the client asks for.
+pub(super) struct Asks {
+    pub(super) verb: &'static str,
+    /// What answers it, and by which packet id.
+    pub(super) answer: Kind,
+    pub(super) id: u16,
+    pub(super) target: Sym,
+    pub(super) marker: Claim,
+}
+
+impl Asks {
+    /// Something that names nothing and needs no packet id.
+    pub(super) fn plain(verb: &'static str, answer: Kind) -> Self {
+        Self { verb, answer, id: 0, target: Sym::EMPTY, marker: Claim::Neutral }
+    }
+}
+
 impl Mqtt {
     /// The client asks for something.
-    pub(super) fn ask(
-        &mut self,
-        verb: &'static str,
-        answer: Kind,
-        id: u16,
-        (target, marker): (Sym, Claim),
-        at: Nanos,
-        sink: &mut dyn Sink,
-    ) {
+    pub(super) fn ask(&mut self, asks: Asks, at: Nanos, sink: &mut dyn Sink) {
+        let Asks { verb, answer, id, target, marker } = asks;
         if self.pending.len() >= MAX_PENDING {
             self.lose(DecodeError::TooManyRequests.into(), at, sink);
         }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::super::*;
 use crate::decode::testing::Told;
-use crate::model::queue::{Delivery, Message, Settlement};
+use crate::model::queue::{Confirmation, Delivery, Message, Settlement};
 use crate::model::{Claim, MarkerPlace, TenantId};
 
 /// Knows acme.
@@ -171,9 +171,9 @@ fn dramatiqs_script_adds_takes_and_ends_jobs() {
     let [QueueEvent::Published(m), QueueEvent::Delivered(d), QueueEvent::Settled(s)] = &t.told.queue()[..] else {
         panic!("{:#?}", t.told.queue())
     };
-    assert!(m.labelled && m.readable && d.awaits_ack);
+    assert!(m.labelled && m.readable);
     assert_eq!((m.place, m.print, &m.ids), (d.message.place, d.message.print, &d.message.ids));
-    assert_eq!(d.handle, s.handle);
+    assert_eq!(d.confirmation, Confirmation::Anywhere(s.handle));
     // Somebody else's script of one key is no queue.
     let mut t = Talk::new();
     t.run(&[b"EVALSHA", b"0123", b"1", b"counters", b"enqueue", b"now"], b":1\r\n");
@@ -213,8 +213,7 @@ fn a_job_of_rqs_ends_where_it_leaves_the_work() {
             t.run(&[b"ZREM", b"rq:wip:default", ID], b":1\r\n");
         }
         let [d] = &t.deliveries()[..] else { panic!("{:#?}", t.told.queue()) };
-        assert!(d.awaits_ack);
-        assert_eq!(t.settled(), [(d.handle, Settlement::Done)]);
+        assert_eq!(t.settled(), [(d.confirmation.handle().unwrap(), Settlement::Done)]);
     }
     // That it is in work was not seen: it has left the queue, and when the work ends is not known.
     let mut t = Talk::new();
@@ -333,9 +332,9 @@ fn arqs_jobs_are_texts_whose_ids_are_in_a_sorted_set() {
         let takes: &[&[&[u8]]] = &[&[b"GET", &key_of_arq("job")], &[b"INCRBY", &key_of_arq("retry"), b"1"]];
         works.transaction(takes, &[&bulk(&body), b":1\r\n"]);
         let [d] = &works.deliveries()[..] else { panic!("{:#?}", works.told.queue()) };
-        assert!(d.awaits_ack && works.told.kinds().contains(&Deliver));
+        assert!(d.confirmation.is_awaited() && works.told.kinds().contains(&Deliver));
         assert_eq!((&d.message.ids, d.message.place), (&m.ids, m.place));
-        let handle = d.handle;
+        let handle = d.confirmation.handle().unwrap();
         // It will be tried again.
         works.transaction(
             &[&[b"ZINCRBY", b"jobs.q1", b"209", ID], &[b"DEL", &key_of_arq("in-progress")]],
