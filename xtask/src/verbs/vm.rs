@@ -106,11 +106,12 @@ fn write_image(image: &Path, init: &Path, binary: &Path, arch: Arch) -> Result<(
         cpio.dir(dir)?;
     }
     let mut libraries = BTreeSet::new();
-    for (name, program) in [("init", init), ("leasewarden", binary)] {
-        // Without debug information: the image is unpacked into the machine's memory.
+    // Without debug information, and the agent without symbols: the image is unpacked into the machine's memory. Where no
+    // optimiser was at work, symbols are what tells which of rustls' functions is given secrets.
+    for (name, program, what) in [("init", init, "--strip-debug"), ("leasewarden", binary, "--strip-all")] {
         let stripped = image.with_file_name(name);
         let strip = if arch == Arch::Arm64 { "aarch64-linux-gnu-strip" } else { "strip" };
-        sh::quiet(Command::new(strip).arg("-o").arg(&stripped).arg(program))?;
+        sh::quiet(Command::new(strip).arg(what).arg("-o").arg(&stripped).arg(program))?;
         cpio.file(name, &stripped).with_context(|| format!("cannot pack {}", program.display()))?;
         libraries.extend(shared_libraries(program)?);
     }
