@@ -24,7 +24,7 @@ pub(crate) struct Machine {
     pub(crate) budget: Duration,
 }
 
-const MACHINE: Machine = Machine { memory_mib: 512, processors: 1, budget: Duration::from_secs(240) };
+const MACHINE: Machine = Machine { memory_mib: 512, processors: 1, budget: Duration::from_secs(480) };
 /// Machines at a time. Emulation uses one core each.
 const AT_A_TIME: usize = 2;
 
