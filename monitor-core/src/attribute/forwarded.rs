@@ -182,7 +182,7 @@ impl Forwarding {
     /// A request has entered `relay`.
     pub fn enter(&mut self, relay: Relay, print: Fingerprint, inbound: Inbound) {
         if self.open.len() + self.n_passed_on >= MAX_ENTERED {
-            // What is not remembered is as good as lost.
+            // A request that is forgotten counts as lost, so the relay is distrusted.
             self.n_forgotten += 1;
             self.distrusts(relay, inbound.begun);
             return;
@@ -202,7 +202,7 @@ impl Forwarding {
         let key = (relay, print);
         let until = (outbound.begun, ConnId(u32::MAX), u64::MAX);
         let open = self.open.range((key, FIRST)..=(key, until)).map(|(_, e)| e);
-        // Passed on in this very moment: events may come slightly out of order.
+        // Answers passed on at this moment are candidates, too, because events may come slightly out of order.
         let late = self.passed_on.get(&key).into_iter().flatten();
         let late = late.filter(|e| !e.claimed && e.inbound.begun <= outbound.begun && e.at >= outbound.answered);
         let (mut candidates, mut origins) = (SmallVec::new(), Origins::new());
@@ -217,15 +217,16 @@ impl Forwarding {
                 origins.push((inbound.conn, inbound.tenant));
             }
         }
-        // After a loss it may have come in unseen: then it stays unsettled.
+        // After a loss the request may have come in unseen, so its origin is never decided.
         if !candidates.is_empty() && outbound.begun >= self.trusted_from(relay) {
             candidates.sort_unstable();
             let left = self.left.entry(relay).or_default().entry(print).or_default();
             left.push(Left { outbound, candidates });
-            // The oldest will hardly be told apart any more.
+            // The one that has waited longest is given up, because more than so many cannot be told apart.
             let given_up = (left.len() > MAX_LEFT).then(|| left.remove(0));
             if let (Some(l), Some(passed_on)) = (given_up, self.passed_on.get_mut(&key)) {
-                // Some answer passed on was its own: none may be singled out for another request later.
+                // One of the answers passed on belongs to the request given up, and it is not known which. None of them may
+                // decide another request, because that one may be it.
                 for e in walk(passed_on) {
                     e.claimed |= l.names(e);
                 }
@@ -248,9 +249,10 @@ impl Forwarding {
         self.age(at);
         let (key, id) = ((relay, print), (begun, conn, request));
         let Some(inbound) = self.open.remove(&(key, id)) else { return };
-        // If nobody waits: in causal order nobody will, for this one.
+        // No outbound request waits. None will for this answer, because events come in causal order and a relay answers
+        // its sender only after the outbound request was answered.
         let Some(left) = self.left.get_mut(&relay).and_then(|of| of.get_mut(&print)) else { return };
-        // Passed on before the outbound request was answered: not its origin.
+        // The relay has answered this sender before it got the outbound answer: the sender is not that request's origin.
         for l in left.iter_mut().filter(|l| l.outbound.answered > at) {
             l.forget(id);
         }
@@ -269,7 +271,7 @@ impl Forwarding {
         let Some(left) = of_relay.get_mut(&key.1) else { return };
         let mut none = SmallVec::new();
         let passed_on = self.passed_on.get_mut(&key).unwrap_or(&mut none);
-        // One by one: an answer passed on that can only be one outbound request's.
+        // An answer passed on that can belong to one outbound request only decides that request.
         let mut at = 0;
         while let Some(e) = passed_on.get_mut(at) {
             at += 1;
@@ -290,13 +292,13 @@ impl Forwarding {
                     l.forget(id);
                 }
                 left.retain(|l| !l.candidates.is_empty());
-                // What it took away may decide another.
+                // The decided request needs no other candidate, so another request may be left with one.
                 at = 0;
             }
         }
         let open = &self.open;
         together(passed_on, &|id| open.contains_key(&(key, id)), left, settled);
-        // An answer passed on that nobody waiting can be the origin of is done with.
+        // An answer passed on is forgotten once no waiting request names its sender as a candidate.
         let before = passed_on.len();
         passed_on.retain(|e| !e.claimed && left.iter().any(|l| l.names(e)));
         self.n_passed_on -= before - passed_on.len();
@@ -399,7 +401,8 @@ const FIRST: Id = (Nanos(0), ConnId(0), 0);
 /// Settles what cannot be told apart and need not be, and gives up what never will be.
 ///
 /// As many answers with the same bytes were passed on as outbound requests with that reply were waiting, and each can
-/// have got one: so these belong to those, whichever is whose. That says for whom they were if all went to one tenant.
+/// have got one. So the answers belong to these requests, though it is not known which to which. The tenant is known all
+/// the same if all the answers went to one tenant.
 fn together(
     all: &mut [PassedOn],
     is_open: &dyn Fn(Id) -> bool,
@@ -418,7 +421,7 @@ fn together(
             .map(|(i, _)| i)
             .collect();
         let closed = passed_on.len() == alike.len() && pairs(&alike, all, &passed_on);
-        // A reply that was not seen whole could be any other's too.
+        // A reply that was not seen whole may equal any other reply.
         let certain =
             closed && reply.is_some() && passed_on.iter().all(|i| all.get(*i).is_some_and(|e| e.reply.is_some()));
         let over = || alike.iter().all(|l| !l.candidates.iter().any(|id| is_open(*id)));
@@ -433,7 +436,7 @@ fn together(
                 settled.push(OriginFound { conn: l.outbound.conn, unit: l.outbound.unit, tenant, origin: None });
             }
         }
-        // Each of them was somebody's origin: none may be singled out for another request later.
+        // Each answer belonged to one of these requests, so none of them may decide another request later.
         for i in passed_on {
             if let Some(e) = all.get_mut(i) {
                 e.claimed = true;

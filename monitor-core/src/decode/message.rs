@@ -68,7 +68,7 @@ impl Draft {
                 request,
                 at: Nanos(0),
                 queue: Sym::EMPTY,
-                place: Fingerprint(0),
+                address: Fingerprint(0),
                 ids: SmallVec::new(),
                 print: None,
                 bytes: 0,
@@ -90,7 +90,7 @@ impl Draft {
     /// Where it was published to: `parts` exactly, `name` as people read it. Ids inside the name are not shown; a
     /// tenant inside it is a label.
     pub fn address(&mut self, parts: &[&[u8]], name: &str, sink: &mut dyn Sink) {
-        self.message.place = hash(self.salt, "place", parts);
+        self.message.address = hash(self.salt, "place", parts);
         self.message.queue = shown(name, sink);
         let start = name.get(..MAX_ADDRESS).unwrap_or(if name.len() <= MAX_ADDRESS { name } else { "" });
         let claim = sink.marker(MarkerPlace::KeyPrefix, "", start);

@@ -256,7 +256,7 @@ pub struct Handed {
     /// Where it was published to, as far as that may be shown.
     pub queue: Sym,
     /// The same, exactly.
-    pub place: Fingerprint,
+    pub address: Fingerprint,
     /// What identifies it at its broker, where anything does.
     pub id: Option<Fingerprint>,
     /// For whom the consumer works, where it works for one tenant alone.

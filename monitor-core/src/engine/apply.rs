@@ -4,7 +4,8 @@
 //! A request begins ([`OnConn::begin`]) and joins a unit of work (`stretches.rs`). Its operations end ([`OnConn::end`]):
 //! each drives the ledger, and waits, where it is not known yet for whom it is (`through.rs`, `forwarded.rs`), to be judged
 //! then (`judging.rs`). The request is answered ([`OnConn::answer_request`]); the server tells that it is idle, and the
-//! unit is over (`on_conn.rs`). Something is missed ([`OnConn::lose_track`]): whoever waits has lost the evidence.
+//! unit is over (`on_conn.rs`).
+//! Something is missed ([`OnConn::lose_track`]): operations that wait lose what would have proved their tenant.
 
 use super::on_conn::OnConn;
 use super::units::{MAX_OPEN, MAX_PENDING, Open, Pending, Transaction};
@@ -97,7 +98,7 @@ impl OnConn<'_> {
         self.record_arrival(request, at);
         self.record_request(request, at);
         if self.state.units.open.len() >= MAX_OPEN {
-            // What is not remembered is as good as lost.
+            // The request is not followed, because there is no room: its relay is distrusted as if it had been lost.
             if let Some(relay) = self.state.facts.enters {
                 self.parts.attributor.forwarding.distrusts(relay, at);
             }
@@ -130,7 +131,7 @@ impl OnConn<'_> {
         let begins_again = op.effect == Effect::Begin && op.outcome == Outcome::Ok && in_transaction;
         self.fold(begins_again.then_some(op.request));
         if op.outcome == Outcome::Unknown && (op.kind == OpKind::Data || op.effect == Effect::Check) {
-            // What its sender was answered is not known.
+            // Rules that rest on what this client was told must doubt it, because the answer was not seen.
             self.parts.judge.missed.on(None, None, self.state.facts.client_workload, op.ended);
             let passed_on_as = self.state.facts.protocol.passed_on_as();
             if let (Protocol::Http, Some(service)) = (passed_on_as, self.state.facts.service) {
@@ -160,8 +161,8 @@ impl OnConn<'_> {
         }
         let view = data.then(|| {
             let minimum = self.minimum();
-            // A local binding that an operation has used did have an effect, warned or not: in a pipeline the server
-            // warns, and keeps it until the Sync.
+            // A local binding had an effect if an operation has used it, even if the server warned: in a pipeline the
+            // server warns and keeps the value until the Sync.
             self.state.units.current.local = None;
             self.state.ledger.view(minimum)
         });
@@ -256,7 +257,7 @@ impl OnConn<'_> {
     fn end_reading(&mut self, at: Nanos, why: &'static str) {
         self.state.unreadable = Some(why);
         if why == "tls" && self.parts.ctx.settings.tls.is_some() || self.state.facts.tunnel.is_some() {
-            // It may be read all the same.
+            // The connection goes on: TLS is read by its secrets, and a tunnel is a connection of its own.
             return;
         }
         self.state.astray = true;
@@ -279,21 +280,21 @@ impl OnConn<'_> {
                 self.parts.attributor.forwarding.close(relay, print, (self.state.facts.id, open.request, open.begun));
             }
         }
-        // Some request of the unit may be what was lost.
+        // A request of the open unit may be among what was lost, so no origin may be inferred for the unit.
         if self.state.units.current.open {
             let no = self.state.units.current.no;
             if let Some(unit) = self.state.units.known_unit(no) {
                 unit.contradicted = true;
             }
-            // Or the end of it, and what follows is somebody else's.
+            // Or the unit's end was lost, so what follows may be another borrower's work.
             if let Some(borrow) = &mut self.state.units.borrow {
                 borrow.torn = true;
             }
         }
         self.tear_beside();
-        if let Some(place) = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.replies.forget(self.state.facts.id);
-            place.works.miss(at);
+        if let Some(process) = self.state.facts.leaves.and_then(|r| self.parts.attributor.processes.get_mut(&r)) {
+            process.replies.forget(self.state.facts.id);
+            process.works.miss(at);
         }
         self.state.units.current.local = None;
         self.state.history.ineffective = None;
@@ -301,7 +302,7 @@ impl OnConn<'_> {
             self.parts.attributor.forwarding.disturbed(relay);
         }
         self.missed_here();
-        // Whoever waits on this connection has lost its evidence.
+        // Operations that still wait for their tenant lose the reply that would have proved something.
         for mut pending in walk(self.state.units.pending.take_all(None)) {
             pending.op.outcome = Outcome::Unknown;
             self.judge(&pending);

@@ -5,7 +5,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::facts::ConnFacts;
 use crate::attribute::forwarded::{Forwarding, Inbound, OriginFound, Relay};
-use crate::attribute::through::Place;
+use crate::attribute::through::SharedProcess;
 use crate::detect::Table;
 use crate::detect::recent::Recent;
 use crate::model::{ConnId, Directory, Fingerprint, Nanos, Protocol, Side, WorkloadId};
@@ -15,7 +15,7 @@ const MAX_RELAYS: usize = 65_536;
 /// Most connections that are remembered as those of contradicted clients: requests are settled within seconds.
 const MAX_DOUBTED: usize = 16_384;
 /// Most processes that are followed because they work for others.
-const MAX_PLACES: usize = 1_024;
+const MAX_PROCESSES: usize = 1_024;
 /// Most relays that are known to be asked something over HTTP.
 const MAX_ASKED: usize = 65_536;
 
@@ -32,7 +32,7 @@ pub(super) struct Attributor {
     /// Relays seen for the first time: requests already under way there are entered late.
     pub(super) new_relays: Vec<(Relay, Protocol)>,
     /// Processes that work for many tenants: what is in flight there.
-    pub(super) places: FxHashMap<Relay, Place>,
+    pub(super) processes: FxHashMap<Relay, SharedProcess>,
     /// Connections of clients whose tenant is contradicted that have sent something through a relay.
     doubted: Recent<ConnId, ()>,
 }
@@ -45,7 +45,7 @@ impl Default for Attributor {
             relays: FxHashSet::default(),
             asked_over_http: FxHashSet::default(),
             new_relays: Vec::new(),
-            places: FxHashMap::default(),
+            processes: FxHashMap::default(),
             doubted: Recent::new(MAX_DOUBTED),
         }
     }
@@ -54,12 +54,12 @@ impl Default for Attributor {
 impl Attributor {
     /// The shared process where this connection's requests come in, if it is followed.
     pub(super) fn inbound(&self, facts: &ConnFacts) -> Option<Relay> {
-        facts.enters.filter(|r| self.places.contains_key(r))
+        facts.enters.filter(|r| self.processes.contains_key(r))
     }
 
     /// The shared process that this connection works for, if it is followed and the tenant is not known anyway.
     pub(super) fn outbound(&self, facts: &ConnFacts) -> Option<Relay> {
-        facts.leaves.filter(|r| facts.endpoint.is_none() && self.places.contains_key(r))
+        facts.leaves.filter(|r| facts.endpoint.is_none() && self.processes.contains_key(r))
     }
 
     /// Whether anybody looks at the values of this direction. `by_value`: that basis is switched on.
@@ -88,12 +88,12 @@ impl Attributor {
 
     /// Requests in flight in shared processes.
     pub(super) fn n_requests(&self) -> usize {
-        self.places.values().map(Place::len).sum()
+        self.processes.values().map(SharedProcess::len).sum()
     }
 
     /// Forgets relays and processes that are not `there` any more.
     pub(super) fn forget_relays(&mut self, there: impl Fn(&Relay) -> bool) {
-        self.places.retain(|relay, _| there(relay));
+        self.processes.retain(|relay, _| there(relay));
         self.relays.retain(|(relay, _)| there(relay));
     }
 
@@ -104,8 +104,8 @@ impl Attributor {
         }
         // Whoever shares a loopback address is not one process.
         let one_process = !matches!(relay, Relay::Address(ip) if ip.is_loopback());
-        if one_process && (self.places.len() < MAX_PLACES || self.places.contains_key(&relay)) {
-            self.places.entry(relay).or_default();
+        if one_process && (self.processes.len() < MAX_PROCESSES || self.processes.contains_key(&relay)) {
+            self.processes.entry(relay).or_default();
         }
     }
 
@@ -158,13 +158,13 @@ impl Attributor {
         // Somebody's request may be among it: nobody can be singled out by elimination now.
         let Some(workload) = of else {
             self.forwarding.disturbed_all(at);
-            self.places.values_mut().for_each(|place| place.miss(at));
+            self.processes.values_mut().for_each(|process| process.miss(at));
             return;
         };
         let relay = Relay::Workload(workload);
         self.forwarding.distrusts(relay, at);
-        if let Some(place) = self.places.get_mut(&relay) {
-            place.miss(at);
+        if let Some(process) = self.processes.get_mut(&relay) {
+            process.miss(at);
         }
     }
 }

@@ -56,11 +56,11 @@ impl OnConn<'_> {
         if !known || self.state.facts.mid_stream || self.state.disturbed {
             return false;
         }
-        let place = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get(&r));
-        let (Some(place), Some(through)) = (place, self.state.units.through_of(pending.unit)) else { return false };
+        let process = self.state.facts.leaves.and_then(|r| self.parts.attributor.processes.get(&r));
+        let (Some(process), Some(through)) = (process, self.state.units.through_of(pending.unit)) else { return false };
         let ended =
             |over: Option<Nanos>| over.is_some_and(|at| self.state.history.first_bind.is_none_or(|bind| at < bind));
         !through.requests.is_empty()
-            && through.requests.iter().all(|key| ended(place.request(*key).and_then(|r| r.ended)))
+            && through.requests.iter().all(|key| ended(process.request(*key).and_then(|r| r.ended)))
     }
 }

@@ -33,7 +33,7 @@ struct Delivered {
     job: OpenJob,
 }
 
-/// Where a delivery stands: its worker, its log or handle, its place there, and a number that makes it unique.
+/// Where a delivery stands: its worker, its log or handle, its offset there, and a number that makes it unique.
 type Key = (Relay, Fingerprint, i64, u64);
 
 /// What was delivered and is not confirmed, by worker and log or handle.

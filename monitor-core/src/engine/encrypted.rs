@@ -186,8 +186,8 @@ impl Conn {
             return;
         }
         for relay in self.goes_into() {
-            if let Some(place) = parts.attributor.places.get_mut(&relay) {
-                place.hides(self.state.facts.id);
+            if let Some(process) = parts.attributor.processes.get_mut(&relay) {
+                process.hides(self.state.facts.id);
                 self.hides_at.push(relay);
             }
         }
@@ -197,8 +197,8 @@ impl Conn {
     fn hides_no_more(&mut self, parts: &mut Parts) -> bool {
         let hid = !self.hides_at.is_empty();
         for relay in std::mem::take(&mut self.hides_at) {
-            if let Some(place) = parts.attributor.places.get_mut(&relay) {
-                place.reveals(self.state.facts.id);
+            if let Some(process) = parts.attributor.processes.get_mut(&relay) {
+                process.reveals(self.state.facts.id);
             }
         }
         hid

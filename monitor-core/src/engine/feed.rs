@@ -22,7 +22,7 @@ use crate::stream::{Deliver, Missing, Reassembler, StreamLimits};
 use crate::tls::Sealed;
 use smallvec::SmallVec;
 
-/// The process at an end, as places are told apart. A capture file knows addresses only.
+/// The process at an end. A capture file knows addresses only.
 fn process(end: &End, addresses_only: bool) -> Option<Relay> {
     if addresses_only { Some(Relay::Address(end.addr.ip())) } else { end.workload.map(Relay::Workload) }
 }
@@ -284,8 +284,8 @@ impl Conn {
     /// What goes in here cannot be read: who else is in flight where it goes is not known.
     pub(super) fn hides_requests(&self, at: Nanos, parts: &mut Parts) {
         for relay in self.goes_into() {
-            if let Some(place) = parts.attributor.places.get_mut(&relay) {
-                place.miss(at);
+            if let Some(process) = parts.attributor.processes.get_mut(&relay) {
+                process.miss(at);
             }
         }
     }
@@ -354,7 +354,7 @@ impl Conn {
         let both = self.ends.iter().all(|e| e.cookie.is_some());
         // In which order a process that works for many reads is told where it is followed.
         let follows = |relay: Option<Relay>| {
-            parts.ctx.settings.bases.succession && relay.is_some_and(|r| parts.attributor.places.contains_key(&r))
+            parts.ctx.settings.bases.succession && relay.is_some_and(|r| parts.attributor.processes.contains_key(&r))
         };
         let read_by_server = follows(self.state.facts.enters) && matches!(self.app, App::Decoding(_));
         let read_by_client = follows(self.state.facts.leaves) && matches!(self.app, App::Decoding(_));

@@ -129,8 +129,8 @@ impl OnConn<'_> {
     fn identify_message(&mut self, entry: u64, origin: Origin) {
         let Some((given, later)) = self.parts.queues.messages.identify(entry, origin) else { return };
         for (relay, key) in given {
-            if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
-                place.identified(key, origin.whom);
+            if let Some(process) = self.parts.attributor.processes.get_mut(&relay) {
+                process.identified(key, origin.whom);
             }
             self.parts.record_work_at(relay, origin);
         }
@@ -168,12 +168,12 @@ impl OnConn<'_> {
         if origin == Origin::NOBODY {
             origin = own_word;
         }
-        let place = self.state.facts.leaves.filter(|_| self.state.facts.endpoint.is_none());
+        let worker = self.state.facts.leaves.filter(|_| self.state.facts.endpoint.is_none());
         let before = match entry.and_then(|no| self.parts.queues.messages.get_mut(no)) {
             Some(e) => {
-                let before = e.to.contains(&place);
+                let before = e.to.contains(&worker);
                 if !before && e.to.len() < MAX_LATER {
-                    e.to.push(place);
+                    e.to.push(worker);
                 }
                 before
             }
@@ -187,7 +187,7 @@ impl OnConn<'_> {
             site: self.site(),
             at: m.at,
             queue: m.queue,
-            place: m.place,
+            address: m.address,
             id: m.ids.first().copied().or(m.print),
             consumer,
             origin: origin.attribution(),
@@ -205,7 +205,7 @@ impl OnConn<'_> {
         } else {
             self.parts.detect(&RuleEvent::Handed(&event), self.out);
         }
-        if let Some(relay) = place {
+        if let Some(relay) = worker {
             self.parts.record_work_at(relay, origin);
             let verb = self.state.jobs.delivered_by;
             let job = Job {
@@ -222,7 +222,7 @@ impl OnConn<'_> {
     }
 
     fn open_job(&mut self, relay: Relay, d: &Delivery, job: Job, origin: Origin, entry: Option<u64>) {
-        let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
+        let Some(process) = self.parts.attributor.processes.get_mut(&relay) else { return };
         let no = self.state.jobs.n + 1;
         let open = OpenJob { no, at: job.at, message: entry };
         let name = match d.confirmation {
@@ -233,18 +233,18 @@ impl OnConn<'_> {
         let elsewhere = &mut self.parts.queues.elsewhere;
         let followed = name.is_none_or(|name| elsewhere.delivered(relay, name, self.state.facts.id, open));
         if !followed || self.state.jobs.open.len() >= MAX_JOBS {
-            place.miss(job.at);
+            process.miss(job.at);
             return;
         }
         self.state.jobs.n += 1;
         let key = (self.state.facts.id, RequestNo::Delivery(no));
-        place.arrived(key, origin.whom, self.state.facts.protocol, job.at);
-        place.record_job(key, job, !d.confirmation.is_awaited());
+        process.arrived(key, origin.whom, self.state.facts.protocol, job.at);
+        process.record_job(key, job, !d.confirmation.is_awaited());
         for trace in &d.message.traces {
-            place.carries_trace(key, *trace);
+            process.carries_trace(key, *trace);
         }
         for value in &d.message.values {
-            place.carries_value(key, *value);
+            process.carries_value(key, *value);
         }
         if origin.whom == Whom::NotYet
             && let Some(e) = entry.and_then(|no| self.parts.queues.messages.get_mut(no))
@@ -293,10 +293,10 @@ impl OnConn<'_> {
             self.parts.queues.messages.forget(no);
         }
         let Some(relay) = self.state.facts.leaves else { return };
-        let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
-        let over = place.confirmed(key, at, thread) || how != Settlement::Done;
+        let Some(process) = self.parts.attributor.processes.get_mut(&relay) else { return };
+        let over = process.confirmed(key, at, thread) || how != Settlement::Done;
         if over {
-            place.answered(key, at, thread);
+            process.answered(key, at, thread);
         } else {
             // Confirmed before any work was seen: the work may be yet to come.
             self.parts.timers.set(at.max(open.at) + LINGER, Due::JobOver(relay, key));
@@ -307,14 +307,14 @@ impl OnConn<'_> {
     pub(super) fn lose_jobs(&mut self, at: Nanos) {
         let relay = self.state.facts.leaves;
         for open in walk(self.state.jobs.open.take_all()) {
-            if let Some(place) = relay.and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-                place.abandoned((self.state.facts.id, RequestNo::Delivery(open.no)), at);
+            if let Some(process) = relay.and_then(|r| self.parts.attributor.processes.get_mut(&r)) {
+                process.abandoned((self.state.facts.id, RequestNo::Delivery(open.no)), at);
             }
         }
         if self.state.jobs.n > 0 {
             for (reader, open) in walk(self.parts.queues.elsewhere.lost(self.state.facts.id)) {
-                if let Some(place) = self.parts.attributor.places.get_mut(&reader) {
-                    place.abandoned((self.state.facts.id, RequestNo::Delivery(open.no)), at);
+                if let Some(process) = self.parts.attributor.processes.get_mut(&reader) {
+                    process.abandoned((self.state.facts.id, RequestNo::Delivery(open.no)), at);
                 }
             }
         }
@@ -323,7 +323,7 @@ impl OnConn<'_> {
     /// The job that unit `no` is part of the work on; `None` where that is not known.
     pub(super) fn job_of(&self, no: UnitNo) -> Option<JobWork> {
         let through = self.state.units.through_of(no).filter(|t| !t.torn)?;
-        let place = self.parts.attributor.places.get(&self.state.facts.leaves?)?;
+        let process = self.parts.attributor.processes.get(&self.state.facts.leaves?)?;
         let settled = through.settled.map(|a| (a.basis, a.tenant));
         let (basis, tenant) = settled.or_else(|| through.votes.first().copied())?;
         if through.votes.iter().any(|(_, t)| *t != tenant) {
@@ -331,7 +331,7 @@ impl OnConn<'_> {
         }
         let mut latest: Option<JobWork> = None;
         for key in &through.requests {
-            let request = place.request(*key)?;
+            let request = process.request(*key)?;
             let (job, Whom::Tenant(whose, class)) = (request.job?, request.whom) else { return None };
             if whose != tenant {
                 return None;
@@ -371,8 +371,8 @@ impl super::parts::Parts {
         }
         let Some((given, later)) = self.queues.messages.identify(no, Origin::NOBODY) else { return };
         for (relay, key) in given {
-            if let Some(place) = self.attributor.places.get_mut(&relay) {
-                place.identified(key, Whom::Nobody);
+            if let Some(process) = self.attributor.processes.get_mut(&relay) {
+                process.identified(key, Whom::Nobody);
             }
         }
         for event in later {

@@ -1,4 +1,4 @@
-//! The verdict on one data operation: what the ledger says of it, for whom it is, and whom that is told.
+//! The verdict on one data operation: what the connection had proved, for whom the operation is, and which rules see it.
 
 use smallvec::SmallVec;
 
@@ -18,23 +18,23 @@ use crate::model::{
 /// What an operation says of its tenant itself: credential and declared marker.
 fn of_its_own(op: &Operation, unit: UnitNo) -> SmallVec<[Bound; 2]> {
     let bound = |slot, claim, strength| Bound { slot, claim, scope: Scope::Transaction, strength, at: op.begun, unit };
-    // What was verified here names its tenant itself; any other credential names whom it goes with.
+    // A claim that was verified here names its tenant. Any other credential stands for the tenant it was learned to be of.
     let credential = match op.proved {
         Some(tenant) => Some(bound(Slot::Credential, Claim::Tenant(tenant), Strength::V3)),
         None => op.credential.map(|c| bound(Slot::Credential, Claim::Opaque(OpaqueId(c.0)), Strength::V3)),
     };
-    // What all rows have in common is a condition that the server enforces; any other marker is a label.
+    // A condition that all rows fulfil is enforced by the server. Any other marker is a label that anybody can write.
     let held = op.tables.is_some_and(|t| t.held) && matches!(op.marker, Claim::Tenant(_));
     let strength = if held { Strength::V2 } else { Strength::V1 };
     let marker =
         matches!(op.marker, Claim::Tenant(_) | Claim::Opaque(_)).then(|| bound(Slot::Marker, op.marker, strength));
-    // The server takes no other schema than the one that stands before the name.
+    // A qualified name touches that schema and no other, whatever the search path says.
     let schemas = op.tables.into_iter().flat_map(|t| t.schemas).filter(|c| matches!(c, Claim::Tenant(_)));
     let schemas = schemas.map(|claim| bound(Slot::Schema, claim, Strength::V2));
     credential.into_iter().chain(marker).chain(schemas).collect()
 }
 
-/// Somebody is named in it.
+/// Whether a claim names a tenant, known or not.
 fn marker_of(op: &Operation, unit: UnitNo, claim: Claim) -> Bound {
     let (slot, scope, strength) = (Slot::Marker, Scope::Transaction, Strength::V1);
     Bound { slot, claim, scope, strength, at: op.begun, unit }
@@ -102,7 +102,7 @@ impl OnConn<'_> {
     fn tell(&mut self, pending: &Pending, answer: Answer) {
         let op = &pending.op;
         if op.kind == OpKind::Publish && op.outcome != Outcome::Error {
-            // A queue is used by whoever publishes to it; a verdict is due on the message, not on the connection.
+            // Every tenant may publish on a queue's connection, so the message is judged and the connection is not.
             let tenant = answer.attribution().map(|a| a.tenant);
             let credential = self.state.facts.session.map(|s| (s.user, s.database));
             let client = self.state.facts.client_workload;
@@ -143,7 +143,7 @@ impl OnConn<'_> {
         let op = &pending.op;
         let own = of_its_own(op, pending.unit);
         let Some(view) = &pending.view else {
-            // What a worker takes and gives back is not for whom it happens to work at the moment.
+            // A worker fetches and confirms jobs beside the work on them, so these operations are for no tenant.
             let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.state.facts.endpoint.is_none();
             let answer = if of_queue { Answer::Unknown } else { self.answer(pending.unit, op.begun, &own, &own) };
             self.tell(pending, answer);
@@ -153,14 +153,14 @@ impl OnConn<'_> {
             self.tell_check(pending);
             return;
         };
-        // What the operation says itself counts as bound for just this operation.
+        // Credential and marker of the operation count as bindings of this operation alone.
         let mut view = view.clone();
         let left = view.live.clone();
         view.live.extend(own.iter().copied());
         view.chosen.extend(chosen_of_its_own(op, pending.unit));
         view.chosen.extend(self.chosen_at_start());
         let answer = self.answer(pending.unit, op.begun, &left, &own);
-        // A part of another's in it is another's, whatever the other parts are.
+        // If one part of the operation names another tenant, the whole operation does.
         let others = answer.attribution().map(|a| op.named.into_iter().flatten().filter(move |t| *t != a.tenant));
         view.live.extend(others.into_iter().flatten().map(|t| marker_of(op, pending.unit, Claim::Tenant(t))));
         let view = &view;
@@ -174,7 +174,7 @@ impl OnConn<'_> {
         }
         let Some(service) = self.service() else { return };
         let minimum = self.minimum();
-        // Where two took part in it, one of them may have bound it and the other gone on.
+        // If two borrowers may have shared the unit, one may have bound the connection and the other used it.
         let torn = self.state.units.through_of(pending.unit).is_some_and(|t| t.torn);
         let fresh = |b: &Bound| !torn && b.unit == pending.unit && b.strength >= minimum;
         let (ruling, other) = match answer {
@@ -189,7 +189,7 @@ impl OnConn<'_> {
                     }
                 }
             }
-            // Nobody is named, but this very unit has bound the connection for somebody, and was acknowledged.
+            // No basis names a tenant, but this unit has bound the connection itself and the server acknowledged it.
             Answer::Unknown | Answer::Several
                 if left.iter().all(fresh)
                     && (!left.is_empty() || own.iter().any(|b| fresh(b) && !self.is_shared(b))) =>
@@ -200,7 +200,7 @@ impl OnConn<'_> {
                 (Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None }, None)
             }
         };
-        // A reply that was not seen whole proves nothing; and of whom two tenants are named, nothing is clean.
+        // An operation without a whole reply proves nothing, and one that two tenants may have sent cannot be clean.
         let clean = matches!(ruling.verdict, Verdict::Revalidated | Verdict::SingleTenant);
         let ruling = if op.outcome == Outcome::Unknown || (clean && self.in_doubt(pending.unit)) {
             Ruling { verdict: Verdict::Indeterminate, other: None, binding: None, learned: None }
@@ -316,7 +316,7 @@ impl OnConn<'_> {
         }
         let Some(service) = self.service() else { return later };
         if a.class == EvidenceClass::Inferred {
-            // No choice is learned from what is inferred; that a value is not one tenant's alone may be.
+            // An inferred tenant teaches no choice of a value. It may teach that several tenants use the value.
             for bound in &view.chosen {
                 if self.is_chosen_for(bound, pending, view) {
                     self.parts.learned.selectors.tended(service, bound, a.tenant);
@@ -342,7 +342,7 @@ impl OnConn<'_> {
         let Some(service) = self.service() else { return false };
         let op = &pending.op;
         let divided = |slot| self.parts.learned.selectors.is_divided(service, slot);
-        // A read that gives nothing has no use of a key to tell, and is one.
+        // A read that found nothing reports no key. It counts as a use of a key all the same.
         let names_key = pending.protocol.is_by_key() && op.target != Sym::EMPTY;
         if names_key || !pending.keys.is_empty() {
             // Where connections carry nothing of a tenant's, only what a key holds can be somebody's, and that is told
@@ -354,7 +354,7 @@ impl OnConn<'_> {
             b.slot != Slot::Schema || self.parts.learned.selectors.standing(service, b, a.tenant) == Standing::Nobody
         };
         let named = |claim: &Claim| matches!(claim, Claim::Tenant(_));
-        // A name without a schema is in everybody's, where the path is nobody's.
+        // A name without a schema is in a schema of all tenants if the search path names no tenant's.
         let default =
             || !self.parts.learned.lookups.by_path(service) && view.chosen.iter().all(|b| b.slot != Slot::SearchPath);
         op.tables.is_some_and(|t| !t.schemas.iter().any(named) && (!t.unqualified || default()))
@@ -499,7 +499,7 @@ impl OnConn<'_> {
             author: &|no| self.state.known_for(no).map(|a| a.tenant),
             alias: &|id| self.parts.learned.alias(service, id, Some(a.tenant)),
             credential: &|id| self.parts.learned.owners.owner_for(id, a.tenant),
-            // The path decides which table a name without a schema stands for, and nothing about the others.
+            // The search path decides which table an unqualified name stands for. Qualified names do not depend on it.
             governs: &|b| b.slot != Slot::SearchPath || pending.op.tables.is_none_or(|t| t.unqualified),
             standing: &|b| self.parts.learned.selectors.standing(service, b, a.tenant),
             common,
@@ -510,7 +510,7 @@ impl OnConn<'_> {
         for (bound, chosen) in later {
             self.parts.learned.selectors.used(service, &bound, a.tenant, chosen);
         }
-        // Whose it is will show; that tenants are told apart there does already.
+        // The value tells that this service keeps tenants apart, even while its tenant is not known.
         let unsure = |b: &&Bound| self.parts.learned.selectors.standing(service, b, a.tenant) == Standing::Unsure;
         if first && let Some(bound) = view.chosen.iter().find(unsure) {
             self.parts.map.note_binding(service, bound.slot, None, pending.op.ended);

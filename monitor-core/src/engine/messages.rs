@@ -65,7 +65,7 @@ pub(super) struct Entry {
     pub(super) given: SmallVec<[(Relay, RequestKey); 1]>,
     /// Deliveries to be judged once that is known.
     pub(super) later: Vec<Handed>,
-    /// Places it was handed to before.
+    /// Workers that it was handed to before.
     pub(super) to: SmallVec<[Option<Relay>; 1]>,
     pub(super) ids: SmallVec<[(Broker, Fingerprint); 2]>,
     content: Option<Content>,
@@ -78,7 +78,7 @@ impl Entry {
     }
 }
 
-/// Broker, place and content.
+/// Broker, address and content.
 type Content = (Broker, Fingerprint, Fingerprint);
 
 /// A message by its content, whether it was published and has a name, whose it is, and its number. In this order, the
@@ -174,7 +174,7 @@ impl Messages {
         }
         self.latest += 1;
         let ids: SmallVec<[_; 2]> = m.ids.iter().map(|id| (broker, *id)).collect();
-        let content = m.print.map(|print| (broker, m.place, print));
+        let content = m.print.map(|print| (broker, m.address, print));
         for id in &ids {
             self.by_id.insert(*id, self.latest);
         }
@@ -215,7 +215,7 @@ impl Messages {
             return Found::One(*no);
         }
         let Some(print) = m.print else { return Found::None };
-        let content = (broker, m.place, print);
+        let content = (broker, m.address, print);
         // A message that is named otherwise is another one with the same content.
         let named = if m.ids.is_empty() { &[false, true][..] } else { &[false][..] };
         let mut ends = named.iter().flat_map(|named| {
@@ -253,7 +253,7 @@ mod tests {
             request: 0,
             at: Nanos(1),
             queue: Sym::EMPTY,
-            place: Fingerprint(1),
+            address: Fingerprint(1),
             ids: SmallVec::new(),
             print: None,
             bytes: 0,

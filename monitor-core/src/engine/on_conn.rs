@@ -66,14 +66,15 @@ impl OnConn<'_> {
                     Attribution { client: settled.origin, ..Attribution::new(tenant, Basis::ForwardedContent) };
                 self.state.units.record_origin(settled.unit, attribution);
             }
-            // From a connection of nobody's that we know: nobody else's, either.
+            // The unit's request came in on a connection whose tenant is not known. The unit is contradicted, so that no
+            // other basis attributes it to somebody else.
             None => {
                 if let Some(unit) = self.state.units.known_unit(settled.unit) {
                     unit.contradicted = true;
                 }
             }
         }
-        // While the unit goes on, its next request may still contradict.
+        // An open unit is not judged yet, because its next request may lead to another tenant.
         let over = !self.state.units.current.open || self.state.units.current.no != settled.unit;
         if over && self.state.attribution_of(settled.unit).is_some() {
             self.flush(settled.unit);
@@ -126,15 +127,16 @@ impl OnConn<'_> {
     pub(super) fn end_unit(&mut self, at: Nanos) {
         self.fold(None);
         let unit = self.state.units.current;
-        // Idle again with nothing begun since (a Parse and a Sync): the unit before has ended already.
+        // The server is idle again and no request has begun since (a Parse and a Sync): the unit has ended before.
         if !unit.open {
             return;
         }
         self.state.units.current.open = false;
         self.state.history.follows.unit_ends();
         if let Some(local) = self.state.units.current.local.take() {
-            // Nothing used it before its transaction ended. That matters where nobody began one, and on the
-            // application's own connection: what a relay sends on is judged where it came in.
+            // The local binding was never used before its transaction ended. Rules are told only if the client began no
+            // transaction, and only on the application's own connection, because what a relay passes on is judged where it
+            // came in.
             if unit.transaction == Transaction::None && !unit.forwarded {
                 let whose = self.answer(unit.no, at, &[], &[]);
                 if local.warned {
@@ -153,7 +155,7 @@ impl OnConn<'_> {
             }
         }
         if !unit.forwarded && self.end_borrow(at) {
-            // Judged when it is known what else was in flight.
+            // The unit is judged once the requests that were in flight beside it are answered.
         } else if !unit.forwarded || self.state.attribution_of(unit.no).is_some() {
             self.flush(unit.no);
         } else if !self.state.units.pending.is_empty() {

@@ -49,7 +49,7 @@ pub(super) struct Parts {
     pub(super) events: Vec<WireEvent>,
     /// Reads tokens.
     pub(super) tokens: Verifier,
-    /// Workloads without a place, and since when, oldest first.
+    /// Workloads without a cgroup or an address, and since when, oldest first.
     pub(super) gone: VecDeque<(Nanos, WorkloadId)>,
 }
 
@@ -168,8 +168,8 @@ impl Parts {
 
     /// A request, or a job, does not count as in flight any more.
     pub(super) fn counts_no_more(&mut self, relay: Relay, key: RequestKey, at: Nanos) {
-        if let Some(place) = self.attributor.places.get_mut(&relay) {
-            place.answered(key, at, None);
+        if let Some(process) = self.attributor.processes.get_mut(&relay) {
+            process.answered(key, at, None);
         }
     }
 

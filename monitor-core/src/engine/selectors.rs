@@ -49,20 +49,20 @@ impl Own {
 }
 
 /// One kind of value at one service.
-type Place = (ServiceId, Slot);
+type Selector = (ServiceId, Slot);
 
 /// Values and whom they were chosen for.
 #[derive(Debug, Default)]
 pub(super) struct Selectors {
-    values: FxHashMap<(Place, OpaqueId), SmallVec<[Uses; 1]>>,
-    own: FxHashMap<(Place, TenantId), Own>,
+    values: FxHashMap<(Selector, OpaqueId), SmallVec<[Uses; 1]>>,
+    own: FxHashMap<(Selector, TenantId), Own>,
     /// What tenants go with as far as anybody can tell, by inference as well: it may excuse, and never accuses.
-    tends: FxHashMap<(Place, TenantId), Own>,
-    sample: FxHashMap<Place, SmallVec<[TenantId; 4]>>,
+    tends: FxHashMap<(Selector, TenantId), Own>,
+    sample: FxHashMap<Selector, SmallVec<[TenantId; 4]>>,
 }
 
 /// A schema is the same one, whether it was set or is named.
-fn place(service: ServiceId, slot: Slot) -> Place {
+fn selector(service: ServiceId, slot: Slot) -> Selector {
     (service, if slot == Slot::Schema { Slot::SearchPath } else { slot })
 }
 
@@ -74,11 +74,11 @@ fn value(bound: &Bound) -> Option<OpaqueId> {
 }
 
 /// Notes which value a tenant went with. False: there is no room.
-fn note(all: &mut FxHashMap<(Place, TenantId), Own>, place: Place, tenant: TenantId, id: OpaqueId) -> bool {
-    if all.len() >= MAX && !all.contains_key(&(place, tenant)) {
+fn note(all: &mut FxHashMap<(Selector, TenantId), Own>, selector: Selector, tenant: TenantId, id: OpaqueId) -> bool {
+    if all.len() >= MAX && !all.contains_key(&(selector, tenant)) {
         return false;
     }
-    let own = all.entry((place, tenant)).or_insert(Own { value: id, n: 0, others: 0 });
+    let own = all.entry((selector, tenant)).or_insert(Own { value: id, n: 0, others: 0 });
     if own.value == id {
         own.n = own.n.saturating_add(1);
     } else {
@@ -94,11 +94,11 @@ fn note(all: &mut FxHashMap<(Place, TenantId), Own>, place: Place, tenant: Tenan
 impl Selectors {
     /// A tenant worked under a value: one that was `chosen` for this work, or one that was left.
     pub(super) fn used(&mut self, service: ServiceId, bound: &Bound, tenant: TenantId, chosen: bool) {
-        let (place, Some(id)) = (place(service, bound.slot), value(bound)) else { return };
-        if self.values.len() >= MAX && !self.values.contains_key(&(place, id)) {
+        let (selector, Some(id)) = (selector(service, bound.slot), value(bound)) else { return };
+        if self.values.len() >= MAX && !self.values.contains_key(&(selector, id)) {
             return;
         }
-        let uses = self.values.entry((place, id)).or_default();
+        let uses = self.values.entry((selector, id)).or_default();
         if uses.iter().all(|u| u.tenant != tenant) && uses.len() < MAX_TENANTS {
             uses.push(Uses { tenant, chosen: 0, left: 0 });
         }
@@ -109,31 +109,31 @@ impl Selectors {
         if !chosen {
             return;
         }
-        note(&mut self.tends, place, tenant, id);
-        if note(&mut self.own, place, tenant, id) {
-            self.sample(place, tenant);
+        note(&mut self.tends, selector, tenant, id);
+        if note(&mut self.own, selector, tenant, id) {
+            self.sample(selector, tenant);
         }
     }
 
     /// A tenant chose a value, as far as can be inferred.
     pub(super) fn tended(&mut self, service: ServiceId, bound: &Bound, tenant: TenantId) {
-        let (place, Some(id)) = (place(service, bound.slot), value(bound)) else { return };
-        if note(&mut self.tends, place, tenant, id) {
-            self.sample(place, tenant);
+        let (selector, Some(id)) = (selector(service, bound.slot), value(bound)) else { return };
+        if note(&mut self.tends, selector, tenant, id) {
+            self.sample(selector, tenant);
         }
     }
 
     /// Takes a tenant among those that are asked what they go with.
-    fn sample(&mut self, place: Place, tenant: TenantId) {
-        let sample = self.sample.entry(place).or_default();
+    fn sample(&mut self, selector: Selector, tenant: TenantId) {
+        let sample = self.sample.entry(selector).or_default();
         if sample.len() < SAMPLE && !sample.contains(&tenant) {
             sample.push(tenant);
         }
     }
 
     /// The only tenant that a value was chosen for, how often, and whether it is kept to itself.
-    fn keeper(&self, place: Place, id: OpaqueId) -> Option<(TenantId, u32)> {
-        let uses = self.values.get(&(place, id))?;
+    fn keeper(&self, selector: Selector, id: OpaqueId) -> Option<(TenantId, u32)> {
+        let uses = self.values.get(&(selector, id))?;
         let best = uses.iter().max_by_key(|u| u.chosen).filter(|u| u.chosen > 0)?;
         let others: u32 = uses
             .iter()
@@ -145,39 +145,39 @@ impl Selectors {
 
     /// Tenants of a service go with values of their own: two of them at least, each with another.
     pub(super) fn is_divided(&self, service: ServiceId, slot: Slot) -> bool {
-        let place = place(service, slot);
+        let selector = selector(service, slot);
         let keeps = |tenant: &TenantId| {
-            let own = self.own.get(&(place, *tenant));
-            own.is_some_and(|own| self.keeper(place, own.value).is_some_and(|(keeper, _)| keeper == *tenant))
+            let own = self.own.get(&(selector, *tenant));
+            own.is_some_and(|own| self.keeper(selector, own.value).is_some_and(|(keeper, _)| keeper == *tenant))
         };
-        self.sample.get(&place).is_some_and(|tenants| tenants.iter().filter(|t| keeps(t)).take(2).count() == 2)
+        self.sample.get(&selector).is_some_and(|tenants| tenants.iter().filter(|t| keeps(t)).take(2).count() == 2)
     }
 
     /// Whether the tenant goes with this value alone, and another goes with others, too, or may still show that it does: the
     /// value is not everybody's, whoever else was seen to use it.
-    fn goes_with(&self, place: Place, id: OpaqueId, tenant: TenantId) -> bool {
-        let own = |tenant| self.tends.get(&(place, tenant));
+    fn goes_with(&self, selector: Selector, id: OpaqueId, tenant: TenantId) -> bool {
+        let own = |tenant| self.tends.get(&(selector, tenant));
         let elsewhere =
             |other: &TenantId| *other != tenant && own(*other).is_some_and(|own| own.value != id || own.others > 0);
-        let others_do = || self.sample.get(&place).is_some_and(|tenants| tenants.iter().any(elsewhere));
+        let others_do = || self.sample.get(&selector).is_some_and(|tenants| tenants.iter().any(elsewhere));
         own(tenant).is_some_and(|own| own.value == id && own.is_steady(1) && (own.n < ENOUGH || others_do()))
     }
 
     /// Whose the value is, for an operation of `tenant`.
     pub(super) fn standing(&self, service: ServiceId, bound: &Bound, tenant: TenantId) -> Standing {
         let Some(id) = value(bound) else { return Standing::Nobody };
-        let place = place(service, bound.slot);
+        let selector = selector(service, bound.slot);
         if !self.is_divided(service, bound.slot) {
             // Whose it is shows when tenants are seen to go with their own. What another went with is everybody's, and
             // so is what a connection was opened with.
-            let others = self.values.get(&(place, id)).is_some_and(|uses| uses.iter().any(|u| u.tenant != tenant));
-            let may_be = bound.scope != Scope::Startup && (!others || self.goes_with(place, id, tenant));
+            let others = self.values.get(&(selector, id)).is_some_and(|uses| uses.iter().any(|u| u.tenant != tenant));
+            let may_be = bound.scope != Scope::Startup && (!others || self.goes_with(selector, id, tenant));
             return if may_be { Standing::Unsure } else { Standing::Nobody };
         }
-        if !self.values.contains_key(&(place, id)) {
+        if !self.values.contains_key(&(selector, id)) {
             return Standing::Unsure;
         }
-        let Some((keeper, n)) = self.keeper(place, id) else { return Standing::Nobody };
+        let Some((keeper, n)) = self.keeper(selector, id) else { return Standing::Nobody };
         let enough = if bound.scope == Scope::Startup { ENOUGH_AT_START } else { ENOUGH };
         if n < enough {
             return Standing::Unsure;
@@ -187,7 +187,7 @@ impl Selectors {
         }
         // Another's, if that one has none but this, and this tenant has its own. What a condition of a query compares
         // with may be anybody's for good reasons.
-        let steady = |tenant| self.own.get(&(place, tenant)).filter(|own| own.is_steady(enough));
+        let steady = |tenant| self.own.get(&(selector, tenant)).filter(|own| own.is_steady(enough));
         let crossed = steady(keeper).is_some_and(|own| own.value == id) && steady(tenant).is_some();
         if crossed && bound.slot != Slot::Marker { Standing::Of(keeper) } else { Standing::Unsure }
     }

@@ -28,8 +28,8 @@ impl OnConn<'_> {
         if !unit.open {
             self.begin_unit(request, at);
         } else if unit.latest_at != at && self.state.units.borrow.is_some() {
-            let place = self.outbound().and_then(|r| self.parts.attributor.places.get(&r));
-            self.state.units.step = place.map(|place| (request, Borrow::begin(place, at)));
+            let process = self.outbound().and_then(|r| self.parts.attributor.processes.get(&r));
+            self.state.units.step = process.map(|process| (request, Borrow::begin(process, at)));
         }
         self.state.units.current.latest = request;
         self.state.units.current.latest_at = at;
@@ -39,20 +39,22 @@ impl OnConn<'_> {
     /// transaction inside of one.
     pub(super) fn fold(&mut self, begins: Option<u64>) {
         let Some((request, mut step)) = self.state.units.step.take() else { return };
-        let Some(place) = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get(&r)) else { return };
+        let Some(process) = self.state.facts.leaves.and_then(|r| self.parts.attributor.processes.get(&r)) else {
+            return;
+        };
         let setting = Setting {
             protocol: self.state.facts.protocol,
             held: self.state.units.current.held,
             bound: self.bound_by_stretch(),
         };
         let Some(borrow) = &mut self.state.units.borrow else { return };
-        let again = begins.is_some_and(|r| r == request && !borrow.is_passed_on(place, setting.protocol));
-        let handed = borrow.handed(&step, place, &setting).or_else(|| again.then_some(HandOver::Begun));
+        let again = begins.is_some_and(|r| r == request && !borrow.is_passed_on(process, setting.protocol));
+        let handed = borrow.handed(&step, process, &setting).or_else(|| again.then_some(HandOver::Begun));
         let Some(why) = handed.filter(|_| !self.state.units.current.forwarded) else {
-            borrow.goes_on(&step, request, place, setting.held);
+            borrow.goes_on(&step, request, process, setting.held);
             return;
         };
-        step.goes_on_after(borrow, Follows { why, conn: self.state.facts.id }, place);
+        step.goes_on_after(borrow, Follows { why, conn: self.state.facts.id }, process);
         let mut before = std::mem::replace(borrow, step);
         // The latest requests of the one before, which carry nothing, may be either's.
         if matches!(why, HandOver::Traced | HandOver::Valued)

@@ -388,17 +388,17 @@ impl Table {
     /// A relay has opened its first connection of a protocol: requests that are already inside are entered now.
     pub(super) fn enter_late(&mut self, parts: &mut Parts, out: &mut dyn Output) {
         while let Some((relay, protocol)) = parts.attributor.new_relays.pop() {
-            if let Some(place) = parts.attributor.places.get_mut(&relay) {
-                place.followed = true;
+            if let Some(process) = parts.attributor.processes.get_mut(&relay) {
+                process.followed = true;
             }
             for id in self.index.of(Party::Enters(relay)) {
                 let Some(conn) = self.conns.get_mut(&id) else { continue };
                 // In which order it is read matters from now on.
                 conn.ask(parts, out);
-                if let Some(place) = parts.attributor.places.get_mut(&relay) {
+                if let Some(process) = parts.attributor.processes.get_mut(&relay) {
                     let whom = conn.state.facts.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
                     for open in &conn.state.units.open {
-                        place.arrived(conn.state.key_of(open.request), whom, conn.state.facts.protocol, open.begun);
+                        process.arrived(conn.state.key_of(open.request), whom, conn.state.facts.protocol, open.begun);
                     }
                 }
                 if conn.state.facts.protocol.passed_on_as() != protocol {

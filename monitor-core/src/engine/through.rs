@@ -1,4 +1,4 @@
-//! For whom is it, where one process works for many? Keeps the places of [`crate::attribute::through`] up to date with
+//! For which tenant a shared process works. Keeps the shared processes of [`crate::attribute::through`] up to date with
 //! what goes in and out, and asks them when a unit of work is ripe.
 
 use smallvec::SmallVec;
@@ -8,7 +8,7 @@ use super::timers::{CHECK_ANSWER, DESERTED, Due, LOOK_THROUGH, PATIENCE};
 use super::units::{Lent, MAX_PAST, Pending};
 use crate::attribute::by_binding;
 use crate::attribute::forwarded::Relay;
-use crate::attribute::through::{self, Borrow, Place, Through, Via, Whom};
+use crate::attribute::through::{self, Borrow, SharedProcess, Through, Via, Whom};
 use crate::decode::Mark;
 use crate::detect::{Cause, Desync, How, RuleEvent, Site};
 use crate::model::mcp::Exchange;
@@ -17,9 +17,10 @@ use crate::model::{
     RequestNo, Side, Slot, TenantId, ThreadId, UnitNo,
 };
 
-/// Some request in flight came in by the very protocol that work goes out in, and it is one that poolers pass on.
-fn passes_on(borrow: &Borrow, place: &Place, protocol: Protocol) -> bool {
-    protocol.is_sql() && borrow.is_passed_on(place, protocol)
+/// Whether the process may be a pooler: a request in flight came in by the protocol that the work goes out in, and
+/// poolers pass that protocol on.
+fn passes_on(borrow: &Borrow, process: &SharedProcess, protocol: Protocol) -> bool {
+    protocol.is_sql() && borrow.is_passed_on(process, protocol)
 }
 
 impl OnConn<'_> {
@@ -33,19 +34,19 @@ impl OnConn<'_> {
 
     /// A request's head, or all of it, is there.
     pub(super) fn record_arrival(&mut self, request: u64, at: Nanos) {
-        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
+        if let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) {
             let whom = self.state.facts.endpoint.map_or(Whom::NotYet, |a| Whom::Tenant(a.tenant, a.class));
-            place.arrived(self.state.key_of(request), whom, self.state.facts.protocol, at);
+            process.arrived(self.state.key_of(request), whom, self.state.facts.protocol, at);
         }
     }
 
     /// `thread` has read what the client sent.
     pub(super) fn record_request_read(&mut self, thread: ThreadId) {
         self.state.facts.reader = Some(thread);
-        let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
-        // Mostly one; of several in a pipeline, the answers have an order of their own.
+        let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) else { return };
+        // A client mostly waits for its answer. Of several pipelined requests, all are noted as read.
         if let Some(open) = self.state.units.open.last() {
-            place.agenda.read_request(thread, self.state.key_of(open.request));
+            process.agenda.read_request(thread, self.state.key_of(open.request));
         }
     }
 
@@ -56,28 +57,28 @@ impl OnConn<'_> {
             return;
         }
         self.state.units.reply_read = unit.no;
-        if let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.agenda.read_reply(thread, (self.state.facts.id, unit.no));
+        if let Some(process) = self.outbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) {
+            process.agenda.read_reply(thread, (self.state.facts.id, unit.no));
         }
     }
 
     /// A unit of work begins.
     pub(super) fn begin_borrow(&mut self, at: Nanos) {
-        let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else {
+        let Some(process) = self.outbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) else {
             self.state.units.borrow = None;
             return;
         };
-        place.agenda.begins(self.state.facts.threads[0], (self.state.facts.id, self.state.units.current.no));
-        self.state.units.borrow = Some(Borrow::begin(place, at));
+        process.agenda.begins(self.state.facts.threads[0], (self.state.facts.id, self.state.units.current.no));
+        self.state.units.borrow = Some(Borrow::begin(process, at));
     }
 
     /// A request of the unit of work goes out.
     pub(super) fn record_request(&mut self, request: u64, at: Nanos) {
         let thread = self.state.facts.threads[0];
         let Some(relay) = self.state.facts.leaves.filter(|_| self.state.units.borrow.is_some()) else { return };
-        if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
-            place.worked.text();
-            let tenant = place.only_tenant();
+        if let Some(process) = self.parts.attributor.processes.get_mut(&relay) {
+            process.worked.text();
+            let tenant = process.only_tenant();
             let state = &self.state;
             let via = Via {
                 conn: state.facts.id,
@@ -85,7 +86,7 @@ impl OnConn<'_> {
                 workload: state.facts.client_workload,
                 flow: state.facts.flow,
             };
-            place.replies.asked(via, request, at, tenant);
+            process.replies.asked(via, request, at, tenant);
         }
         if let Some(borrow) = self.state.units.reads_for() {
             borrow.thread.and(thread);
@@ -100,25 +101,25 @@ impl OnConn<'_> {
             }
             return;
         }
-        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
+        if let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) {
             let key = self.state.key_of(request);
             match mark {
-                Mark::Trace(trace) => place.carries_trace(key, trace),
-                Mark::Value(value) => place.carries_value(key, value),
+                Mark::Trace(trace) => process.carries_trace(key, trace),
+                Mark::Value(value) => process.carries_value(key, value),
             }
         }
         let Some(relay) = self.state.facts.leaves else { return };
-        if let (Some(borrow), Some(place)) =
-            (self.state.units.reads_for(), self.parts.attributor.places.get_mut(&relay))
+        if let (Some(borrow), Some(process)) =
+            (self.state.units.reads_for(), self.parts.attributor.processes.get_mut(&relay))
         {
             match mark {
-                Mark::Trace(trace) => borrow.carries_trace(place, trace),
+                Mark::Trace(trace) => borrow.carries_trace(process, trace),
                 Mark::Value(value) => {
-                    borrow.carries_value(place, value);
+                    borrow.carries_value(process, value);
                     if let Some(tenant) = self.parts.learned.tenant_values.named(value) {
                         borrow.names(tenant);
                     }
-                    place.worked.seen(value);
+                    process.worked.seen(value);
                 }
             }
         }
@@ -127,22 +128,22 @@ impl OnConn<'_> {
     /// A reply carries a value.
     fn record_reply_value(&mut self, request: u64, value: Fingerprint) {
         let key = self.state.key_of(request);
-        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.answers_with(key, value);
+        if let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) {
+            process.answers_with(key, value);
         }
         if self.state.facts.replies_matter()
-            && let Some(place) = self.outbound().and_then(|r| self.parts.attributor.places.get_mut(&r))
+            && let Some(process) = self.outbound().and_then(|r| self.parts.attributor.processes.get_mut(&r))
         {
-            place.replies.holds(key.0, request, value);
+            process.replies.holds(key.0, request, value);
         }
     }
 
     /// Looks at an answer that this process gave at about `at`: rules are told if it belongs to somebody else.
     pub(super) fn check_answer(&mut self, request: u64, at: Nanos) {
         let key = self.state.key_of(request);
-        let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
-        let Some(shifted) = place.check_answer(key) else { return };
-        let Some(used) = place.request(key).map(|r| r.whom.tenant()) else { return };
+        let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) else { return };
+        let Some(shifted) = process.check_answer(key) else { return };
+        let Some(used) = process.request(key).map(|r| r.whom.tenant()) else { return };
         let via = shifted.via;
         let site = Site { service: via.service, workload: via.workload, flow: via.flow };
         let how = How::Shifted { times: shifted.times, alike: shifted.alike };
@@ -153,36 +154,36 @@ impl OnConn<'_> {
     /// A request that came in has been answered.
     pub(super) fn record_answer(&mut self, request: u64, at: Nanos) {
         let (answered_by, read_by) = (self.state.facts.threads[1], self.state.facts.reader);
-        let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
+        let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) else { return };
         let thread = match (answered_by, read_by) {
             (Some(a), Some(b)) if a != b => {
-                place.affinity.handed_over();
+                process.affinity.handed_over();
                 None
             }
             (thread, _) => thread,
         };
         if let Some(thread) = thread {
-            place.affinity.answers(thread, at);
+            process.affinity.answers(thread, at);
         }
-        place.answered(self.state.key_of(request), at, thread);
+        process.answered(self.state.key_of(request), at, thread);
         self.parts.timers.set(at + CHECK_ANSWER, Due::CheckAnswer(self.state.facts.id, request));
     }
 
     /// Requests that came in will not be answered, or their answers cannot be told apart any more.
     pub(super) fn abandon_requests(&mut self, at: Nanos) {
-        let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) else { return };
-        for key in place.open_on(self.state.facts.id) {
-            place.abandoned(key, at);
+        let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) else { return };
+        for key in process.open_on(self.state.facts.id) {
+            process.abandoned(key, at);
         }
-        place.miss(at);
+        process.miss(at);
     }
 
     /// The connection has ended: the sender of what came in on it and was not answered has gone.
     pub(super) fn desert_requests(&mut self, at: Nanos) {
         let Some(relay) = self.inbound() else { return };
-        let Some(place) = self.parts.attributor.places.get_mut(&relay) else { return };
-        for key in place.open_on(self.state.facts.id) {
-            if place.deserted(key) {
+        let Some(process) = self.parts.attributor.processes.get_mut(&relay) else { return };
+        for key in process.open_on(self.state.facts.id) {
+            if process.deserted(key) {
                 self.parts.timers.set(at + DESERTED, Due::Deserted(relay, key));
             }
         }
@@ -198,24 +199,25 @@ impl OnConn<'_> {
         } else {
             self.state.units.borrow.as_mut()
         };
-        if let (Some(borrow), Some(place)) = (borrow, self.parts.attributor.places.get_mut(&relay)) {
+        if let (Some(borrow), Some(process)) = (borrow, self.parts.attributor.processes.get_mut(&relay)) {
             let shape = (service, op.verb, op.target);
-            // What it does at its own broker is about its jobs, and mostly not for them.
-            let at_broker = place.takes_jobs_from(service);
+            // Operations at the broker that hands out its jobs take and confirm jobs; they are no work on a job.
+            let at_broker = process.takes_jobs_from(service);
             if borrow.shapes.is_empty() {
-                place.works.add((borrow.begun, conn, service));
+                process.works.add((borrow.begun, conn, service));
             }
             borrow.worked(shape, op.ended);
-            // After the answer, with nobody in flight, it comes by itself.
+            // Work that begins after the answer while no request is in flight was not caused by a request.
             let end = borrow.alone.as_mut().filter(|alone| op.request >= alone.from);
             let alone = end.map(|alone| alone.touched = true).is_some();
-            place.replies.record_shape(conn, op.request, shape);
-            // What came in unseen may have caused it.
+            process.replies.record_shape(conn, op.request, shape);
             if !at_broker {
-                place.acks.worked(self.state.facts.threads[0], op.ended);
+                process.acks.worked(self.state.facts.threads[0], op.ended);
             }
-            if !at_broker && !borrow.too_early && place.is_clear(borrow.begun) {
-                place.quiet.work(shape, op.begun, !borrow.candidates.is_empty() && !alone);
+            // Whether this kind of work comes by itself is learned only while everything in flight is known, because a request
+            // that was not seen may have caused it.
+            if !at_broker && !borrow.too_early && process.is_clear(borrow.begun) {
+                process.quiet.work(shape, op.begun, !borrow.candidates.is_empty() && !alone);
             }
         }
     }
@@ -231,7 +233,7 @@ impl OnConn<'_> {
     /// Looks at the units of work that are ripe, oldest first; `all`: at all of them.
     pub(super) fn look_through(&mut self, now: Nanos, all: bool) {
         if all {
-            // Nothing more comes: a unit that is open still is over, too.
+            // The connection has ended, so the unit that is still open is over, too.
             self.fold(None);
             if !self.state.units.current.forwarded {
                 self.end_borrow(now);
@@ -241,8 +243,8 @@ impl OnConn<'_> {
             let (no, ended) = (*no, *ended);
             let unanswered = until.is_some_and(|until| self.state.units.open.iter().any(|o| o.request < until));
             let Some(relay) = self.state.facts.leaves else { break };
-            let Some(place) = self.parts.attributor.places.get_mut(&relay) else { break };
-            let ripe = through::is_ripe(borrow, place) || now.since(ended) >= PATIENCE;
+            let Some(process) = self.parts.attributor.processes.get_mut(&relay) else { break };
+            let ripe = through::is_ripe(borrow, process) || now.since(ended) >= PATIENCE;
             if !all && (unanswered || !ripe || now.since(ended) < LOOK_THROUGH) {
                 self.parts.timers.set(now + LOOK_THROUGH, Due::LookThrough(self.state.facts.id));
                 break;
@@ -250,11 +252,11 @@ impl OnConn<'_> {
             let policy = self.parts.ctx.settings.bases;
             let told = &mut self.parts.stats.bases;
             let mut found =
-                through::resolve((self.state.facts.id, no), borrow, place, &policy, now, &mut |(basis, why)| {
+                through::resolve((self.state.facts.id, no), borrow, process, &policy, now, &mut |(basis, why)| {
                     *told.entry((basis, why.unwrap_or("spoke"))).or_default() += 1;
                 });
-            // What a pooler sends on comes from its clients: that is for its forwarded bytes to tell.
-            if passes_on(borrow, place, self.state.facts.protocol) {
+            // A pooler passes on its clients' requests, so only forwarded content may attribute them.
+            if passes_on(borrow, process, self.state.facts.protocol) {
                 found = Through { requests: found.requests, ..Through::default() };
             }
             self.state.units.lent.pop_front();
@@ -284,15 +286,15 @@ impl OnConn<'_> {
                 return Answer::Several;
             }
             match (t.settled, self.bound_by_unit(no, left, &[])) {
-                // The unit has just said otherwise: then the process does more than answer this one request. What a
-                // credential has gone with so far is no such statement.
+                // The unit has bound another tenant itself, so the process does more than answer this one request. A
+                // learned credential is no such statement.
                 (Some(s), Some(b)) if s.basis == Basis::Bracketed && s.tenant != b.tenant => return Answer::Several,
                 (Some(s), _) => return Answer::Tenant(s),
                 (None, _) => {}
             }
         }
         if let Some(b) = binding {
-            // A schema that a statement names itself says what it touches: two guesses that agree say for whom.
+            // A schema named by the statement tells which data it touches, not for whom. Two guesses that agree do.
             let only_stated = own.iter().any(|b| b.slot == Slot::Schema) && self.bound_by_unit(no, left, &[]).is_none();
             let guessed = if only_stated { self.inferred(through, None) } else { None };
             return Answer::Tenant(guessed.filter(|a| a.tenant != b.tenant && a.bases.count() >= 2).unwrap_or(b));
@@ -324,8 +326,8 @@ impl OnConn<'_> {
     pub(super) fn bound_by_unit(&self, no: UnitNo, left: &[Bound], own: &[Bound]) -> Option<Attribution> {
         let (service, enough) = (self.service()?, self.minimum());
         let names = |slot, id| match slot {
-            // Whom a credential has gone with is learned, and a shared one goes with several in the end: only one that
-            // was verified names its tenant.
+            // Which tenant a credential belongs to is learned, and one that is shared turns up with several tenants in the
+            // end. Only a credential that was verified here names its tenant.
             Slot::Credential => None,
             _ => self.parts.learned.known_alias(service, id),
         };
@@ -337,7 +339,7 @@ impl OnConn<'_> {
     /// What the inferred bases agree on.
     fn inferred(&self, through: Option<&Through>, marker: Option<TenantId>) -> Option<Attribution> {
         let votes = through.map_or(&[][..], |t| &t.votes);
-        // A marker says what the operation is bound to; alone it does not say for whom it is.
+        // A marker tells which tenant's data the operation names. Alone it does not tell for whom the operation is.
         let &(best, tenant) = votes.first()?;
         if votes.iter().any(|(_, t)| *t != tenant) {
             return None;
@@ -347,7 +349,7 @@ impl OnConn<'_> {
         match marker {
             None => Some(found),
             Some(m) if m == tenant => Some(Attribution { bases: bases.with(Basis::Marker), ..found }),
-            // The application says whom it works for: one guess is wrong until a second one agrees.
+            // The application names a tenant itself. A single guess that says otherwise counts as wrong.
             Some(_) => (bases.count() >= 2).then_some(found),
         }
     }
@@ -356,7 +358,7 @@ impl OnConn<'_> {
     /// request for that tenant, which was in flight when the binding was made, is in flight still.
     fn may_be_held(&self, left: &[Bound], no: UnitNo, tenant: TenantId, begun: Nanos) -> bool {
         let Some(service) = self.service() else { return false };
-        let place = self.state.facts.leaves.and_then(|r| self.parts.attributor.places.get(&r));
+        let process = self.state.facts.leaves.and_then(|r| self.parts.attributor.processes.get(&r));
         left.iter().filter(|b| b.unit != no).any(|bound| {
             let named = match bound.claim {
                 Claim::Tenant(t) => Some(t),
@@ -366,15 +368,15 @@ impl OnConn<'_> {
             if named == Some(tenant) {
                 return false;
             }
-            // A connection is lent to one request at a time: the last one known to have used it since holds it.
+            // A pool lends a connection to one request at a time, so the request that last used it holds it.
             let since = self.state.units.through.iter().rev().filter(|(n, _)| *n >= bound.unit && *n < no);
             let latest = since.map(|(_, t)| t).find(|t| t.requests.len() == 1);
             let made = latest.or_else(|| self.state.units.through_of(bound.unit)).filter(|t| !t.requests.is_empty());
             let Some(through) = made else {
-                // Nobody knows who made it: lately, it may be somebody who goes on.
+                // Which request made the binding is not known. If it was made lately, that request may still use it.
                 return begun.since(bound.at) < PATIENCE;
             };
-            through.requests.iter().filter_map(|key| place?.request(*key)).any(|r| {
+            through.requests.iter().filter_map(|key| process?.request(*key)).any(|r| {
                 let going_on = r.ended.is_none_or(|ended| ended >= begun);
                 let may_be_theirs = match (r.whom, named) {
                     (Whom::Tenant(t, _), Some(named)) => t == named,
@@ -390,17 +392,17 @@ impl OnConn<'_> {
         if self.state.facts.endpoint.is_some() || pending.op.kind == OpKind::Control {
             return;
         }
-        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
+        if let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) {
             let whom = answer.attribution().map_or(Whom::Nobody, |a| Whom::Tenant(a.tenant, a.class));
-            place.identified(self.state.key_of(pending.op.request), whom);
+            process.identified(self.state.key_of(pending.op.request), whom);
         }
     }
 
     /// A tool call came in: work done for its request is part of it.
     pub(super) fn record_call(&mut self, exchange: &Exchange) {
         let Some(service) = self.service() else { return };
-        if let Some(place) = self.inbound().and_then(|r| self.parts.attributor.places.get_mut(&r)) {
-            place.calls(self.state.key_of(exchange.request), service, exchange.verb, exchange.name);
+        if let Some(process) = self.inbound().and_then(|r| self.parts.attributor.processes.get_mut(&r)) {
+            process.calls(self.state.key_of(exchange.request), service, exchange.verb, exchange.name);
         }
     }
 
@@ -408,7 +410,7 @@ impl OnConn<'_> {
     pub(super) fn cause_of(&self, no: UnitNo) -> Option<Cause> {
         let through = self.state.units.through_of(no).filter(|t| !t.torn)?;
         let [key] = through.requests.as_slice() else { return None };
-        let request = self.parts.attributor.places.get(&self.state.facts.leaves?)?.request(*key)?;
+        let request = self.parts.attributor.processes.get(&self.state.facts.leaves?)?.request(*key)?;
         let (service, verb, name) = request.call?;
         let RequestNo::Sent(exchange) = key.1 else { return None };
         let class = through.settled.map_or(EvidenceClass::Inferred, |a| a.class);
@@ -425,15 +427,15 @@ impl OnConn<'_> {
         for basis in wrong {
             *self.parts.stats.bases.entry((basis, "contradicted by a binding")).or_default() += 1;
         }
-        if let Some(place) = self.parts.attributor.places.get_mut(&relay) {
+        if let Some(process) = self.parts.attributor.processes.get_mut(&relay) {
             if bracket {
-                place.quiet.contradicted(now);
+                process.quiet.contradicted(now);
             }
             if thread {
-                place.affinity.misfit();
+                process.affinity.misfit();
             }
             if succession {
-                place.agenda.contradicted();
+                process.agenda.contradicted();
             }
         }
     }

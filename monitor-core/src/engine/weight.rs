@@ -6,7 +6,7 @@ use crate::detect::Table;
 use crate::model::Finding;
 
 impl Parts {
-    /// Bytes held by what connections share, about. Looks at each table's length, and at the places of shared processes.
+    /// Bytes held by what connections share, about. Looks at each table's length, and at at shared processes.
     pub(super) fn memory(&mut self) -> usize {
         let remembered = self.judge.remembered();
         let stats = &self.stats;

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use super::{Nanos, ServiceId, TenantId, WorkloadId};
 
 /// Most places told apart; beyond, what is missed counts as missed everywhere.
-const MAX_PLACES: usize = 65_536;
+const MAX_KEYS: usize = 65_536;
 
 /// Where something would have been seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +36,7 @@ pub struct Unseen {
 
 /// One entry of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Place {
+enum Key {
     Anywhere,
     Service(ServiceId),
     Served(ServiceId, Option<TenantId>),
@@ -48,57 +48,57 @@ enum Place {
 
 /// When something was last missed, by place.
 #[derive(Debug, Default)]
-pub struct Missed(FxHashMap<Place, Nanos>);
+pub struct Missed(FxHashMap<Key, Nanos>);
 
 impl Missed {
     /// Something was missed and nobody can say where.
     pub fn anywhere(&mut self, at: Nanos) {
-        self.note(Place::Anywhere, at);
+        self.note(Key::Anywhere, at);
     }
 
     /// Something was missed of a connection to `service`, which `sender` opened; for `tenant`, where that is known.
     pub fn on(&mut self, service: Option<ServiceId>, tenant: Option<TenantId>, sender: Option<WorkloadId>, at: Nanos) {
         if let Some(service) = service {
-            self.note(Place::Service(service), at);
-            self.note(Place::Served(service, tenant), at);
+            self.note(Key::Service(service), at);
+            self.note(Key::Served(service, tenant), at);
         }
-        self.note(Place::Sent(sender), at);
+        self.note(Key::Sent(sender), at);
     }
 
     /// The beginning of a connection to `service` was not seen, or nobody can read it.
     pub fn before(&mut self, service: ServiceId, at: Nanos) {
-        self.note(Place::Before(service), at);
+        self.note(Key::Before(service), at);
     }
 
     /// A request to `service` was not answered, as far as was seen.
     pub fn unanswered(&mut self, service: ServiceId, tenant: Option<TenantId>, at: Nanos) {
-        self.note(Place::Answered(service), at);
-        self.note(Place::AnsweredTo(service, tenant), at);
+        self.note(Key::Answered(service), at);
+        self.note(Key::AnsweredTo(service, tenant), at);
     }
 
     /// How many places are told apart, and bytes of one.
     pub fn level(&self) -> (usize, usize) {
-        (self.0.len(), size_of::<(Place, Nanos)>())
+        (self.0.len(), size_of::<(Key, Nanos)>())
     }
 
-    fn note(&mut self, place: Place, at: Nanos) {
-        let place = if self.0.len() < MAX_PLACES || self.0.contains_key(&place) { place } else { Place::Anywhere };
+    fn note(&mut self, place: Key, at: Nanos) {
+        let place = if self.0.len() < MAX_KEYS || self.0.contains_key(&place) { place } else { Key::Anywhere };
         let last = self.0.entry(place).or_insert(at);
         *last = at.max(*last);
     }
 
     /// Whether what `unseen` speaks of may have happened all the same.
     pub fn may_hide(&self, unseen: &Unseen) -> bool {
-        let since = |place: Place| self.0.get(&place).is_some_and(|at| *at >= unseen.since);
+        let since = |place: Key| self.0.get(&place).is_some_and(|at| *at >= unseen.since);
         let there = match unseen.place {
-            Where::Service(s) => since(Place::Service(s)),
-            Where::ServedTo(s, t) => since(Place::Served(s, Some(t))) || since(Place::Served(s, None)),
-            Where::Answered(s) => since(Place::Answered(s)),
-            Where::AnsweredTo(s, t) => since(Place::AnsweredTo(s, Some(t))) || since(Place::AnsweredTo(s, None)),
-            Where::SentBy(w) => since(Place::Sent(Some(w))) || since(Place::Sent(None)),
-            Where::EverAt(s) => since(Place::Service(s)) || since(Place::Before(s)),
+            Where::Service(s) => since(Key::Service(s)),
+            Where::ServedTo(s, t) => since(Key::Served(s, Some(t))) || since(Key::Served(s, None)),
+            Where::Answered(s) => since(Key::Answered(s)),
+            Where::AnsweredTo(s, t) => since(Key::AnsweredTo(s, Some(t))) || since(Key::AnsweredTo(s, None)),
+            Where::SentBy(w) => since(Key::Sent(Some(w))) || since(Key::Sent(None)),
+            Where::EverAt(s) => since(Key::Service(s)) || since(Key::Before(s)),
         };
-        there || since(Place::Anywhere)
+        there || since(Key::Anywhere)
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
         for n in 0..100_000 {
             missed.unanswered(ServiceId(n), Some(T), Nanos::secs(1));
         }
-        assert!(missed.0.len() <= MAX_PLACES + 1);
+        assert!(missed.0.len() <= MAX_KEYS + 1);
         assert!(missed.may_hide(&at(Where::AnsweredTo(ServiceId(99_999), T), 1)));
         assert!(!missed.may_hide(&at(Where::AnsweredTo(ServiceId(99_999), T), 2)));
     }

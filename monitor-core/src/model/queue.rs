@@ -19,7 +19,7 @@ pub struct Message {
     /// Where it was published to, as far as that may be shown: exchange and routing key, topic, subject, list, stream.
     pub queue: Sym,
     /// Where it was published to, exactly: the same for publisher and consumer.
-    pub place: Fingerprint,
+    pub address: Fingerprint,
     /// What identifies this one message at this broker: an id that broker, producer or job library gave it, with all
     /// that makes it unique (stream and number; topic, partition and offset).
     pub ids: SmallVec<[Fingerprint; 2]>,
@@ -39,7 +39,7 @@ pub struct Message {
     pub chore: bool,
     /// It is only what a message says, kept beside the queue, which its id goes through.
     pub body: bool,
-    /// Which part of its place it goes to, where places have such (a partition, or the key that chooses one): each tenant
+    /// Which part of its address it goes to, where addresses have such (a partition, or the key that chooses one): each tenant
     /// may have its own.
     pub lane: Option<Fingerprint>,
     /// It carries a signed claim that could not be verified here.

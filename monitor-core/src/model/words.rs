@@ -50,7 +50,7 @@ struct Word {
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct PlaceUse {
     /// Different words seen here.
     n_words: u32,
     /// Of these, shared ones.
@@ -61,7 +61,7 @@ struct Place {
     fresh: bool,
 }
 
-impl Place {
+impl PlaceUse {
     fn holds_data(&self) -> bool {
         self.n_words.saturating_sub(self.n_shared) > self.n_shared || self.with_id > self.with_word / 4
     }
@@ -72,7 +72,7 @@ impl Place {
 pub struct Words {
     words: Vec<Word>,
     by_key: FxHashMap<u64, usize>,
-    places: FxHashMap<u64, Place>,
+    places: FxHashMap<u64, PlaceUse>,
     hand: usize,
     /// Goes up whenever what is shared may have changed.
     epoch: u32,

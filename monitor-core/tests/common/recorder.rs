@@ -164,7 +164,7 @@ impl Recorder {
 
 impl Recorder {
     fn message(&self, m: &Message) -> String {
-        let mut line = format!("[{}] at {} {} bytes", self.name(m.queue), print(Some(m.place)), m.bytes);
+        let mut line = format!("[{}] at {} {} bytes", self.name(m.queue), print(Some(m.address)), m.bytes);
         for id in &m.ids {
             write!(line, " id {}", print(Some(*id))).unwrap();
         }

@@ -133,7 +133,8 @@ impl Order {
         self.on_kept = kept.map(|key| (key, unit, self.next));
         match kept.or_else(|| self.longest_waiting()) {
             Some(key) => self.goes_to(unit, key),
-            // Nobody is known to wait: the process does more than answer, or one request asks twice at once.
+            // No request waits for a unit, so the supposed order is wrong: the process does more than answer, or one
+            // request asks twice at once.
             None => self.bits = 0,
         }
     }
@@ -184,7 +185,7 @@ impl Order {
             && turn.units.last() == Some(&unit)
         {
             turn.units.pop();
-            // It had given its connection back: to whoever has waited longest.
+            // The request had given its connection back, so the unit belongs to the request that waited longest.
             turn.step = Step::Replied;
             match self.longest_waiting() {
                 Some(next) => self.goes_to(unit, next),
@@ -289,7 +290,7 @@ impl Agenda {
     /// A request has been answered.
     pub fn answered(&mut self, key: RequestKey) {
         let Some(thread) = self.readers.remove(&key) else {
-            // Read before reads were told, or unseen: others were taken for it.
+            // The request was read before its reads were told. Units were given to other requests instead of it.
             self.forget();
             return;
         };

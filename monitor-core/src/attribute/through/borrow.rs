@@ -1,8 +1,8 @@
-//! One unit of work on a connection that a place opened, or one stretch of it: what is known of whom it may be for.
+//! One unit of work on a connection that a process opened, or one stretch of it: what is known of whom it may be for.
 
 use smallvec::SmallVec;
 
-use super::place::Place;
+use super::process::SharedProcess;
 use super::quiet::Shape;
 use super::stretch::Follows;
 use crate::model::steps::walk;
@@ -61,7 +61,7 @@ pub struct Borrow {
     pub candidates: SmallVec<[RequestKey; 4]>,
     /// More than can be told apart.
     pub crowded: bool,
-    /// It began in the very moment in which the place began to be followed: what was in flight was not known yet.
+    /// It began in the very moment in which the process began to be followed: what was in flight was not known yet.
     pub too_early: bool,
     /// Who sent its requests.
     pub thread: OneThread,
@@ -92,13 +92,13 @@ pub struct Borrow {
 
 impl Borrow {
     /// A unit of work begins.
-    pub fn begin(place: &Place, at: Nanos) -> Self {
-        let open = place.open();
+    pub fn begin(process: &SharedProcess, at: Nanos) -> Self {
+        let open = process.open();
         Self {
             begun: at,
             crowded: open.len() > MAX_CANDIDATES,
             candidates: walk(open.take(MAX_CANDIDATES)).collect(),
-            too_early: !place.followed,
+            too_early: !process.followed,
             thread: OneThread::Unknown,
             traced: SmallVec::new(),
             valued: SmallVec::new(),
@@ -115,14 +115,14 @@ impl Borrow {
     }
 
     /// It carries the id of a trace.
-    pub fn carries_trace(&mut self, place: &Place, trace: Fingerprint) {
+    pub fn carries_trace(&mut self, process: &SharedProcess, trace: Fingerprint) {
         if !self.traces.contains(&trace) && self.traces.len() < MAX_TRACES {
             self.traces.push(trace);
         }
         let mut whom = None;
         let mut one = true;
-        for key in walk(place.with_trace(trace)) {
-            let tenant = place.request(*key).and_then(|r| r.whom.tenant());
+        for key in walk(process.with_trace(trace)) {
+            let tenant = process.request(*key).and_then(|r| r.whom.tenant());
             one &= tenant.is_some() && (whom.is_none() || whom == tenant);
             whom = tenant;
             if self.traced.len() >= MAX_LEADS {
@@ -140,14 +140,14 @@ impl Borrow {
     }
 
     /// It carries a value.
-    pub fn carries_value(&mut self, place: &Place, value: Fingerprint) {
-        let keys = place.with_value(value);
-        let rare = || place.asked.is_rare(value) && place.worked.is_rare(value);
+    pub fn carries_value(&mut self, process: &SharedProcess, value: Fingerprint) {
+        let keys = process.with_value(value);
+        let rare = || process.asked.is_rare(value) && process.worked.is_rare(value);
         if keys.is_empty() || keys.len() > MAX_LEADS || !rare() {
             return;
         }
         // Several requests for one tenant may well carry it; in requests for two it leads nowhere.
-        let whom = |key: &RequestKey| place.request(*key).map(|r| r.whom);
+        let whom = |key: &RequestKey| process.request(*key).map(|r| r.whom);
         if !keys.first().is_some_and(|first| walk(keys).all(|k| whom(k) == whom(first))) {
             return;
         }

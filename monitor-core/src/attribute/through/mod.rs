@@ -10,7 +10,7 @@ mod agenda;
 mod borrow;
 mod bracketed;
 mod only_tenant;
-mod place;
+mod process;
 mod quiet;
 mod rarity;
 mod replies;
@@ -23,7 +23,7 @@ mod value;
 
 pub use agenda::UnitKey;
 pub use borrow::{Alone, Borrow, OneThread};
-pub use place::{DESERTED, Place, Request, Whom};
+pub use process::{DESERTED, Request, SharedProcess, Whom};
 pub use quiet::Shape;
 pub use replies::{Shifted, Via};
 pub use stretch::{Follows, HandOver, Setting};
@@ -60,27 +60,26 @@ pub struct Through {
 pub type BasisTold = (Basis, Option<&'static str>);
 
 /// Whether everything is known that can become known: the requests in flight are over, and who sent them.
-pub fn is_ripe(borrow: &Borrow, place: &Place) -> bool {
+pub fn is_ripe(borrow: &Borrow, process: &SharedProcess) -> bool {
     let is_known = |r: &Request| (r.ended.is_some() || r.deserted) && r.whom != Whom::NotYet;
-    borrow.candidates.iter().all(|key| place.request(*key).is_none_or(is_known))
+    borrow.candidates.iter().all(|key| process.request(*key).is_none_or(is_known))
 }
 
 /// Asks every basis that is switched on. `told` hears what each made of it.
 pub fn resolve(
     unit: UnitKey,
     borrow: &Borrow,
-    place: &mut Place,
+    process: &mut SharedProcess,
     policy: &BasisPolicy,
     now: Nanos,
     told: &mut dyn FnMut(BasisTold),
 ) -> Through {
-    let whole = !borrow.too_early && place.is_whole(borrow.begun);
-    // What only ends a transaction after somebody else's request teaches nothing: it may be either's.
+    let whole = !borrow.too_early && process.is_whole(borrow.begun);
+    // A stretch that only ends a transaction may belong to the request before or after it, so it teaches nothing.
     if borrow.follows.is_none() || !borrow.shapes.is_empty() {
-        learn_thread(borrow, place, now);
+        learn_thread(borrow, process, now);
     }
-    let process = place;
-    let place = &*process;
+    let seen = &*process;
     let mut out = Through { named: borrow.named.clone(), torn: borrow.torn, ..Through::default() };
     let mut narrowest: Option<&[RequestKey]> = None;
     let mut ask = |on: bool, basis: Basis, said: Said<'_>| -> Option<(TenantId, EvidenceClass, usize)> {
@@ -92,14 +91,14 @@ pub fn resolve(
                 told((basis, Some(why)));
                 return None;
             }
-            Said::OneOf(keys) => (keys, one_tenant(keys, place)),
+            Said::OneOf(keys) => (keys, one_tenant(keys, seen)),
         };
         told((basis, one.is_none().then_some("not one tenant's")));
         one.map(|(tenant, class)| (tenant, class.min(basis.class()), keys.len()))
     };
     for (on, basis, said) in [
         (policy.trace, Basis::TraceId, trace::answer(borrow)),
-        (policy.bracketed, Basis::Bracketed, bracketed::answer(borrow, place, whole, now)),
+        (policy.bracketed, Basis::Bracketed, bracketed::answer(borrow, seen, whole, now)),
     ] {
         let Some((tenant, class, _)) = ask(on, basis, said) else { continue };
         if let Said::OneOf(keys) = said {
@@ -116,10 +115,10 @@ pub fn resolve(
     }
     for (on, basis, said) in [
         (policy.value, Basis::ValueFlow, value::answer(borrow, whole)),
-        (policy.thread, Basis::SameThread, thread::answer(borrow, place, whole)),
-        (policy.thread, Basis::SettleOrder, settle_order::answer(borrow, place, whole)),
-        (policy.succession, Basis::Succession, succession::answer(borrow, place, unit, whole)),
-        (policy.only_tenant, Basis::OnlyTenant, only_tenant::answer(borrow, place, whole, now)),
+        (policy.thread, Basis::SameThread, thread::answer(borrow, seen, whole)),
+        (policy.thread, Basis::SettleOrder, settle_order::answer(borrow, seen, whole)),
+        (policy.succession, Basis::Succession, succession::answer(borrow, seen, unit, whole)),
+        (policy.only_tenant, Basis::OnlyTenant, only_tenant::answer(borrow, seen, whole, now)),
     ] {
         let Some((tenant, ..)) = ask(on, basis, said) else { continue };
         if let Said::OneOf(keys) = said {
@@ -136,27 +135,27 @@ pub fn resolve(
 }
 
 /// Every unit teaches whether requests stay with their thread.
-fn learn_thread(borrow: &Borrow, place: &mut Place, now: Nanos) {
+fn learn_thread(borrow: &Borrow, process: &mut SharedProcess, now: Nanos) {
     let OneThread::Only(thread) = borrow.thread else {
         if borrow.thread == OneThread::Several {
-            place.affinity.misfit();
+            process.affinity.misfit();
         }
         return;
     };
-    let all_told = borrow.candidates.iter().all(|k| place.request(*k).is_some_and(|r| r.thread.is_some()));
-    let matching = borrow.candidates.iter().filter(|k| thread::by(place, **k, thread)).count();
-    let deserted = borrow.candidates.iter().any(|k| place.request(*k).is_some_and(|r| r.deserted));
-    // That no request is its thread's can only be said when every request's thread is known.
+    let all_told = borrow.candidates.iter().all(|k| process.request(*k).is_some_and(|r| r.thread.is_some()));
+    let matching = borrow.candidates.iter().filter(|k| thread::by(process, **k, thread)).count();
+    let deserted = borrow.candidates.iter().any(|k| process.request(*k).is_some_and(|r| r.deserted));
+    // A thread fits no request only if the thread of every request is known.
     if !borrow.crowded && !borrow.too_early && !deserted && (all_told || matching > 0) {
-        place.affinity.unit(thread, matching, now);
+        process.affinity.unit(thread, matching, now);
     }
 }
 
 /// The tenant that all of these requests are for.
-fn one_tenant(keys: &[RequestKey], place: &Place) -> Option<(TenantId, EvidenceClass)> {
+fn one_tenant(keys: &[RequestKey], process: &SharedProcess) -> Option<(TenantId, EvidenceClass)> {
     let mut found = None;
     for key in keys {
-        let Whom::Tenant(tenant, class) = place.request(*key)?.whom else { return None };
+        let Whom::Tenant(tenant, class) = process.request(*key)?.whom else { return None };
         found = match found {
             None => Some((tenant, class)),
             Some((before, worst)) if before == tenant => Some((tenant, class.min(worst))),

@@ -27,7 +27,7 @@ impl Default for Rarity {
 }
 
 /// A value's counter in each row.
-fn places(value: Fingerprint) -> [usize; 2] {
+fn processes(value: Fingerprint) -> [usize; 2] {
     [(value.0 & 0xfff) as usize, (value.0 >> 32 & 0xfff) as usize]
 }
 
@@ -45,7 +45,7 @@ impl Rarity {
 
     /// The text holds `value`. To be told once a text.
     pub fn seen(&mut self, value: Fingerprint) {
-        for (row, at) in self.rows.iter_mut().zip(places(value)) {
+        for (row, at) in self.rows.iter_mut().zip(processes(value)) {
             if let Some(n) = row.get_mut(at) {
                 *n = n.saturating_add(1);
             }
@@ -59,7 +59,7 @@ impl Rarity {
 
     /// Whether `value` is in few of the texts, and enough of them were seen to say so.
     pub fn is_rare(&self, value: Fingerprint) -> bool {
-        let n = self.rows.iter().zip(places(value)).filter_map(|(row, at)| row.get(at)).min().copied().unwrap_or(0);
+        let n = self.rows.iter().zip(processes(value)).filter_map(|(row, at)| row.get(at)).min().copied().unwrap_or(0);
         self.texts >= ENOUGH && u32::from(n) * ONE_OF <= self.texts
     }
 }

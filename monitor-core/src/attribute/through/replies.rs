@@ -95,7 +95,7 @@ impl Replies {
     /// A command goes out on `conn`.
     pub fn asked(&mut self, via: Via, request: u64, at: Nanos, tenant: Option<TenantId>) {
         if self.lines.len() >= MAX_CONNS && !self.lines.contains_key(&via.conn) {
-            // Connections come and go: those that were quiet for long are done with.
+            // A connection that was quiet for long is forgotten, so that connections that come and go need no room.
             if self.swept.is_none_or(|swept| at.since(swept) >= SWEEP) {
                 self.swept = Some(at);
                 self.lines.retain(|_, l| {
@@ -164,7 +164,7 @@ impl Replies {
         let mut conns: SmallVec<[ConnId; 8]> = walk(latest.range(began..ended)).map(|(_, conn)| *conn).collect();
         conns.sort_unstable();
         conns.dedup();
-        // What any command under way brought may be in the answer by right.
+        // The answer may hold what the reply of any command under way held.
         // The latest are looked at first and the rest not at all.
         let during =
             |l: &Line| l.replies.iter().rev().skip_while(|r| r.begun > to).take_while(|r| r.begun >= from).count();
@@ -187,7 +187,7 @@ impl Replies {
             let Some(first) = line.replies.len().checked_sub(after(line) + n).filter(|_| n > 0) else { continue };
             let Some(before) = first.checked_sub(1).and_then(|at| line.replies.get(at)) else { continue };
             let Some(mine) = line.replies.get(first) else { continue };
-            // Words that both replies hold (names of fields, say) tell nothing.
+            // A value that both replies hold (the name of a field, say) does not tell them apart.
             let only_mine = || mine.values.iter().filter(|v| !before.values.contains(v));
             if only_mine().any(|v| values.contains(v) && !common.is_common(*v)) {
                 line.shifted = 0;

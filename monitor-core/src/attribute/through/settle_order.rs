@@ -3,16 +3,16 @@
 
 use super::Said;
 use super::borrow::{Borrow, OneThread};
-use super::place::Place;
+use super::process::SharedProcess;
 
 /// The job that was confirmed next.
-pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool) -> Said<'a> {
+pub(super) fn answer<'a>(borrow: &'a Borrow, process: &SharedProcess, whole: bool) -> Said<'a> {
     let thread = match borrow.thread {
         OneThread::Unknown => None,
         OneThread::Only(thread) => Some(thread),
         OneThread::Several => return Said::Nothing("several threads"),
     };
-    if borrow.candidates.iter().any(|key| place.request(*key).is_some_and(|r| r.job.is_none())) {
+    if borrow.candidates.iter().any(|key| process.request(*key).is_some_and(|r| r.job.is_none())) {
         return Said::Nothing("not only jobs in flight");
     }
     if borrow.follows.is_some() {
@@ -21,7 +21,7 @@ pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, whole: bool) -> Said
     if !whole || borrow.crowded {
         return Said::Nothing("something was missed");
     }
-    match place.acks.next(thread, borrow.begun, borrow.done) {
+    match process.acks.next(thread, borrow.begun, borrow.done) {
         Err(why) => Said::Nothing(why),
         Ok(key) => match borrow.candidates.iter().position(|k| *k == key) {
             Some(at) => Said::OneOf(borrow.candidates.get(at..=at).unwrap_or_default()),

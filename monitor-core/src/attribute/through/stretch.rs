@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::borrow::{Alone, Borrow, OneThread};
-use super::place::Place;
+use super::process::SharedProcess;
 use crate::model::{ConnId, Nanos, Protocol, RequestKey, ServiceId, TenantId};
 
 /// How it is known that a unit of work has changed hands.
@@ -51,9 +51,9 @@ pub struct Setting {
 
 impl Borrow {
     /// Whether `next`, a further request of the same unit of work, is somebody else's.
-    pub fn handed(&self, next: &Self, place: &Place, setting: &Setting) -> Option<HandOver> {
-        // What a pooler passes on comes from its clients, request by request: that is for their bytes to tell.
-        if self.is_passed_on(place, setting.protocol) {
+    pub fn handed(&self, next: &Self, process: &SharedProcess, setting: &Setting) -> Option<HandOver> {
+        // A pooler may change clients between requests, so only forwarded content tells them apart.
+        if self.is_passed_on(process, setting.protocol) {
             return None;
         }
         if next.traces.iter().any(|trace| self.traces.contains(trace)) {
@@ -65,49 +65,49 @@ impl Borrow {
             let same = unknown || next.traced.iter().any(|key| before.contains(key));
             return (!same).then_some(HandOver::Traced);
         }
-        if self.is_over(next, place) {
+        if self.is_over(next, process) {
             return Some(HandOver::Over);
         }
-        self.differs_in_values(next, place, setting).or_else(|| self.differs_in_thread(next, place))
+        self.differs_in_values(next, process, setting).or_else(|| self.differs_in_thread(next, process))
     }
 
     /// Some request it may be for came in by the very protocol that it goes out in.
-    pub fn is_passed_on(&self, place: &Place, protocol: Protocol) -> bool {
-        self.candidates.iter().any(|key| place.request(*key).is_some_and(|r| r.protocol == protocol))
+    pub fn is_passed_on(&self, process: &SharedProcess, protocol: Protocol) -> bool {
+        self.candidates.iter().any(|key| process.request(*key).is_some_and(|r| r.protocol == protocol))
     }
 
     /// Whether everybody it may be for has been answered or has gone, and somebody else is there.
-    fn is_over(&self, next: &Self, place: &Place) -> bool {
+    fn is_over(&self, next: &Self, process: &SharedProcess) -> bool {
         let others = |known: &[RequestKey]| {
-            next.candidates.iter().any(|key| !known.contains(key) && place.request(*key).is_some_and(|r| !r.deserted))
+            next.candidates.iter().any(|key| !known.contains(key) && process.request(*key).is_some_and(|r| !r.deserted))
         };
         if !self.traced.is_empty() {
-            return self.traced.iter().all(|key| gone(place, *key)) && others(&self.traced);
+            return self.traced.iter().all(|key| gone(process, *key)) && others(&self.traced);
         }
         if self.crowded || self.too_early {
             return false;
         }
-        // Work that began by itself goes on by itself; unless what caused it was missed.
+        // Work that no request caused goes on without one, unless its request was missed.
         if self.candidates.is_empty() {
-            return !place.is_whole(self.begun) && others(&[]);
+            return !process.is_whole(self.begun) && others(&[]);
         }
         // The confirmation of a job is not always the end of the work on it.
-        let early = |key: &RequestKey| place.request(*key).is_some_and(|r| r.job.is_some());
-        if !place.acks.end_the_work() && self.candidates.iter().any(early) {
+        let early = |key: &RequestKey| process.request(*key).is_some_and(|r| r.job.is_some());
+        if !process.acks.end_the_work() && self.candidates.iter().any(early) {
             return false;
         }
-        self.candidates.iter().all(|key| gone(place, *key)) && others(&self.candidates)
+        self.candidates.iter().all(|key| gone(process, *key)) && others(&self.candidates)
     }
 
-    fn differs_in_values(&self, next: &Self, place: &Place, setting: &Setting) -> Option<HandOver> {
-        let whom = |keys: &[RequestKey]| keys.first().and_then(|key| place.request(*key)?.whom.tenant());
+    fn differs_in_values(&self, next: &Self, process: &SharedProcess, setting: &Setting) -> Option<HandOver> {
+        let whom = |keys: &[RequestKey]| keys.first().and_then(|key| process.request(*key)?.whom.tenant());
         let (before, after) = (whom(&self.valued), whom(&next.valued));
         let agreed = setting.bound.is_none() || setting.bound == before;
-        if !self.valued.is_empty() && agreed && self.valued.iter().all(|key| gone(place, *key)) {
+        if !self.valued.is_empty() && agreed && self.valued.iter().all(|key| gone(process, *key)) {
             let others = next.candidates.iter().any(|key| !self.valued.contains(key));
             return others.then_some(HandOver::Over);
         }
-        // The same tenant's: whichever of its requests it is, it is for that tenant.
+        // Both requests are one tenant's, so the work is for that tenant either way.
         let bound = setting.bound.or(before);
         if next.valued.is_empty() || (after.is_some() && after == bound) {
             return None;
@@ -120,21 +120,21 @@ impl Borrow {
         (!next.valued.iter().any(|key| known.contains(key))).then_some(HandOver::Valued)
     }
 
-    fn differs_in_thread(&self, next: &Self, place: &Place) -> Option<HandOver> {
+    fn differs_in_thread(&self, next: &Self, process: &SharedProcess) -> Option<HandOver> {
         let (OneThread::Only(before), OneThread::Only(after)) = (self.thread, next.thread) else { return None };
-        let other = before != after && place.affinity.holds() && place.affinity.serves(after, next.begun);
+        let other = before != after && process.affinity.holds() && process.affinity.serves(after, next.begun);
         other.then_some(HandOver::Thread)
     }
 
     /// `next`, number `request`, goes on with it.
-    pub fn goes_on(&mut self, next: &Self, request: u64, place: &Place, held: bool) {
+    pub fn goes_on(&mut self, next: &Self, request: u64, process: &SharedProcess, held: bool) {
         let leads = !next.traced.is_empty() || (self.traced.is_empty() && !next.valued.is_empty());
         if leads {
             self.tail = None;
         } else if self.tail.is_none() && !(self.traced.is_empty() && self.valued.is_empty()) {
             self.tail = Some((request, next.begun));
         }
-        let alone = next.candidates.iter().all(|key| gone(place, *key));
+        let alone = next.candidates.iter().all(|key| gone(process, *key));
         if alone && !self.candidates.is_empty() && self.alone.is_none() {
             self.alone = Some(Alone { from: request, touched: false });
         }
@@ -149,7 +149,7 @@ impl Borrow {
         add(&mut self.named, &next.named, super::borrow::MAX_NAMED);
         self.torn |= next.torn;
         self.trace_tenant = self.trace_tenant.or(next.trace_tenant);
-        // Without a transaction, what was sent before the reply may be anybody's who is there by now.
+        // Without a transaction the pool may have lent the connection to any request that is in flight now.
         if !held {
             add(&mut self.candidates, &next.candidates, super::borrow::MAX_CANDIDATES);
             self.crowded |= next.crowded || self.candidates.len() >= super::borrow::MAX_CANDIDATES;
@@ -157,24 +157,25 @@ impl Borrow {
     }
 
     /// It goes on where `before` left off, in one unit of work.
-    pub fn goes_on_after(&mut self, before: &Self, follows: Follows, place: &Place) {
+    pub fn goes_on_after(&mut self, before: &Self, follows: Follows, process: &SharedProcess) {
         let why = follows.why;
         self.follows = Some(follows);
-        // The borrower before it may be there still, or was seen to go on after its answer: then a value, a thread and
-        // who is in flight all may mislead.
-        let there = why == HandOver::Valued && before.valued.iter().chain(&before.candidates).any(|k| !gone(place, *k));
+        // The borrower before may still be at work, or has gone on after its answer before. Then values, threads and
+        // requests in flight may point to the wrong request.
+        let there =
+            why == HandOver::Valued && before.valued.iter().chain(&before.candidates).any(|k| !gone(process, *k));
         self.torn |= self.traced.is_empty()
             && (there || (why == HandOver::Over && before.alone.is_some_and(|alone| alone.touched)));
     }
 
     /// Whether it may be for `key` by elimination: where it goes on in somebody else's unit, only if that request has
     /// caused no other work. Else the other may have gone on after its answer, beside work that was `key`'s own.
-    pub(super) fn may_be_all_of(&self, key: RequestKey, place: &Place) -> bool {
+    pub(super) fn may_be_all_of(&self, key: RequestKey, process: &SharedProcess) -> bool {
         let Some(follows) = self.follows.filter(|f| f.why != HandOver::Begun) else { return true };
-        let Some(request) = place.request(key) else { return false };
+        let Some(request) = process.request(key) else { return false };
         let services = self.shapes.iter().map(|shape| shape.0);
         request.ended.is_some_and(|ended| {
-            services.into_iter().all(|s| place.works.only(request.arrived, ended, (self.begun, follows.conn, s)))
+            services.into_iter().all(|s| process.works.only(request.arrived, ended, (self.begun, follows.conn, s)))
         })
     }
 
@@ -187,8 +188,8 @@ impl Borrow {
 }
 
 /// Whether a request has been answered, or its sender has gone.
-fn gone(place: &Place, key: RequestKey) -> bool {
-    place.request(key).is_none_or(|r| r.ended.is_some() || r.deserted)
+fn gone(process: &SharedProcess, key: RequestKey) -> bool {
+    process.request(key).is_none_or(|r| r.ended.is_some() || r.deserted)
 }
 
 fn add<T: Copy + PartialEq, const N: usize>(all: &mut SmallVec<[T; N]>, more: &[T], most: usize)
@@ -202,11 +203,11 @@ where
     }
 }
 
-/// Units of work that have lately begun in a place: whether a request has caused any other than the one in question.
+/// Units of work that have lately begun in a process: whether a request has caused any other than the one in question.
 #[derive(Debug, Default)]
 pub struct Works {
     latest: VecDeque<Work>,
-    /// When something of a connection that the place opened was last missed: work may have begun there unseen.
+    /// When something of a connection that the process opened was last missed: work may have begun there unseen.
     missed: Option<Nanos>,
 }
 

@@ -4,14 +4,14 @@
 use super::Said;
 use super::agenda::UnitKey;
 use super::borrow::Borrow;
-use super::place::Place;
+use super::process::SharedProcess;
 
 /// The request that the order leads to.
-pub(super) fn answer<'a>(borrow: &'a Borrow, place: &Place, unit: UnitKey, whole: bool) -> Said<'a> {
+pub(super) fn answer<'a>(borrow: &'a Borrow, process: &SharedProcess, unit: UnitKey, whole: bool) -> Said<'a> {
     if !whole || borrow.crowded {
         return Said::Nothing("something was missed");
     }
-    match place.agenda.request_of(unit) {
+    match process.agenda.request_of(unit) {
         Err(why) => Said::Nothing(why),
         Ok(key) => match borrow.candidates.iter().position(|k| *k == key) {
             Some(at) => Said::OneOf(borrow.candidates.get(at..=at).unwrap_or_default()),

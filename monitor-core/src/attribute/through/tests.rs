@@ -24,7 +24,7 @@ enum Model {
 
 /// A process with its requests, a source of chance, and what was said of it.
 struct Play {
-    place: Place,
+    process: SharedProcess,
     at: u64,
     chance: u64,
     next: u64,
@@ -49,10 +49,10 @@ fn ids(n: u64) -> Fingerprint {
 
 impl Play {
     fn new() -> Self {
-        let mut place = Place::default();
-        place.followed = true;
+        let mut process = SharedProcess::default();
+        process.followed = true;
         Self {
-            place,
+            process,
             at: 1_000_000_000_000,
             chance: 7,
             next: 0,
@@ -79,10 +79,10 @@ impl Play {
         let key = (ConnId(self.next as u32), RequestNo::Sent(1));
         let tenant = TenantId((self.next % 2) as u32);
         let at = self.now(50);
-        self.place.arrived(key, Whom::Tenant(tenant, EvidenceClass::Endpoint), Protocol::Http, at);
+        self.process.arrived(key, Whom::Tenant(tenant, EvidenceClass::Endpoint), Protocol::Http, at);
         if values {
-            self.place.carries_value(key, ids(self.next));
-            self.place.carries_value(key, ids(u64::MAX));
+            self.process.carries_value(key, ids(self.next));
+            self.process.carries_value(key, ids(u64::MAX));
         }
         Going { key, tenant, thread: 100 + (self.next % 40) as u32 }
     }
@@ -96,34 +96,34 @@ impl Play {
         value: bool,
     ) -> (Borrow, Option<TenantId>) {
         let at = self.now(100);
-        let mut b = Borrow::begin(&self.place, at);
+        let mut b = Borrow::begin(&self.process, at);
         b.thread.and(thread.map(ThreadId));
-        self.place.worked.text();
+        self.process.worked.text();
         if let Some(g) = going.filter(|_| value) {
             for value in [ids(u64::from(g.key.0.0)), ids(u64::MAX)] {
-                b.carries_value(&self.place, value);
-                self.place.worked.seen(value);
+                b.carries_value(&self.process, value);
+                self.process.worked.seen(value);
             }
         }
         let done = self.now(300);
         b.worked(shape, done);
-        self.place.quiet.work(shape, at, !b.candidates.is_empty());
+        self.process.quiet.work(shape, at, !b.candidates.is_empty());
         (b, going.map(|g| g.tenant))
     }
 
     fn answer(&mut self, going: Going, thread: Option<u32>) {
         let at = self.now(50);
         if let Some(thread) = thread {
-            self.place.affinity.answers(ThreadId(thread), at);
+            self.process.affinity.answers(ThreadId(thread), at);
         }
-        self.place.answered(going.key, at, thread.map(ThreadId));
+        self.process.answered(going.key, at, thread.map(ThreadId));
     }
 
     fn look(&mut self, unit: &(Borrow, Option<TenantId>)) {
         let now = Nanos(self.at);
         let why = &mut self.why;
         let t =
-            resolve((ConnId(0), UnitNo(0)), &unit.0, &mut self.place, &BasisPolicy::default(), now, &mut |(b, w)| {
+            resolve((ConnId(0), UnitNo(0)), &unit.0, &mut self.process, &BasisPolicy::default(), now, &mut |(b, w)| {
                 if let Some(w) = w {
                     *why.entry((b, w)).or_default() += 1;
                 }
@@ -160,10 +160,10 @@ impl Play {
                 units.push(unit);
                 if done == 0 && self.deserters > 0 && self.any(self.deserters) == 0 {
                     // The process works on: nobody will see for how long.
-                    self.place.deserted(g.key);
+                    self.process.deserted(g.key);
                 }
             } else {
-                if !self.place.request(g.key).is_some_and(|r| r.deserted) {
+                if !self.process.request(g.key).is_some_and(|r| r.deserted) {
                     self.answer(g, Some(answers));
                 }
                 going.swap_remove(at);
@@ -257,7 +257,7 @@ fn nothing_is_said_while_somebody_unseen_may_be_in_flight() {
     let mut p = Play::new();
     p.serve(Model::ThreadPerRequest, 200, 1, true);
     let before = (p.right.clone(), p.wrong.clone());
-    p.place.miss(Nanos(p.at));
+    p.process.miss(Nanos(p.at));
     p.serve(Model::ThreadPerRequest, 20, 1, true);
     assert_eq!((p.right, p.wrong), before);
     assert!(p.why.contains_key(&(Basis::Bracketed, "something was missed")));
@@ -281,10 +281,10 @@ fn a_request_whose_sender_has_gone_misleads_nobody_and_blinds_nobody() {
             assert!(told > 1150, "{model:?} {together}: {told} of 1200 by their values; {:?}", p.why);
             let after = DESERTED + Nanos(p.at);
             p.at = after.0;
-            let open = p.place.open().collect::<Vec<_>>();
-            assert!(!open.is_empty() && !p.place.is_clear(after));
-            open.into_iter().for_each(|key| p.place.answered(key, after, None));
-            assert!(p.place.is_clear(after) && p.place.only_tenant().is_none());
+            let open = p.process.open().collect::<Vec<_>>();
+            assert!(!open.is_empty() && !p.process.is_clear(after));
+            open.into_iter().for_each(|key| p.process.answered(key, after, None));
+            assert!(p.process.is_clear(after) && p.process.only_tenant().is_none());
         }
     }
 }
@@ -295,13 +295,13 @@ fn a_trace_id_that_two_tenants_carry_leads_nowhere() {
     let (a, b) = (p.arrive(false), p.arrive(false));
     for (key, ids_of) in [(a.key, [1, 3]), (b.key, [2, 3])] {
         for id in ids_of {
-            p.place.carries_trace(key, ids(id));
+            p.process.carries_trace(key, ids(id));
         }
     }
     let lead = |p: &mut Play, id| {
-        let mut borrow = Borrow::begin(&p.place, Nanos(p.at));
-        borrow.carries_trace(&p.place, ids(id));
-        resolve((ConnId(0), UnitNo(0)), &borrow, &mut p.place, &BasisPolicy::default(), Nanos(p.at), &mut |_| {})
+        let mut borrow = Borrow::begin(&p.process, Nanos(p.at));
+        borrow.carries_trace(&p.process, ids(id));
+        resolve((ConnId(0), UnitNo(0)), &borrow, &mut p.process, &BasisPolicy::default(), Nanos(p.at), &mut |_| {})
             .settled
     };
     let found = lead(&mut p, 1).unwrap();

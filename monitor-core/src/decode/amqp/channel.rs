@@ -273,7 +273,7 @@ impl Channel {
         if let Some(m) = message {
             what.target = m.queue;
             let same = |w: &&mut Waiting| {
-                !w.returned && w.message.as_ref().is_some_and(|w| (w.place, w.print) == (m.place, m.print))
+                !w.returned && w.message.as_ref().is_some_and(|w| (w.address, w.print) == (m.address, m.print))
             };
             // It is confirmed all the same, after this (rabbitmq.com/docs/confirms).
             if let Some(w) = self.waiting.iter_mut().inspect(|_| step()).map(|(_, w)| w).find(same) {

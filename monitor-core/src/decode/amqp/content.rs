@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::core::Core;
-use super::header::{self, Place};
+use super::header::{self, PublishedTo};
 use super::method::Address;
 use crate::decode::DecodeError;
 use crate::decode::Sink;
@@ -105,8 +105,8 @@ impl Content {
         }
         let size = header::size(payload).ok_or(DecodeError::BadContentHeader)?;
         if let Some(draft) = &mut self.draft {
-            let place = Place { vhost: &core.vhost, exchange: &self.exchange, key: &self.key };
-            match header::read(payload, place, draft, sink) {
+            let to = PublishedTo { vhost: &core.vhost, exchange: &self.exchange, key: &self.key };
+            match header::read(payload, to, draft, sink) {
                 Some(header) => self.user = header.user,
                 // The length is sure, and the rest may be more than is read.
                 None => sink.decode_error(DecodeError::BadProperties),

@@ -64,7 +64,7 @@ pub(super) enum Piece<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Part {
     Head,
     Payload(Head, u32),
     End(Head),
@@ -73,7 +73,7 @@ enum Place {
 /// Cuts one direction into frames.
 #[derive(Debug)]
 pub(super) struct Frames {
-    place: Place,
+    part: Part,
     /// What is kept of an unfinished head, method or header.
     kept: Vec<u8>,
 }
@@ -81,12 +81,12 @@ pub(super) struct Frames {
 impl Frames {
     /// At the beginning of a frame.
     pub(super) fn new() -> Self {
-        Self { place: Place::Head, kept: Vec::new() }
+        Self { part: Part::Head, kept: Vec::new() }
     }
 
     /// Forgets what was begun.
     pub(super) fn reset(&mut self) {
-        self.place = Place::Head;
+        self.part = Part::Head;
         self.kept.clear();
         self.kept.shrink_to(4 << 10);
     }
@@ -99,8 +99,8 @@ impl Frames {
     /// More bytes. `Err`: they are no frames; the rest was not read.
     pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Piece<'_>)) -> Result<(), DecodeError> {
         while !bytes.is_empty() {
-            match self.place {
-                Place::Head => {
+            match self.part {
+                Part::Head => {
                     let wanted = HEAD.saturating_sub(self.kept.len());
                     let (head, rest) = bytes.split_at(wanted.min(bytes.len()));
                     bytes = rest;
@@ -115,9 +115,9 @@ impl Frames {
                         }
                     };
                     let head = Head::read(whole).ok_or(DecodeError::BadFrame)?;
-                    self.place = if head.size == 0 { Place::End(head) } else { Place::Payload(head, head.size) };
+                    self.part = if head.size == 0 { Part::End(head) } else { Part::Payload(head, head.size) };
                 }
-                Place::Payload(head, left) => {
+                Part::Payload(head, left) => {
                     let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     let (payload, rest) = bytes.split_at(n);
                     let left = left.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
@@ -127,22 +127,22 @@ impl Frames {
                         // The common case: whole, and nothing to copy.
                         whole(head, payload, each);
                         bytes = rest.get(1..).unwrap_or_default();
-                        self.place = Place::Head;
+                        self.part = Part::Head;
                         continue;
                     } else {
                         let room = MAX_KEPT.saturating_sub(self.kept.len());
                         self.kept.extend_from_slice(payload.get(..room.min(payload.len())).unwrap_or_default());
                     }
                     bytes = rest;
-                    self.place = if left == 0 { Place::End(head) } else { Place::Payload(head, left) };
+                    self.part = if left == 0 { Part::End(head) } else { Part::Payload(head, left) };
                 }
-                Place::End(head) => {
+                Part::End(head) => {
                     let (end, rest) = bytes.split_at(1);
                     bytes = rest;
                     if end.first() != Some(&END) {
                         return Err(DecodeError::BadFrameEnd);
                     }
-                    self.place = Place::Head;
+                    self.part = Part::Head;
                     let kept = std::mem::take(&mut self.kept);
                     whole(head, &kept, each);
                     self.kept = kept;
@@ -156,11 +156,11 @@ impl Frames {
 
     /// `n` bytes are missing here. `false`: something other than a body is missing, or the place is lost.
     pub(super) fn miss(&mut self, n: u64, each: &mut dyn FnMut(Piece<'_>)) -> bool {
-        match self.place {
-            Place::Payload(head, left) if head.kind == Kind::Body && n <= u64::from(left) => {
+        match self.part {
+            Part::Payload(head, left) if head.kind == Kind::Body && n <= u64::from(left) => {
                 let left = left.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
                 each(Piece::Hole { channel: head.channel, n });
-                self.place = if left == 0 { Place::End(head) } else { Place::Payload(head, left) };
+                self.part = if left == 0 { Part::End(head) } else { Part::Payload(head, left) };
                 true
             }
             _ => false,
@@ -169,8 +169,8 @@ impl Frames {
 
     /// Bytes of a body that come before anything else.
     pub(super) fn body_left(&self) -> u32 {
-        match self.place {
-            Place::Payload(head, left) if head.kind == Kind::Body => left,
+        match self.part {
+            Part::Payload(head, left) if head.kind == Kind::Body => left,
             _ => 0,
         }
     }

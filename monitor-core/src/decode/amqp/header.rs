@@ -21,7 +21,7 @@ pub(super) struct Header {
 
 /// What makes an id of a message unique that is not so by itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct PublishedTo<'a> {
     pub(super) vhost: &'a [u8],
     pub(super) exchange: &'a [u8],
     pub(super) key: &'a [u8],
@@ -36,7 +36,7 @@ pub(super) fn size(payload: &[u8]) -> Option<u64> {
 }
 
 /// Reads a content header into `draft`; `None`: malformed.
-pub(super) fn read(payload: &[u8], place: Place<'_>, draft: &mut Draft, sink: &mut dyn Sink) -> Option<Header> {
+pub(super) fn read(payload: &[u8], to: PublishedTo<'_>, draft: &mut Draft, sink: &mut dyn Sink) -> Option<Header> {
     let size = size(payload)?;
     let mut b = Reader::new(payload);
     b.take(12)?;
@@ -74,7 +74,7 @@ pub(super) fn read(payload: &[u8], place: Place<'_>, draft: &mut Draft, sink: &m
         if id.len() >= UNIQUE {
             draft.id("amqp message", &[id]);
         } else if !id.is_empty() {
-            draft.id("amqp message here", &[place.vhost, place.exchange, place.key, id]);
+            draft.id("amqp message here", &[to.vhost, to.exchange, to.key, id]);
         }
         if !id.is_empty() {
             draft.idempotency(id);

@@ -100,7 +100,7 @@ fn producer_and_consumer_see_the_same_message() {
     let (sent, got) = (sent.messages(), got.messages());
     assert_eq!((sent.len(), got.len()), (3, 3));
     for (a, b) in sent.iter().zip(&got) {
-        assert!(a.ids == b.ids && a.print == b.print && a.print.is_some() && a.place == b.place, "{a:?} {b:?}");
+        assert!(a.ids == b.ids && a.print == b.print && a.print.is_some() && a.address == b.address, "{a:?} {b:?}");
     }
     assert!(got[0].ids != got[1].ids && got[0].print != got[1].print);
     let keyed = told(false, &[c(fetch(1, 0)), s(fetched(1, &batch(0, &[(Some("k2"), RECORDS[0].1, RECORDS[0].2)])))]);

@@ -46,7 +46,7 @@ pub(super) fn mirrored(x: &mut Exchange, head: &Head, cx: &mut Context<'_>) {
         // By the argument's name where the tool's schema tells it, else by the header's own.
         let memory = cx.shared.memory.clone();
         let memory = memory.borrow();
-        let mirror = memory.mirrors.get(&(head.place, x.name));
+        let mirror = memory.mirrors.get(&(head.address, x.name));
         let declared = mirror.and_then(|m| m.iter().find(|(name, _)| name == short)).and_then(|(_, path)| path.last());
         let name = declared.map_or(short, String::as_str);
         if value.is_empty() || value.len() > names::MAX_TENANT {

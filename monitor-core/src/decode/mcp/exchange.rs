@@ -91,7 +91,7 @@ impl Asked {
         let memory = cx.shared.memory.borrow();
         let known = head.session.and_then(|s| memory.sessions.get(&s)).or_else(|| {
             // A server without sessions is known by its address.
-            memory.places.get(&head.place).filter(|_| head.session.is_none())
+            memory.by_address.get(&head.address).filter(|_| head.session.is_none())
         });
         let of_session = known.filter(|_| head.session.is_some()).map_or(Revision::Unknown, |k| k.revision);
         let exchange = Exchange {
@@ -245,7 +245,7 @@ fn mismatch(call: &Call<'_>, told: Option<&str>, tool: Sym, head: &Head, cx: &mu
         .or_else(|| params.get("taskId").and_then(Value::as_str).filter(|_| verb.starts_with("tasks/")));
     let memory = cx.shared.memory.clone();
     let memory = memory.borrow();
-    let mirror = memory.mirrors.get(&(head.place, tool));
+    let mirror = memory.mirrors.get(&(head.address, tool));
     for (name, value) in &head.mirrored {
         let differs = match name.as_str() {
             "mcp-method" => value != verb,

@@ -35,7 +35,7 @@ pub(super) enum Kind {
 pub(super) struct Head {
     pub(super) kind: Kind,
     /// Host and path: equal for the requests to one server.
-    pub(super) place: Fingerprint,
+    pub(super) address: Fingerprint,
     pub(super) transport: Transport,
     pub(super) revision: Revision,
     pub(super) session: Option<Fingerprint>,
@@ -128,7 +128,7 @@ impl Head {
         let (target, target_names) = session_of(head.target, salt);
         let mut out = Self {
             kind,
-            place: salt.fingerprint(format!("{host}\0{path}").as_bytes()),
+            address: salt.fingerprint(format!("{host}\0{path}").as_bytes()),
             transport: if kind == Kind::Socket { Transport::WebSocket } else { Transport::StreamableHttp },
             revision: Revision::Unknown,
             session: None,

@@ -372,15 +372,15 @@ fn learn(asked: &Asked, m: &Message, head: &Head, cx: &mut Context<'_>) {
         if let Some(session) = asked.exchange.opened.or(head.session) {
             memory.sessions.insert(session, known);
         }
-        // A GET stream stands beside the place that requests are sent to.
+        // A GET stream stands beside the address that requests are sent to.
         if head.kind != Kind::Stream {
-            memory.places.insert(head.place, known);
+            memory.by_address.insert(head.address, known);
         }
     }
     if let (Method::ToolsList, Body::Result { result, .. }) = (asked.exchange.method, &m.body) {
         for (tool, mirror) in answer::mirrors(result) {
             let tool = cx.name(&tool);
-            cx.shared.memory.borrow_mut().mirrors.insert((head.place, tool), mirror);
+            cx.shared.memory.borrow_mut().mirrors.insert((head.address, tool), mirror);
         }
     }
 }
@@ -427,7 +427,7 @@ impl BodyReader for Reader {
             head.transport = Transport::HttpSse;
             head.session = Some(head.target);
         }
-        head.evident |= known || memory.places.get(&head.place).is_some();
+        head.evident |= known || memory.by_address.get(&head.address).is_some();
         drop(memory);
         let limit = if head.evident { MAX_MESSAGE } else { UNSURE };
         self.open.push_back(Open {

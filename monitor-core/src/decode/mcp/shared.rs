@@ -77,12 +77,12 @@ pub(super) type Mirror = Vec<(String, Vec<String>)>;
 pub(super) struct Memory {
     pub(super) sessions: Bounded<Fingerprint, Known>,
     /// By host and path.
-    pub(super) places: Bounded<Fingerprint, Known>,
+    pub(super) by_address: Bounded<Fingerprint, Known>,
     /// HTTP+SSE endpoints that a server has handed out.
     pub(super) endpoints: Bounded<Fingerprint, ()>,
     /// Requests whose answer comes on another stream, by session and id. Several under one, if nobody keeps them apart.
     waiting: Bounded<(Fingerprint, Id), SmallVec<[Box<Asked>; 1]>>,
-    /// By place and tool.
+    /// By address and tool.
     pub(super) mirrors: Bounded<(Fingerprint, Sym), Mirror>,
 }
 
@@ -142,7 +142,7 @@ impl Default for Shared {
     fn default() -> Self {
         let memory = Memory {
             sessions: Bounded::new(MAX_SESSIONS),
-            places: Bounded::new(MAX_SESSIONS),
+            by_address: Bounded::new(MAX_SESSIONS),
             endpoints: Bounded::new(MAX_SESSIONS),
             waiting: Bounded::new(MAX_WAITING),
             mirrors: Bounded::new(MAX_TOOLS),

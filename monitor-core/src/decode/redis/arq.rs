@@ -4,7 +4,7 @@
 //! the mark (`worker.py`).
 
 use super::command::Command;
-use super::element::{Place, identify};
+use super::element::{Address, identify};
 use super::pending::Reader;
 use super::{MAX_BOOKED, bodies};
 use crate::decode::Sink;
@@ -48,9 +48,9 @@ impl Reader<'_> {
             if !self.shared.bodies.queued(self.db, print, queue) {
                 continue;
             }
-            let place = Place { kind: b"key", db: self.db, name: queue };
+            let address = Address { kind: b"key", db: self.db, name: queue };
             let mut draft = Draft::new(self.salt, 0);
-            place.address(&mut draft, sink);
+            address.tell(&mut draft, sink);
             draft.idempotency(id);
             let mut message = draft.finish(at, sink);
             message.print = None;

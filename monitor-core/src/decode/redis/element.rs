@@ -36,7 +36,7 @@ pub(super) fn identify(salt: Salt, space: &str, parts: &[&[u8]]) -> u64 {
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct Address<'a> {
     /// What kind of thing `name` names: keys and channels are different places.
     pub(super) kind: &'static [u8],
     /// The database, for keys.
@@ -45,9 +45,9 @@ pub(super) struct Place<'a> {
     pub(super) name: &'a [u8],
 }
 
-impl Place<'_> {
+impl Address<'_> {
     /// Tells a message where it stands.
-    pub(super) fn address(&self, draft: &mut Draft, sink: &mut dyn Sink) {
+    pub(super) fn tell(&self, draft: &mut Draft, sink: &mut dyn Sink) {
         let name = String::from_utf8_lossy(self.name.get(..self.name.len().min(512)).unwrap_or_default());
         draft.address(&[self.kind, &self.db.to_be_bytes(), self.name], &name, sink);
     }
@@ -133,15 +133,15 @@ impl Element {
     /// It has ended. `id`: what identifies it besides what it says itself.
     pub(super) fn finish(
         mut self,
-        place: Place<'_>,
+        address: Address<'_>,
         id: Option<(&'static str, &[u8])>,
         at: Nanos,
         sink: &mut dyn Sink,
     ) -> Read {
-        place.address(&mut self.draft, sink);
+        address.tell(&mut self.draft, sink);
         let (mut tag, mut again) = (None, false);
         if let Some((space, id)) = id {
-            let id_of = identify(self.salt, space, &[&place.db.to_be_bytes(), place.name, id]);
+            let id_of = identify(self.salt, space, &[&address.db.to_be_bytes(), address.name, id]);
             self.draft.idempotency(id);
             let json = self.take_held();
             self.draft.content(&json);

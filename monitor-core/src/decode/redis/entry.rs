@@ -3,7 +3,7 @@
 //!
 //! Memory: one field's name and 8 KiB of its value.
 
-use super::element::{Place, identify};
+use super::element::{Address, identify};
 use crate::decode::Sink;
 use crate::decode::message::Draft;
 use crate::model::claim::Salt;
@@ -97,13 +97,13 @@ impl Entry {
     /// It has ended; `id` if it is known already.
     pub(super) fn finish(
         mut self,
-        place: Place<'_>,
+        address: Address<'_>,
         id: Option<Fingerprint>,
         at: Nanos,
         sink: &mut dyn Sink,
     ) -> Message {
         self.draft.content(b"}");
-        place.address(&mut self.draft, sink);
+        address.tell(&mut self.draft, sink);
         let mut message = self.draft.finish(at, sink);
         if let Some(id) = id {
             message.ids.push(id);

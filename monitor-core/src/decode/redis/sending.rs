@@ -6,7 +6,7 @@
 use super::bodies::{Bodies, Reading};
 use super::bull::Script;
 use super::dramatiq::{Dispatch, Order};
-use super::element::{Element, Place, celery_tag, dramatiq_tag, identify};
+use super::element::{Address, Element, celery_tag, dramatiq_tag, identify};
 use super::entry::Entry;
 use super::rq::{self, Unique};
 use super::taking::handle;
@@ -226,14 +226,14 @@ impl Sending {
             (Form::List, _) => self.message(b"key", db, at, sink),
             (Form::Channel, _) => self.message(b"channel", 0, at, sink),
             (Form::Removal, 3) => {
-                let place = Place { kind: b"key", db, name: &self.key };
+                let address = Address { kind: b"key", db, name: &self.key };
                 let element = self.element.take().unwrap_or_else(|| Element::new(self.salt));
                 let Some(print) = element.print() else { return };
                 match rq::queue(&self.key).map(|queue| rq::tag(self.salt, db, queue, print)) {
                     // It goes from the queue into work: that is not its end.
                     Some(tag) if self.in_work.borrow().contains(&tag) => {}
                     Some(tag) => self.settles(tag, Settlement::Done),
-                    None => self.settles(moved(self.salt, place, print), Settlement::Done),
+                    None => self.settles(moved(self.salt, address, print), Settlement::Done),
                 }
             }
             // Celery keeps what is not confirmed in a hash of this name, by delivery tag.
@@ -273,8 +273,8 @@ impl Sending {
             self.sent.dramatiq = Some((order, self.dispatch.queue().to_vec()));
         }
         if let Some(entry) = self.entry.take() {
-            let place = Place { kind: b"key", db, name: &self.key };
-            let message = entry.finish(place, None, at, sink);
+            let address = Address { kind: b"key", db, name: &self.key };
+            let message = entry.finish(address, None, at, sink);
             self.gives(message);
         }
     }
@@ -282,8 +282,8 @@ impl Sending {
     fn script_argument(&mut self, index: u64, db: u32, at: Nanos, sink: &mut dyn Sink) {
         if self.script.is_job(index) {
             let element = self.element.take().unwrap_or_else(|| Element::new(self.salt));
-            let place = Place { kind: b"bull", db, name: self.script.queue() };
-            let message = element.finish(place, None, at, sink).message;
+            let address = Address { kind: b"bull", db, name: self.script.queue() };
+            let message = element.finish(address, None, at, sink).message;
             self.sent.bull_adds = true;
             self.sent.bull = Some(self.script.queue().to_vec());
             self.gives(message);
@@ -291,8 +291,8 @@ impl Sending {
         }
         if self.dispatch.is_job(index) {
             let element = self.element.take().unwrap_or_else(|| Element::new(self.salt));
-            let place = Place { kind: b"key", db, name: self.dispatch.queue() };
-            let message = element.finish(place, None, at, sink).message;
+            let address = Address { kind: b"key", db, name: self.dispatch.queue() };
+            let message = element.finish(address, None, at, sink).message;
             self.gives(message);
             return;
         }
@@ -352,8 +352,8 @@ impl Sending {
             self.sent.too_many = true;
             return;
         }
-        let place = Place { kind, db, name: &self.key };
-        let read = element.finish(place, None, at, sink);
+        let address = Address { kind, db, name: &self.key };
+        let read = element.finish(address, None, at, sink);
         let mut message = read.message;
         if let Some(id) = read.element {
             self.bodies.tell(db, id, &mut message, self.salt);
@@ -392,7 +392,7 @@ impl Sending {
     }
 }
 
-/// What names an element that was moved to the list at `place`, to be removed there when it is done.
-pub(super) fn moved(salt: Salt, place: Place<'_>, element: u64) -> u64 {
-    identify(salt, "moved", &[&place.db.to_be_bytes(), place.name, &element.to_be_bytes()])
+/// What names an element that was moved to the list at `address`, to be removed there when it is done.
+pub(super) fn moved(salt: Salt, address: Address<'_>, element: u64) -> u64 {
+    identify(salt, "moved", &[&address.db.to_be_bytes(), address.name, &element.to_be_bytes()])
 }

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::arq;
 use super::bodies::Bodies;
-use super::element::{Element, Place, identify};
+use super::element::{Address, Element, identify};
 use super::entry::{self, Entry};
 use super::reply::Kind;
 use super::rq;
@@ -286,8 +286,8 @@ impl Taking {
             Some(Expects::EntryId(_) | Expects::JobId(_)) => self.given = Some(std::mem::take(&mut self.text)),
             Some(Expects::Job(queue)) => {
                 let Some(element) = self.element.take() else { return };
-                let place = Place { kind: b"bull", db: self.db, name: queue };
-                let read = element.finish(place, Some(("bull", &self.text)), at, sink);
+                let address = Address { kind: b"bull", db: self.db, name: queue };
+                let read = element.finish(address, Some(("bull", &self.text)), at, sink);
                 let handle = identify(self.salt, "bull", &[&self.db.to_be_bytes(), queue, &self.text]);
                 let (message, again) = (read.message, self.again);
                 self.delivered(Delivery { message, again, confirmation: Confirmation::Anywhere(handle) });
@@ -300,7 +300,8 @@ impl Taking {
     fn content(&mut self, at: Nanos, sink: &mut dyn Sink) {
         let Some(element) = self.element.take() else { return };
         if let Some(Expects::Body { queue, id }) = &self.expects {
-            let mut message = element.finish(Place { kind: b"key", db: self.db, name: queue }, None, at, sink).message;
+            let mut message =
+                element.finish(Address { kind: b"key", db: self.db, name: queue }, None, at, sink).message;
             let handle = arq::tag(self.salt, self.db, id);
             self.bodies.tell(self.db, super::bodies::print(self.salt, id), &mut message, self.salt);
             let confirmation = Confirmation::Anywhere(handle);
@@ -315,7 +316,7 @@ impl Taking {
         if kind == b"channel" && (name.starts_with(b"__key") || name.starts_with(b"__redis__")) {
             return;
         }
-        let mut read = element.finish(Place { kind, db, name }, None, at, sink);
+        let mut read = element.finish(Address { kind, db, name }, None, at, sink);
         let mut confirmation = Confirmation::None;
         let of_rq = rq::queue(name).filter(|_| kind == b"key").zip(read.element);
         let of_rq = of_rq.map(|(queue, id)| rq::tag(self.salt, db, queue, id));
@@ -325,12 +326,12 @@ impl Taking {
         if let Some(Expects::Elements { key, to, back }) = &self.expects
             && let Some(print) = read.element
         {
-            let taken = of_rq.unwrap_or_else(|| moved(self.salt, Place { kind, db, name: key }, print));
+            let taken = of_rq.unwrap_or_else(|| moved(self.salt, Address { kind, db, name: key }, print));
             if *back {
                 return self.event(QueueEvent::Settled(Settled { handle: taken, at, how: Settlement::Returned }));
             }
             if let Some(to) = to {
-                confirmation = Confirmation::Anywhere(moved(self.salt, Place { kind, db, name: to }, print));
+                confirmation = Confirmation::Anywhere(moved(self.salt, Address { kind, db, name: to }, print));
             }
         }
         if let (Some(tag), false) = (read.tag, kind == b"channel") {
@@ -354,8 +355,8 @@ impl Taking {
         // An entry that was deleted has no fields.
         let Some(entry) = self.entry.take() else { return };
         let id = entry::id(self.salt, self.db, stream, &self.id);
-        let place = Place { kind: b"key", db: self.db, name: stream };
-        let message = entry.finish(place, Some(id), at, sink);
+        let address = Address { kind: b"key", db: self.db, name: stream };
+        let message = entry.finish(address, Some(id), at, sink);
         let confirmation = match awaited {
             true => Confirmation::Anywhere(handle(self.salt, self.db, stream, group, &self.id)),
             false => Confirmation::None,

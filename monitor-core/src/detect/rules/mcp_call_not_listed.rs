@@ -35,7 +35,7 @@ const OLD: Nanos = Nanos::secs(24 * 3_600);
 
 /// Whose list it is: a caller's, or the session's that it was given in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Place {
+enum Asker {
     Caller(Caller),
     Session(Fingerprint),
 }
@@ -53,7 +53,7 @@ struct Listed {
 #[derive(Debug)]
 pub struct McpCallNotListed {
     reader: Reader,
-    lists: Recent<(ServiceId, Place), Listed>,
+    lists: Recent<(ServiceId, Asker), Listed>,
     n_names: usize,
 }
 
@@ -65,8 +65,8 @@ impl Default for McpCallNotListed {
 
 /// By its credential, then by its session. One tenant's callers need not be equal: the tenant stands for the caller only
 /// where there is no credential.
-fn places(u: &McpUse<'_>) -> impl Iterator<Item = Place> {
-    u.caller().map(Place::Caller).into_iter().chain(u.exchange.session.map(Place::Session))
+fn askers(u: &McpUse<'_>) -> impl Iterator<Item = Asker> {
+    u.caller().map(Asker::Caller).into_iter().chain(u.exchange.session.map(Asker::Session))
 }
 
 impl McpCallNotListed {
@@ -74,8 +74,8 @@ impl McpCallNotListed {
         let Some(caller) = u.caller() else { return RuleOutcome::Insufficient("no caller") };
         let page = self.reader.read(u, service, caller);
         // What was listed before is no longer what is listed now.
-        for place in places(u) {
-            self.forget((service, place));
+        for asker in askers(u) {
+            self.forget((service, asker));
         }
         let list = match page {
             Page::Whole(list) => list,
@@ -88,14 +88,14 @@ impl McpCallNotListed {
         if self.n_names + 2 * names.len() > MAX_NAMES {
             return RuleOutcome::Insufficient("too many lists");
         }
-        for place in places(u) {
-            self.lists.insert((service, place), Listed { names: names.clone(), step, past });
+        for asker in askers(u) {
+            self.lists.insert((service, asker), Listed { names: names.clone(), step, past });
         }
         self.n_names = self.lists.iter().map(|(_, l)| l.names.len()).sum();
         RuleOutcome::Clear
     }
 
-    fn forget(&mut self, key: (ServiceId, Place)) {
+    fn forget(&mut self, key: (ServiceId, Asker)) {
         if let Some(old) = self.lists.remove(&key) {
             self.n_names = self.n_names.saturating_sub(old.names.len());
         }
@@ -113,7 +113,7 @@ impl McpCallNotListed {
         if e.name == Sym::EMPTY || e.name == Sym::OTHER {
             return RuleOutcome::Insufficient("name of the tool not known");
         }
-        let Some(list) = places(u).find_map(|place| self.lists.get(&(service, place))) else {
+        let Some(list) = askers(u).find_map(|asker| self.lists.get(&(service, asker))) else {
             return RuleOutcome::Insufficient("no whole list seen for the caller");
         };
         // A call that was under way when the list was made may be by the one before.
@@ -156,7 +156,7 @@ impl Rule for McpCallNotListed {
         let (e, Some(service)) = (u.exchange, u.site.service) else { return RuleOutcome::Clear };
         match outdates(u, world) {
             Outdated::Nobodys => {}
-            Outdated::OfAsker => places(u).for_each(|place| self.forget((service, place))),
+            Outdated::OfAsker => askers(u).for_each(|asker| self.forget((service, asker))),
             Outdated::All => {
                 self.lists.retain(|(s, _), _| *s != service);
                 self.n_names = self.lists.iter().map(|(_, l)| l.names.len()).sum();

@@ -28,7 +28,7 @@ pub static INFO: RuleInfo = RuleInfo {
 const MAX_BEGUN: usize = 16_384;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Place {
+enum Within {
     Session(Fingerprint),
     Connection(SocketCookie),
 }
@@ -36,7 +36,7 @@ enum Place {
 /// The rule: which sessions and connections have shown a credential once.
 #[derive(Debug)]
 pub struct McpCallTokenMissing {
-    shown: Recent<(ServiceId, Place), ()>,
+    shown: Recent<(ServiceId, Within), ()>,
 }
 
 impl Default for McpCallTokenMissing {
@@ -45,10 +45,10 @@ impl Default for McpCallTokenMissing {
     }
 }
 
-fn places(u: &McpUse<'_>) -> impl Iterator<Item = Place> {
+fn contexts(u: &McpUse<'_>) -> impl Iterator<Item = Within> {
     let e = u.exchange;
-    let connection = u.site.flow.map(|(cookie, ..)| Place::Connection(cookie));
-    e.opened.or(e.session).map(Place::Session).into_iter().chain(connection)
+    let connection = u.site.flow.map(|(cookie, ..)| Within::Connection(cookie));
+    e.opened.or(e.session).map(Within::Session).into_iter().chain(connection)
 }
 
 /// Whether the server has to tell tenants apart; `None`: not known.
@@ -78,8 +78,8 @@ impl Rule for McpCallTokenMissing {
         let RuleEvent::Mcp(u) = event else { return RuleOutcome::Clear };
         let (e, Some(service)) = (u.exchange, u.site.service) else { return RuleOutcome::Clear };
         if u.bearer().is_some() {
-            for place in places(u) {
-                self.shown.insert((service, place), ());
+            for context in contexts(u) {
+                self.shown.insert((service, context), ());
             }
             return RuleOutcome::Clear;
         }
@@ -97,7 +97,7 @@ impl Rule for McpCallTokenMissing {
             Some(false) => return RuleOutcome::Clear,
             None => return RuleOutcome::Insufficient("no tenant"),
         }
-        let earlier = places(u).any(|place| self.shown.get(&(service, place)).is_some());
+        let earlier = contexts(u).any(|context| self.shown.get(&(service, context)).is_some());
         let words = match e.transport {
             _ if earlier => "no credential on the call; one had come earlier in the session or on the connection",
             Transport::WebSocket => "no credential on the call; what was shown when the socket was opened is not on it",

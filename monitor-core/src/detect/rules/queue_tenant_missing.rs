@@ -71,7 +71,7 @@ impl QueueTenantMissing {
         let Some(by) = p.answer.attribution() else {
             return if labelled { RuleOutcome::Clear } else { RuleOutcome::Insufficient("no tenant") };
         };
-        let Some(queue) = self.queues.entry((service, m.place), Queue::default) else { return RuleOutcome::Clear };
+        let Some(queue) = self.queues.entry((service, m.address), Queue::default) else { return RuleOutcome::Clear };
         let room = queue.tenants.len() < MAX_TENANTS;
         match queue.tenants.iter_mut().find(|p| p.tenant == by.tenant) {
             Some(p) => {
@@ -133,7 +133,7 @@ impl QueueTenantMissing {
 impl QueueTenantMissing {
     fn handed(&mut self, h: &Handed, hits: &mut Vec<Hit>) -> RuleOutcome {
         let Some(service) = h.site.service else { return RuleOutcome::Clear };
-        let Some(queue) = self.queues.entry((service, h.place), Queue::default) else { return RuleOutcome::Clear };
+        let Some(queue) = self.queues.entry((service, h.address), Queue::default) else { return RuleOutcome::Clear };
         queue.worked_off = true;
         if queue.owed.is_empty() {
             return RuleOutcome::Clear;
@@ -217,7 +217,7 @@ mod tests {
         }
         let mut rule = queue();
         post(&mut rule, &a_message(), by_label(A));
-        let elsewhere = Message { place: Fingerprint(9), ..a_message() };
+        let elsewhere = Message { address: Fingerprint(9), ..a_message() };
         assert!(post(&mut rule, &elsewhere, by_label(B)).0.is_empty());
     }
 

@@ -7,7 +7,7 @@
 //!
 //! What every worker tells every other, unconfirmed, is no job (heartbeats, gossip, orders to all), whatever library sends
 //! it: each message reaches several consumers, and each of their tenants publishes there, too. And what is a job at all is
-//! learned from the work that follows: a message that nobody confirms, from a place whose messages never led its consumer
+//! learned from the work that follows: a message that nobody confirms, from a address whose messages never led its consumer
 //! to do anything anywhere else, has reached another tenant's consumer, but need be no more than housekeeping.
 //!
 //! Findings wait a little: work is judged connection by connection, and the proof may be on another one.
@@ -61,14 +61,14 @@ const TO_ANOTHERS: &str = "to another tenant's own consumer";
 const BROADCAST: Nanos = Nanos::secs(30);
 /// How soon after a message the work on it begins to show.
 const LEADS: Nanos = Nanos::secs(2);
-/// Most places whose latest messages one consumer's work may have followed.
+/// Most addresses whose latest messages one consumer's work may have followed.
 const MAX_LATEST: usize = 8;
-/// Most places remembered, and most messages that reached somebody unconfirmed.
-const MAX_PLACES: usize = 4_096;
+/// Most addresses remembered, and most messages that reached somebody unconfirmed.
+const MAX_ADDRESSES: usize = 4_096;
 /// Most tenants, and most consumers of one message, told apart.
 const MAX_TENANTS: usize = 8;
 
-/// Who publishes to one place, and who is handed what is published there.
+/// Who publishes to one address, and who is handed what is published there.
 #[derive(Debug, Default)]
 struct Talk {
     publishers: SmallVec<[TenantId; 2]>,
@@ -114,30 +114,30 @@ struct Waiting {
 pub struct QueueTenantUnrevalidated {
     jobs: Recent<RequestKey, Seen>,
     waiting: Vec<Waiting>,
-    talks: Recent<Place, Talk>,
+    talks: Recent<Address, Talk>,
     /// Who was handed a message that nobody confirms.
-    handed: Recent<(Place, Fingerprint), Option<WorkloadId>>,
+    handed: Recent<(Address, Fingerprint), Option<WorkloadId>>,
     /// Deliveries of such messages to another tenant's consumer.
-    unconfirmed: VecDeque<(Place, Hit)>,
+    unconfirmed: VecDeque<(Address, Hit)>,
     /// When each consumer was last handed one, and from where.
-    latest: Recent<WorkloadId, SmallVec<[(Place, Nanos); 2]>>,
-    /// Places whose messages a consumer's work has followed.
-    followed: Recent<(Place, WorkloadId), ()>,
+    latest: Recent<WorkloadId, SmallVec<[(Address, Nanos); 2]>>,
+    /// Addresses whose messages a consumer's work has followed.
+    followed: Recent<(Address, WorkloadId), ()>,
 }
 
 /// A broker, and where messages were published to.
-type Place = (ServiceId, Fingerprint);
+type Address = (ServiceId, Fingerprint);
 
 impl Default for QueueTenantUnrevalidated {
     fn default() -> Self {
         Self {
             jobs: Recent::new(MAX_JOBS),
             waiting: Vec::new(),
-            talks: Recent::new(MAX_PLACES),
-            handed: Recent::new(MAX_PLACES),
+            talks: Recent::new(MAX_ADDRESSES),
+            handed: Recent::new(MAX_ADDRESSES),
             unconfirmed: VecDeque::new(),
-            latest: Recent::new(MAX_PLACES),
-            followed: Recent::new(MAX_PLACES),
+            latest: Recent::new(MAX_ADDRESSES),
+            followed: Recent::new(MAX_ADDRESSES),
         }
     }
 }
@@ -176,9 +176,9 @@ impl QueueTenantUnrevalidated {
     fn follows(&mut self, u: &Use) {
         let Some(worker) = u.site.workload else { return };
         let Some(latest) = self.latest.get(&worker) else { return };
-        for (place, at) in latest {
-            if u.site.service != Some(place.0) && *at <= u.at && u.at.since(*at) < LEADS {
-                self.followed.insert((*place, worker), ());
+        for (address, at) in latest {
+            if u.site.service != Some(address.0) && *at <= u.at && u.at.since(*at) < LEADS {
+                self.followed.insert((*address, worker), ());
             }
         }
     }
@@ -259,26 +259,26 @@ impl QueueTenantUnrevalidated {
 
     fn posted(&mut self, p: &Posted<'_>) {
         if let (Some(service), Some(by)) = (p.site.service, p.answer.attribution())
-            && let Some(talk) = self.talks.entry((service, p.message.place), Talk::default)
+            && let Some(talk) = self.talks.entry((service, p.message.address), Talk::default)
         {
             add(&mut talk.publishers, by.tenant);
         }
     }
 
     /// A message that nobody confirms was handed to a consumer.
-    fn told(&mut self, place: Place, h: &Handed) {
-        let Some(talk) = self.talks.entry(place, Talk::default) else { return };
+    fn told(&mut self, address: Address, h: &Handed) {
+        let Some(talk) = self.talks.entry(address, Talk::default) else { return };
         if let Some(consumer) = h.consumer {
             add(&mut talk.consumers, consumer.tenant);
         }
         if let Some(all) = h.site.workload.and_then(|w| self.latest.entry(w, SmallVec::new)) {
-            all.retain(|(from, at)| *from != place && h.at.since(*at) < LEADS);
+            all.retain(|(from, at)| *from != address && h.at.since(*at) < LEADS);
             if all.len() < MAX_LATEST {
-                all.push((place, h.at));
+                all.push((address, h.at));
             }
         }
         if let Some(id) = h.id
-            && let Some(first) = self.handed.entry((place, id), || h.site.workload)
+            && let Some(first) = self.handed.entry((address, id), || h.site.workload)
         {
             talk.to_several |= *first != h.site.workload;
         }
@@ -286,9 +286,9 @@ impl QueueTenantUnrevalidated {
 
     /// A job that reached the consumer of another tenant.
     fn handed(&mut self, h: &Handed, hits: &mut Vec<Hit>) -> RuleOutcome {
-        let place = h.site.service.map(|service| (service, h.place));
-        if let Some(place) = place.filter(|_| !h.awaits_ack) {
-            self.told(place, h);
+        let address = h.site.service.map(|service| (service, h.address));
+        if let Some(address) = address.filter(|_| !h.awaits_ack) {
+            self.told(address, h);
         }
         let Some(consumer) = h.consumer else { return RuleOutcome::Clear };
         let Some(origin) = h.origin else { return RuleOutcome::Insufficient("producer not known") };
@@ -318,9 +318,9 @@ impl QueueTenantUnrevalidated {
                 step(h.at, if h.awaits_ack { "deliver" } else { TOLD }, consumer, Detail::Words(TO_ANOTHERS)),
             ],
         };
-        match place.filter(|_| !h.awaits_ack) {
-            Some(place) if self.unconfirmed.len() < MAX_WAITING => {
-                self.unconfirmed.push_back((place, hit));
+        match address.filter(|_| !h.awaits_ack) {
+            Some(address) if self.unconfirmed.len() < MAX_WAITING => {
+                self.unconfirmed.push_back((address, hit));
                 RuleOutcome::Clear
             }
             Some(_) => RuleOutcome::Insufficient("too many wait"),
@@ -334,11 +334,12 @@ impl QueueTenantUnrevalidated {
     /// Tells what has waited long enough; `all`: everything.
     fn flush(&mut self, now: Nanos, all: bool, hits: &mut Vec<Hit>) -> RuleOutcome {
         let before = hits.len();
-        while let Some((place, mut hit)) = self.unconfirmed.pop_front_if(|(_, h)| all || now.since(h.at) >= BROADCAST) {
-            if self.talks.get(&place).is_some_and(Talk::is_among_workers) {
+        while let Some((address, mut hit)) = self.unconfirmed.pop_front_if(|(_, h)| all || now.since(h.at) >= BROADCAST)
+        {
+            if self.talks.get(&address).is_some_and(Talk::is_among_workers) {
                 continue;
             }
-            if hit.site.workload.is_none_or(|w| self.followed.get(&(place, w)).is_none()) {
+            if hit.site.workload.is_none_or(|w| self.followed.get(&(address, w)).is_none()) {
                 hit.severity = Severity::Low;
                 let words = Detail::Words("no work of the consumer's has followed any message from there");
                 hit.steps.push(Step { at: hit.at, what: "seen", detail: words, tenant: hit.used, basis: None });

@@ -104,7 +104,7 @@ pub const HOOKS: [Hook; 7] = [
         name: "reader_thread",
         program: "lw_recv",
         optional: true,
-        lost: "which thread took a request; of work behind thread pools fewer tenants are known",
+        lost: "which thread took a request: for work done on thread pools, the tenant is known less often",
         kind: Kind::SocketCall("sock_recv_length"),
         with: &[],
     },

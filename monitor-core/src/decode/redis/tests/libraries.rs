@@ -172,7 +172,7 @@ fn dramatiqs_script_adds_takes_and_ends_jobs() {
         panic!("{:#?}", t.told.queue())
     };
     assert!(m.labelled && m.readable);
-    assert_eq!((m.place, m.print, &m.ids), (d.message.place, d.message.print, &d.message.ids));
+    assert_eq!((m.address, m.print, &m.ids), (d.message.address, d.message.print, &d.message.ids));
     assert_eq!(d.confirmation, Confirmation::Anywhere(s.handle));
     // Somebody else's script of one key is no queue.
     let mut t = Talk::new();
@@ -239,7 +239,7 @@ fn a_job_of_rqs_that_must_be_the_only_one_is_added_by_a_script() {
     let t = add(b"R", b":1\r\n");
     let [m] = &t.published()[..] else { panic!("{:#?}", t.told.queue()) };
     assert_eq!((m.labelled, m.marker, m.readable), (true, Claim::Tenant(TenantId(0)), true));
-    assert_eq!(m.place, enqueued(&data, b"", 0).place);
+    assert_eq!(m.address, enqueued(&data, b"", 0).address);
     assert!(add(b"R", b":0\r\n").told.queue().is_empty(), "there was one already");
     assert!(add(b"N", b":1\r\n").published().is_empty(), "it is kept, and not put into the queue");
     assert!(add(b"X", b":1\r\n").told.queue().is_empty(), "another script");
@@ -333,7 +333,7 @@ fn arqs_jobs_are_texts_whose_ids_are_in_a_sorted_set() {
         works.transaction(takes, &[&bulk(&body), b":1\r\n"]);
         let [d] = &works.deliveries()[..] else { panic!("{:#?}", works.told.queue()) };
         assert!(d.confirmation.is_awaited() && works.told.kinds().contains(&Deliver));
-        assert_eq!((&d.message.ids, d.message.place), (&m.ids, m.place));
+        assert_eq!((&d.message.ids, d.message.address), (&m.ids, m.address));
         let handle = d.confirmation.handle().unwrap();
         // It will be tried again.
         works.transaction(

@@ -1,5 +1,5 @@
-//! A place: one process (a workload) that takes requests of several tenants and does work for them on connections of
-//! its own. What is in flight there, and what has just ended.
+//! A shared process: a workload that takes requests of several tenants and works for them on connections that it opens
+//! itself. Which requests are in flight there, and which have just ended.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -67,7 +67,7 @@ pub struct Request {
     pub loose: bool,
     /// Its sender has gone before the answer: likewise.
     pub deserted: bool,
-    /// Its place in the order of arrival.
+    /// Its turn in the order of arrival.
     no: u64,
     /// Trace and request ids it carries.
     traces: SmallVec<[Fingerprint; 1]>,
@@ -77,7 +77,7 @@ pub struct Request {
     answer: SmallVec<[Fingerprint; 8]>,
 }
 
-/// Most requests in flight in one place; more, and nobody can be singled out.
+/// Most requests in flight in one process; more, and nobody can be singled out.
 const MAX_OPEN: usize = 1024;
 /// Most requests that are remembered after their end.
 const MAX_ENDED: usize = 8192;
@@ -92,9 +92,9 @@ const BLIND: Nanos = Nanos::secs(10);
 /// How long a process may work on a request whose sender has gone.
 pub const DESERTED: Nanos = BLIND;
 
-/// One process that works for several tenants.
+/// A process that works for several tenants.
 #[derive(Debug, Default)]
-pub struct Place {
+pub struct SharedProcess {
     requests: FxHashMap<RequestKey, Request>,
     /// In order of arrival.
     open: BTreeMap<u64, RequestKey>,
@@ -164,7 +164,7 @@ impl Carriers {
 /// Most brokers told apart.
 const MAX_BROKERS: usize = 8;
 
-impl Place {
+impl SharedProcess {
     /// A request has come in.
     pub fn arrived(&mut self, key: RequestKey, whom: Whom, protocol: Protocol, at: Nanos) {
         if self.requests.contains_key(&key) {
@@ -393,7 +393,7 @@ impl Place {
         if !self.hidden.is_empty() {
             return false;
         }
-        // What was missed after `at` may have come in before it: losses are noticed late.
+        // A loss noticed after `at` may be of a request that came in before `at`, because losses are noticed late.
         self.missed.is_none_or(|missed| at > missed && at.since(missed) >= BLIND)
     }
 
