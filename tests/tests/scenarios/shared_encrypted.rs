@@ -28,4 +28,7 @@ crate::shared::shared! { encrypted:
     // Go on both sides.
     go_static: "gateway-go-static-token" [with_1 = 1, with_16 = 16];
     go_exchanged: "gateway-go-exchanged-token" [with_1 = 1, with_16 = 16];
+    // BoringSSL in Bun, on both sides.
+    bun_static: "gateway-bun-static-token" [with_1 = 1, with_16 = 16];
+    bun_exchanged: "gateway-bun-exchanged-token" [with_1 = 1, with_16 = 16];
 }
