@@ -196,7 +196,9 @@ fn through_tls() -> Result<String> {
 fn over_unix_sockets(metrics: &Metrics) -> Result<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     if metrics.sum("leasewarden_hook_attached", &[("hook", "unix_sockets")]) < 1.0 {
-        if release.starts_with("5.") {
+        // Those of 64-bit ARM can attach programs to functions from 6.4 on.
+        let too_old = release.starts_with("5.") || cfg!(target_arch = "aarch64") && release.starts_with("6.1.");
+        if too_old {
             return Ok("unix sockets: not attached".to_owned());
         }
         bail!("the hook unix_sockets is not attached");
