@@ -275,7 +275,7 @@ impl Draft {
         let Some(token) = sink.token(scheme, token).filter(|t| t.readable) else { return };
         match (token.verified, token.tenant) {
             (Verified::Yes, Claim::Tenant(tenant)) => self.prove(tenant),
-            // What it claims is a claim, as long as nobody has checked it.
+            // A token that could not be verified here is only a claim.
             (Verified::NoKey, claim) => {
                 self.message.signed = true;
                 self.message.labelled |= claim != Claim::Neutral;
@@ -296,7 +296,7 @@ impl Draft {
         self.message.marker = match (before, claim) {
             (Claim::Neutral, other) | (other, Claim::Neutral) => other,
             (a, b) if a == b => a,
-            // An id that nobody knows beside a tenant's name may well be the same tenant.
+            // An unknown id beside a tenant's name may be an alias of that tenant, so it does not contradict the name.
             (Claim::Tenant(t), Claim::Opaque(_)) | (Claim::Opaque(_), Claim::Tenant(t)) => Claim::Tenant(t),
             _ => Claim::Unreadable,
         };

@@ -105,7 +105,8 @@ pub enum Mark {
     Value(Fingerprint),
 }
 
-/// Where a decoder's results go. Calls come in wire order; see each method for when.
+/// Where a decoder's results go. The engine's is [`Emitter`], which keeps them as [`WireEvent`]s. Calls come in wire order;
+/// see each method for when.
 pub trait Sink {
     /// Whom `value` in `slot` names on this service. `name` is the setting's name in lower case for
     /// [`Slot::Setting`], else empty.
@@ -267,7 +268,8 @@ pub enum Appetite {
     Everything,
 }
 
-/// A protocol's state machine over both directions of one connection. Not [`Send`]: the decoders of one engine share
+/// A protocol's state machine over both directions of one connection. Implemented once, by `Lifecycle` (`lifecycle.rs`); what
+/// differs between protocols is a `Conversation`. Not [`Send`]: the decoders of one engine share
 /// parsed shapes without a lock, and live on its thread.
 pub trait Decoder {
     /// Which protocol.

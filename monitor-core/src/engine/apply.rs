@@ -169,7 +169,7 @@ impl OnConn<'_> {
         if !blind {
             self.drive_ledger(op);
         }
-        self.may_begin_again(op);
+        self.begin_ledger_again(op);
         let keys = std::mem::take(&mut self.state.next.keys);
         let cached = self.state.next.cached.take();
         let unit = self.unit_of(op.request);
@@ -271,7 +271,7 @@ impl OnConn<'_> {
         self.state.disturbed = true;
         self.state.astray = true;
         self.record_missed(at);
-        self.may_break_habits();
+        self.doubt_habits();
         self.state.ledger.disturb(why == Disturbance::MidStream);
         self.abandon_requests(at);
         self.lose_jobs(at);

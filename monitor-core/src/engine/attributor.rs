@@ -102,7 +102,7 @@ impl Attributor {
         if self.relays.len() < MAX_RELAYS && self.relays.insert((relay, protocol)) {
             self.new_relays.push((relay, protocol));
         }
-        // Whoever shares a loopback address is not one process.
+        // Processes that share a loopback address are not one process.
         let one_process = !matches!(relay, Relay::Address(ip) if ip.is_loopback());
         if one_process && (self.processes.len() < MAX_PROCESSES || self.processes.contains_key(&relay)) {
             self.processes.entry(relay).or_default();
@@ -155,7 +155,7 @@ impl Attributor {
 
     /// Events were lost; `of`: those of this workload, else nobody can say whose.
     pub(super) fn lose(&mut self, of: Option<WorkloadId>, at: Nanos) {
-        // Somebody's request may be among it: nobody can be singled out by elimination now.
+        // A request may be among what was lost, so no request can be singled out by elimination for a while.
         let Some(workload) = of else {
             self.forwarding.disturbed_all(at);
             self.processes.values_mut().for_each(|process| process.miss(at));

@@ -7,7 +7,7 @@ use crate::model::{Attribution, Basis, Nanos, Outcome, Sym, Verdict};
 
 impl OnConn<'_> {
     /// Something of this connection was missed.
-    pub(super) fn may_break_habits(&mut self) {
+    pub(super) fn doubt_habits(&mut self) {
         if let Some(client) = self.state.facts.client_of_habits() {
             self.parts.learned.habits.missed(client);
         }
@@ -24,7 +24,7 @@ impl OnConn<'_> {
     ) -> Option<u64> {
         let table = pending.op.target;
         let client = self.state.facts.client_of_habits().filter(|_| table != Sym::EMPTY)?;
-        // What a pooler passes on is judged where it came in.
+        // A forwarded operation is judged on the connection where it entered the relay.
         if self.state.attribution_of(pending.unit).is_some() {
             return None;
         }
@@ -34,7 +34,7 @@ impl OnConn<'_> {
                 self.parts.learned.habits.bound(client, table, a.tenant);
                 return None;
             }
-            // Bound, for whomever.
+            // The use was bound, so the habit is not broken, whichever tenant it was bound for.
             (false, _) if whole => return None,
             _ => {}
         }

@@ -60,9 +60,8 @@ impl Context {
     pub(super) fn spec_at(&self, addr: SocketAddr) -> Option<usize> {
         self.settings.services.iter().position(|s| {
             s.port.is_none_or(|p| p == addr.port())
-                && s.net.is_none_or(|(net, prefix)| {
-                    AddressRule { net, prefix, port: None, workload: WorkloadId(0) }.covers(addr)
-                })
+                && s.net
+                    .is_none_or(|(net, prefix)| AddressRule { net, prefix, port: None, workload: None }.covers(addr))
         })
     }
 

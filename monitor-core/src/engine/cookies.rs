@@ -47,7 +47,7 @@ impl OnConn<'_> {
             return;
         }
         let found = self.parts.learned.jars.note(service, cookies, &request);
-        // What was set for somebody is that one's until it is used otherwise.
+        // A cookie belongs to the tenant that it was set for until another tenant uses it.
         if let Some((tenant, class)) = self.state.known_without_bindings(pending.unit)
             && class > EvidenceClass::Inferred
         {

@@ -6,7 +6,7 @@
 
 use super::conn::{App, Conn};
 use super::feed::Feed;
-use super::feed::tell;
+use super::feed::decode_and_apply;
 use super::index::Party;
 use super::on_conn::OnConn;
 use super::output::Output;
@@ -54,7 +54,7 @@ impl Conn {
         if matches!(self.encryption, Encryption::None) {
             self.encryption = Encryption::Unread(why);
             *parts.stats.tls_unread.entry(why).or_default() += 1;
-            self.is_unread(why, parts);
+            self.record_tls_unread(why, parts);
         }
         self.count_unread(why, n, parts);
     }
@@ -166,7 +166,7 @@ impl Conn {
         if !was_keyed && tls.is_keyed() {
             parts.sealing.join.ends(id);
             parts.stats.tls_read += 1;
-            self.is_read(&tls, parts);
+            self.record_tls_read(&tls, parts);
         }
         if tls.hides_requests() {
             self.hides_for_now(parts);
@@ -210,7 +210,7 @@ impl Conn {
             self.hides_requests(parts.ctx.now, parts);
             self.seal(why, tls.unresolved(), parts, out);
         } else if matches!(self.app, App::Opaque(_)) {
-            // It is read, and nobody here knows what it says.
+            // The TLS is read, but no decoder knows the protocol inside.
             self.encryption = Encryption::None;
             self.app = App::Opaque(None);
             parts.sealing.join.ends(self.state.facts.id);
@@ -250,7 +250,7 @@ impl Conn {
         parts.stats.bytes_opaque += unresolved;
         self.count_unread(why, unresolved, parts);
         *parts.stats.tls_unread.entry(why).or_default() += 1;
-        self.is_unread(why, parts);
+        self.record_tls_unread(why, parts);
         parts.sealing.join.ends(self.state.facts.id);
         self.encryption = Encryption::Unread(why);
         let at = parts.ctx.now;
@@ -262,7 +262,7 @@ impl Conn {
                 parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);
                 self.misses_the_rest(at, parts, out);
                 if let App::Decoding(decoder) = &mut self.app {
-                    tell(&mut self.state, parts, out, |sink| decoder.closed(at, sink));
+                    decode_and_apply(&mut self.state, parts, out, |sink| decoder.closed(at, sink));
                 }
                 self.state.astray = true;
             }
@@ -304,7 +304,7 @@ impl Conn {
         let (n, waits) = (tls.unresolved(), tls.waits_since().is_some());
         if waits {
             *parts.stats.tls_unread.entry(Unread::NoSecret).or_default() += 1;
-            self.is_unread(Unread::NoSecret, parts);
+            self.record_tls_unread(Unread::NoSecret, parts);
         }
         if n > 0 {
             parts.stats.bytes_seen += n;
@@ -319,7 +319,7 @@ impl Conn {
         let App::Decoding(decoder) = &mut self.app else { return };
         OnConn { parts: &mut *parts, state: &mut self.state, out: &mut *out }.record_missed(at);
         for from in [Side::Client, Side::Server] {
-            tell(&mut self.state, parts, out, |sink| decoder.missing(from, at, MANY, sink));
+            decode_and_apply(&mut self.state, parts, out, |sink| decoder.missing(from, at, MANY, sink));
         }
     }
 }

@@ -132,7 +132,7 @@ impl Conn {
         let mut unreadable = None;
         let mut tls = [false; 2];
         for (index, tls) in tls.iter_mut().enumerate() {
-            match self.tell(kept, index, false, parts) {
+            match self.recognise(kept, index, false, parts) {
                 Told::Is(recognised) => {
                     decided = Some(recognised);
                     break;
@@ -183,7 +183,7 @@ impl Conn {
     fn look_again(&mut self, from: Side, parts: &mut Parts, out: &mut dyn Output) {
         let App::Opaque(Some(again)) = &self.app else { return };
         let wanted_all = again.wants_all();
-        let told = self.tell(&again.kept, usize::from(from == Side::Server), true, parts);
+        let told = self.recognise(&again.kept, usize::from(from == Side::Server), true, parts);
         let App::Opaque(Some(again)) = &mut self.app else { return };
         match told {
             Told::Is(recognised) => {
@@ -264,7 +264,7 @@ impl Conn {
     fn decode(&mut self, side: Side, chunk: Chunk<'_>, parts: &mut Parts, out: &mut dyn Output) {
         let from = self.side(side);
         let App::Decoding(decoder) = &mut self.app else { return };
-        let readable = tell(&mut self.state, parts, out, |sink| decoder.bytes(from, chunk, sink));
+        let readable = decode_and_apply(&mut self.state, parts, out, |sink| decoder.bytes(from, chunk, sink));
         if readable == Readable::No {
             if self.state.unreadable == Some("tls") && self.begins_tls_here(side, chunk, parts, out) {
                 return;
@@ -292,7 +292,7 @@ impl Conn {
 
     /// Whom this connection's requests are to, as far as that is known.
     pub(super) fn goes_into(&self) -> SmallVec<[Relay; 2]> {
-        // A process that talks to itself, to wake an event loop for instance: whoever it works for came in elsewhere.
+        // A process that talks to itself (to wake an event loop) hides no request, because requests come in elsewhere.
         if let [one, other] = self.ends.as_slice()
             && one.workload.is_some()
             && one.workload == other.workload
@@ -405,7 +405,7 @@ impl Conn {
         }
         self.state.closing = true;
         if let App::Decoding(decoder) = &mut self.app {
-            tell(&mut self.state, parts, out, |sink| decoder.closed(at, sink));
+            decode_and_apply(&mut self.state, parts, out, |sink| decoder.closed(at, sink));
         }
         let mut on = OnConn { parts: &mut *parts, state: &mut self.state, out: &mut *out };
         on.desert_requests(at);
@@ -428,7 +428,7 @@ impl Conn {
 }
 
 /// Lets a decoder tell what happened on a connection, and applies it.
-pub(super) fn tell(
+pub(super) fn decode_and_apply(
     state: &mut ConnState,
     parts: &mut Parts,
     out: &mut dyn Output,
@@ -493,7 +493,7 @@ impl Feed<'_> {
         self.parts.stats.bytes_seen += n;
         match kind {
             Missing::Gap => self.parts.stats.bytes_lost += n,
-            // An opaque connection's bytes are cut because nobody wants them.
+            // The probes cut an opaque connection's bytes because no decoder asks for them.
             Missing::Truncated if matches!(self.conn.app, App::Opaque(_)) => {
                 self.parts.stats.bytes_opaque += n;
                 self.conn.stays_sealed(n, self.parts);
@@ -533,7 +533,7 @@ impl Feed<'_> {
                 }
             }
             App::Undecided(kept) => {
-                // Nobody has read it yet; `decide` moves what was kept.
+                // The bytes count as opaque until the protocol is known. `decide` counts them as decoded then.
                 self.parts.stats.bytes_opaque += n;
                 let kept = kept.keep(from, at, bytes, ends_segment, MAX_FIRST);
                 self.conn.infer(self.parts, self.out);
@@ -548,11 +548,11 @@ impl Feed<'_> {
         match &mut self.conn.app {
             App::Decoding(decoder) => {
                 let state = &mut self.conn.state;
-                // What the decoder asked for and did not get; the rest nobody wanted.
+                // Only bytes that the decoder asked for count as missing, because the rest was cut on purpose.
                 if kind == Missing::Gap || decoder.appetite(from) == Appetite::Everything {
                     OnConn { parts: &mut *self.parts, state: &mut *state, out: &mut *self.out }.record_missed(at);
                 }
-                tell(state, self.parts, self.out, |sink| decoder.missing(from, at, n, sink));
+                decode_and_apply(state, self.parts, self.out, |sink| decoder.missing(from, at, n, sink));
             }
             App::Undecided(_) => {
                 // What is left cannot be read from its start any more.

@@ -194,7 +194,7 @@ impl Jars {
             (Crossing { used: user.by, owner, from, was_set }, user.last)
         };
         let (owner, from, was_set) = match &value.set {
-            // What was carried before it was set was not set for whoever it was set for.
+            // The value was carried before it was set, so the answer that set it does not tell whose session it is.
             Some(set) if value.first_carried.is_some_and(|at| at >= set.ended) => (set.by?, set, true),
             _ => {
                 let (first, rest) = value.users.split_first()?;
@@ -271,7 +271,7 @@ mod tests {
             found.iter().map(|(c, _)| (c.used.tenant, c.owner.tenant, c.was_set)).collect()
         }
 
-        fn is_given(&mut self, tenant: TenantId, value: u64, as_session: bool) {
+        fn give(&mut self, tenant: TenantId, value: u64, as_session: bool) {
             let r = self.request(tenant);
             let set = SetCookie { cookie: cookie(value, self.named), as_session };
             let found = self.jars.note(HERE, &Cookies { set: smallvec![set], ..Cookies::default() }, &r);
@@ -283,25 +283,25 @@ mod tests {
     fn what_was_set_for_one_is_that_ones() {
         for (named, as_session) in [(true, false), (false, true)] {
             let mut p = Play::new(named);
-            p.is_given(A, 7, as_session);
+            p.give(A, 7, as_session);
             assert_eq!(p.carries(A, 7), []);
             assert_eq!(p.carries(B, 7), [(B, A, true)]);
         }
         let mut neither = Play::new(false);
-        neither.is_given(A, 7, false);
+        neither.give(A, 7, false);
         assert_eq!(neither.carries(B, 7), []);
     }
 
     #[test]
     fn what_is_set_twice_or_was_there_before_is_nobodys() {
         let mut p = Play::new(true);
-        p.is_given(A, 7, true);
-        p.is_given(B, 7, true);
+        p.give(A, 7, true);
+        p.give(B, 7, true);
         assert_eq!(p.carries(B, 7), []);
         assert_eq!(p.jars.session(HERE, &Cookies { carried: smallvec![cookie(7, true)], ..Cookies::default() }), None);
         let mut p = Play::new(true);
         p.carries(B, 7);
-        p.is_given(A, 7, true);
+        p.give(A, 7, true);
         assert_eq!(p.carries(B, 7), []);
     }
 
@@ -309,7 +309,7 @@ mod tests {
     fn a_session_of_a_credential_that_all_use_is_that_ones() {
         let mut p = Play::new(true);
         p.credential = Some(99);
-        p.is_given(A, 7, true);
+        p.give(A, 7, true);
         assert_eq!(p.carries(B, 7), []);
         p.credential = Some(98);
         assert_eq!(p.carries(B, 7), [(B, A, true)]);
@@ -319,11 +319,11 @@ mod tests {
     fn a_program_that_logs_in_once_does_so_for_everybody() {
         let mut p = Play::new(true);
         p.logs_in = true;
-        p.is_given(A, 7, true);
+        p.give(A, 7, true);
         p.logs_in = false;
         assert_eq!(p.carries(B, 7), []);
         p.logs_in = true;
-        p.is_given(B, 8, true);
+        p.give(B, 8, true);
         p.logs_in = false;
         assert_eq!(p.carries(B, 7), [(B, A, true)], "everybody logs in");
     }
@@ -356,7 +356,7 @@ mod tests {
         };
         assert!(opens(&p));
         for n in 0..3 {
-            p.is_given(A, n, true);
+            p.give(A, n, true);
         }
         assert!(!opens(&p));
         p.carries(A, 2);
@@ -367,7 +367,7 @@ mod tests {
     fn it_is_bounded() {
         let mut p = Play::new(true);
         for n in 0..200_000 {
-            p.is_given(A, n, true);
+            p.give(A, n, true);
         }
         let (n, most) = p.jars.level();
         assert!(n <= most);

@@ -28,7 +28,7 @@ impl OnConn<'_> {
     /// Something happened to a message.
     pub(super) fn queue_event(&mut self, event: QueueEvent) {
         match event {
-            // What libraries tell their own workers is no job, and belongs to nobody.
+            // A chore (a heartbeat, an order to workers) is no job and belongs to no tenant.
             QueueEvent::Published(m) if m.chore => {}
             QueueEvent::Delivered(d) if d.message.chore => {}
             QueueEvent::Published(m) => self.published(m),
@@ -82,8 +82,8 @@ impl OnConn<'_> {
     fn tell_post(&mut self, no: UnitNo, entry: u64, m: &Message) {
         let answer = self.whose(no, m);
         let before = self.parts.queues.messages.get(entry).map_or(Origin::NOBODY, |e| e.before);
-        // What somebody has written is that one's, whoever hands on its id later (a scheduler, a worker that tries
-        // again), unless that is another tenant's own workload.
+        // The message belongs to the tenant that wrote its content, even if a scheduler or a retrying worker puts its id
+        // into the queue later. An exception is a publisher known by its own workload to be another tenant's.
         let answer = match (before.attribution(), answer.attribution()) {
             (Some(author), by) if by.is_none_or(|by| !OWN_WORD.contains(&by.basis)) => Answer::Tenant(author),
             _ => answer,
@@ -150,7 +150,7 @@ impl OnConn<'_> {
         };
         let entry = match found {
             Found::One(no) => Some(no),
-            // Several may be it: whose it is says nobody, unless itself.
+            // Several messages may be the one delivered, so only its own word can name the tenant.
             Found::Several => None,
             Found::None => {
                 let messages = &mut self.parts.queues.messages;
@@ -289,7 +289,7 @@ impl OnConn<'_> {
             && let Some(no) = open.message
             && self.parts.queues.messages.get(no).is_some_and(|e| e.ids.is_empty())
         {
-            // What was confirmed is not delivered again: the same content is another message from now on.
+            // A confirmed message is not delivered again, so the same content is another message from now on.
             self.parts.queues.messages.forget(no);
         }
         let Some(relay) = self.state.facts.leaves else { return };
@@ -298,7 +298,7 @@ impl OnConn<'_> {
         if over {
             process.answered(key, at, thread);
         } else {
-            // Confirmed before any work was seen: the work may be yet to come.
+            // The job was confirmed before any work on it was seen, so the work may still come. It stays in flight a while.
             self.parts.timers.set(at.max(open.at) + LINGER, Due::JobOver(relay, key));
         }
     }

@@ -61,14 +61,14 @@ fn is_of_connection(slot: Slot) -> bool {
 impl OnConn<'_> {
     /// A request has been answered: where each proves itself anew and the connection is one tenant's own, what was missed
     /// before can hide neither another's use nor a binding, and what comes is known as on a new connection.
-    pub(super) fn may_begin_again(&mut self, op: &Operation) {
+    pub(super) fn begin_ledger_again(&mut self, op: &Operation) {
         let Some(service) = self.state.facts.service else { return };
         let certain = op.kind == OpKind::Data && op.outcome != Outcome::Unknown;
         if certain
             && self.state.facts.endpoint.is_some()
             && !self.parts.learned.binds_sessions(self.state.facts.client_workload, service)
         {
-            self.state.ledger.begins_again();
+            self.state.ledger.begin_again();
         }
     }
 
@@ -99,7 +99,7 @@ impl OnConn<'_> {
     }
 
     /// Counts and hands out an operation that needs no verdict.
-    fn tell(&mut self, pending: &Pending, answer: Answer) {
+    fn record_unjudged(&mut self, pending: &Pending, answer: Answer) {
         let op = &pending.op;
         if op.kind == OpKind::Publish && op.outcome != Outcome::Error {
             // Every tenant may publish on a queue's connection, so the message is judged and the connection is not.
@@ -146,7 +146,7 @@ impl OnConn<'_> {
             // A worker fetches and confirms jobs beside the work on them, so these operations are for no tenant.
             let of_queue = matches!(op.kind, OpKind::Deliver | OpKind::Ack) && self.state.facts.endpoint.is_none();
             let answer = if of_queue { Answer::Unknown } else { self.answer(pending.unit, op.begun, &own, &own) };
-            self.tell(pending, answer);
+            self.record_unjudged(pending, answer);
             self.tell_keys(pending, answer);
             self.tell_cookies(pending, answer);
             self.tell_served(pending, answer);
@@ -440,7 +440,7 @@ impl OnConn<'_> {
                     Kind::Data => ruling,
                 })
             }
-            // A connection that nobody ever binds may be there for look-ups alone, and its tenants be bound elsewhere.
+            // A connection that is never bound may serve look-ups only, while its tenants are bound on other connections.
             Fate::Not if !self.state.history.follows.ever_bound => Some(unknown),
             Fate::Unclear => Some(unknown),
             Fate::Not | Fate::Open => Some(ruling),

@@ -212,7 +212,7 @@ impl Lookups {
         let kind = |name| {
             let Some(t) = self.tables.get(&(service, name)) else { return Kind::Unknown };
             let hidden = losses.saturating_mul(HIDDEN);
-            // A look-up begins the work for somebody at times.
+            // A look-up may be the first operation of a unit of work.
             if t.before == 0 && t.amid >= AMID.saturating_add(hidden) {
                 return Kind::Data;
             }

@@ -108,7 +108,7 @@ impl ServiceMap {
             bare: true,
             role: None,
             owner: None,
-        });
+        })?;
         self.addresses.insert(addr.ip(), id);
         Some(id)
     }

@@ -163,7 +163,7 @@ impl Engine {
         let before = self.parts.ctx.directory.of_cgroup(id);
         let tenant = |s: &Parts, w| s.ctx.directory.get(w).and_then(|w| w.tenant);
         let labelled = before.and_then(|w| tenant(&self.parts, w));
-        let workload = self.parts.workload(fact);
+        let Some(workload) = self.parts.workload(fact) else { return self.forget_cgroup(at, id) };
         let left = self.parts.ctx.directory.learn_cgroup(id, workload);
         self.leaves(at, left);
         self.table.identified(id, &mut self.parts);
@@ -187,7 +187,7 @@ impl Engine {
         let before = self.parts.ctx.directory.at_ip(ip);
         let tenant = |s: &Parts, w| s.ctx.directory.get(w).and_then(|w| w.tenant);
         let labelled = before.and_then(|w| tenant(&self.parts, w));
-        let workload = self.parts.workload(fact);
+        let Some(workload) = self.parts.workload(fact) else { return self.forget_address(at, ip) };
         let left = self.parts.ctx.directory.learn_address(ip, workload);
         self.leaves(at, left);
         if let Some(bare) = self.parts.map.forget_bare(ip) {

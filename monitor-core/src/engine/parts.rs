@@ -89,8 +89,8 @@ impl Parts {
         }
     }
 
-    /// The workload of a fact from identity.
-    pub(super) fn workload(&mut self, fact: &super::WorkloadFact) -> WorkloadId {
+    /// The workload of a fact from identity, if there is room for it.
+    pub(super) fn workload(&mut self, fact: &super::WorkloadFact) -> Option<WorkloadId> {
         // Two spellings of one tenant are no contradiction.
         let mut named: SmallVec<[TenantId; 2]> = SmallVec::new();
         for one in &fact.tenants {
@@ -121,7 +121,8 @@ impl Parts {
                 self.ctx.names.hold(name);
             }
         }
-        if let [first, other, ..] = *named {
+        if let (Some(workload), [first, other, ..]) = (workload, named.as_slice()) {
+            let (first, other) = (*first, *other);
             let pod = owner.is_some_and(|o| o.pod != Sym::EMPTY);
             self.judge.contradicts(Contradiction { workload, at: self.ctx.now, first, other, pod });
         }
@@ -162,7 +163,7 @@ impl Parts {
         for id in self.map.of_workload(workload) {
             self.judge.missed.on(Some(id), None, None, at);
         }
-        // Whoever sent it.
+        // The sender of what was lost is not known, so every sender may have sent it.
         self.judge.missed.on(None, None, None, at);
     }
 

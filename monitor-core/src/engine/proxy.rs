@@ -98,13 +98,13 @@ impl Conn {
     fn end_preface(&mut self, from: Side, there: usize, len: usize, named: Option<Named>, parts: &mut Parts) {
         self.preface = if there < len { Preface::Rest(from, len - there) } else { Preface::Past };
         let index = usize::from(from == Side::Server);
-        // Whoever says it has connected.
+        // The end that sends the header is the client.
         let client = *self.client.get_or_insert(index);
         let (Some(sender), Some(server)) = (self.ends.get(client), self.ends.get(1 - client)) else { return };
         let spec = parts.ctx.spec_at(server.addr).and_then(|i| parts.ctx.settings.services.get(i));
         let trusted = spec.is_some_and(|spec| {
             spec.proxies.iter().any(|(net, prefix)| {
-                let rule = AddressRule { net: *net, prefix: *prefix, port: None, workload: WorkloadId(0) };
+                let rule = AddressRule { net: *net, prefix: *prefix, port: None, workload: None };
                 rule.covers(sender.addr)
             })
         });

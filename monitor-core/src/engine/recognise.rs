@@ -46,7 +46,7 @@ impl Conn {
     /// an older connection the first bytes may be the end of something: every piece is tried as a beginning. Of one that
     /// was seen from its start the first bytes count; but where they said nothing, and the other end has answered, the
     /// next may.
-    pub(super) fn tell(&self, kept: &Undecided, index: usize, again: bool, parts: &Parts) -> Told {
+    pub(super) fn recognise(&self, kept: &Undecided, index: usize, again: bool, parts: &Parts) -> Told {
         let (all, starts, ends) = kept.said_by(side_of(index));
         let older = again || self.ends.get(index).is_none_or(|e| e.start.is_none());
         let mut answer = Told::Nothing;

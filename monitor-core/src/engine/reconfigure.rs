@@ -69,14 +69,15 @@ impl Engine {
                 _ => None,
             };
             let same = |r: &&AddressRule| (r.net, r.prefix, r.port) == (fact.net, fact.prefix, fact.port);
-            let changed = before.iter().find(same).map(|r| r.workload).filter(|w| {
+            let changed = before.iter().find(same).and_then(|r| r.workload).filter(|w| {
                 let known = self.parts.ctx.directory.get(*w);
                 known.is_some_and(|w| w.conflicting || (w.tenant.is_some() && w.tenant != tenant))
             });
             match changed {
                 Some(workload) => {
                     self.parts.ctx.directory.doubt(workload);
-                    let rule = AddressRule { net: fact.net, prefix: fact.prefix, port: fact.port, workload };
+                    let (net, prefix, port) = (fact.net, fact.prefix, fact.port);
+                    let rule = AddressRule { net, prefix, port, workload: Some(workload) };
                     self.parts.ctx.directory.add_address(rule);
                     moved.push(workload);
                 }

@@ -268,7 +268,7 @@ mod tests {
             (of(&all, 1, A), of(&all, 1, B), of(&all, 2, B)),
             (Standing::Unsure, Standing::Nobody, Standing::Unsure)
         );
-        // Nobody has one of its own.
+        // No tenant has a value of its own.
         let all = after(&[(A, 1, true, 9), (B, 1, true, 9)]);
         assert_eq!(of(&all, 1, A), Standing::Nobody);
         // Nor does A keep to it.

@@ -19,7 +19,7 @@ impl OnConn<'_> {
         if unit.open && unit.latest == request {
             return;
         }
-        // What was sent at once is one sender's.
+        // Requests that were sent without waiting for an answer come from one borrower.
         if unit.open && unit.latest_at == at && self.state.units.step.is_some() {
             self.state.units.current.latest = request;
             return;
@@ -56,7 +56,7 @@ impl OnConn<'_> {
         };
         step.goes_on_after(borrow, Follows { why, conn: self.state.facts.id }, process);
         let mut before = std::mem::replace(borrow, step);
-        // The latest requests of the one before, which carry nothing, may be either's.
+        // The last requests before the change carry nothing, so they may belong to either borrower.
         if matches!(why, HandOver::Traced | HandOver::Valued)
             && let Some((first, begun, tail)) = before.takes_off_tail()
         {

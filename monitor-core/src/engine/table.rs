@@ -223,7 +223,7 @@ impl Table {
         let Some(&(id, end)) = self.by_cookie.get(&s.cookie) else {
             parts.stats.orphans += 1;
             parts.stats.bytes_unfollowed += u64::from(s.len);
-            // Of a connection that is not followed, or not any more: nobody reads it.
+            // The segment belongs to a connection that is not followed, so what it says is missed.
             parts.judge.missed.anywhere(s.at);
             return;
         };

@@ -277,7 +277,7 @@ impl Conn {
     }
 
     /// Its TLS is read from now on.
-    pub(super) fn is_read(&mut self, tls: &Tls, parts: &mut Parts) {
+    pub(super) fn record_tls_read(&mut self, tls: &Tls, parts: &mut Parts) {
         let Some(counted) = self.counted(parts) else { return };
         if let Some(client) = parts.sealing.uses.client(counted) {
             client.read += 1;
@@ -298,7 +298,7 @@ impl Conn {
     }
 
     /// Its TLS is not read, and will not be.
-    pub(super) fn is_unread(&mut self, why: Unread, parts: &mut Parts) {
+    pub(super) fn record_tls_unread(&mut self, why: Unread, parts: &mut Parts) {
         let Some(mut counted) = self.counted(parts) else { return };
         let uses = &mut parts.sealing.uses;
         uses.settle(&mut counted);

@@ -26,7 +26,7 @@ impl Conn {
         if std::mem::take(&mut facts.mid_stream) {
             parts.stats.flows_mid_stream = parts.stats.flows_mid_stream.saturating_sub(1);
         }
-        // Requests to the proxy have proved nothing to whoever is behind it.
+        // Requests to the proxy proved nothing to the server behind it, so the tunnel begins with an empty ledger.
         self.state.ledger = Ledger::new();
         self.tls_use = None;
         parts.stats.flows_decoded = parts.stats.flows_decoded.saturating_sub(1);

@@ -61,7 +61,7 @@ pub fn judge(q: &Question<'_>) -> Ruling {
         return ruling(Verdict::Indeterminate, None, None);
     }
 
-    // Somebody else's name in force outweighs everything: one slot may be fresh and another left behind.
+    // A live binding to another tenant decides, whatever else is bound: one slot may be fresh and another left behind.
     let names = |b: &Bound| match b.claim {
         Claim::Tenant(t) => Some(t),
         Claim::Opaque(id) if b.slot == Slot::Credential => match (q.credential)(id) {
@@ -109,7 +109,7 @@ pub fn judge(q: &Question<'_>) -> Ruling {
         };
         return Ruling { verdict: Verdict::Revalidated, other: None, binding: Some(bound), learned };
     }
-    // Something is bound and nobody knows whom it names, or what there is was seen to decide nothing here.
+    // A live binding is unreadable, or bindings of its kind were seen to decide nothing on this service.
     let unsure = unsure && q.other.is_some();
     if nobody.is_some() || unsure || aside || q.view.certainty == Certainty::None {
         return ruling(Verdict::Indeterminate, None, nobody);

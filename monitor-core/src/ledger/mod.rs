@@ -117,7 +117,7 @@ impl Ledger {
     /// A request was answered that nothing before it can bear upon: what was missed before matters no more, where every
     /// request proves itself anew. The caller knows that the connection serves one alone and that its client does not
     /// authenticate connections as a whole.
-    pub fn begins_again(&mut self) {
+    pub fn begin_again(&mut self) {
         if self.per_request && self.known == Known::SinceBinding {
             self.known = Known::Fully;
         }
@@ -148,7 +148,7 @@ impl Ledger {
                     self.disturb(false);
                     return;
                 }
-                // A value that names nobody takes somebody's name away: a reset of that slot, and no more than that.
+                // A value that names no tenant replaces one that does. That resets the slot and proves nothing more.
                 let says = matches!(claim, Claim::Tenant(_) | Claim::Opaque(_));
                 if !says && scope != Scope::Startup && self.slots.named(slot).is_some_and(|before| before != claim) {
                     self.reset_now();
@@ -157,7 +157,7 @@ impl Ledger {
                 match (scope, self.known) {
                     // A start-up value is part of the beginning, not a proof after a gap.
                     (Scope::Startup, _) | (_, Known::Fully) => {}
-                    // Nor is a value that names nobody.
+                    // A value that names no tenant is no binding, either.
                     _ if !says => {}
                     (Scope::Session, _) if self.start_known => self.known = Known::Fully,
                     _ => self.known = Known::SinceBinding,

@@ -65,8 +65,8 @@ pub struct AddressRule {
     pub prefix: u8,
     /// Only this port, if given.
     pub port: Option<u16>,
-    /// Who is there.
-    pub workload: WorkloadId,
+    /// Who is there; `None`: somebody for whom there was no room.
+    pub workload: Option<WorkloadId>,
 }
 
 impl AddressRule {
@@ -120,8 +120,8 @@ pub struct Directory {
 
 impl Directory {
     /// Adds or finds the workload with this name and outermost cgroup. A label that comes late is taken on; a different
-    /// one for a labelled workload makes it conflicting: its label has changed.
-    pub fn workload(&mut self, new: Workload) -> WorkloadId {
+    /// one for a labelled workload makes it conflicting: its label has changed. `None`: there is no room for another.
+    pub fn workload(&mut self, new: Workload) -> Option<WorkloadId> {
         // Names that found no room are alike without being the same.
         let named = new.name != Sym::OTHER && new.cgroup != Sym::OTHER;
         let known =
@@ -136,19 +136,18 @@ impl Directory {
                 }
                 old.role = new.role.or(old.role);
             }
-            return id;
+            return Some(id);
         }
-        let nobody = WorkloadId(u32::MAX);
-        if self.workloads.len() >= MAX_WORKLOADS || self.next == u32::MAX {
-            return nobody;
+        if self.workloads.len() >= MAX_WORKLOADS {
+            return None;
         }
         let id = WorkloadId(self.next);
-        self.next += 1;
+        self.next = self.next.checked_add(1)?;
         if named {
             self.by_identity.insert((new.name, new.cgroup), id);
         }
         self.workloads.insert(id, Resident { workload: new, places: None });
-        id
+        Some(id)
     }
 
     /// Forgets a workload that has no place any more; gives it, so that others forget it, too.
@@ -266,9 +265,9 @@ impl Directory {
     pub fn of_address(&self, addr: SocketAddr, peer: SocketAddr) -> Option<WorkloadId> {
         let as_client = |r: &AddressRule| {
             r.covers(SocketAddr::new(addr.ip(), peer.port()))
-                && self.get(r.workload).is_some_and(|w| w.tenant.is_some())
+                && r.workload.and_then(|w| self.get(w)).is_some_and(|w| w.tenant.is_some())
         };
-        self.addresses.iter().find(|r| r.covers(addr) || as_client(r)).map(|r| r.workload)
+        self.addresses.iter().find(|r| r.covers(addr) || as_client(r)).and_then(|r| r.workload)
     }
 
     /// Who has the address `ip` now, by orchestration.
@@ -301,15 +300,23 @@ impl Directory {
 mod tests {
     use super::*;
 
+    fn add(d: &mut Directory, new: Workload) -> WorkloadId {
+        d.workload(new).unwrap()
+    }
+
     #[test]
     fn prefixes_and_ports() {
-        let rule =
-            AddressRule { net: "10.1.0.0".parse().unwrap(), prefix: 24, port: Some(5432), workload: WorkloadId(0) };
+        let rule = AddressRule {
+            net: "10.1.0.0".parse().unwrap(),
+            prefix: 24,
+            port: Some(5432),
+            workload: Some(WorkloadId(0)),
+        };
         assert!(rule.covers("10.1.0.9:5432".parse().unwrap()));
         assert!(!rule.covers("10.1.1.9:5432".parse().unwrap()));
         assert!(!rule.covers("10.1.0.9:5433".parse().unwrap()));
         assert!(!rule.covers("[::1]:5432".parse().unwrap()));
-        let all = AddressRule { net: "::".parse().unwrap(), prefix: 0, port: None, workload: WorkloadId(0) };
+        let all = AddressRule { net: "::".parse().unwrap(), prefix: 0, port: None, workload: Some(WorkloadId(0)) };
         assert!(all.covers("[fd00::1]:1".parse().unwrap()));
     }
 
@@ -328,13 +335,13 @@ mod tests {
     #[test]
     fn a_successor_in_the_same_cgroup_is_another_generation() {
         let mut d = Directory::default();
-        let first = d.workload(workload(9, Some(0)));
+        let first = add(&mut d, workload(9, Some(0)));
         d.learn_cgroup(CgroupId(1), first);
         d.learn_cgroup(CgroupId(2), first);
         assert_eq!(d.forget_cgroup(CgroupId(1)), None, "its other cgroup is still there");
         assert_eq!(d.forget_cgroup(CgroupId(2)), Some(first));
-        assert_eq!(d.workload(workload(9, Some(0))), first, "a restart for the same tenant");
-        let second = d.workload(workload(9, Some(1)));
+        assert_eq!(add(&mut d, workload(9, Some(0))), first, "a restart for the same tenant");
+        let second = add(&mut d, workload(9, Some(1)));
         d.learn_cgroup(CgroupId(2), second);
         assert_ne!(first, second);
         assert_eq!(
@@ -350,7 +357,7 @@ mod tests {
         let mut d = Directory::default();
         let mut ids = Vec::new();
         for n in 0..1000 {
-            let id = d.workload(workload(100 + n, Some(0)));
+            let id = add(&mut d, workload(100 + n, Some(0)));
             d.learn_cgroup(CgroupId(1), id);
             assert!(d.forget(id).is_none(), "it is there");
             assert_eq!(d.forget_cgroup(CgroupId(1)), Some(id));
@@ -359,7 +366,7 @@ mod tests {
             ids.push(id);
         }
         assert_eq!((d.len(), d.by_identity.len(), d.by_cgroup.len()), (0, 0, 0));
-        let made_up = d.workload(workload(9, None));
+        let made_up = add(&mut d, workload(9, None));
         assert!(d.forget(made_up).is_none(), "it never had a place to lose");
     }
 
@@ -367,12 +374,12 @@ mod tests {
     fn a_reused_address_is_its_new_owners() {
         let mut d = Directory::default();
         let ip: IpAddr = "10.244.1.7".parse().unwrap();
-        let (a, b) = (d.workload(workload(9, Some(0))), d.workload(workload(10, Some(1))));
+        let (a, b) = (add(&mut d, workload(9, Some(0))), add(&mut d, workload(10, Some(1))));
         d.learn_address(ip, a);
         d.learn_address(ip, b);
         assert_eq!(d.at_ip(ip), Some(b));
         // The first has gone with its address: under its name comes another.
-        assert_ne!(d.workload(workload(9, Some(1))), a);
+        assert_ne!(add(&mut d, workload(9, Some(1))), a);
         assert_eq!(d.forget_address(ip), Some(b));
         assert_eq!((d.at_ip(ip), d.forget_address(ip)), (None, None));
     }
@@ -380,13 +387,13 @@ mod tests {
     #[test]
     fn a_late_label_is_taken_on_and_a_changed_one_is_a_conflict() {
         let mut d = Directory::default();
-        let id = d.workload(workload(9, None));
-        assert_eq!(d.workload(workload(9, Some(3))), id);
+        let id = add(&mut d, workload(9, None));
+        assert_eq!(add(&mut d, workload(9, Some(3))), id);
         let seen = |d: &Directory| d.get(id).map(|w| (w.tenant, w.conflicting));
         assert_eq!(seen(&d), Some((Some(TenantId(3)), false)));
-        d.workload(workload(9, Some(4)));
+        add(&mut d, workload(9, Some(4)));
         assert_eq!(seen(&d), Some((None, true)));
-        d.workload(workload(9, Some(3)));
+        add(&mut d, workload(9, Some(3)));
         assert_eq!(seen(&d), Some((None, true)), "changing it back does not undo what was done meanwhile");
     }
 
@@ -394,8 +401,23 @@ mod tests {
     fn names_without_room_are_not_the_same() {
         let mut d = Directory::default();
         let nameless = |tenant| Workload { cgroup: Sym::OTHER, ..workload(Sym::OTHER.0, Some(tenant)) };
-        let (a, b) = (d.workload(nameless(0)), d.workload(nameless(1)));
+        let (a, b) = (add(&mut d, nameless(0)), add(&mut d, nameless(1)));
         assert_ne!(a, b);
         assert_eq!(d.get(a).and_then(|w| w.tenant), Some(TenantId(0)));
+    }
+
+    #[test]
+    fn who_finds_no_room_is_nobody_and_not_all_the_same_one() {
+        let mut d = Directory { next: u32::MAX, ..Directory::default() };
+        assert_eq!(d.workload(workload(9, Some(0))), None);
+        assert_eq!(d.workload(workload(10, Some(1))), None);
+        assert!(d.is_empty() && d.by_identity.is_empty());
+        // A rule for one that found no room still comes before wider ones: its address is not theirs.
+        let (narrow, wide) = ("10.1.0.7".parse().unwrap(), "10.1.0.0".parse().unwrap());
+        d.add_address(AddressRule { net: narrow, prefix: 32, port: None, workload: None });
+        d.add_address(AddressRule { net: wide, prefix: 16, port: None, workload: Some(WorkloadId(1)) });
+        let peer = "10.9.0.1:5432".parse().unwrap();
+        assert_eq!(d.of_address("10.1.0.7:40000".parse().unwrap(), peer), None);
+        assert_eq!(d.of_address("10.1.0.8:40000".parse().unwrap(), peer), Some(WorkloadId(1)));
     }
 }

@@ -293,7 +293,7 @@ mod tests {
             assert_eq!(names.name(pod), "_other");
         }
         assert_eq!((names.len(), names.n_overflowed()), (2, 0));
-        // What is needed for good stays, whoever had it first.
+        // A name that was interned in passing and is then interned for good stays, whatever is released.
         let orders = names.intern_passing("orders");
         names.hold(orders);
         assert_eq!(names.intern("orders"), orders);

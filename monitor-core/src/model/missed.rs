@@ -135,7 +135,7 @@ mod tests {
         missed.before(S, Nanos::secs(6));
         assert!(missed.may_hide(&at(Where::EverAt(S), 6)) && !missed.may_hide(&at(Where::Service(S), 6)));
         assert!(!missed.may_hide(&at(Where::EverAt(ServiceId(2)), 0)));
-        // Of nobody known is of anybody.
+        // What was missed of an unknown tenant may be of any tenant.
         missed.on(Some(S), None, None, Nanos::secs(7));
         missed.unanswered(S, None, Nanos::secs(7));
         for place in [Where::ServedTo(S, U), Where::Answered(S), Where::AnsweredTo(S, U), Where::SentBy(WorkloadId(8))]

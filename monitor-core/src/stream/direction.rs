@@ -47,12 +47,11 @@ impl Behind {
     }
 }
 
-#[derive(Debug, Default)]
+/// One direction of which something was seen.
+#[derive(Debug)]
 pub(super) struct DirectionState {
     /// Sequence number of the next byte to deliver.
     next: u32,
-    /// `next` counts.
-    anchored: bool,
     /// The other end has acknowledged one more than `next`: a FIN, or one lost byte.
     one_over: bool,
     /// End of the last piece that was too far off to be believed.
@@ -61,19 +60,13 @@ pub(super) struct DirectionState {
 }
 
 impl DirectionState {
-    pub(super) fn start(&mut self, seq: u32) {
-        if !self.anchored {
-            self.next = seq;
-            self.anchored = true;
-        }
+    /// A direction whose first byte has this number.
+    pub(super) fn starting_at(seq: u32) -> Self {
+        Self { next: seq, one_over: false, astray: None, behind: None }
     }
 
     /// The other end has received everything before `ack`.
     pub(super) fn acknowledged(&mut self, from: Side, ack: u32, at: Nanos, out: &mut dyn Deliver) {
-        if !self.anchored {
-            // What is in flight now was sent before this acknowledgement: it does not say where to begin.
-            return;
-        }
         if let Some(behind) = self.behind.as_mut().filter(|_| ahead(ack, self.next) <= 0) {
             behind.awaited = Some(at);
         }
@@ -91,10 +84,6 @@ impl DirectionState {
     }
 
     pub(super) fn segment(&mut self, s: &Incoming<'_>, limits: &StreamLimits, out: &mut dyn Deliver) {
-        if s.len >= FAR.cast_unsigned() {
-            return;
-        }
-        self.start(s.seq);
         if ahead(s.seq, self.next).unsigned_abs() >= FAR.cast_unsigned() {
             // One such piece is not believed. Two that fit each other are: the stream got there unseen.
             if self.astray != Some(s.seq) {

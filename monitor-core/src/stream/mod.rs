@@ -13,7 +13,7 @@ mod direction;
 
 use direction::DirectionState;
 
-use crate::model::{Nanos, Side};
+use crate::model::{Nanos, Side, Sides};
 
 /// Why bytes are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct Incoming<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Receives the streams.
+/// Receives the streams. The engine's is `Feed` (`engine/feed.rs`).
 pub trait Deliver {
     /// The next bytes of a direction. `ends_segment`: they end where a segment ended as it was captured.
     fn bytes(&mut self, from: Side, at: Nanos, bytes: &[u8], ends_segment: bool);
@@ -73,7 +73,8 @@ pub trait Deliver {
 /// Both directions of one connection.
 #[derive(Debug)]
 pub struct Reassembler {
-    directions: [DirectionState; 2],
+    /// What is known of each direction, from its first byte on.
+    directions: Sides<Option<DirectionState>>,
     limits: StreamLimits,
 }
 
@@ -88,30 +89,25 @@ fn ahead(a: u32, b: u32) -> i32 {
 impl Reassembler {
     /// Streams of which nothing is known yet.
     pub fn new(limits: StreamLimits) -> Self {
-        Self { directions: Default::default(), limits }
-    }
-
-    fn direction(&mut self, from: Side) -> &mut DirectionState {
-        let [client, server] = &mut self.directions;
-        match from {
-            Side::Client => client,
-            Side::Server => server,
-        }
+        Self { directions: Sides::default(), limits }
     }
 
     /// The sequence number of the first byte that `from` sends. Too late once bytes were seen, unless it agrees.
     pub fn start(&mut self, from: Side, seq: u32) {
-        self.direction(from).start(seq);
+        self.directions[from].get_or_insert_with(|| DirectionState::starting_at(seq));
     }
 
     /// One captured piece.
     pub fn segment(&mut self, s: Incoming<'_>, out: &mut dyn Deliver) {
         let limits = self.limits;
-        if let Some(ack) = s.ack {
-            self.direction(s.from.other()).acknowledged(s.from.other(), ack, s.at, out);
+        let other = s.from.other();
+        // What is in flight before anything was seen was sent before this acknowledgement: it does not say where to begin.
+        if let (Some(ack), Some(direction)) = (s.ack, &mut self.directions[other]) {
+            direction.acknowledged(other, ack, s.at, out);
         }
-        if s.len > 0 {
-            self.direction(s.from).segment(&s, &limits, out);
+        if (1..FAR.cast_unsigned()).contains(&s.len) {
+            let direction = self.directions[s.from].get_or_insert_with(|| DirectionState::starting_at(s.seq));
+            direction.segment(&s, &limits, out);
         }
     }
 
@@ -119,25 +115,29 @@ impl Reassembler {
     pub fn expire(&mut self, now: Nanos, out: &mut dyn Deliver) {
         let limits = self.limits;
         for from in [Side::Client, Side::Server] {
-            self.direction(from).expire(from, now, &limits, out);
+            if let Some(direction) = &mut self.directions[from] {
+                direction.expire(from, now, &limits, out);
+            }
         }
     }
 
     /// The connection has ended: what is held behind holes is delivered, with gaps.
     pub fn close(&mut self, at: Nanos, out: &mut dyn Deliver) {
         for from in [Side::Client, Side::Server] {
-            self.direction(from).flush(from, at, out);
+            if let Some(direction) = &mut self.directions[from] {
+                direction.flush(from, at, out);
+            }
         }
     }
 
     /// When [`Self::expire`] has something to do, at the earliest.
     pub fn expires(&self) -> Option<Nanos> {
-        self.directions.iter().filter_map(|d| d.expires(&self.limits)).min()
+        self.directions.iter().flatten().filter_map(|d| d.expires(&self.limits)).min()
     }
 
     /// Bytes held behind holes.
     pub fn memory(&self) -> usize {
-        self.directions.iter().map(DirectionState::memory).sum()
+        self.directions.iter().flatten().map(DirectionState::memory).sum()
     }
 }
 

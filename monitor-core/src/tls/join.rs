@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(join.tell(&told(1, Some(2), 9), Some(P)).as_slice(), [ConnId(2)]);
         assert_eq!(join.tell(&told(1, Some(2), 9), None).as_slice(), [ConnId(2)], "told twice");
         assert_eq!(join.counts().repeated, 1);
-        // A random that nobody showed: of a hello that is encrypted.
+        // No connection showed this random, because its hello is encrypted.
         assert_eq!(join.tell(&told(1, Some(8), 7), Some(P)).as_slice(), [ConnId(3)]);
         // Without, it may be anybody's in that cgroup.
         assert_eq!(join.tell(&told(1, None, 5), Some(P)).len(), 3);

@@ -311,7 +311,7 @@ impl Channel {
         core.life.sound();
         what.tell(at, Outcome::Ok, sink);
         let Some(message) = message.filter(|_| !direct) else { return };
-        // Tags count up; one that does not is nobody's.
+        // Tags count up. A delivery whose tag does not is not followed, because its settlement would be ambiguous.
         let in_order = self.unacked.back().is_none_or(|last| *last < tag);
         let confirmation = if awaits_ack && in_order && core.n_unacked < MAX_UNACKED {
             self.unacked.push_back(tag);

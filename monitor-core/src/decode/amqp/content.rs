@@ -71,7 +71,7 @@ impl Content {
         core: &mut Core,
         sink: &mut dyn Sink,
     ) -> Box<Self> {
-        let draft = if core.may_draft() {
+        let draft = if core.reserve_draft() {
             let mut draft = Draft::new(core.salt, request);
             let (exchange, key) = (String::from_utf8_lossy(to.exchange), String::from_utf8_lossy(to.key));
             let parts = [core.vhost.as_slice(), to.exchange, to.key];

@@ -78,8 +78,8 @@ impl Core {
         self.vhost.capacity() + self.n_drafts * DRAFT + self.n_waiting * size_of::<Message>()
     }
 
-    /// Whether one more message may be put together; it counts then.
-    pub(super) fn may_draft(&mut self) -> bool {
+    /// Makes room for one more message to be put together. False: there is none.
+    pub(super) fn reserve_draft(&mut self) -> bool {
         let may = self.n_drafts < MAX_DRAFTS;
         self.n_drafts += usize::from(may);
         may

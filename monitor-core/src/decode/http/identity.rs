@@ -186,7 +186,7 @@ fn both(a: Claim, b: Claim) -> Claim {
     match (a, b) {
         (Claim::Neutral, other) | (other, Claim::Neutral) => other,
         (a, b) if a == b => a,
-        // An id that nobody knows beside a tenant's name may well be the same tenant.
+        // An unknown id beside a tenant's name may be an alias of that tenant, so it does not contradict the name.
         (Claim::Tenant(t), Claim::Opaque(_)) | (Claim::Opaque(_), Claim::Tenant(t)) => Claim::Tenant(t),
         _ => Claim::Unreadable,
     }

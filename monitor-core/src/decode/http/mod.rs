@@ -245,8 +245,9 @@ impl Http {
         Ok(())
     }
 
-    /// A client that pipelines may have answers on their way whenever it sends, except after a pause.
-    fn is_quiet(&mut self, at: Nanos) -> bool {
+    /// Notes that something was said at `at`. False: an answer may be on its way, because the client pipelines and no pause
+    /// came before.
+    fn record_said(&mut self, at: Nanos) -> bool {
         let pause = at.since(std::mem::replace(&mut self.last, at));
         !self.pipelined || pause >= QUIET
     }
@@ -360,7 +361,7 @@ impl Conversation for Http {
     fn seek(&mut self, from: Side, heard: Heard<'_>, sink: &mut dyn Sink) -> Found {
         match heard {
             Heard::Bytes(chunk) => {
-                let quiet = self.is_quiet(chunk.at);
+                let quiet = self.record_said(chunk.at);
                 if !quiet || !self.life.starts(from) || !self.opens(from, chunk.bytes) {
                     return Found::No;
                 }
@@ -378,7 +379,7 @@ impl Conversation for Http {
         if self.next_reads(from, at, bytes, sink) {
             return Ok(());
         }
-        let quiet = self.is_quiet(at);
+        let quiet = self.record_said(at);
         let starts = self.life.starts(from);
         let begins_request = || from == Side::Client && starts && look::request(bytes) == Look::Is(Side::Client);
         let client = &self.says.client;

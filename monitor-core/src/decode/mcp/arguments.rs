@@ -66,7 +66,7 @@ struct Look<'l, 'c> {
 impl Look<'_, '_> {
     fn value(&mut self, value: &Value, above: Above<'_>, depth: usize) {
         if depth > MAX_DEPTH || self.left == 0 {
-            // Somebody may be named there.
+            // The part that is not read may name a tenant.
             note(self.x, above.name, Claim::Unreadable, true, self.cx);
             return;
         }

@@ -197,7 +197,7 @@ impl Socket {
             });
         }
         cx.sink.begun(number, at, print);
-        // Nobody answers these.
+        // Notifications get no answer.
         for a in asked.iter_mut().filter(|a| a.id.is_none()) {
             a.exchange.answered = Answered::Accepted;
             a.is_answered = true;

@@ -167,7 +167,7 @@ impl Redis {
         let events = &self.taking.events;
         let of_it = events.partition_point(|(n, _)| *n < no)..events.partition_point(|(n, _)| *n <= no);
         let taken = outcome == Outcome::Ok && !of_it.is_empty();
-        // Whoever asked and was given nothing has not touched any message.
+        // A fetch that brought no message is a control, because it touched no message.
         if p.kind == OpKind::Deliver && outcome == Outcome::Ok && !taken {
             p.kind = OpKind::Control;
         }

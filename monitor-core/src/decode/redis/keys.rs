@@ -121,7 +121,7 @@ impl Args<'_> {
         let mut all = Elements::new();
         for i in (first..self.n()).step_by(step.max(1)) {
             n += 1;
-            // Random words and times tell nobody anything; numbers and words do.
+            // Random words and times identify no one. Numbers and words may.
             if !matches!(self.weight(i), Weight::Token | Weight::Number(10..))
                 && let Some(print) = self.print(i)
             {

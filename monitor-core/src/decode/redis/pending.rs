@@ -251,7 +251,7 @@ impl Reader<'_> {
                 (p.target, p.ids) = self.shape(key, sink);
             }
             let marker = self.named(key, sink);
-            // What libraries keep for themselves is as good as a key that says whose it is.
+            // A library's own key needs no tenant's prefix, so it counts as one that is scoped.
             let book = std::str::from_utf8(key).is_ok_and(chores::is_book);
             let print = self.print(self.db, key);
             pointers.extend(self.shared.pointers.named_by(self.salt, print, key));
@@ -265,7 +265,7 @@ impl Reader<'_> {
             named = Some(match named {
                 None => marker,
                 Some(before) if before == marker => marker,
-                // Keys of two tenants, or one that names nobody among others: no one of them names the operation's.
+                // The keys name two tenants, or one of them names none, so no key names the operation's tenant.
                 Some(Claim::Neutral) if marker == Claim::Neutral => Claim::Neutral,
                 Some(_) => Claim::Unreadable,
             });

@@ -109,7 +109,7 @@ impl Verifier {
         if !looks_like_jwt(token) {
             return Some(opaque);
         }
-        if !self.cache.holds(print) && !self.may_look(now) {
+        if !self.cache.holds(print) && !self.take_look(now) {
             self.n_unchecked += 1;
             return Some(opaque);
         }
@@ -158,7 +158,8 @@ impl Verifier {
         Cache::<Known>::limit()
     }
 
-    fn may_look(&mut self, now: Nanos) -> bool {
+    /// Counts one more token to be verified this second. False: too many were.
+    fn take_look(&mut self, now: Nanos) -> bool {
         let second = now.0 / 1_000_000_000;
         if self.fresh.0 != second {
             self.fresh = (second, 0);

@@ -140,7 +140,7 @@ impl Rule for CacheKeyUnscoped {
     }
 
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
-        // Somebody else may have written the key since.
+        // Another tenant may have written the key since, so its value may not be this tenant's any more.
         let written = hit.steps.first().map_or(hit.at, |s| s.at);
         hit.site.service.map_or_else(SmallVec::new, |service| smallvec![written_since(service, written)])
     }

@@ -89,7 +89,7 @@ impl Rule for HandleCrossTenant {
             return RuleOutcome::Clear;
         }
         let Some(by) = u.whom() else {
-            // Given to somebody: no longer one tenant's alone, for all that is known.
+            // An unknown tenant was given the handle, so it may belong to several tenants from now on.
             for handle in &e.handles_given {
                 self.handles.insert((service, *handle), Handle::Public);
             }

@@ -247,7 +247,7 @@ impl HttpCacheShared {
             match self.whose(w.server, &f.identities) {
                 None => return Err("for whom it was fetched is not known"),
                 Some(by) if by.tenant == w.by.tenant => return Ok(None),
-                // The same for several: nobody's.
+                // Several identities were given the same answer, so it belongs to none of them.
                 Some(by) if owner.is_some_and(|o| o.tenant != by.tenant) => return Ok(None),
                 Some(by) => owner = Some(by),
             }

@@ -99,7 +99,7 @@ impl Rule for McpSessionCrossTenant {
         let (e, Some(service)) = (u.exchange, u.site.service) else { return RuleOutcome::Clear };
         let by = u.whom();
         if let Some(opened) = e.opened {
-            // Whoever held a session of this id before does not hold this one.
+            // The id is given out anew, so its earlier holder has no claim on this session.
             let holder = by.map_or(Holder::Nobody(e.begun), |by| Holder::Opener(Past::of(u, by)));
             self.holders.insert((service, opened), holder);
         }

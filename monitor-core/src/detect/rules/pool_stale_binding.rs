@@ -46,7 +46,7 @@ impl Rule for PoolStaleBinding {
             return RuleOutcome::Clear;
         }
         // A declared marker is a label: the server may or may not go by it.
-        // … and what a value stands for that names nobody was only learned.
+        // … and an opaque value's tenant was only learned, so it proves less.
         let learned = matches!(bound.claim, Claim::Chosen(_));
         let severity = if bound.slot == Slot::Marker || learned { Severity::High } else { Severity::Critical };
         let mut steps: SmallVec<[Step; 3]> = smallvec![Step::of_binding(&bound, u.ruling.other)];

@@ -410,11 +410,12 @@ impl Rule for QueueTenantUnrevalidated {
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
         let Some(first) = hit.steps.first() else { return SmallVec::new() };
         if first.what != DELIVERY {
-            // Of what nobody confirms, whatever would have shown that all tell it to all.
+            // A delivery without confirmation rests on every message at the broker: a missed one may have shown that every
+            // tenant publishes to every other.
             if let (true, Some(broker)) = (hit.steps.iter().any(|s| s.what == TOLD), hit.site.service) {
                 return smallvec![Unseen { place: Where::EverAt(broker), since: Nanos(0) }];
             }
-            // Whoever else has published a message that looks the same.
+            // The finding rests on having seen every publisher of a message with the same content.
             let since = Nanos(first.at.0.saturating_sub(ALIKE.0));
             let at_broker = |broker| smallvec![Unseen { place: Where::Service(broker), since }];
             return hit.site.service.map_or_else(SmallVec::new, at_broker);

@@ -48,7 +48,7 @@ impl Rule for ToolDescriptionPoisoned {
             let Some(worst) = tool.patterns.iter().max().copied() else { continue };
             let (severity, words) = describe(worst);
             let hit = Hit::of_exchange(INFO.id, severity, u, words);
-            // The server's fault, whoever asked.
+            // The description is the server's own, so the finding names no tenant.
             let site = Site { workload: None, flow: None, ..u.site };
             hits.push(Hit { subject: tool.name, used: None, site, ..hit });
             found = RuleOutcome::Found;

@@ -309,7 +309,7 @@ impl Converter {
         let number = |is_server: bool, cookie: u64| if is_server { service.unwrap_or(cookie) } else { cookie };
         let local = local::address(number(u.role == Role::Server, u.cookie));
         let peer = local::address(number(u.role == Role::Client, u.peer));
-        if let Some(service) = service.filter(|service| self.named.is_new(*service)) {
+        if let Some(service) = service.filter(|service| self.named.mark_told(*service)) {
             sink(Event::Named { at, address: local::address(service), name: &unix::name(u.name) });
         }
         self.open.entry(u.cookie).or_insert(0);

@@ -12,8 +12,8 @@ const MAX_NAMED: usize = 4096;
 pub(super) struct Named(FxHashSet<u64>);
 
 impl Named {
-    /// Whether this service's name has to be told. It counts as told from now on.
-    pub(super) fn is_new(&mut self, service: u64) -> bool {
+    /// Marks this service as told. True: its name has to be told now.
+    pub(super) fn mark_told(&mut self, service: u64) -> bool {
         if self.0.len() >= MAX_NAMED {
             self.0.clear();
         }
@@ -73,9 +73,9 @@ mod tests {
     #[test]
     fn a_name_is_told_once_and_memory_is_bounded() {
         let mut named = Named::default();
-        assert!(named.is_new(1) && !named.is_new(1));
+        assert!(named.mark_told(1) && !named.mark_told(1));
         for n in 0..10_000 {
-            named.is_new(n);
+            named.mark_told(n);
         }
         assert!(named.0.len() <= MAX_NAMED);
     }
