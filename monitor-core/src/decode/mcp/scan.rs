@@ -66,8 +66,12 @@ impl Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Between,
-    Text { escaped: bool },
+    Text {
+        escaped: bool,
+    },
     Scalar,
+    /// The outermost container has ended.
+    Over,
 }
 
 /// The scanner.
@@ -87,7 +91,6 @@ pub(super) struct Scanner {
     too_long: bool,
     current: Sketch,
     found: Vec<Sketch>,
-    over: bool,
 }
 
 impl Scanner {
@@ -104,7 +107,6 @@ impl Scanner {
             too_long: false,
             current: Sketch::default(),
             found: Vec::new(),
-            over: false,
         }
     }
 
@@ -115,7 +117,7 @@ impl Scanner {
 
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while let Some((&b, rest)) = bytes.split_first() {
-            if self.over {
+            if self.mode == Mode::Over {
                 return;
             }
             if self.mode == (Mode::Text { escaped: false }) {
@@ -176,6 +178,7 @@ impl Scanner {
                 self.between(b);
             }
             Mode::Between => self.between(b),
+            Mode::Over => {}
         }
     }
 
@@ -255,7 +258,9 @@ impl Scanner {
                 self.found.push(message);
             }
         }
-        self.over = self.depth == 0;
+        if self.depth == 0 {
+            self.mode = Mode::Over;
+        }
     }
 
     fn text(&mut self) {

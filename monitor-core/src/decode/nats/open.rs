@@ -29,6 +29,19 @@ pub(super) enum Role {
     Other,
 }
 
+/// How much of a message is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// All of it.
+    Whole,
+    /// All was seen, but its text is longer than what is kept.
+    Beginning,
+    /// Some of its content was missed.
+    Holed,
+    /// Some of its headers were missed: one that is not whole is none.
+    NoHeaders,
+}
+
 /// A message in the making.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -39,12 +52,9 @@ pub(super) struct Open {
     /// Bytes of headers still to come.
     headers_left: u64,
     headers: Vec<u8>,
-    all_headers: bool,
-    /// What is read as text, and whether all of it is there.
+    /// What is read as text.
     pub(super) text: Vec<u8>,
-    pub(super) whole: bool,
-    /// Nothing is missing.
-    seen: bool,
+    extent: Extent,
     draft: Option<Draft>,
     hasher: SipHasher13,
     /// The server's word about a request, where it is no message (`NATS/1.0 503`).
@@ -60,10 +70,8 @@ impl Open {
             reply: Vec::new(),
             headers_left: 0,
             headers: Vec::new(),
-            all_headers: true,
             text: Vec::new(),
-            whole: true,
-            seen: true,
+            extent: Extent::Whole,
             draft: None,
             hasher: salt.hasher(),
             status: None,
@@ -79,10 +87,8 @@ impl Open {
         self.reply.extend_from_slice(head.reply);
         self.headers_left = head.headers;
         self.headers.clear();
-        self.all_headers = true;
         self.text.clear();
-        self.whole = true;
-        self.seen = true;
+        self.extent = Extent::Whole;
         self.status = None;
         self.draft = (role == Role::Message).then(|| Draft::new(self.salt, 0));
         self.hasher = self.salt.hasher();
@@ -108,7 +114,9 @@ impl Open {
             (Some(draft), _) => draft.content(bytes),
             (None, Role::Text) => {
                 let room = MAX_TEXT.saturating_sub(self.text.len());
-                self.whole &= bytes.len() <= room;
+                if bytes.len() > room && self.extent == Extent::Whole {
+                    self.extent = Extent::Beginning;
+                }
                 self.text.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
             }
             _ => {}
@@ -119,17 +127,18 @@ impl Open {
     pub(super) fn missing(&mut self, n: u64) {
         let of_headers = n.min(self.headers_left);
         self.headers_left -= of_headers;
-        // A header that is not whole is none.
-        self.all_headers &= of_headers == 0;
-        self.whole = false;
-        self.seen = false;
+        if of_headers > 0 {
+            self.extent = Extent::NoHeaders;
+        } else if self.extent != Extent::NoHeaders {
+            self.extent = Extent::Holed;
+        }
         if let Some(draft) = &mut self.draft {
             draft.missing(n);
         }
     }
 
     fn read_headers(&mut self, sink: &mut dyn Sink) {
-        if !self.all_headers {
+        if self.extent == Extent::NoHeaders {
             return;
         }
         let headers = std::mem::take(&mut self.headers);
@@ -155,9 +164,15 @@ impl Open {
         self.headers = headers;
     }
 
+    /// Whether all that is read as text is there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.extent == Extent::Whole
+    }
+
     /// Covers subject, headers and payload; `None` if something was missing.
     pub(super) fn print(&self) -> Option<Fingerprint> {
-        self.seen.then(|| Fingerprint(self.hasher.finish()))
+        let seen = matches!(self.extent, Extent::Whole | Extent::Beginning);
+        seen.then(|| Fingerprint(self.hasher.finish()))
     }
 
     /// The message is complete; `id`: its stream and number there.

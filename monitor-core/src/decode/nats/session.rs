@@ -122,7 +122,7 @@ impl Nats {
         {
             wait.op.marker = sink.marker(MarkerPlace::KeyPrefix, "", name);
         }
-        if kind == OpKind::Ack && open.whole {
+        if kind == OpKind::Ack && open.is_whole() {
             wait.settles = settlement(&open.text).map(|how| (self.hash(&subject), how));
         }
         // What is asked for by MSG.NEXT comes as deliveries; a confirmation counts when it is sent.
@@ -160,7 +160,7 @@ impl Nats {
         // Nobody listens (503): what was sent has reached nobody.
         let mut outcome = if open.status == Some(503) { Outcome::Error } else { Outcome::Ok };
         match wait.asked {
-            Asked::Publish if open.whole => match pub_ack(&open.text) {
+            Asked::Publish if open.is_whole() => match pub_ack(&open.text) {
                 PubAck::Stored(stream, seq) => {
                     let id = stored(self.salt, stream.as_bytes(), seq.to_string().as_bytes(), sink);
                     if let (Some(message), Some(id)) = (&mut wait.message, id) {
@@ -171,7 +171,7 @@ impl Nats {
                 PubAck::Refused => outcome = Outcome::Error,
                 PubAck::Other => {}
             },
-            Asked::Consumer if open.whole => {
+            Asked::Consumer if open.is_whole() => {
                 let (refused, known) = jetstream::consumer(&open.text);
                 if refused {
                     outcome = Outcome::Error;
