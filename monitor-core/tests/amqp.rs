@@ -33,9 +33,8 @@ fn deliveries(lines: &[String]) -> Vec<String> {
 
 /// The same delivery, where its consumer was seen to begin without confirmations.
 fn unconfirmed(line: &str) -> String {
-    let mut words: Vec<&str> = line.split(' ').collect();
-    words[1] = "-";
-    words.join(" ")
+    let words = line.split(' ').enumerate().map(|(n, word)| if n == 1 { "-" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What is said of settlements is what happened, or that the connection ended.

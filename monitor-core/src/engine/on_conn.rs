@@ -178,10 +178,8 @@ impl OnConn<'_> {
             Effect::Begin if op.outcome == Outcome::Ok => {
                 self.state.units.current.transaction = Transaction::Open;
             }
-            Effect::Commit | Effect::Rollback => {
-                if self.state.units.current.transaction == Transaction::Open {
-                    self.state.units.current.transaction = Transaction::Over;
-                }
+            Effect::Commit | Effect::Rollback if self.state.units.current.transaction == Transaction::Open => {
+                self.state.units.current.transaction = Transaction::Over;
             }
             Effect::Bind { slot, claim, scope, strength } if op.outcome == Outcome::Ok => {
                 self.note_binding(op, slot, claim, scope, strength);

@@ -45,21 +45,21 @@ pub(super) struct Coming {
 /// How a message is confirmed (§4.3, quality of service).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Quality {
-    /// Not at all.
-    AtMostOnce,
-    /// By PUBACK.
-    AtLeastOnce,
-    /// By PUBREC, PUBREL and PUBCOMP.
-    ExactlyOnce,
+    /// Not at all: it comes at most once.
+    Unconfirmed,
+    /// By PUBACK: it comes at least once.
+    Acknowledged,
+    /// By PUBREC, PUBREL and PUBCOMP: it comes exactly once.
+    Assured,
 }
 
 impl Coming {
     /// A message whose PUBLISH has these flags (§3.3.1), of which nothing more was read.
     fn new(flags: u8, begun: Nanos) -> Self {
         let quality = match flags & 6 {
-            0 => Quality::AtMostOnce,
-            4 => Quality::ExactlyOnce,
-            _ => Quality::AtLeastOnce,
+            0 => Quality::Unconfirmed,
+            4 => Quality::Assured,
+            _ => Quality::Acknowledged,
         };
         Self { begun, quality, again: flags & 8 != 0, id: None, draft: None }
     }
@@ -123,7 +123,7 @@ impl Mqtt {
         let mut b = Reader::new(head);
         let topic = b.u16_bytes().unwrap_or_default();
         let coming = Coming::new(flags, at);
-        let id = if coming.quality == Quality::AtMostOnce { None } else { b.u16() };
+        let id = if coming.quality == Quality::Unconfirmed { None } else { b.u16() };
         let all = if self.version == Some(Version::Five) { property_bytes(&mut b).unwrap_or_default() } else { &[] };
         let mut alias = None;
         let mut right = properties(all, &mut |p| {
@@ -188,7 +188,7 @@ impl Mqtt {
             Box::new(m)
         });
         let waiting = Waiting { what, message };
-        if coming.quality == Quality::AtMostOnce {
+        if coming.quality == Quality::Unconfirmed {
             self.confirmed(waiting, Outcome::Unknown, at, sink);
             self.rest(at, sink);
             return;
@@ -218,7 +218,7 @@ impl Mqtt {
     fn delivered(&mut self, coming: Coming, at: Nanos, sink: &mut dyn Sink) {
         let outstanding = coming.id.filter(|id| self.unacked.contains(*id));
         // The client has it already (§4.3.3).
-        if outstanding.is_some() && coming.quality == Quality::ExactlyOnce {
+        if outstanding.is_some() && coming.quality == Quality::Assured {
             return;
         }
         let mut what = Begun::control(0, coming.begun, sink.word("PUBLISH"));
