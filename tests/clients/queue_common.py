@@ -24,7 +24,7 @@ import time
 import uuid
 
 import psycopg_pool
-from sql_work import psycopg, statements
+from sql_work import percent, statements
 
 MODES = ["unbound", "session-set", "per-transaction", "policy", "records", "service", "keyed"]
 SERVICE_TOKEN = "5d0f63d1e1b14a0b9c1c"
@@ -159,7 +159,7 @@ class Worker:
                 if mode == "keyed" and sql.startswith("INSERT INTO visits"):
                     sql = "INSERT INTO done (key, ref) VALUES (%s, %s) ON CONFLICT DO NOTHING"
                     parameters = parameters * 2
-                cursor = connection.execute(psycopg(sql), parameters)
+                cursor = connection.execute(percent(sql), parameters)
                 if is_data and cursor.description:
                     for row in cursor.fetchall():
                         rows[row[0]] = rows.get(row[0], 0) + 1

@@ -11,8 +11,8 @@ import asyncpg
 import psycopg_pool
 import redis.asyncio
 from aiohttp import web
-from service_common import Truth, arguments, listening, server_tls, trace_comment, whose
-from sql_work import JOB_PAUSE, MODES, job, psycopg, route, statements
+from service_common import Truth, arguments, start_aiohttp, trace_comment, whose
+from sql_work import JOB_PAUSE, MODES, job, percent, route, statements
 
 
 class Psycopg:
@@ -38,7 +38,7 @@ class Psycopg:
             for sql, parameters, is_data in work:
                 if is_data:
                     before_data(port)
-                cursor = await connection.execute(psycopg(sql), parameters)
+                cursor = await connection.execute(percent(sql), parameters)
                 if is_data and cursor.description:
                     rows += await cursor.fetchall()
                 await asyncio.sleep(0)
@@ -110,13 +110,7 @@ async def serve(options):
             await cache.set("summary", json.dumps(rows), ex=1)
         return web.json_response({"rows": rows, "ref": what[1]})
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls())
-    await site.start()
-    listening(runner.addresses[0][1])
+    await start_aiohttp(answer)
     if options.job:
         await background(options, database, truth)
     await asyncio.Event().wait()

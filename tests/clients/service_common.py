@@ -4,6 +4,7 @@ goes to a file, where nobody who watches the traffic can see it."""
 
 import argparse
 import collections
+import http.server
 import json
 import os
 import ssl
@@ -70,3 +71,46 @@ def trace_comment(headers):
 
 def listening(port):
     print(f"PORT {port}", flush=True)
+
+
+def serve_threads(answer):
+    """Serves with a thread per connection until the end; `answer` gets method, path, headers and body, and gives status
+    and what is to be sent as JSON."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, content = answer(self.command, self.path, self.headers, body)
+            content = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_PUT = answer
+
+        def log_message(self, *_):
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Handler)
+    listening(server.server_port)
+    server.serve_forever()
+
+
+async def start_aiohttp(answer, **options):
+    """Serves with aiohttp from now on; `answer` is its handler."""
+    from aiohttp import web
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, **options)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls())
+    await site.start()
+    listening(runner.addresses[0][1])

@@ -8,7 +8,7 @@ import asyncio
 
 import httpx
 from aiohttp import web
-from service_common import Truth, arguments, client_tls, listening, server_tls, whose
+from service_common import Truth, arguments, client_tls, start_aiohttp, whose
 
 MODES = ["forward", "exchange", "static"]
 
@@ -44,13 +44,7 @@ async def serve(options):
             body = await response.aread()
         return web.Response(status=response.status_code, body=body, content_type="application/json")
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls())
-    await site.start()
-    listening(runner.addresses[0][1])
+    await start_aiohttp(answer)
     await asyncio.Event().wait()
 
 

@@ -14,7 +14,7 @@ import os
 import redis
 import redis.asyncio
 from aiohttp import web
-from service_common import Truth, arguments, listening, server_tls, whose
+from service_common import Truth, arguments, start_aiohttp, whose
 
 MODES = ["prefix", "crossed", "unscoped", "auth", "auth-sent"]
 
@@ -102,13 +102,7 @@ async def serve(options):
         value = await store.run(tenant, "GET", key)
         return web.json_response({"rows": [json.loads(value)] if value else [], "ref": ref})
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls())
-    await site.start()
-    listening(runner.addresses[0][1])
+    await start_aiohttp(answer, handler_cancellation=True)
     await asyncio.Event().wait()
 
 

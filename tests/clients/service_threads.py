@@ -1,12 +1,11 @@
 """A shared service with one thread per connection (variant `stdlib`, http.server) or with an I/O thread that hands
 requests over to workers (variant `waitress`), on a psycopg_pool that all tenants share."""
 
-import http.server
 import json
 
 import psycopg_pool
-from service_common import Truth, arguments, listening, trace_comment, whose
-from sql_work import MODES, psycopg, route, statements
+from service_common import Truth, arguments, listening, serve_threads, trace_comment, whose
+from sql_work import MODES, percent, route, statements
 
 
 class Service:
@@ -37,7 +36,7 @@ class Service:
             for sql, parameters, is_data in statements(self.options.mode, *what, tenant, comment):
                 if is_data:
                     self.truth.works(local_port(connection), tenant)
-                cursor = connection.execute(psycopg(sql), parameters)
+                cursor = connection.execute(percent(sql), parameters)
                 if is_data and cursor.description:
                     rows += [{"tenant": row[0], "item": row[1]} for row in cursor.fetchall()]
         return 200, {"rows": rows, "ref": what[1]}
@@ -53,27 +52,7 @@ def local_port(connection):
 
 
 def serve_stdlib(service):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            status, body = service.answer(self.path, self.headers)
-            body = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        request_queue_size = 128
-
-    server = Server(("127.0.0.1", 0), Handler)
-    listening(server.server_port)
-    server.serve_forever()
+    serve_threads(lambda _method, path, headers, _body: service.answer(path, headers))
 
 
 def serve_waitress(service):

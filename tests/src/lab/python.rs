@@ -29,13 +29,15 @@ pub enum Packages {
     Recipes,
     /// What further recipes need, in versions of their own.
     Further,
+    /// What services before MariaDB and memcached need.
+    Stores,
     /// Go's own toolchain, for services of the lab that are written in Go.
     Go,
 }
 
 impl Packages {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Current,
         Self::Redis451,
         Self::Queue,
@@ -44,6 +46,7 @@ impl Packages {
         Self::Mcp230,
         Self::Recipes,
         Self::Further,
+        Self::Stores,
         Self::Go,
     ];
 
@@ -59,6 +62,7 @@ impl Packages {
             Self::Mcp230 => "venv-mcp-2.3.0",
             Self::Recipes => "venv-recipes",
             Self::Further => "venv-recipes-further",
+            Self::Stores => "venv-stores",
             Self::Go => "venv-go",
         })
     }
@@ -73,6 +77,7 @@ impl Packages {
             Self::Mcp230 => "requirements-mcp-2.3.0.txt",
             Self::Recipes => "recipes/requirements.txt",
             Self::Further => "recipes/further/requirements.txt",
+            Self::Stores => "requirements-stores.txt",
             Self::Go => "requirements-go.txt",
         })
     }

@@ -13,6 +13,8 @@ use super::cgroup::Tree;
 use super::client::{Client, Work};
 use super::containers::{Engine, Home, Runtime};
 use super::load::{How, Load};
+use super::mariadb::MariaDb;
+use super::memcached::Memcached;
 use super::pgbouncer::{PgBouncer, Pool};
 use super::postgres::{DATABASE, Postgres};
 use super::redis::Redis;
@@ -42,6 +44,8 @@ pub struct Scene {
     containers: Option<Runtime>,
     postgres: Option<Postgres>,
     redis: Option<Redis>,
+    mariadb: Option<MariaDb>,
+    memcached: Option<Memcached>,
     upstream: Option<Upstream>,
     /// Where what is said is encrypted.
     certificate: Option<Certificate>,
@@ -75,9 +79,12 @@ impl Scene {
         let tree = Tree::new(&format!("leasewarden-lab-{unique}"))?;
         let scratch = Scratch::new(&format!("scene-{unique}"))?;
         let (mut postgres, mut redis, mut upstream) = (None, None, None);
+        let (mut mariadb, mut memcached) = (None, None);
         match behind {
             Behind::Postgres => postgres = Some(Postgres::start(&scratch, &tree.dir("shared/postgres")?, &logs)?),
             Behind::Redis => redis = Some(Redis::start(&tree.dir("shared/redis")?, &logs)?),
+            Behind::MariaDb => mariadb = Some(MariaDb::start(&scratch, &tree.dir("shared/mariadb")?, &logs)?),
+            Behind::Memcached => memcached = Some(Memcached::start(&tree.dir("shared/memcached")?, &logs)?),
             Behind::Http => upstream = Some(Upstream::start(&tree.dir("shared/records")?, None, &logs)?),
         }
         Ok(Self {
@@ -87,6 +94,8 @@ impl Scene {
             containers: None,
             postgres,
             redis,
+            mariadb,
+            memcached,
             upstream,
             certificate: None,
             reads_service_alone: false,
@@ -103,6 +112,9 @@ impl Scene {
     /// # Errors
     /// When something does not take the certificate.
     pub fn encrypt(&mut self) -> Result<()> {
+        if self.mariadb.is_some() || self.memcached.is_some() {
+            bail!("the lab speaks with MariaDB and memcached in clear alone");
+        }
         let certificate = Certificate::make(&self.scratch)?;
         if let Some(postgres) = &self.postgres {
             postgres.offer_tls(&certificate)?;
@@ -179,6 +191,8 @@ impl Scene {
             .as_ref()
             .map(Postgres::port)
             .or_else(|| self.redis.as_ref().map(Redis::port))
+            .or_else(|| self.mariadb.as_ref().map(MariaDb::port))
+            .or_else(|| self.memcached.as_ref().map(Memcached::port))
             .or_else(|| self.upstream.as_ref().map(Upstream::port))
             .context("there is nothing behind the service")
     }

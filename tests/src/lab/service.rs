@@ -53,6 +53,14 @@ pub enum Program {
     GoGateway,
     /// Bun's server, and its fetch.
     BunGateway,
+    /// Python's `http.server`, SQLAlchemy's pool of PyMySQL connections.
+    SqlAlchemy,
+    /// Python's `http.server`, MySQL Connector's pool, which resets what comes back.
+    Connector,
+    /// aiohttp, asyncmy's pool.
+    Asyncmy,
+    /// Python's `http.server`, pymemcache's pool.
+    Pymemcache,
     /// A framework's own recipe for tenancy.
     Recipe(Recipe),
 }
@@ -75,6 +83,10 @@ pub enum Behind {
     Postgres,
     /// Redis.
     Redis,
+    /// MariaDB.
+    MariaDb,
+    /// memcached.
+    Memcached,
     /// Another HTTP service.
     Http,
 }
@@ -96,6 +108,10 @@ impl Program {
             Self::Gateway => "aiohttp + httpx",
             Self::GoGateway => "Go net/http",
             Self::BunGateway => "Bun",
+            Self::SqlAlchemy => "http.server + SQLAlchemy + PyMySQL",
+            Self::Connector => "http.server + MySQL Connector",
+            Self::Asyncmy => "aiohttp + asyncmy",
+            Self::Pymemcache => "http.server + pymemcache",
             Self::Recipe(recipe) => recipe.name,
         }
     }
@@ -106,6 +122,8 @@ impl Program {
         match self {
             Self::Redis451 | Self::Redis521 | Self::IoRedis => Behind::Redis,
             Self::Gateway | Self::GoGateway | Self::BunGateway => Behind::Http,
+            Self::SqlAlchemy | Self::Connector | Self::Asyncmy => Behind::MariaDb,
+            Self::Pymemcache => Behind::Memcached,
             Self::Recipe(recipe) => recipe.behind,
             _ => Behind::Postgres,
         }
@@ -114,16 +132,31 @@ impl Program {
     /// Whether it speaks TLS with its clients, where it has a certificate.
     #[must_use]
     pub fn serves_tls(self) -> bool {
-        !matches!(self, Self::Threads | Self::Waitress | Self::Tokio | Self::Recipe(_))
+        !matches!(
+            self,
+            Self::Threads
+                | Self::Waitress
+                | Self::Tokio
+                | Self::SqlAlchemy
+                | Self::Connector
+                | Self::Pymemcache
+                | Self::Recipe(_)
+        )
     }
 
     fn launch(self) -> Result<Launch> {
-        let python = |script, variant: &[&str]| Ok(py::program("service", Packages::Current, script)?.args(variant));
+        let from = |packages, script, variant: &[&str]| Ok(py::program("service", packages, script)?.args(variant));
+        let python = |script, variant| from(Packages::Current, script, variant);
+        let stores = |script, variant| from(Packages::Stores, script, variant);
         match self {
             Self::Threads => python("service_threads.py", &["--variant", "stdlib"]),
             Self::Waitress => python("service_threads.py", &["--variant", "waitress"]),
             Self::Psycopg => python("service_asyncio.py", &["--variant", "psycopg"]),
             Self::Asyncpg => python("service_asyncio.py", &["--variant", "asyncpg"]),
+            Self::SqlAlchemy => stores("service_mysql.py", &["--variant", "sqlalchemy"]),
+            Self::Connector => stores("service_mysql.py", &["--variant", "connector"]),
+            Self::Asyncmy => stores("service_mysql.py", &["--variant", "asyncmy"]),
+            Self::Pymemcache => stores("service_memcached.py", &[]),
             Self::Redis451 => py::program("service", Packages::Redis451, "service_redis.py"),
             Self::Redis521 => python("service_redis.py", &[]),
             Self::Gateway => python("service_gateway.py", &[]),
@@ -291,12 +324,15 @@ pub fn versions() -> Result<Vec<(String, String)>> {
     let mut all = vec![
         ("PostgreSQL".to_owned(), said(&super::postgres::bin_dir()?.join("postgres"), &["--version"])?),
         ("Redis".to_owned(), said(Path::new("redis-server"), &["--version"])?),
+        ("MariaDB".to_owned(), super::mariadb::version()?),
+        ("memcached".to_owned(), said(Path::new("memcached"), &["--version"])?),
         ("Node.js".to_owned(), said(Path::new("node"), &["--version"])?),
         ("Python".to_owned(), said(&python(Packages::Current)?, &["--version"])?),
     ];
     for (name, file) in [
         ("Python packages", "requirements.txt"),
         ("and", "requirements-redis-4.5.1.txt"),
+        ("for MariaDB and memcached", "requirements-stores.txt"),
         ("for queues", "requirements-queue.txt"),
         ("for recipes", "recipes/requirements.txt"),
         ("for further ones", "recipes/further/requirements.txt"),

@@ -16,6 +16,8 @@ use super::truth::Worked;
 const ALONE: u32 = 24;
 /// Rounds of each connection when many are in flight.
 const TOGETHER: u32 = 12;
+/// Rounds before an agent that comes late.
+const BEFORE: u32 = 3;
 /// How often the cache stalls.
 const STALLS: u32 = 4;
 /// Rounds after each.
@@ -53,6 +55,7 @@ pub struct Stage {
     case: &'static Case,
     concurrency: u32,
     encrypted: bool,
+    late: bool,
 }
 
 impl Stage {
@@ -62,7 +65,7 @@ impl Stage {
     /// When it does not come up.
     pub fn new(case: &'static Case, concurrency: u32, name: &str) -> Result<Self> {
         let scene = Scene::with(name, case.program.behind())?;
-        Ok(Self { scene, counts: false, case, concurrency, encrypted: false })
+        Ok(Self { scene, counts: false, case, concurrency, encrypted: false, late: false })
     }
 
     /// Everything that the service says is encrypted, and it is by its own libraries that it is read.
@@ -75,6 +78,12 @@ impl Stage {
         Ok(self)
     }
 
+    /// The agent comes when every connection is there and was used for both tenants.
+    #[must_use]
+    pub fn late(self) -> Self {
+        Self { late: true, ..self }
+    }
+
     /// Plays it to the end, watched by `binary`.
     ///
     /// # Errors
@@ -85,7 +94,6 @@ impl Stage {
             self.users()?;
         }
         let recording = record.then(|| self.scene.logs().join("recording.lwr"));
-        self.scene.start_agent_as(binary, "", recording.as_deref())?;
         let spec = Spec {
             program: case.program,
             mode: case.mode,
@@ -95,6 +103,9 @@ impl Stage {
             job: case.job,
             cache: None,
         };
+        if !self.late {
+            self.scene.start_agent_as(binary, "", recording.as_deref())?;
+        }
         if self.encrypted {
             self.scene.rehearse(&spec)?;
         }
@@ -102,6 +113,10 @@ impl Stage {
         let workers = (self.concurrency / 2).max(1);
         let mut acme = self.scene.load("acme", workers, case.traced)?;
         let mut globex = self.scene.load("globex", workers, case.traced)?;
+        if self.late {
+            self.ask(BEFORE, &mut acme, &mut globex)?;
+            self.scene.start_agent_as(binary, "", recording.as_deref())?;
+        }
         match case.flow {
             Flow::Ask => self.ask(self.rounds(), &mut acme, &mut globex)?,
             Flow::GiveUp => self.give_up(&mut acme, &mut globex)?,

@@ -141,7 +141,8 @@ pub const TABLES: [&str; 3] = ["orders", "stock", "visits"];
 
 /// Whether the services count this operation: work on the lab's tables, keys and paths, not what libraries do besides.
 fn is_lab_work(kind: &str, target: &str, behind: Behind) -> bool {
-    kind == "data" && (behind != Behind::Postgres || TABLES.iter().any(|table| target.contains(table)))
+    let has_tables = matches!(behind, Behind::Postgres | Behind::MariaDb);
+    kind == "data" && (!has_tables || TABLES.iter().any(|table| target.contains(table)))
 }
 
 #[cfg(test)]

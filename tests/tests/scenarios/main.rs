@@ -23,6 +23,8 @@ mod shared;
 mod shared_asyncio;
 mod shared_encrypted;
 mod shared_gateway;
+mod shared_memcached;
+mod shared_mysql;
 mod shared_redis;
 mod shared_runtimes;
 mod shared_threads;

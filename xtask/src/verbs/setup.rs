@@ -32,7 +32,7 @@ pub(crate) enum Need {
     Build,
     /// Also the services and the Python environment.
     Demo,
-    /// Also the message brokers, and every library that a service or client of the lab is written for.
+    /// Also the message brokers, caches and other databases, and every library that a service or client of the lab is written for.
     Queues,
     /// Also QEMU and the lint tools.
     Test,
@@ -55,6 +55,8 @@ const ITEMS: &[Item] = &[
     Item { need: Need::Demo, name: "Redis", missing: no_redis, install: install_redis },
     Item { need: Need::Demo, name: "Python environment", missing: no_venv, install: install_venv },
     Item { need: Need::Queues, name: "message brokers", missing: no_brokers, install: install_brokers },
+    Item { need: Need::Queues, name: "MariaDB", missing: no_mariadb, install: install_mariadb },
+    Item { need: Need::Queues, name: "memcached", missing: no_memcached, install: install_memcached },
     Item { need: Need::Queues, name: "HAProxy", missing: no_haproxy, install: install_haproxy },
     Item { need: Need::Queues, name: "Python environments", missing: no_venvs, install: install_venvs },
     Item { need: Need::Queues, name: "Node.js", missing: no_node, install: install_node },
@@ -330,6 +332,26 @@ fn install_brokers() -> Result<()> {
     // The packages would start servers of their own.
     let _quiet_services = apt::NoServices::begin()?;
     apt::install(&["rabbitmq-server", "nats-server", "mosquitto"])
+}
+
+fn no_mariadb() -> Option<String> {
+    missing_program("mariadbd").or_else(|| missing_program("mariadb")).or_else(|| missing_program("mariadb-install-db"))
+}
+
+fn install_mariadb() -> Result<()> {
+    // The package would start a server of its own.
+    let _quiet_services = apt::NoServices::begin()?;
+    apt::install(&["mariadb-server", "mariadb-client"])
+}
+
+fn no_memcached() -> Option<String> {
+    missing_program("memcached")
+}
+
+fn install_memcached() -> Result<()> {
+    // The package would start a server of its own.
+    let _quiet_services = apt::NoServices::begin()?;
+    apt::install(&["memcached"])
 }
 
 fn no_haproxy() -> Option<String> {
