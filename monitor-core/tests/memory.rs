@@ -6,7 +6,9 @@
 #[path = "common/flood.rs"]
 mod flood;
 
-use flood::{HTTP, HTTP_HALF, MQTT, NATS, NOTHING, Net, POSTGRES, REDIS, REDIS_PIPELINE, Says, UNDECIDED, held};
+use flood::{
+    HTTP, HTTP_HALF, MEMCACHED, MQTT, MYSQL, NATS, NOTHING, Net, POSTGRES, REDIS, REDIS_PIPELINE, Says, UNDECIDED, held,
+};
 use monitor_core::model::settings::Limits;
 use monitor_core::model::{Event, Nanos};
 
@@ -24,11 +26,13 @@ fn what_is_accounted_for_is_what_is_held() {
         ("http", 80, HTTP),
         ("half a head", 80, HTTP_HALF),
         ("postgres", 5432, POSTGRES),
+        ("mysql", 3306, MYSQL),
+        ("memcached", 11211, MEMCACHED),
         ("nats", 4222, NATS),
         ("mqtt", 1883, MQTT),
         ("undecided", 9, UNDECIDED),
         ("nothing", 9, NOTHING),
-    ] as [(&str, u16, Says); 9];
+    ] as [(&str, u16, Says); 11];
     let mut wrong = Vec::new();
     for (name, port, says) in all {
         let before = held();

@@ -79,6 +79,8 @@ def serve_threads(answer):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # An answer goes out at once: its body would else wait until the client has acknowledged its head.
+        wbufsize = -1
 
         def answer(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

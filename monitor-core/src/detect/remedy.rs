@@ -13,6 +13,8 @@ pub(super) fn remedy(rule: &RuleInfo, protocol: Option<Protocol>) -> &'static st
         "pool-first-use-unbound" => protocol.and_then(first_bind),
         "shared-service-unpartitioned" => protocol.and_then(partition),
         "downstream-scope-missing" => protocol.and_then(pass_on),
+        "session-set-under-pooler" => protocol.and_then(bind_under_pooler),
+        "cache-key-unscoped" => protocol.and_then(scope_keys),
         _ => None,
     };
     specific.unwrap_or(rule.remediation)
@@ -40,6 +42,10 @@ fn rebind(rule: &str, protocol: Protocol) -> Option<&'static str> {
         Protocol::Redis => {
             "Give each tenant a user of its own (ACL SETUSER … ~tenant:acme:*) and a pool per user, or send AUTH again \
              at checkout and RESET at return; begin every key with the tenant."
+        }
+        Protocol::Memcached => {
+            "Begin every key with the tenant, in the one place that all of the program's keys come from; memcached knows \
+             nobody by name, so what must be kept apart for certain needs a server for each tenant."
         }
         Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Mcp => {
             "Send the tenant's own credential with every request, and let the server decide by that alone; keep no \
@@ -73,6 +79,37 @@ fn first_bind(protocol: Protocol) -> Option<&'static str> {
     )
 }
 
+/// What a client of a pooler set for its session is there for the next client.
+fn bind_under_pooler(protocol: Protocol) -> Option<&'static str> {
+    Some(match protocol {
+        Protocol::Postgres => {
+            "Bind for the transaction (SET LOCAL, set_config(…, true)); or pool per session; or set \
+             server_reset_query_always=1."
+        }
+        Protocol::MySql => {
+            "What is set lasts until the connection is reset: let every borrower SET @tenant_id, USE its database or name \
+             it in each statement; or let the pooler keep a connection for the client that has set something (ProxySQL: \
+             multiplex=0)."
+        }
+        _ => return None,
+    })
+}
+
+/// A key says nothing of whose its content is.
+fn scope_keys(protocol: Protocol) -> Option<&'static str> {
+    Some(match protocol {
+        Protocol::Redis => {
+            "Begin every key with the tenant (tenant:acme:…) and let the server enforce it: one user per tenant with ACL \
+             ~tenant:acme:*. Suppress the rule for keys that are global on purpose."
+        }
+        Protocol::Memcached => {
+            "Begin every key with the tenant (tenant:acme:…), in the one place that all of the program's keys come from: \
+             memcached itself enforces nothing. Suppress the rule for keys that are global on purpose."
+        }
+        _ => return None,
+    })
+}
+
 /// Several tenants use a service that is not told for whom it works.
 fn partition(protocol: Protocol) -> Option<&'static str> {
     Some(match protocol {
@@ -87,6 +124,10 @@ fn partition(protocol: Protocol) -> Option<&'static str> {
         Protocol::Redis => {
             "Partition the service by tenant (a user per tenant with ACL ~tenant:acme:*, keys that begin with the \
              tenant, or an instance of its own), or declare what enforces it and suppress this finding with a reason."
+        }
+        Protocol::Memcached => {
+            "Partition the service by tenant (keys that begin with the tenant, or a server for each), or declare what \
+             keeps tenants apart and suppress this finding with a reason."
         }
         Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Mcp => {
             "Demand the tenant's own credential with every request and decide by it, or declare what enforces the \
@@ -127,6 +168,10 @@ fn pass_on(protocol: Protocol) -> Option<&'static str> {
             "Pass the tenant's scope on: keys that begin with the tenant, under a user that may use no others. A \
              service that holds nothing of tenants' can be suppressed as such."
         }
+        Protocol::Memcached => {
+            "Pass the tenant's scope on: keys that begin with the tenant. A service that holds nothing of tenants' can be \
+             suppressed as such."
+        }
         Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Mcp => {
             "Pass the tenant's scope on with every request (a token exchanged for the tenant, RFC 8693) and let the \
              service check it. A service that holds nothing of tenants' can be suppressed as such."
@@ -140,8 +185,9 @@ mod tests {
     use super::*;
     use crate::detect::RULES;
 
-    const ALL: [Protocol; 12] = [
+    const ALL: [Protocol; 13] = [
         Protocol::MySql,
+        Protocol::Memcached,
         Protocol::Postgres,
         Protocol::Redis,
         Protocol::Http,
@@ -155,7 +201,7 @@ mod tests {
         Protocol::Unknown,
     ];
     /// Words that mean something to one protocol only.
-    const WORDS: [(&str, &[Protocol]); 17] = [
+    const WORDS: [(&str, &[Protocol]); 21] = [
         ("set_config", &[Protocol::Postgres]),
         ("SET LOCAL", &[Protocol::Postgres]),
         ("BEGIN", &[Protocol::Postgres]),
@@ -165,8 +211,12 @@ mod tests {
         ("transaction", &[Protocol::Postgres]),
         ("sqlx", &[Protocol::Postgres]),
         ("database", &[Protocol::Postgres, Protocol::MySql]),
+        ("server_reset_query", &[Protocol::Postgres]),
         ("COM_", &[Protocol::MySql]),
         ("SET @", &[Protocol::MySql]),
+        ("USE", &[Protocol::MySql]),
+        ("multiplex", &[Protocol::MySql]),
+        ("memcached", &[Protocol::Memcached]),
         ("ACL ", &[Protocol::Redis]),
         ("AUTH", &[Protocol::Redis]),
         ("virtual host", &[Protocol::Amqp]),
@@ -175,8 +225,7 @@ mod tests {
         ("client id", &[Protocol::Mqtt]),
     ];
     /// Rules that speak of one protocol alone, whatever else they are asked about; `role` of a workload is another one.
-    const OF_ONE: [&str; 4] =
-        ["local-set-ineffective", "session-set-under-pooler", "cache-key-unscoped", "tenant-label-missing"];
+    const OF_ONE: [&str; 2] = ["local-set-ineffective", "tenant-label-missing"];
 
     #[test]
     fn no_remedy_speaks_of_another_protocol() {
@@ -199,6 +248,12 @@ mod tests {
             assert!(remedy(rule, Some(Protocol::MySql)).contains("SET @tenant_id"));
             assert!(remedy(rule, Some(Protocol::Redis)).contains("AUTH"));
             assert!(remedy(rule, Some(Protocol::Http)).contains("credential"));
+            assert!(remedy(rule, Some(Protocol::Memcached)).contains("key"));
         }
+        let of = |id: &str, protocol| remedy(RULES.iter().find(|r| r.id == id).unwrap(), Some(protocol));
+        assert!(of("session-set-under-pooler", Protocol::Postgres).contains("SET LOCAL"));
+        assert!(of("session-set-under-pooler", Protocol::MySql).contains("SET @tenant_id"));
+        assert!(of("cache-key-unscoped", Protocol::Redis).contains("ACL "));
+        assert!(of("cache-key-unscoped", Protocol::Memcached).contains("memcached"));
     }
 }

@@ -74,6 +74,14 @@ pub(crate) const POSTGRES: Says = &[
     (true, b"Q\0\0\0\x12SET a.b = 'c'\0"),
     (false, b"C\0\0\0\x08SET\0Z\0\0\0\x05I"),
 ];
+pub(crate) const MYSQL: Says = &[
+    (false, b"\x33\0\0\0\x0a8.4.0\0\x07\0\0\0saltsalt\0\x08\x82\x2d\x02\0\0\0\x15\0\0\0\0\0\0\0\0\0\0saltsaltsalt\0"),
+    (true, b"\x2a\0\0\x01\x08\x82\0\0\0\0\0\x01\x2d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0app\0\0shop\0"),
+    (false, b"\x07\0\0\x02\0\0\0\x02\0\0\0"),
+    (true, b"\x15\0\0\0\x03SET @tenant_id = 'c'"),
+    (false, b"\x07\0\0\x01\0\0\0\x02\0\0\0"),
+];
+pub(crate) const MEMCACHED: Says = &[(true, b"set orders 0 60 1\r\n1\r\n"), (false, b"STORED\r\n")];
 pub(crate) const NATS: Says = &[
     (false, b"INFO {\"server_id\":\"a\",\"version\":\"2.9.0\",\"max_payload\":1048576}\r\n"),
     (true, b"CONNECT {\"verbose\":false}\r\nSUB orders 1\r\n"),

@@ -26,8 +26,8 @@ pub static INFO: RuleInfo = RuleInfo {
     needs: "a store with keys in clear text (Redis, memcached), and the tenants of writer and reader",
     why: "A key that names no tenant was written for one tenant and then read for another. Whatever is cached under \
           it crosses between them.",
-    remediation: "Begin every key with the tenant (tenant:acme:…) and let the server enforce it: one user per tenant \
-                  with ACL ~tenant:acme:*. Suppress the rule for keys that are global on purpose.",
+    remediation: "Begin every key with the tenant (tenant:acme:…), and let the server enforce it where it can. Suppress \
+                  the rule for keys that are global on purpose.",
     source: "[What a key holds](domain.md#what-a-key-holds)",
 };
 

@@ -18,8 +18,8 @@ pub static INFO: RuleInfo = RuleInfo {
     needs: "both sides of the pooler on this host",
     why: "A tenant binding made for the session stayed on a server connection that the pooler handed to another client. \
           Which tenant a statement runs as then depends on who used the connection last.",
-    remediation: "Bind for the transaction (SET LOCAL, set_config(…, true)); or pool per session; or set \
-                  server_reset_query_always=1.",
+    remediation: "Bind for the unit of work alone; or let the pooler keep a connection for the client that has bound it, \
+                  or reset it before the next one.",
     source: "[Poolers](domain.md#poolers)",
 };
 
