@@ -1,11 +1,12 @@
 //! Lines, and blocks of data that a line announces. Source: memcached's `doc/protocol.txt`.
 //!
-//! Memory: one line of 64 KiB; of a block 128 bytes.
+//! Memory: one line of 64 KiB; of a block 128 bytes, and hashes of its first values.
 
 use smallvec::SmallVec;
 
 use crate::decode::DecodeError;
 use crate::decode::head::Head;
+use crate::decode::values::Values;
 use crate::model::Fingerprint;
 use crate::model::claim::Salt;
 
@@ -15,6 +16,10 @@ const MAX_LINE: usize = 64 << 10;
 const IDLE_LINE: usize = 4 << 10;
 /// Bytes of a block that are kept.
 const KEEP: usize = 128;
+/// Bytes of a block that are looked through for values.
+const LOOKED_AT: usize = 16 << 10;
+/// Most values of a block.
+const MAX_VALUES: usize = 64;
 
 /// A block of data.
 #[derive(Debug)]
@@ -23,6 +28,50 @@ pub(super) struct Block {
     pub(super) print: Option<Fingerprint>,
     /// All of it, if it is short.
     pub(super) whole: Option<SmallVec<[u8; KEEP]>>,
+    /// Values in it, where these are of use.
+    pub(super) values: SmallVec<[Fingerprint; 4]>,
+}
+
+/// What looks for values in a block.
+#[derive(Debug)]
+struct Look {
+    splitter: Values,
+    /// Bytes still to be looked at.
+    left: usize,
+    found: SmallVec<[Fingerprint; 4]>,
+}
+
+impl Look {
+    fn new(salt: Salt) -> Self {
+        Self { splitter: Values::new(salt), left: LOOKED_AT, found: SmallVec::new() }
+    }
+
+    fn piece(&mut self, bytes: &[u8]) {
+        let (now, rest) = bytes.split_at_checked(self.left).unwrap_or((bytes, &[]));
+        self.left -= now.len();
+        let found = &mut self.found;
+        self.splitter.feed(now, &mut |value| note(found, value));
+        if !rest.is_empty() {
+            // The value that goes on there is not known whole.
+            self.splitter.forget();
+        }
+    }
+
+    fn missing(&mut self, n: u64) {
+        self.left = self.left.saturating_sub(usize::try_from(n).unwrap_or(usize::MAX));
+        self.splitter.forget();
+    }
+
+    fn end(mut self) -> SmallVec<[Fingerprint; 4]> {
+        self.splitter.end(&mut |value| note(&mut self.found, value));
+        self.found
+    }
+}
+
+fn note(found: &mut SmallVec<[Fingerprint; 4]>, value: Fingerprint) {
+    if found.len() < MAX_VALUES && !found.contains(&value) {
+        found.push(value);
+    }
 }
 
 #[derive(Debug)]
@@ -34,6 +83,7 @@ struct Open {
     head: Head,
     kept: SmallVec<[u8; KEEP]>,
     short: bool,
+    values: Option<Look>,
 }
 
 /// What one side has said.
@@ -63,13 +113,20 @@ impl Framer {
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.line.capacity()
+        let found = self.open.as_ref().and_then(|open| open.values.as_ref()).map(|look| &look.found);
+        self.line.capacity() + found.filter(|f| f.spilled()).map_or(0, |f| f.capacity() * size_of::<Fingerprint>())
     }
 
-    /// The line announces so many bytes of data.
-    pub(super) fn expect(&mut self, n: u64) {
-        let short = n <= KEEP as u64;
-        self.open = Some(Open { left: n, end: 2, head: Head::new(self.salt), kept: SmallVec::new(), short });
+    /// The line announces so many bytes of data. `values`: those in it are of use.
+    pub(super) fn expect(&mut self, n: u64, values: bool) {
+        self.open = Some(Open {
+            left: n,
+            end: 2,
+            head: Head::new(self.salt),
+            kept: SmallVec::new(),
+            short: n <= KEEP as u64,
+            values: values.then(|| Look::new(self.salt)),
+        });
     }
 
     /// A line that was read: its buffer is used again.
@@ -110,6 +167,9 @@ impl Framer {
         if open.short {
             open.kept.extend_from_slice(now);
         }
+        if let Some(look) = &mut open.values {
+            look.piece(now);
+        }
         while open.left == 0 && open.end > 0 {
             let Some((&b, rest)) = input.split_first() else { return Ok(None) };
             *input = rest;
@@ -124,7 +184,8 @@ impl Framer {
         let Some(open) = self.open.take() else { return Ok(None) };
         let print = open.head.print();
         let whole = (open.short && print.is_some()).then_some(open.kept);
-        Ok(Some(Item::Data(Block { print, whole })))
+        let values = open.values.map(Look::end).unwrap_or_default();
+        Ok(Some(Item::Data(Block { print, whole, values })))
     }
 
     /// `n` bytes are missing here. Whether the place is still known.
@@ -133,6 +194,9 @@ impl Framer {
         open.left -= n;
         open.head.missing(n);
         open.short = false;
+        if let Some(look) = &mut open.values {
+            look.missing(n);
+        }
         true
     }
 }

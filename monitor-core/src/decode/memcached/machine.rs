@@ -166,6 +166,7 @@ impl Machine {
             change: KeyChange::None,
         };
         let mut marker: Option<Claim> = None;
+        let mut left = MAX_MARKS;
         for (i, key) in r.keys.iter().enumerate() {
             let text = String::from_utf8_lossy(key);
             if i == 0 {
@@ -198,7 +199,6 @@ impl Machine {
                 received: Elements::new(),
             });
             if sink.wants_values(Side::Client) {
-                let mut left = MAX_MARKS;
                 values::values(self.salt, key, &mut |v| {
                     if left > 0 {
                         left -= 1;
@@ -206,6 +206,9 @@ impl Machine {
                     }
                 });
             }
+        }
+        for value in block.iter().flat_map(|b| &b.values).take(left) {
+            sink.mark(request, Side::Client, Mark::Value(*value));
         }
         p.marker = marker.unwrap_or(Claim::Neutral);
         if p.marker != Claim::Unreadable {
@@ -281,9 +284,8 @@ impl Machine {
         if let (Some(key), Some(print)) = (of.and_then(|i| front.keys.get_mut(i)), block.print) {
             key.received.push(print);
         }
-        if let Some(whole) = block.whole.as_deref().filter(|_| sink.wants_values(Side::Server)) {
-            let request = front.request;
-            values::values(self.salt, whole, &mut |v| sink.mark(request, Side::Server, Mark::Value(v)));
+        for value in &block.values {
+            sink.mark(front.request, Side::Server, Mark::Value(*value));
         }
         if matches!(front.does, Does::MetaGet | Does::MetaCount)
             && let Some(front) = self.pending.pop_front()

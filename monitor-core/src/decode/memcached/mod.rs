@@ -57,7 +57,7 @@ impl Memcached {
         if from == Side::Server {
             let said = reply::reply(line).ok_or(DecodeError::ServerLine)?;
             if let Some(n) = self.machine.answer(&said, at, sink)? {
-                framer.expect(n);
+                framer.expect(n, sink.wants_values(from));
             }
             return Ok(());
         }
@@ -68,7 +68,7 @@ impl Memcached {
             return Ok(());
         }
         if let Some(n) = asked.data {
-            framer.expect(n);
+            framer.expect(n, sink.wants_values(from));
         }
         self.machine.command(asked, at, sink)
     }

@@ -1,5 +1,7 @@
-//! The whole core on a scripted cache that two tenants share, asked in memcached's words.
+//! The whole core on a scripted cache that two tenants share, asked in memcached's words: by themselves, and through a
+//! service that works for both.
 
+use super::shared_service::{SERVICE, TENANTS};
 use super::*;
 
 /// What each of two tenants says, and what is answered, in turn.
@@ -77,5 +79,49 @@ fn whatever_is_lost_makes_no_finding() {
     for lost in 0..clean.len() {
         let seen = play(&clean, |i| i != lost, true);
         assert!(!rules(&seen).contains("cache-key-unscoped"), "without event {lost}: {:#?}", seen.findings);
+    }
+}
+
+/// Both tenants' requests at once, each on its own connection to the cache, which they swap every time. They write the
+/// same key: what they write alone tells them apart.
+fn interleaved(length: usize) -> Vec<Step> {
+    let mut script = Script::default();
+    let pool = [40_000, 40_001].map(|port| script.connect(SERVICE, DATABASE, port, 11_211));
+    let clients = [ACME, GLOBEX].map(|who| script.connect(who, SERVICE, 41_000 + who as u16, 8080));
+    for i in 0..40 {
+        let texts = [0, 1].map(|tenant| {
+            let text =
+                format!("{{\"about\":\"report-{i}-{tenant}-of-this-year\",\"rest\":\"{}\"}}", "x ".repeat(length));
+            let head = "PUT /reports/latest HTTP/1.1\r\nhost: service\r\ncontent-type: application/json\r\n";
+            let put = format!("{head}content-length: {}\r\n\r\n{text}", text.len());
+            script.send(clients[tenant], 0, put.into_bytes());
+            text
+        });
+        for (tenant, text) in texts.iter().enumerate() {
+            let set = format!("set report:latest 0 60 {}\r\n{text}\r\n", text.len());
+            let conn = pool[(tenant + i) % 2];
+            script.send(conn, 0, set.into_bytes());
+            script.send(conn, 1, b"STORED\r\n".to_vec());
+        }
+        for tenant in [1, 0] {
+            let ok = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
+            script.send(clients[tenant], 1, ok.to_vec());
+        }
+        script.steps.push(Step::Wait { millis: 3 });
+    }
+    script.steps.push(Step::Wait { millis: 500 });
+    script.steps
+}
+
+#[test]
+fn what_is_written_leads_to_the_request_that_brought_it() {
+    // Short enough to be kept, and longer.
+    for length in [1, 400] {
+        let seen = all(&interleaved(length));
+        for tenant in TENANTS {
+            let of = |o: &&String| o.starts_with("data set ") && o.contains(tenant);
+            let n = seen.operations.iter().filter(of).count();
+            assert!(n >= 30, "{tenant}, {length}: {n} of 40: {:#?}", seen.operations);
+        }
     }
 }
