@@ -214,7 +214,7 @@ mod tests {
         ("server_reset_query", &[Protocol::Postgres]),
         ("COM_", &[Protocol::MySql]),
         ("SET @", &[Protocol::MySql]),
-        ("USE", &[Protocol::MySql]),
+        (" USE", &[Protocol::MySql]),
         ("multiplex", &[Protocol::MySql]),
         ("memcached", &[Protocol::Memcached]),
         ("ACL ", &[Protocol::Redis]),
