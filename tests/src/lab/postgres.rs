@@ -200,8 +200,9 @@ fn initdb(bin: &Path, data: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A copy of the directory itself, even where its place holds a link to it: a server would else work in the original.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    let output = Command::new("cp").arg("-a").arg(from).arg(to).output().context("cannot start cp")?;
+    let output = Command::new("cp").arg("-aH").arg(from).arg(to).output().context("cannot start cp")?;
     if !output.status.success() {
         bail!("cannot copy {}: {}", from.display(), String::from_utf8_lossy(&output.stderr));
     }

@@ -16,8 +16,10 @@ use super::truth::Worked;
 const ALONE: u32 = 24;
 /// Rounds of each connection when many are in flight.
 const TOGETHER: u32 = 12;
-/// Rounds before an agent that comes late.
+/// Rounds before an agent that comes late, and the first that it sees.
 const BEFORE: u32 = 3;
+/// For so long after those an agent that comes late does not know who else may be in flight, and a little more.
+const BLIND: Duration = Duration::from_secs(11);
 /// How often the cache stalls.
 const STALLS: u32 = 4;
 /// Rounds after each.
@@ -116,6 +118,8 @@ impl Stage {
         if self.late {
             self.ask(BEFORE, &mut acme, &mut globex)?;
             self.scene.start_agent_as(binary, "", recording.as_deref())?;
+            self.ask(BEFORE, &mut acme, &mut globex)?;
+            std::thread::sleep(BLIND);
         }
         match case.flow {
             Flow::Ask => self.ask(self.rounds(), &mut acme, &mut globex)?,
