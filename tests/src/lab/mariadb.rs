@@ -48,7 +48,9 @@ impl MariaDb {
     pub fn start(scratch: &Scratch, cgroup: &Path, logs: &Path) -> Result<Self> {
         let home = scratch.dir_of("mariadb", "mysql")?;
         let data = home.join("data");
-        install(&data)?;
+        // When one starts, it clears away what others have in a directory for temporary files that they share.
+        let temporary = scratch.dir_of("mariadb-temporary", "mysql")?;
+        install(&data, &temporary)?;
         let port = net::free_port()?;
         let mut process = Launch::new("mariadb", "mariadbd")
             .arg("--no-defaults")
@@ -60,6 +62,7 @@ impl MariaDb {
             // Told a version it does not put `5.5.5-` before it, by which clients would take it for an old MySQL.
             .arg(format!("--version={}", version()?))
             .args(SMALL)
+            .env("TMPDIR", &temporary)
             .user("mysql")
             .cgroup(cgroup)
             // It keeps nothing that is worth an orderly end.
@@ -101,12 +104,13 @@ impl MariaDb {
     }
 }
 
-fn install(data: &Path) -> Result<()> {
+fn install(data: &Path, temporary: &Path) -> Result<()> {
     let output = Command::new("mariadb-install-db")
         .args(["--no-defaults", "--user=mysql", "--auth-root-authentication-method=normal", "--skip-test-db"])
         .arg("--skip-name-resolve")
         .arg(format!("--datadir={}", data.display()))
         .args(SMALL)
+        .env("TMPDIR", temporary)
         .output()
         .context("cannot start mariadb-install-db")?;
     if !output.status.success() {
