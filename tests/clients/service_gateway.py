@@ -9,6 +9,7 @@ import asyncio
 import httpx
 from aiohttp import web
 from service_common import Truth, arguments, client_tls, start_aiohttp, whose
+from service_tokens import token
 
 MODES = ["forward", "exchange", "static"]
 
@@ -25,16 +26,11 @@ async def serve(options):
         trust_env=False,
     )
 
-    def token(tenant, headers):
-        if options.mode == "forward":
-            return headers["Authorization"]
-        return "Bearer " + (exchanged(tenant) if options.mode == "exchange" else STATIC)
-
     async def answer(request):
         tenant = whose(options.tokens, request.headers)
         if tenant is None:
             return web.json_response({"error": "no such token"}, status=401)
-        headers = {"Authorization": token(tenant, request.headers)}
+        headers = {"Authorization": token(options.mode, tenant, request.headers)}
         if options.comment and "traceparent" in request.headers:
             headers["traceparent"] = request.headers["traceparent"]
         path = request.path if options.mode == "forward" else f"/api/v1{request.path}"
@@ -46,14 +42,6 @@ async def serve(options):
 
     await start_aiohttp(answer)
     await asyncio.Event().wait()
-
-
-# Opaque on purpose: nothing on the wire names a tenant.
-STATIC = "5d0f63d1e1b14a0b9c1c"
-
-
-def exchanged(tenant):
-    return {"acme": "0c2f9d4a7be84c6cb1aa", "globex": "e91b7720c3f5409f8d5e"}[tenant]
 
 
 def main():

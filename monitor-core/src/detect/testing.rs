@@ -162,6 +162,7 @@ pub(crate) fn an_exchange() -> Exchange {
         credential: None,
         session: None,
         opened: None,
+        opened_recurs: false,
         arguments: None,
         named: smallvec![],
         idempotency: None,

@@ -110,6 +110,7 @@ mod tests {
             credential: None,
             session: session.filter(|_| !initialize).map(Fingerprint),
             opened: session.filter(|_| initialize).map(Fingerprint),
+            opened_recurs: false,
             arguments: None,
             named: SmallVec::new(),
             idempotency: None,

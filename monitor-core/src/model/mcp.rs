@@ -222,6 +222,8 @@ pub struct Exchange {
     pub session: Option<Fingerprint>,
     /// The session that its answer opened.
     pub opened: Option<Fingerprint>,
+    /// By its looks, a server may give that session's id to others, too, one after the other.
+    pub opened_recurs: bool,
     /// Hash of the canonical arguments.
     pub arguments: Option<Fingerprint>,
     /// Whom its arguments and the headers that repeat them name: the name of each, and each tenant once. What names

@@ -9,6 +9,7 @@
 mod amqp;
 #[path = "../common/mod.rs"]
 mod common;
+mod http2;
 mod kafka;
 mod mqtt;
 mod nats;
@@ -49,15 +50,15 @@ fn frames<T>(segments: &Segments, mut next: impl FnMut(Side, &mut BytesMut) -> R
 fn every<T>(
     suite: &Suite,
     unreadable: &[Unreadable],
-    read: impl Fn(&Segments) -> Frames<T>,
-    compare: impl Fn(&str, Vec<(Side, T)>, &Told),
+    read: impl Fn(&Segments) -> Result<T, String>,
+    compare: impl Fn(&str, T, &Told),
 ) {
     let mut listed: BTreeMap<&str, &Unreadable> = unreadable.iter().map(|u| (u.0, u)).collect();
     for (name, segments) in suite.recordings() {
         match (read(&segments), listed.remove(name.as_str())) {
-            (Ok(frames), None) => {
+            (Ok(said), None) => {
                 let recorder = suite.listen(false, common::harm::steps(&segments), false);
-                compare(&name, frames, &Told(recorder));
+                compare(&name, said, &Told(recorder));
             }
             (Err(error), Some((_, says, why))) => assert!(error.contains(says), "{name} ({why}): {error}"),
             (Ok(_), Some((_, _, why))) => panic!("{name} can be read by now, and is listed as if not: {why}"),

@@ -67,7 +67,7 @@ pub struct Case {
     /// Its name, used for files too.
     pub name: &'static str,
     /// The scenario's number in the list of proofs: 1 sync threads, 2 asyncio, 3 redis-py, 4 Redis AUTH and prefixes,
-    /// 5 Node.js and tokio, 6 HTTP keep-alive, 8 MariaDB, 9 memcached.
+    /// 5 Node.js and tokio, 6 HTTP keep-alive, 7 HTTP/2, 8 MariaDB, 9 memcached.
     pub scenario: u8,
     /// Whether the work is done right.
     pub twin: Twin,

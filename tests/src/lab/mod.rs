@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod cgroup;
 pub mod client;
 pub mod containers;
+pub mod front;
 pub mod golang;
 pub mod load;
 pub mod mariadb;

@@ -102,7 +102,9 @@ const FLASK_REDIS: Recipe = redis("Flask, redis-py", "redis_flask.py");
 const FLASK_SESSION: Recipe = redis("Flask-Session", "redis_flask.py");
 const FLASK_LIMITER: Recipe = redis("Flask-Limiter", "redis_flask.py");
 
-const HAPROXY: Recipe = Recipe { name: "HAProxy", script: "http_haproxy.py", behind: Behind::Http };
+/// HAProxy, its connections shared by all clients.
+pub const HAPROXY: Recipe = Recipe { name: "HAProxy", script: "http_haproxy.py", behind: Behind::Http };
+const ENVOY: Recipe = Recipe { name: "Envoy", script: "http_envoy.py", behind: Behind::Http2 };
 const CACHED: Recipe = Recipe { name: "requests-cache", script: "further/http_cached.py", behind: Behind::Http };
 const HTTPX: Recipe = Recipe { name: "aiohttp, httpx", script: "http_jar.py", behind: Behind::Http };
 
@@ -304,6 +306,8 @@ pub const CASES: &[Case] = &[
         ..faulty("recipe-haproxy-one-cookie", HAPROXY, "one-cookie")
     },
     Case { cookie: true, ..clean("recipe-haproxy-cookies", HAPROXY, "cookies") },
+    Case { globex: ORDERS, used: None, ..faulty("recipe-envoy-one-token", ENVOY, "one-token") },
+    clean("recipe-envoy-tokens", ENVOY, "tokens"),
     Case { globex: ORDERS, used: None, ..faulty("recipe-httpx-one-jar", HTTPX, "one-jar") },
     clean("recipe-httpx-own-jar", HTTPX, "own-jar"),
 ];

@@ -12,6 +12,7 @@ use super::certificate::Certificate;
 use super::cgroup::Tree;
 use super::client::{Client, Work};
 use super::containers::{Engine, Home, Runtime};
+use super::front::Front;
 use super::load::{How, Load};
 use super::mariadb::MariaDb;
 use super::memcached::Memcached;
@@ -40,6 +41,7 @@ pub enum To {
 pub struct Scene {
     agent: Option<Agent>,
     pooler: Option<PgBouncer>,
+    front: Option<Front>,
     service: Option<Service>,
     containers: Option<Runtime>,
     postgres: Option<Postgres>,
@@ -85,11 +87,14 @@ impl Scene {
             Behind::Redis => redis = Some(Redis::start(&tree.dir("shared/redis")?, &logs)?),
             Behind::MariaDb => mariadb = Some(MariaDb::start(&scratch, &tree.dir("shared/mariadb")?, &logs)?),
             Behind::Memcached => memcached = Some(Memcached::start(&tree.dir("shared/memcached")?, &logs)?),
-            Behind::Http => upstream = Some(Upstream::start(&tree.dir("shared/records")?, None, &logs)?),
+            Behind::Http | Behind::Grpc | Behind::Http2 => {
+                upstream = Some(Upstream::start(behind, &tree.dir("shared/records")?, None, &logs)?);
+            }
         }
         Ok(Self {
             agent: None,
             pooler: None,
+            front: None,
             service: None,
             containers: None,
             postgres,
@@ -122,8 +127,9 @@ impl Scene {
         if let Some(redis) = &mut self.redis {
             redis.offer_tls(&certificate)?;
         }
-        if self.upstream.take().is_some() {
-            self.upstream = Some(Upstream::start(&self.tree.dir("shared/records")?, Some(&certificate), &self.logs)?);
+        if let Some(behind) = self.upstream.take().map(|upstream| upstream.behind()) {
+            let cgroup = self.tree.dir("shared/records")?;
+            self.upstream = Some(Upstream::start(behind, &cgroup, Some(&certificate), &self.logs)?);
         }
         self.certificate = Some(certificate);
         Ok(())
@@ -230,6 +236,15 @@ impl Scene {
         Ok(())
     }
 
+    /// Puts a load balancer in front of the shared service, which names its clients. Tenants go there from now on.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_front(&mut self) -> Result<()> {
+        self.front = Some(Front::start(self.service()?.port(), &self.logs)?);
+        Ok(())
+    }
+
     /// The shared service.
     ///
     /// # Errors
@@ -257,7 +272,8 @@ impl Scene {
             (None, _) => (&self.tree.dir(&format!("tenants/{tenant}/agent"))?).into(),
         };
         let certificate = self.certificate.as_ref().filter(|_| self.service_is_encrypted);
-        let how = How { port: self.service()?.port(), token: token(tenant)?, workers, traced, cookie, certificate };
+        let port = self.front.as_ref().map_or(self.service()?.port(), Front::port);
+        let how = How { port, token: token(tenant)?, workers, traced, cookie, certificate };
         Load::start(tenant, home, how, &self.logs)
     }
 

@@ -61,6 +61,12 @@ pub enum Program {
     Asyncmy,
     /// Python's `http.server`, pymemcache's pool.
     Pymemcache,
+    /// aiohttp in front, behind it one channel of grpcio to a server of grpcio.
+    Grpc,
+    /// Node.js `http` in front, behind it one channel of grpc-js to the same.
+    GrpcJs,
+    /// aiohttp in front, behind it one connection of httpx over HTTP/2 to hypercorn.
+    Http2,
     /// A framework's own recipe for tenancy.
     Recipe(Recipe),
 }
@@ -89,6 +95,10 @@ pub enum Behind {
     Memcached,
     /// Another HTTP service.
     Http,
+    /// A gRPC service.
+    Grpc,
+    /// Another HTTP service, over HTTP/2.
+    Http2,
 }
 
 impl Program {
@@ -112,6 +122,9 @@ impl Program {
             Self::Connector => "http.server + MySQL Connector",
             Self::Asyncmy => "aiohttp + asyncmy",
             Self::Pymemcache => "http.server + pymemcache",
+            Self::Grpc => "aiohttp + grpcio",
+            Self::GrpcJs => "Node.js + grpc-js",
+            Self::Http2 => "aiohttp + httpx (HTTP/2)",
             Self::Recipe(recipe) => recipe.name,
         }
     }
@@ -124,6 +137,8 @@ impl Program {
             Self::Gateway | Self::GoGateway | Self::BunGateway => Behind::Http,
             Self::SqlAlchemy | Self::Connector | Self::Asyncmy => Behind::MariaDb,
             Self::Pymemcache => Behind::Memcached,
+            Self::Grpc | Self::GrpcJs => Behind::Grpc,
+            Self::Http2 => Behind::Http2,
             Self::Recipe(recipe) => recipe.behind,
             _ => Behind::Postgres,
         }
@@ -140,6 +155,8 @@ impl Program {
                 | Self::SqlAlchemy
                 | Self::Connector
                 | Self::Pymemcache
+                | Self::Grpc
+                | Self::GrpcJs
                 | Self::Recipe(_)
         )
     }
@@ -162,6 +179,9 @@ impl Program {
             Self::Gateway => python("service_gateway.py", &[]),
             Self::GoGateway => golang::program("service", "service_gateway.go"),
             Self::BunGateway => node::on_bun("service", "service_gateway_bun.js"),
+            Self::Grpc => python("service_streams.py", &["--variant", "grpc"]),
+            Self::GrpcJs => node::program("service", Modules::Current, "service_grpc.js"),
+            Self::Http2 => python("service_streams.py", &["--variant", "httpx"]),
             Self::Node => node::program("service", Modules::Current, "service_node.js"),
             Self::IoRedis => node::program("service", Modules::Current, "service_ioredis.js"),
             Self::Recipe(recipe) => {
@@ -269,6 +289,7 @@ impl Service {
 pub struct Upstream {
     _process: Process,
     port: u16,
+    behind: Behind,
 }
 
 impl Upstream {
@@ -276,7 +297,12 @@ impl Upstream {
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn start(cgroup: &Path, certificate: Option<&Certificate>, logs: &Path) -> Result<Self> {
+    pub fn start(behind: Behind, cgroup: &Path, certificate: Option<&Certificate>, logs: &Path) -> Result<Self> {
+        let (script, variant): (_, &[&str]) = match behind {
+            Behind::Grpc => ("upstream_streams.py", &["--variant", "grpc"]),
+            Behind::Http2 => ("upstream_streams.py", &["--variant", "httpx"]),
+            _ => ("upstream_http.py", &[]),
+        };
         let tokens = serde_json::json!({
             "b7c1d8f02e6a49d3": ["acme"],
             "94e0aa5f1c7b42d6": ["globex"],
@@ -284,17 +310,24 @@ impl Upstream {
             "e91b7720c3f5409f8d5e": ["globex"],
             "5d0f63d1e1b14a0b9c1c": ["acme", "globex"],
         });
-        let launch = py::program("upstream", Packages::Current, "upstream_http.py")?
+        let launch = py::program("upstream", Packages::Current, script)?
             .args(["--tokens", &tokens.to_string()])
+            .args(variant)
             .envs(certificate.into_iter().flat_map(Certificate::environment));
         let (process, port) = listening(launch.cgroup(cgroup), "upstream", logs)?;
-        Ok(Self { _process: process, port })
+        Ok(Self { _process: process, port, behind })
     }
 
     /// Its TCP port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What it speaks.
+    #[must_use]
+    pub fn behind(&self) -> Behind {
+        self.behind
     }
 }
 

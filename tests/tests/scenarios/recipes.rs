@@ -49,6 +49,8 @@ recipes! {
     flask_lock: "recipe-flask-lock" [with_16 = 16];
     haproxy_cookies: "recipe-haproxy-cookies" [with_1 = 1, with_16 = 16];
     haproxy_one_cookie: "recipe-haproxy-one-cookie" [with_1 = 1];
+    envoy_tokens: "recipe-envoy-tokens" [with_1 = 1, with_16 = 16];
+    envoy_one_token: "recipe-envoy-one-token" [with_1 = 1, with_16 = 16];
     httpx_one_jar: "recipe-httpx-one-jar" [with_1 = 1];
     requests_cache_by_address: "recipe-requests-cache-by-address" [with_1 = 1];
     requests_cache_by_credential: "recipe-requests-cache-by-credential" [with_1 = 1];

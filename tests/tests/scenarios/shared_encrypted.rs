@@ -25,6 +25,9 @@ crate::shared::shared! { encrypted:
     // httpx to another service.
     gateway_static: "gateway-static-token" [with_1 = 1, with_16 = 16];
     gateway_exchanged: "gateway-exchanged-token" [with_1 = 1, with_16 = 16];
+    // The same over HTTP/2, agreed upon in the handshake.
+    http2_static: "http2-static-token" [with_16 = 16];
+    http2_forwarded: "http2-forwarded-token" [with_16 = 16];
     // Go on both sides.
     go_static: "gateway-go-static-token" [with_1 = 1, with_16 = 16];
     go_exchanged: "gateway-go-exchanged-token" [with_1 = 1, with_16 = 16];

@@ -110,6 +110,7 @@ impl Asked {
             credential: None,
             session: head.session,
             opened: None,
+            opened_recurs: false,
             arguments: None,
             named: SmallVec::new(),
             idempotency: head.idempotency,

@@ -89,6 +89,8 @@ struct Open {
     /// It was told that this stream goes on where another had ended.
     told_resumed: bool,
     opened: Option<Fingerprint>,
+    /// By its looks, that id may be given again.
+    opened_recurs: bool,
     n_other: u32,
 }
 
@@ -220,6 +222,7 @@ impl Reader {
             open.head.transport = Transport::HttpSse;
             open.head.session = Some(session);
             open.opened = Some(session);
+            open.opened_recurs = !target.trim().split(['/', '?', '&', '=']).any(names::is_unique);
             {
                 let mut memory = shared.memory.borrow_mut();
                 memory.endpoints.insert(session, ());
@@ -407,7 +410,7 @@ fn began(open: &mut Open, spoke: &mut bool, at: Nanos, cx: &mut Context<'_>) {
     let mut told = Asked::plain("GET", Method::Control, &open.head, open.request, at, cx);
     told.exchange.answered = Answered::Accepted;
     told.exchange.token = open.token;
-    told.exchange.opened = open.opened;
+    (told.exchange.opened, told.exchange.opened_recurs) = (open.opened, open.opened_recurs);
     if open.opened.is_some() {
         told.exchange.session = None;
     }
@@ -446,6 +449,7 @@ impl BodyReader for Reader {
             reply_ended: false,
             told_resumed: false,
             opened: None,
+            opened_recurs: false,
             n_other: 0,
         });
         true
@@ -468,12 +472,12 @@ impl BodyReader for Reader {
         } else {
             Reply::Unreadable
         };
-        if let Some(id) = head.header("mcp-session-id") {
-            let id = session(id, self.salt);
+        if let Some(text) = head.header("mcp-session-id") {
+            let id = session(text, self.salt);
             if open.head.session != Some(id) {
-                open.opened = Some(id);
+                (open.opened, open.opened_recurs) = (Some(id), !names::is_unique(text));
                 if let Some(a) = open.asked.iter_mut().find(|a| a.exchange.method == Method::Initialize) {
-                    a.exchange.opened = Some(id);
+                    (a.exchange.opened, a.exchange.opened_recurs) = (open.opened, open.opened_recurs);
                 }
             }
         }

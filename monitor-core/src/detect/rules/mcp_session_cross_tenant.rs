@@ -4,7 +4,8 @@
 //! 2025-11-25 the specification forbids to authenticate by it, and servers did (python-sdk issue 2100).
 //!
 //! Who holds a session is who opened it. Where that was seen for nobody known, or not seen, it is whose request in it
-//! began first; that stands only if no earlier one can have been missed.
+//! began first; that stands only if no earlier one can have been missed. A server that counts its sessions gives an id again
+//! once it is started anew: there it must not have been missed, either, that the id was given to somebody else.
 //!
 //! Source: `docs/domain.md#sessions-and-handles`.
 
@@ -54,8 +55,8 @@ impl Use {
 /// Who holds a session.
 #[derive(Clone, Copy, Debug)]
 enum Holder {
-    /// Who opened it.
-    Opener(Past),
+    /// Who opened it; and when, where its id may have been given again since.
+    Opener(Past, Option<Nanos>),
     /// It was opened then, for nobody known, and not used since.
     Nobody(Nanos),
     /// Whose request in it began first, of those that were seen. When it was opened, if that was seen.
@@ -74,14 +75,18 @@ impl Default for McpSessionCrossTenant {
     }
 }
 
+/// The opening of a session, as the step that comes first.
+fn opening(at: Nanos) -> Step {
+    Step { at, what: OPENED, detail: Detail::Words("a session"), tenant: None, basis: None }
+}
+
 /// `later` was accepted in the session that `first` was the first to use; this is about `u`, which is one of the two.
 fn crossed(u: &McpUse<'_>, first: &Use, later: &Use, opened: Option<Nanos>) -> Hit {
     let mut hit = u.crossing(&INFO, Severity::Critical, later.past.by, &first.past, (FIRST, "accepted"));
     if later.begun != u.exchange.begun {
         (hit.site.workload, hit.site.flow) = (later.workload, None);
     }
-    let before = |at| Step { at, what: OPENED, detail: Detail::Words("a session"), tenant: None, basis: None };
-    hit.steps = opened.map(before).into_iter().chain([first.past.step(FIRST), later.past.step("accepted")]).collect();
+    hit.steps = opened.map(opening).into_iter().chain([first.past.step(FIRST), later.past.step("accepted")]).collect();
     hit
 }
 
@@ -100,7 +105,8 @@ impl Rule for McpSessionCrossTenant {
         let by = u.whom();
         if let Some(opened) = e.opened {
             // The id is given out anew, so its earlier holder has no claim on this session.
-            let holder = by.map_or(Holder::Nobody(e.begun), |by| Holder::Opener(Past::of(u, by)));
+            let again = e.opened_recurs.then_some(e.begun);
+            let holder = by.map_or(Holder::Nobody(e.begun), |by| Holder::Opener(Past::of(u, by), again));
             self.holders.insert((service, opened), holder);
         }
         let Some(session) = e.session else { return RuleOutcome::Clear };
@@ -117,8 +123,10 @@ impl Rule for McpSessionCrossTenant {
             self.holders.remove(&key);
         }
         let hit = match held {
-            Some(Holder::Opener(past)) if past.by.tenant != by.tenant => {
-                u.crossing(&INFO, Severity::Critical, by, &past, ("session", "accepted"))
+            Some(Holder::Opener(past, again)) if past.by.tenant != by.tenant => {
+                let mut hit = u.crossing(&INFO, Severity::Critical, by, &past, ("session", "accepted"));
+                hit.steps.insert_many(0, again.map(opening));
+                hit
             }
             Some(Holder::First(first, opened)) if first.past.by.tenant != by.tenant => {
                 if first.begun <= this.begun {
@@ -129,7 +137,7 @@ impl Rule for McpSessionCrossTenant {
                     crossed(u, &this, &first, opened)
                 }
             }
-            Some(Holder::Opener(_) | Holder::First(..)) => return RuleOutcome::Clear,
+            Some(Holder::Opener(..) | Holder::First(..)) => return RuleOutcome::Clear,
             Some(Holder::Nobody(_)) | None => {
                 let opened = held.and_then(|h| if let Holder::Nobody(at) = h { Some(at) } else { None });
                 if e.method != Method::End {
@@ -143,7 +151,7 @@ impl Rule for McpSessionCrossTenant {
     }
 
     fn rests_on(&self, hit: &Hit, _world: &World<'_>) -> SmallVec<[Unseen; 2]> {
-        // Another may have been the first, where that is all that is known of who holds it.
+        // Another may have been the first, where that is all that is known of who holds it; or been given the id since.
         match (hit.site.service, hit.steps.first()) {
             (Some(service), Some(step)) if step.what == OPENED => {
                 [Where::Service(service), Where::Answered(service)].map(|place| Unseen { place, since: step.at }).into()
@@ -294,5 +302,10 @@ mod tests {
         let mut rule = McpSessionCrossTenant::default();
         see(&mut rule, &open(), by_label(A));
         assert_eq!(told(&use_by(&mut rule, 4, B), &lost_at(2)), [(Some(B), Some(A), true)]);
+        // Unless the id may have been given to the other since.
+        see(&mut rule, &Exchange { opened_recurs: true, ..open() }, by_label(A));
+        let hits = use_by(&mut rule, 4, B);
+        assert_eq!(told(&hits, &lost_at(2)), [(Some(B), Some(A), false)]);
+        assert_eq!(told(&hits, &lost_at(0)), [(Some(B), Some(A), true)]);
     }
 }

@@ -219,6 +219,13 @@ pub const CASES: &[Case] = &[
     },
     Case { name: "gateway-exchanged-token", scenario: 6, program: Program::Gateway, mode: "exchange", ..CLEAN },
     Case { name: "gateway-forwarded-token", scenario: 6, program: Program::Gateway, mode: "forward", ..CLEAN },
+    // 7: one connection for all, its requests side by side.
+    Case { name: "http2-static-token", scenario: 7, program: Program::Http2, mode: "static", ..UNBOUND },
+    Case { name: "http2-forwarded-token", scenario: 7, program: Program::Http2, mode: "forward", ..CLEAN },
+    Case { name: "grpc-static-token", scenario: 7, program: Program::Grpc, mode: "static", ..UNBOUND },
+    Case { name: "grpc-exchanged-token", scenario: 7, program: Program::Grpc, mode: "exchange", ..CLEAN },
+    Case { name: "grpc-js-static-token", scenario: 7, program: Program::GrpcJs, mode: "static", ..UNBOUND },
+    Case { name: "grpc-js-exchanged-token", scenario: 7, program: Program::GrpcJs, mode: "exchange", ..CLEAN },
     // 8: MariaDB.
     Case { name: "mysql-unbound", scenario: 8, program: Program::SqlAlchemy, ..UNBOUND },
     Case { name: "mysql-session-set", scenario: 8, program: Program::SqlAlchemy, ..SESSION },
