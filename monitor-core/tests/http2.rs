@@ -175,8 +175,8 @@ fn a_connection_joined_at_any_frame_says_nothing_else() {
 /// A segment's frames; what is cut stays as it is.
 fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut rest, mut all) = (bytes, Vec::new());
-    while rest.len() > 9 {
-        let len = usize::from(rest[0]) << 16 | usize::from(rest[1]) << 8 | usize::from(rest[2]);
+    while let Some([a, b, c]) = rest.first_chunk::<3>().filter(|_| rest.len() > 9) {
+        let len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
         let n = if rest.starts_with(b"PRI ") { 24 } else { (9 + len).min(rest.len()) };
         let (frame, after) = rest.split_at(n);
         all.push(frame.to_vec());

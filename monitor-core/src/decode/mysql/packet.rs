@@ -170,7 +170,10 @@ mod tests {
 
     const CARE: Care = Care { keep: 8, hash: true };
 
-    fn frames(pieces: &[&[u8]]) -> Vec<(u8, Vec<u8>, u64, bool, Option<u64>)> {
+    /// A packet's number, what is kept of it, its length, whether it is cut, and its hash.
+    type Told = (u8, Vec<u8>, u64, bool, Option<u64>);
+
+    fn frames(pieces: &[&[u8]]) -> Vec<Told> {
         let mut framer = Framer::new(Salt(1, 2));
         let mut out = Vec::new();
         for mut piece in pieces.iter().copied() {
