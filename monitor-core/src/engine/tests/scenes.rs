@@ -245,6 +245,8 @@ pub(super) fn all_scenes() -> Vec<Scene> {
         ("one id in turn", streams::one_session([1, 1], false)),
         ("two ids at once", streams::one_session([1, 2], true)),
         ("one session for both", streams::in_session()),
+        ("counted sessions", streams::counted(false)),
+        ("counted session of anothers", streams::counted(true)),
         ("cache shared", caches::shared()),
         ("cache of the same for all", caches::alike()),
         ("pooler session", story(SESSION_SET)),

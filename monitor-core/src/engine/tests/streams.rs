@@ -112,6 +112,41 @@ pub(super) fn in_session() -> Vec<Step> {
     over(script, &[conns[0], conns[1], gateway])
 }
 
+/// A server that counts its sessions is started anew: the session that was acme's is globex' then. Where `crossed`, it is not:
+/// globex goes on in acme's.
+pub(super) fn counted(crossed: bool) -> Vec<Step> {
+    let mut script = Script::default();
+    let conns = TENANTS.map(|who| script.connect(who, SERVER, 41_000 + who as u16, 8080));
+    let json = |more: &str, body: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{more}content-length: {}", body.len());
+        format!("{head}\r\n\r\n{body}").into_bytes()
+    };
+    for who in [0, 1] {
+        if who == 0 || !crossed {
+            let version = "\"protocolVersion\":\"2025-06-18\"";
+            let client = format!("{{{version},\"clientInfo\":{{\"name\":\"c\",\"version\":\"1\"}}}}");
+            let hello = format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"initialize\",\"params\":{client}}}");
+            script.send(conns[who], 0, post("/mcp", "", &hello));
+            let opened = format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{{{version}}}}}");
+            script.send(conns[who], 1, json("mcp-session-id: session-7\r\n", &opened));
+        }
+        for id in [1, 2] {
+            let headers = "mcp-protocol-version: 2025-06-18\r\nmcp-session-id: session-7\r\n";
+            script.send(conns[who], 0, post("/mcp", headers, &call(id)));
+            script.send(conns[who], 1, json("", &done(id)));
+        }
+    }
+    over(script, &conns)
+}
+
+#[test]
+fn a_session_whose_number_is_given_again_is_its_new_holders() {
+    let crossed = (Some("globex".to_owned()), Some("acme".to_owned()));
+    let found = rules(&counted(true), "mcp-session-cross-tenant");
+    assert!(!found.is_empty() && found.iter().all(|who| *who == crossed), "{found:?}");
+    assert_eq!(rules(&counted(false), "mcp-session-cross-tenant"), []);
+}
+
 fn rules(steps: &[Step], rule: &str) -> Vec<(Option<String>, Option<String>)> {
     let seen = all(steps);
     let of = |f: &&crate::model::Finding| f.rule == rule;
