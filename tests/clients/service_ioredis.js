@@ -4,19 +4,9 @@
 'use strict';
 
 const fs = require('node:fs');
-const http = require('node:http');
-const https = require('node:https');
-const { parseArgs } = require('node:util');
 const { Redis } = require('ioredis');
+const { certificate, options, serve, whose, works } = require('./service_common.js');
 
-const text = { type: 'string' };
-const { values: options } = parseArgs({
-  options: { upstream: text, truth: text, tokens: text, mode: text, pool: text, comment: { type: 'boolean' } },
-});
-const tokens = JSON.parse(options.tokens);
-const truth = fs.openSync(options.truth, 'a');
-const ordinals = new Map();
-const certificate = process.env.LAB_CERTIFICATE;
 const tls = certificate ? { tls: { ca: fs.readFileSync(certificate) } } : {};
 const clients = Array.from(
   { length: Number(options.pool) },
@@ -25,14 +15,6 @@ const clients = Array.from(
 const free = [...clients];
 const waiting = [];
 let next = 0;
-
-// Called right before an operation is sent.
-function works(client, tenant) {
-  const port = client.stream.localPort;
-  const ordinal = ordinals.get(port) ?? 0;
-  ordinals.set(port, ordinal + 1);
-  fs.writeSync(truth, JSON.stringify({ port, ordinal, tenant, at: Date.now() / 1000 }) + '\n');
-}
 
 function take() {
   const client = free.shift();
@@ -54,7 +36,7 @@ async function run(tenant, ...command) {
   if (!options.mode.startsWith('auth')) {
     const client = clients[next];
     next = (next + 1) % clients.length;
-    works(client, tenant);
+    works(client.stream.localPort, tenant);
     return client.call(...command);
   }
   const client = await take();
@@ -63,7 +45,7 @@ async function run(tenant, ...command) {
     if (options.mode === 'auth') await login;
     // Else both go out together; the second is answered whatever becomes of the first.
     else login.catch(() => {});
-    works(client, tenant);
+    works(client.stream.localPort, tenant);
     return await client.call(...command);
   } finally {
     giveBack(client);
@@ -71,7 +53,7 @@ async function run(tenant, ...command) {
 }
 
 async function answer(request) {
-  const tenant = tokens[(request.headers.authorization ?? '').replace('Bearer ', '')];
+  const tenant = whose(request);
   if (tenant === undefined) return [401, { error: 'no such token' }];
   const [, kind, ref] = request.url.split('/');
   if (request.method === 'PUT') {
@@ -84,17 +66,4 @@ async function answer(request) {
   return [200, { rows: value ? [JSON.parse(value)] : [], ref }];
 }
 
-const own = certificate ? { cert: fs.readFileSync(certificate), key: fs.readFileSync(process.env.LAB_KEY) } : {};
-const server = (certificate ? https : http).createServer(own, (request, response) => {
-  answer(request)
-    .catch((error) => [500, { error: String(error) }])
-    .then(([status, body]) => {
-      const whole = JSON.stringify(body);
-      response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(whole) });
-      response.end(whole);
-    });
-});
-server.keepAliveTimeout = 300_000;
-Promise.all(clients.map((client) => new Promise((resolve) => client.once('ready', resolve)))).then(() => {
-  server.listen(0, '127.0.0.1', () => console.log(`PORT ${server.address().port}`));
-});
+Promise.all(clients.map((client) => new Promise((resolve) => client.once('ready', resolve)))).then(() => serve(answer));

@@ -1,30 +1,13 @@
 // A shared service on Node.js: http, and a pool of node-postgres that all tenants share. Modes as in sql_work.py.
 'use strict';
 
-const fs = require('node:fs');
-const http = require('node:http');
-const https = require('node:https');
-const { parseArgs } = require('node:util');
 const { Pool } = require('pg');
+const { options, serve, whose, works } = require('./service_common.js');
 
-const text = { type: 'string' };
-const { values: options } = parseArgs({
-  options: { upstream: text, truth: text, tokens: text, mode: text, pool: text, comment: { type: 'boolean' } },
-});
-const tokens = JSON.parse(options.tokens);
-const truth = fs.openSync(options.truth, 'a');
-const ordinals = new Map();
 const pool = new Pool({
   host: '127.0.0.1', port: Number(options.upstream), database: 'shop', user: 'app', max: Number(options.pool),
   idleTimeoutMillis: 0,
 });
-
-// Called right before an operation is sent.
-function works(port, tenant) {
-  const ordinal = ordinals.get(port) ?? 0;
-  ordinals.set(port, ordinal + 1);
-  fs.writeSync(truth, JSON.stringify({ port, ordinal, tenant, at: Date.now() / 1000 }) + '\n');
-}
 
 function statements(kind, ref, tenant, comment) {
   const table = options.mode === 'unbound' ? 'stock' : 'orders';
@@ -44,7 +27,7 @@ function statements(kind, ref, tenant, comment) {
 }
 
 async function answer(request) {
-  const tenant = tokens[(request.headers.authorization ?? '').replace('Bearer ', '')];
+  const tenant = whose(request);
   if (tenant === undefined) return [401, { error: 'no such token' }];
   const [, kind, ref] = request.url.split('/');
   const context = request.headers.traceparent;
@@ -66,17 +49,5 @@ async function answer(request) {
   return [200, { rows, ref }];
 }
 
-// node-postgres is told by its own environment.
-const certificate = process.env.LAB_CERTIFICATE;
-const tls = certificate ? { cert: fs.readFileSync(certificate), key: fs.readFileSync(process.env.LAB_KEY) } : {};
-const server = (certificate ? https : http).createServer(tls, (request, response) => {
-  answer(request)
-    .catch((error) => [500, { error: String(error) }])
-    .then(([status, body]) => {
-      const whole = JSON.stringify(body);
-      response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(whole) });
-      response.end(whole);
-    });
-});
-server.keepAliveTimeout = 300_000;
-server.listen(0, '127.0.0.1', () => console.log(`PORT ${server.address().port}`));
+// node-postgres is told of TLS by its own environment.
+serve(answer);

@@ -123,33 +123,11 @@ fn scenario() -> Result<String> {
     if !doctor.success() {
         bail!("`leasewarden doctor` says that `run` would not work ({doctor})");
     }
-    let (violating, _) = watched("violating", ["5001", "5002"], |port| {
-        // Globex connects first and is there when acme leaves its tenant on the server's connection.
-        let mut acme = client("acme", port, "session")?;
-        finish(&mut acme, "client of acme")?;
-        let mut globex = client("globex", port, "bare")?;
-        finish(&mut globex, "client of globex")
-    })?;
-    let stale = violating.iter().find(|f| f.rule == "pool-stale-binding");
-    let stale = stale.with_context(|| format!("no pool-stale-binding among {}", names(&violating)))?;
-    let tenants = (stale.used_for.as_deref(), stale.bound.as_deref());
-    if tenants != (Some("globex"), Some("acme")) || stale.severity != "critical" {
-        bail!("pool-stale-binding is wrong: {}", stale.line);
-    }
-    let (clean, metrics) = watched("clean", ["5003", "5004"], |port| {
-        let mut acme = client("acme", port, "local")?;
-        let mut globex = client("globex", port, "local")?;
-        finish(&mut acme, "client of acme")?;
-        finish(&mut globex, "client of globex")
-    })?;
-    if let Some(finding) = clean.iter().find(|f| f.severity != "info") {
-        bail!("a finding in the clean twin: {}", finding.line);
-    }
-    // Silence must not be blindness: the same operations were seen, and seen to be bound.
-    let bound = metrics.sum("leasewarden_operations_total", &[("kind", "data"), ("verdict", "revalidated")]);
-    if bound < (2 * ROUNDS) as f64 {
-        bail!("only {bound} revalidated operations seen in the clean twin\n{}", metrics.0);
-    }
+    let (violating, metrics) = one_sets("violating", ["5001", "5002"])?;
+    is_found("in clear", &violating, &metrics)?;
+    let (clean, metrics) = both_bind("clean", ["5003", "5004"])?;
+    let bound = is_silent("in clear", &clean, &metrics)?;
+    is_whole("in clear", bound, &metrics)?;
     let lost = metrics.sum("leasewarden_events_lost_total", &[]);
     let unix = over_unix_sockets(&metrics)?;
     let tls = through_tls()?;
@@ -159,36 +137,63 @@ fn scenario() -> Result<String> {
     ))
 }
 
+/// The violating twin: acme leaves its tenant on the server's connection, and globex comes and binds nothing.
+fn one_sets(name: &str, at: [&str; 2]) -> Result<(Vec<Finding>, Metrics)> {
+    watched(name, at, |pooler| {
+        let mut acme = client("acme", pooler, "session")?;
+        finish(&mut acme, "client of acme")?;
+        let mut globex = client("globex", pooler, "bare")?;
+        finish(&mut globex, "client of globex")
+    })
+}
+
+/// The clean twin: both bind in each transaction.
+fn both_bind(name: &str, at: [&str; 2]) -> Result<(Vec<Finding>, Metrics)> {
+    watched(name, at, |pooler| {
+        let mut acme = client("acme", pooler, "local")?;
+        let mut globex = client("globex", pooler, "local")?;
+        finish(&mut acme, "client of acme")?;
+        finish(&mut globex, "client of globex")
+    })
+}
+
+/// The violating twin's mistake is among the findings, with the right tenants.
+fn is_found(how: &str, findings: &[Finding], metrics: &Metrics) -> Result<()> {
+    let stale = findings.iter().find(|f| f.rule == "pool-stale-binding");
+    let stale =
+        stale.with_context(|| format!("{how} no pool-stale-binding among {}\n{}", names(findings), metrics.0))?;
+    let tenants = (stale.used_for.as_deref(), stale.bound.as_deref());
+    if tenants != (Some("globex"), Some("acme")) || stale.severity != "critical" {
+        bail!("{how} pool-stale-binding is wrong: {}", stale.line);
+    }
+    Ok(())
+}
+
+/// The clean twin gave no finding; gives how many operations were seen to be bound.
+fn is_silent(how: &str, findings: &[Finding], metrics: &Metrics) -> Result<f64> {
+    if let Some(finding) = findings.iter().find(|f| f.severity != "info") {
+        bail!("{how} a finding in the clean twin: {}", finding.line);
+    }
+    Ok(metrics.sum("leasewarden_operations_total", &[("kind", "data"), ("verdict", "revalidated")]))
+}
+
+/// Silence must not be blindness: the same operations were seen, and seen to be bound.
+fn is_whole(how: &str, bound: f64, metrics: &Metrics) -> Result<()> {
+    if bound < (2 * ROUNDS) as f64 {
+        bail!("{how} only {bound} revalidated operations seen in the clean twin\n{}", metrics.0);
+    }
+    Ok(())
+}
+
 /// The same with everything encrypted by rustls, both sides of the pooler, and read by its secrets.
 fn through_tls() -> Result<String> {
     fs::write(TLS_CONFIG, "version: 1\ntls: { enabled: true }\n")?;
-    let (violating, metrics) = watched("tls-violating", ["tls:5011", "tls:5012"], |at| {
-        let mut acme = client("acme", at, "session")?;
-        finish(&mut acme, "client of acme")?;
-        let mut globex = client("globex", at, "bare")?;
-        finish(&mut globex, "client of globex")
-    })?;
+    let (violating, metrics) = one_sets("tls-violating", ["tls:5011", "tls:5012"])?;
+    is_found("through TLS", &violating, &metrics)?;
     let read = metrics.sum("leasewarden_tls_connections_total", &[("result", "read")]);
-    let stale = violating.iter().find(|f| f.rule == "pool-stale-binding");
-    let stale = stale.with_context(|| {
-        format!("through TLS no pool-stale-binding among {}, {read} connections read\n{}", names(&violating), metrics.0)
-    })?;
-    if (stale.used_for.as_deref(), stale.bound.as_deref()) != (Some("globex"), Some("acme")) {
-        bail!("through TLS pool-stale-binding is wrong: {}", stale.line);
-    }
-    let (clean, metrics) = watched("tls-clean", ["tls:5013", "tls:5014"], |at| {
-        let mut acme = client("acme", at, "local")?;
-        let mut globex = client("globex", at, "local")?;
-        finish(&mut acme, "client of acme")?;
-        finish(&mut globex, "client of globex")
-    })?;
-    if let Some(finding) = clean.iter().find(|f| f.severity != "info") {
-        bail!("through TLS a finding in the clean twin: {}", finding.line);
-    }
-    let bound = metrics.sum("leasewarden_operations_total", &[("kind", "data"), ("verdict", "revalidated")]);
-    if bound < (2 * ROUNDS) as f64 {
-        bail!("through TLS only {bound} revalidated operations in the clean twin\n{}", metrics.0);
-    }
+    let (clean, metrics) = both_bind("tls-clean", ["tls:5013", "tls:5014"])?;
+    let bound = is_silent("through TLS", &clean, &metrics)?;
+    is_whole("through TLS", bound, &metrics)?;
     Ok(format!("tls: {}, clean: silent, {bound} revalidated, {read} connections read", names(&violating)))
 }
 
@@ -207,39 +212,21 @@ fn over_unix_sockets(metrics: &Metrics) -> Result<String> {
     // nothing may be concluded then.
     let missed =
         |metrics: &Metrics| metrics.sum("leasewarden_events_lost_total", &[("reason", "probe_passed_over")]) > 0.0;
+    let how = "over Unix sockets";
     let mut n_missed = 0;
     let violating = loop {
         let at = [format!("/run/server-1-{n_missed}"), format!("/run/pooler-1-{n_missed}")];
-        let (findings, metrics) = watched("unix-violating", [&at[0], &at[1]], |at| {
-            let mut acme = client("acme", at, "session")?;
-            finish(&mut acme, "client of acme")?;
-            let mut globex = client("globex", at, "bare")?;
-            finish(&mut globex, "client of globex")
-        })?;
-        if findings.iter().any(|f| f.rule == "pool-stale-binding") {
+        let (findings, metrics) = one_sets("unix-violating", [&at[0], &at[1]])?;
+        if findings.iter().any(|f| f.rule == "pool-stale-binding") || n_missed == 3 || !missed(&metrics) {
+            is_found(how, &findings, &metrics)?;
             break findings;
         }
         n_missed += 1;
-        if !missed(&metrics) || n_missed == 4 {
-            bail!("over Unix sockets no pool-stale-binding: {}; {n_missed} tries", names(&findings));
-        }
     };
-    let stale = violating.iter().find(|f| f.rule == "pool-stale-binding").context("it was there")?;
-    if (stale.used_for.as_deref(), stale.bound.as_deref()) != (Some("globex"), Some("acme")) {
-        bail!("over Unix sockets pool-stale-binding is wrong: {}", stale.line);
-    }
-    let (clean, metrics) = watched("unix-clean", ["/run/server-2", "/run/pooler-2"], |at| {
-        let mut acme = client("acme", at, "local")?;
-        let mut globex = client("globex", at, "local")?;
-        finish(&mut acme, "client of acme")?;
-        finish(&mut globex, "client of globex")
-    })?;
-    if let Some(finding) = clean.iter().find(|f| f.severity != "info") {
-        bail!("over Unix sockets a finding in the clean twin: {}", finding.line);
-    }
-    let bound = metrics.sum("leasewarden_operations_total", &[("kind", "data"), ("verdict", "revalidated")]);
-    if bound < (2 * ROUNDS) as f64 && !missed(&metrics) {
-        bail!("over Unix sockets only {bound} revalidated operations in the clean twin\n{}", metrics.0);
+    let (clean, metrics) = both_bind("unix-clean", ["/run/server-2", "/run/pooler-2"])?;
+    let bound = is_silent(how, &clean, &metrics)?;
+    if !missed(&metrics) {
+        is_whole(how, bound, &metrics)?;
     }
     let told = if n_missed > 0 || missed(&metrics) { ", reads missed and told" } else { "" };
     Ok(format!("unix sockets: {}, clean: silent, {bound} revalidated{told}", names(&violating)))
